@@ -1,0 +1,1 @@
+"""How records move: storage, stages on Beam, the web, decisions and releases."""

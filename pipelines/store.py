@@ -1,0 +1,295 @@
+"""The store: folders under one root, local or any fsspec URL, where a file appears whole or not at all."""
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import IO, Any, cast
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+TEMPORARY = ".tmp-"
+LEASE_SECONDS = 60.0  # a writer that has not renewed its lease for so long is dead
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})  # no retry mends these
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A file as it was written: name in its folder, size in bytes, sha256 in hex, rows if it is a table."""
+
+    name: str
+    bytes: int
+    sha256: str
+    rows: int | None = None
+
+
+class _Hashing(io.RawIOBase):
+    """A binary sink that counts and hashes what passes to the file below; it only appends."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self._file.write(view)
+        self._hash.update(view)
+        self.size += view.nbytes
+        return view.nbytes
+
+    def tell(self) -> int:
+        return self.size
+
+    def written(self, name: str, rows: int | None = None) -> Written:
+        return Written(name=name, bytes=self.size, sha256=self._hash.hexdigest(), rows=rows)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder at any fsspec URL; it exists as soon as a file is written into it."""
+
+    url: str
+
+    def __truediv__(self, name: str) -> "Folder":
+        return Folder(f"{self.url.rstrip('/')}/{name}")
+
+    @property
+    def name(self) -> str:
+        return self.url.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def _system(self) -> tuple[Any, str]:
+        return cast(tuple[Any, str], fsspec.core.url_to_fs(self.url))
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self._system[0], LocalFileSystem)
+
+    def path(self, name: str = "") -> str:
+        """The address of a file of this folder: a plain path when local, else its URL."""
+        system, folder = self._system
+        path = f"{folder}/{name}" if name else folder
+        return path if self.is_local else cast(str, system.unstrip_protocol(path))
+
+    def names(self) -> list[str]:
+        """Sorted names of what lies directly inside, temporary files left out; empty if there is no such folder."""
+        system, folder = self._system
+        try:
+            found = system.ls(folder, detail=False, refresh=True) if not self.is_local else os.listdir(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        names = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in found)
+        return sorted(name for name in names if not name.startswith(TEMPORARY))
+
+    def exists(self, name: str = "") -> bool:
+        system, folder = self._system
+        return bool(system.exists(f"{folder}/{name}" if name else folder))
+
+    def read(self, name: str) -> bytes:
+        system, folder = self._system
+        return cast(bytes, system.cat_file(f"{folder}/{name}"))
+
+    def read_json(self, name: str) -> Any:
+        return json.loads(self.read(name))
+
+    def open(self, name: str) -> pa.NativeFile:
+        """A file to read at random: a memory map when local."""
+        if self.is_local:
+            return pa.memory_map(self.path(name))
+        system, folder = self._system
+        return pa.PythonFile(system.open(f"{folder}/{name}", "rb"), mode="r")
+
+    @contextlib.contextmanager
+    def write(self, name: str) -> Iterator[_Hashing]:
+        """A binary file that appears under its name when the block ends well, and not at all when it raises."""
+        system, folder = self._system
+        if not self.is_local:
+            with system.open(f"{folder}/{name}", "wb") as remote:
+                try:
+                    yield _Hashing(remote)
+                except BaseException:
+                    remote.discard()
+                    raise
+            return
+        os.makedirs(folder, exist_ok=True)
+        temporary = f"{folder}/{TEMPORARY}{uuid.uuid4().hex}-{name}"
+        try:
+            with open(temporary, "wb") as file:
+                yield _Hashing(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, f"{folder}/{name}")
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+    def write_bytes(self, name: str, data: bytes) -> Written:
+        with self.write(name) as file:
+            file.write(data)
+        return file.written(name)
+
+    def write_json(self, name: str, value: Any) -> Written:
+        return self.write_bytes(name, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+
+    def create(self, name: str, data: bytes) -> None:
+        """Write a file that must not be there yet; FileExistsError if it is."""
+        system, folder = self._system
+        if not self.is_local:
+            system.pipe_file(f"{folder}/{name}", data, mode="create")
+            return
+        os.makedirs(folder, exist_ok=True)
+        temporary = f"{folder}/{TEMPORARY}{uuid.uuid4().hex}-{name}"
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, f"{folder}/{name}")
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+    def remove(self, name: str = "") -> None:
+        """Remove a file, or a folder with all that it holds; nothing happens if it is not there."""
+        system, folder = self._system
+        with contextlib.suppress(FileNotFoundError):
+            system.rm(f"{folder}/{name}" if name else folder, recursive=True)
+
+    def sweep(self) -> None:
+        """Remove the temporary files that a killed writer left; only the holder of the lease may."""
+        system, folder = self._system
+        if self.is_local and os.path.isdir(folder):
+            for entry in os.scandir(folder):
+                if entry.name.startswith(TEMPORARY):
+                    os.unlink(entry.path)
+
+
+def read_table(folder: Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A Parquet or Arrow file, whole or some of its columns; an Arrow file on a local disk is mapped, not read."""
+    chosen = list(columns) if columns is not None else None
+    if name.endswith(".arrow"):
+        table = pa.ipc.open_file(folder.open(name)).read_all()
+        return table.select(chosen) if chosen is not None else table
+    with folder.open(name) as file:
+        return pq.read_table(file, columns=chosen, use_threads=False)
+
+
+def write_parquet(folder: Folder, name: str, table: pa.Table) -> Written:
+    with folder.write(name) as file:
+        pq.write_table(table, file, compression="zstd", row_group_size=65_536)
+    return file.written(name, table.num_rows)
+
+
+def write_arrow(folder: Folder, name: str, table: pa.Table, *, rows_per_batch: int = 256) -> Written:
+    """An Arrow IPC file, uncompressed, in record batches small enough to reach any row at once."""
+    return write_batches(folder, name, table.schema, table.combine_chunks().to_batches(max_chunksize=rows_per_batch))
+
+
+def write_batches(folder: Folder, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Written:
+    """An Arrow IPC file of record batches as they come, one in memory at a time."""
+    rows = 0
+    with folder.write(name) as file, pa.ipc.new_file(pa.PythonFile(file, mode="w"), schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            rows += batch.num_rows
+    return file.written(name, rows)
+
+
+def digest(value: Any) -> str:
+    """The sha256 of a JSON value in its canonical spelling."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class LeaseHeld(RuntimeError):
+    """Another living process writes here."""
+
+
+def _is_dead(lease: dict[str, Any]) -> bool:
+    if lease["host"] == socket.gethostname():
+        with contextlib.suppress(PermissionError):
+            try:
+                os.kill(int(lease["pid"]), 0)
+            except ProcessLookupError:
+                return True
+            # the number may have been given to a stranger since: its start tells
+            return _started(int(lease["pid"])) != lease["started"]
+    return time.time() - float(lease["renewed"]) > LEASE_SECONDS
+
+
+def _started(pid: int) -> str:
+    """When a process of this machine started, in clock ticks since boot; empty where there is no /proc."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rsplit(")", 1)[1].split()[19]
+    except (FileNotFoundError, IndexError, ProcessLookupError):
+        return ""
+
+
+@dataclass(kw_only=True)
+class _Lease:
+    owner: str
+    host: str
+    pid: int
+    started: str
+    renewed: float
+
+
+@contextlib.contextmanager
+def lease(folder: Folder, name: str = "lease.json") -> Iterator[None]:
+    """Hold the right to write a folder; LeaseHeld if a living process has it. A dead holder loses it.
+
+    The holder renews it from a thread; it is dead when its process is gone (same machine) or it was not renewed for a minute.
+    """
+    mine = _Lease(owner=uuid.uuid4().hex, host=socket.gethostname(), pid=os.getpid(), started=_started(os.getpid()), renewed=time.time())
+    _acquire(folder, name, mine)
+    stop = threading.Event()
+    thread = threading.Thread(target=_renew, args=(folder, name, mine, stop), daemon=True, name="lease")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=5)
+        folder.remove(name)
+
+
+def _acquire(folder: Folder, name: str, mine: _Lease) -> None:
+    for _ in range(3):
+        try:
+            folder.create(name, json.dumps(asdict(mine)).encode())
+            return
+        except FileExistsError:
+            with contextlib.suppress(FileNotFoundError):
+                other = folder.read_json(name)
+                if not _is_dead(other):
+                    raise LeaseHeld(
+                        f"{folder.path()} is being written by process {other['pid']} on {other['host']}; "
+                        f"wait for it, or stop it and run the same command again"
+                    ) from None
+                folder.remove(name)
+    raise LeaseHeld(f"{folder.path()} is contended; run the same command again")
+
+
+def _renew(folder: Folder, name: str, mine: _Lease, stop: threading.Event) -> None:
+    while not stop.wait(LEASE_SECONDS / 4):
+        mine.renewed = time.time()
+        # a full disk must not stop the holder here: the next file that it writes will say so
+        with contextlib.suppress(OSError):
+            folder.write_json(name, asdict(mine))
