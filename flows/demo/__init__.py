@@ -1,0 +1,1 @@
+"""The demonstration: a small site, a collection, two releases, a trained model."""
