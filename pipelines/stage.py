@@ -61,10 +61,8 @@ class Manifest:
     digest: str
 
     @classmethod
-    def read(cls, folder: Folder) -> "Manifest | None":
-        if not folder.exists(MANIFEST):
-            return None
-        return cls(**folder.read_json(MANIFEST))
+    def read(cls, folder: Folder, name: str = MANIFEST) -> "Manifest | None":
+        return cls(**folder.read_json(name)) if folder.exists(name) else None
 
     def names(self, suffix: str = "") -> list[str]:
         """Names of its files, in order of parts."""
@@ -77,6 +75,7 @@ class Stage(ABC):
 
     name: ClassVar[str]
     version: ClassVar[int]
+    manifest: ClassVar[str] = MANIFEST
     out: Folder
 
     def config(self) -> dict[str, Any]:
@@ -133,7 +132,7 @@ def run_stage(stage: Stage, engine: Engine | None = None, progress: Callable[[Pr
     Raises StageFailed when storage refuses writes or the engine fails three times. A part that raises twice is set aside: its
     error stands in the manifest under `failed`, and a later run tries it again.
     """
-    done = Manifest.read(stage.out)
+    done = Manifest.read(stage.out, stage.manifest)
     if done is not None and done.digest == stage.identity():
         return done
     with lease(stage.out):
@@ -153,7 +152,7 @@ def _run(stage: Stage, engine: Engine, progress: Callable[[Progress], None]) -> 
                 break
             _submit(stage, engine, pending, last=attempt == SUBMISSIONS - 1)
     manifest = _manifest(stage, parts, receipts)
-    stage.out.write_json(MANIFEST, dataclasses.asdict(manifest))
+    stage.out.write_json(stage.manifest, dataclasses.asdict(manifest))
     if not manifest.failed:
         receipts.remove()
     return manifest
@@ -166,7 +165,7 @@ def _adopt(stage: Stage, receipts: Folder) -> None:
     identity = stage.identity()
     if not receipts.exists(IDENTITY) or receipts.read_json(IDENTITY) != identity:
         receipts.remove()
-        stage.out.remove(MANIFEST)
+        stage.out.remove(stage.manifest)
         receipts.write_json(IDENTITY, identity)
     for name in receipts.names():
         if name.endswith(".failed"):  # set aside last time: its turn again

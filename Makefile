@@ -1,0 +1,35 @@
+# One environment in .venv, made from constraints.txt; nothing else on the machine is touched.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.8
+INSTALL := $(BIN)/uv pip install --quiet --constraints constraints.txt --editable
+
+.PHONY: demo test check bench clean
+
+demo: $(VENV)/.ready
+	$(BIN)/winnow demo --out demo-out
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/benchmarks --override-ini testpaths=tests/benchmarks -s
+
+clean:
+	rm -rf $(VENV) demo-out
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@echo "setting up $(VENV): about 7 GB, some minutes on a first run"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	$(INSTALL) .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.ready
+	$(INSTALL) '.[dev]'
+	touch $@

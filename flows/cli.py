@@ -1,0 +1,207 @@
+"""The command line: `winnow`, with the words of the documentation."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from pipelines.stage import Engine, Progress
+    from pipelines.store import Folder
+
+app = App(
+    name="winnow",
+    help="From web pages to a trained vision-language model: collect, curate, pretrain, inspect.",
+    help_format="plaintext",
+    version_flags=["--version"],
+)
+
+Root = Annotated[str, Parameter(name="--root", env_var="WINNOW_ROOT", help="Where all data lies: a folder or any fsspec URL.")]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print the result as JSON.")]
+Runner = Annotated[str, Parameter(name="--runner", help="Beam runner that maps the parts.")]
+Workers = Annotated[int, Parameter(name="--workers", help="Processes on this machine.")]
+Options = Annotated[tuple[str, ...], Parameter(name="--option", help="An option for the runner, as Beam spells it; may be repeated.")]
+
+
+def main() -> None:
+    """Run the command line; exit status 0 only when all went well."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    try:
+        status = app(sys.argv[1:], exit_on_error=True) or 0
+    except KeyboardInterrupt:
+        print("\nwinnow: stopped; what was finished is kept, and the same command goes on from here", file=sys.stderr)
+        _leave(130)
+    except (ValueError, OSError, RuntimeError) as error:
+        if os.environ.get("WINNOW_TRACEBACK"):
+            raise
+        print(f"winnow: {_words(error)}", file=sys.stderr)
+        _leave(1)
+    else:
+        _leave(status)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        place = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror or error}{place}; what was finished is kept: mend the cause and run the same command again"
+    return str(error) or repr(error)
+
+
+def _leave(status: int) -> None:
+    """End at once: a worker in the middle of a part must not hold the process, and every file is committed whole."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _root(url: str) -> "Folder":
+    from pipelines.store import Folder
+
+    return Folder(url if "://" in url else str(Path(url).expanduser().resolve()))
+
+
+def _engine(runner: str, workers: int, options: Sequence[str]) -> "Engine":
+    from pipelines.stage import Engine
+
+    return Engine(runner=runner, workers=workers, options=tuple(options))
+
+
+def _progress() -> "Callable[[Progress], None]":
+    from flows.progress import Lines
+
+    return Lines()
+
+
+def _print(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+@app.command
+def demo(
+    *,
+    out: Annotated[Path, Parameter(help="Where everything of the demo goes.")] = Path("demo-out"),
+    seed: Annotated[int, Parameter(help="Seed of the drawn site and of the training.")] = 0,
+) -> int:
+    """Watch a small web site become a trained model: draw, serve, crawl, curate, pretrain, evaluate, report.
+
+    Example: winnow demo --out demo-out
+    """
+    from flows.demo.run import run_demo
+
+    return run_demo(out.resolve(), seed=seed)
+
+
+@app.command
+def collect(
+    *,
+    root: Root = "data",
+    id: Annotated[str | None, Parameter(help="Name of the collection; else an unfinished one of the same options goes on, else the time names it.")] = None,
+    seed: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Pages to start a crawl from.")] = (),
+    warc: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Archives: files, globs or URLs.")] = (),
+    pairs: Annotated[str | None, Parameter(help="A list of `url` and `text`: Parquet, CSV, TSV or JSONL.")] = None,
+    max_pages: Annotated[int, Parameter(help="Most pages of a crawl.")] = 100_000,
+    max_depth: Annotated[int, Parameter(help="Most links from a seed to a page.")] = 20,
+    target_width: Annotated[int, Parameter(help="Of several sizes of an image, the smallest at least so wide (pixels).")] = 512,
+    allow_private_addresses: Annotated[bool, Parameter(negative="", help="Let loopback and private hosts in.")] = False,
+    fetch: Annotated[bool, Parameter(help="Fetch images that the archive does not hold.")] = True,
+    runner: Runner = "FnApiRunner",
+    workers: Workers = 1,
+    option: Options = (),
+    json: Json = False,
+) -> int:
+    """Bring in image-text candidates from live pages, archives or a list, with their images.
+
+    Example: winnow collect --seed https://example.org/ --max-pages 100
+    """
+    from pipelines.collect import CollectConfig
+    from pipelines.collect import collect as run
+
+    config = CollectConfig(
+        seeds=seed,
+        warc=warc,
+        pairs=pairs,
+        max_pages=max_pages,
+        max_depth=max_depth,
+        target_width=target_width,
+        allow_private_addresses=allow_private_addresses,
+        fetch=fetch,
+    )
+    found = run(_root(root), config, id=id, engine=_engine(runner, workers, option), progress=_progress())
+    if json:
+        _print({"collection": found.id, "digest": found.digest, "counts": dict(found.counts), "failed": found.failed})
+    else:
+        print(f"collection {found.id}: " + ", ".join(f"{count:,} {name}" for name, count in found.counts.items()))
+        print(f"next: winnow funnel --root {root} --recipe winnow --collection {found.id}")
+    return _failed(found.failed)
+
+
+def _failed(parts: int) -> int:
+    if parts:
+        print(f"winnow: {parts} parts were set aside with their errors (receipts/*.failed); the same command tries them again", file=sys.stderr)
+    return 1 if parts else 0
+
+
+@app.command
+def curate(
+    *,
+    root: Root = "data",
+    recipe: Annotated[str, Parameter(help="Name of a recipe, or a TOML file.")] = "winnow",
+    collection: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Ids of collections.")],
+    release: Annotated[str, Parameter(help="Name of the release.")],
+    shard_samples: Annotated[int, Parameter(help="Images in a shard.")] = 10_000,
+    heldout: Annotated[float, Parameter(help="Share of the images held out.")] = 0.0,
+    runner: Runner = "FnApiRunner",
+    workers: Workers = 1,
+    option: Options = (),
+    json: Json = False,
+) -> int:
+    """Measure what is missing, decide with a recipe, write the release.
+
+    Example: winnow curate --recipe winnow --collection web --release web-1
+    """
+    from pipelines.curate import CurateConfig
+    from pipelines.curate import curate as run
+
+    config = CurateConfig(recipe=recipe, collections=collection, release=release, shard_samples=shard_samples, heldout=heldout)
+    made = run(_root(root), config, engine=_engine(runner, workers, option), progress=_progress())
+    if json:
+        _print({"release": made.name, "digest": made.digest, "samples": made.samples, "shards": made.shards, **made.funnel.to_json()})
+    else:
+        print(made.funnel.table())
+        print(f"release {made.name}: {made.samples:,} images in {made.shards} shards at {made.folder.path()}, digest {made.digest}")
+    return 0
+
+
+@app.command
+def funnel(
+    *,
+    root: Root = "data",
+    recipe: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Names of recipes, or TOML files.")] = ("winnow",),
+    collection: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Ids of collections.")],
+    runner: Runner = "FnApiRunner",
+    workers: Workers = 1,
+    option: Options = (),
+    json: Json = False,
+) -> int:
+    """Measure what is missing and show what each recipe keeps and drops; no release.
+
+    Example: winnow funnel --recipe winnow --recipe everything --collection web
+    """
+    from pipelines.curate import decide
+
+    failed = 0
+    shown = []
+    for name in recipe:
+        decision = decide(_root(root), name, collection, engine=_engine(runner, workers, option), progress=_progress())
+        failed = max(failed, decision.failed)
+        shown.append(decision.funnel)
+    if json:
+        _print(shown[0].to_json() if len(shown) == 1 else [one.to_json() for one in shown])
+    else:
+        print("\n\n".join(one.table() for one in shown))
+    return _failed(failed)

@@ -1,0 +1,53 @@
+"""Progress in words: one line that is rewritten on a terminal, plain lines now and then elsewhere."""
+
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import TextIO
+
+from pipelines.stage import Progress
+
+PLAIN_SECONDS = 3.0  # between two lines about one stage where nothing can be rewritten
+
+
+class Lines:
+    """Prints how far each stage is; safe to call from several threads."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = out or sys.stderr
+        self._terminal = self._out.isatty()
+        self._lock = threading.Lock()
+        self._last: dict[str, float] = {}
+        self._open = False
+
+    def __call__(self, progress: Progress) -> None:
+        counts = ", ".join(f"{value:,} {name}" for name, value in brief(progress.counts).items())
+        of = f"{progress.done:,}/{progress.parts:,}" if progress.parts else f"{progress.done:,}"
+        self.line(progress.stage, f"{of} {counts}".rstrip(), last=bool(progress.parts) and progress.done >= progress.parts)
+
+    def line(self, name: str, text: str, *, last: bool) -> None:
+        """Say something of a stage; in plain output only its last words and one line every few seconds are printed."""
+        with self._lock:
+            now = time.monotonic()
+            if self._terminal:
+                self._out.write(f"\r\x1b[2K  {name:<10} {text}" + ("\n" if last else ""))
+                self._open = not last
+            elif last or now - self._last.get(name, 0.0) >= PLAIN_SECONDS:
+                self._out.write(f"  {name:<10} {text}\n")
+                self._last[name] = now
+            self._out.flush()
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        with self._lock:
+            self._out.write(("\n" if self._open else "") + text + "\n")
+            self._open = False
+            self._out.flush()
+
+
+def brief(counts: Mapping[str, int], most: int = 4) -> dict[str, int]:
+    """The largest few of some counts, the rest added up."""
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    rest = sum(value for _, value in ordered[most:])
+    return dict(ordered[:most]) | ({"other": rest} if rest else {})

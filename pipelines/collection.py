@@ -1,0 +1,44 @@
+"""A collection on disk: opened by its id, complete once its manifest stands."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipelines.stage import MANIFEST, Manifest
+from pipelines.store import Folder
+
+PARTS = ("candidates", "urls", "fetches")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """What one collecting run brought; `counts` add up candidates, addresses and fetches by outcome."""
+
+    id: str
+    folder: Folder
+    digest: str
+    counts: Mapping[str, int]
+    failed: int  # parts that were set aside
+
+
+def open_collection(root: Folder, name: str) -> Collection:
+    """A complete collection; ValueError, naming those that are there, for an unknown or unfinished one."""
+    folder = root / "collections" / name
+    if not folder.exists(MANIFEST):
+        complete = ", ".join(collections(root)) or "none"
+        if folder.exists():
+            raise ValueError(f"collection {name} is not finished: run its `winnow collect --id {name}` again (complete: {complete})")
+        raise ValueError(f"there is no collection {name} in {root.path()} (complete: {complete})")
+    manifest = folder.read_json(MANIFEST)
+    return Collection(id=name, folder=folder, digest=manifest["digest"], counts=manifest["counts"], failed=manifest["failed"])
+
+
+def collections(root: Folder) -> list[str]:
+    """The ids of the complete collections of a root."""
+    return [name for name in (root / "collections").names() if (root / "collections" / name).exists(MANIFEST)]
+
+
+def stage_manifest(collection: Folder, part: str) -> Manifest:
+    """The manifest of one of a collection's own stages."""
+    manifest = Manifest.read(collection / part)
+    assert manifest is not None, f"{part} of {collection.name} are not complete"
+    return manifest

@@ -1,0 +1,215 @@
+"""Decide: a recipe applied to collections gives every candidate exactly one outcome.
+
+The rules run in segments. A segment ends at a group rule, which must see all rows with the same key together: the segment
+sends its survivors to the key's bucket, the bucket is judged, and the next segment takes the verdicts back into its parts.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from filters.recipe import GroupRule, Recipe, RowRule, decide_group, decide_row
+from pipelines.exchange import bucket_of, read_group, write_groups
+from pipelines.measure import KEY
+from pipelines.permission import address_outcome
+from pipelines.schema import CANDIDATES, FETCHED, KEPT, OUTCOMES
+from pipelines.stage import Output, Part, Stage
+from pipelines.store import Folder, Written, read_table, write_parquet
+
+PLACE = pa.schema([("part", pa.int32()), ("row", pa.int32())])  # where a candidate stands in the decision
+NOT_TRIED = "fetch.not_tried"  # collected without fetching, or the part that held it failed
+_FETCH = "fetch"  # marks, among the steps, where addresses, fetches and decoding are judged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One part of candidates of one collection, with the folders of what was measured on it."""
+
+    collection: Folder
+    name: str
+    measured: tuple[Folder, ...]
+    resolved: Folder
+    resolved_names: tuple[str, ...]
+    index: int  # among the parts of its collection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """Row rules in order, then at most one group rule. `_FETCH` stands for permission to fetch and what came of it."""
+
+    rules: tuple[RowRule | str, ...]
+    group: GroupRule | None
+
+
+def segments(recipe: Recipe) -> list[Segment]:
+    """The steps of a recipe in the order of outcomes, cut after each group rule."""
+    cut: list[Segment] = []
+    rules: list[RowRule | str] = []
+    for step in (*recipe.candidate_rules, _FETCH, *recipe.other_rules):
+        if isinstance(step, GroupRule):
+            cut.append(Segment(rules=tuple(rules), group=step))
+            rules = []
+        else:
+            rules.append(step)
+    return [*cut, Segment(rules=tuple(rules), group=None)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decide(Stage):
+    """One segment over the parts of candidates: outcomes so far, and the survivors by the key of the group rule that follows."""
+
+    name: ClassVar[str] = "decide"
+    version: ClassVar[int] = 1
+    sources: tuple[Source, ...]
+    resolved_schema: pa.Schema
+    recipe: Recipe
+    decision: str
+    index: int
+    buckets: int
+    previous: Folder | None = None  # outcomes of the segment before
+    verdicts: Folder | None = None  # of the group rule before
+    verdict_names: tuple[str, ...] = ()
+
+    @property
+    def segment(self) -> Segment:
+        return segments(self.recipe)[self.index]
+
+    def config(self) -> dict[str, Any]:
+        return {"recipe": self.recipe.digest, "segment": self.index, "buckets": self.buckets}
+
+    def inputs(self) -> dict[str, str]:
+        return {"decision": self.decision}
+
+    def parts(self) -> list[Part]:
+        return [Part(name=f"part-{number:05d}", inputs=(str(number),)) for number in range(len(self.sources))]
+
+    def process(self, part: Part) -> Output:
+        number = int(part.inputs[0])
+        table = self._table(self.sources[number])
+        outcome = self._before(part, number, table.num_rows)
+        for rule in self.segment.rules:
+            outcome = pc.coalesce(outcome, self._judge(rule, table))
+        if self.segment.group is not None:
+            return self._hand_over(part, number, table, outcome, self.segment.group)
+        return self._conclude(part, number, table, pc.fill_null(outcome, KEPT))
+
+    def _table(self, source: Source) -> pa.Table:
+        """The candidates of a part beside all that is known of them; what is missing is null."""
+        table = read_table(source.collection / "candidates", source.name)
+        reads = self.recipe.reads
+        for folder in source.measured:
+            if folder.exists(source.name):
+                measured = read_table(folder, source.name)
+                assert measured["candidate_id"].equals(table["candidate_id"]), f"{folder.path(source.name)} is of other candidates"
+                for name in measured.column_names:
+                    if name != KEY["candidate"] and name in reads:
+                        table = table.append_column(name, measured[name])
+        resolved = read_group(source.resolved, source.resolved_names, source.index, self.resolved_schema)
+        return _beside(table, resolved)
+
+    def _before(self, part: Part, number: int, rows: int) -> pa.ChunkedArray:
+        """The outcomes that earlier segments and the last group rule left; null for who is still in."""
+        if self.previous is None:
+            return pa.chunked_array([pa.nulls(rows, pa.string())])
+        outcome = read_table(self.previous, f"{part.name}.parquet", ["outcome"])["outcome"]
+        if self.verdicts is None:
+            return outcome
+        stopped = read_group(self.verdicts, self.verdict_names, number, PLACE)["row"].to_numpy()
+        rule = segments(self.recipe)[self.index - 1].group
+        assert rule is not None
+        mask = np.zeros(rows, dtype=bool)
+        mask[stopped] = True
+        return pc.coalesce(outcome, pc.if_else(pa.array(mask), rule.reason, pa.scalar(None, pa.string())))
+
+    def _judge(self, rule: RowRule | str, table: pa.Table) -> pa.ChunkedArray:
+        if isinstance(rule, RowRule):
+            return decide_row(rule, table)
+        addresses = pa.chunked_array([_addresses(table["image_url"])])
+        return pc.coalesce(addresses, _fetch_outcome(table["fetch_outcome"]))
+
+    def _hand_over(self, part: Part, number: int, table: pa.Table, outcome: pa.ChunkedArray, rule: GroupRule) -> Output:
+        files = [write_parquet(self.out, f"{part.name}.parquet", pa.table({"outcome": outcome}))]
+        survivors = pc.is_null(outcome)
+        rows = group_rows(rule, table.append_column("row", pa.array(np.arange(table.num_rows, dtype=np.int32))).filter(survivors))
+        rows = rows.append_column("part", pa.array(np.full(rows.num_rows, number, dtype=np.int32)))
+        files.append(write_groups(self.out / "rows", f"{part.name}.parquet", rows, bucket_of(rows["key"], self.buckets)))
+        return Output(files=tuple(files), counts={"rows": rows.num_rows})
+
+    def _conclude(self, part: Part, number: int, table: pa.Table, outcome: pa.ChunkedArray) -> Output:
+        name = self.sources[number].collection.name
+        columns = {**{key: table[key] for key in ("candidate_id", "image_id", "page_url", "image_url", "image_part", "image_row")}}
+        columns["text"] = table[self.recipe.text]
+        kept = {key: table[key] for key in sorted(self.recipe.reads) if key in table.column_names and key not in columns}
+        result = pa.table({"collection": pa.array([name] * table.num_rows), "outcome": outcome, **columns, **kept})
+        counts = Counter(outcome.to_pylist())
+        return Output(files=(write_parquet(self.out, f"{part.name}.parquet", result),), counts=counts)
+
+
+def _beside(table: pa.Table, resolved: pa.Table) -> pa.Table:
+    """Candidates with what became of their images; null where an image was never to be fetched."""
+    place = np.full(table.num_rows, -1, dtype=np.int64)
+    place[resolved["row"].to_numpy()] = np.arange(resolved.num_rows)
+    found = resolved.take(pa.array(place, mask=place < 0))
+    for name in found.column_names:
+        if name not in PLACE.names:
+            table = table.append_column(name, found[name])
+    return table
+
+
+def _addresses(urls: pa.ChunkedArray) -> pa.Array:
+    distinct = urls.combine_chunks().dictionary_encode()
+    if isinstance(distinct, pa.ChunkedArray):
+        distinct = distinct.combine_chunks()
+    outcomes = pa.array([address_outcome(url) for url in distinct.dictionary.to_pylist()], pa.string())
+    return outcomes.take(distinct.indices)
+
+
+def _fetch_outcome(outcome: pa.ChunkedArray) -> pa.ChunkedArray:
+    """What stopped an image on its way; null where it was fetched and decoded."""
+    tried = pc.fill_null(outcome, NOT_TRIED)
+    return pc.if_else(pc.equal(tried, FETCHED), pa.scalar(None, pa.string()), tried)
+
+
+def group_rows(rule: GroupRule, table: pa.Table) -> pa.Table:
+    """What a group rule needs of its rows: the key, what orders them, image and text to settle ties, and their places."""
+    columns = {name: table[name] for name in ("row", "image_id", "text")}
+    columns["key"] = group_key(rule, table)
+    for name in rule.order_columns:
+        columns[name] = table[name]
+    return pa.table(columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge(Stage):
+    """A group rule over the buckets of its key: who is stopped, by part."""
+
+    name: ClassVar[str] = "judge"
+    version: ClassVar[int] = 1
+    recipe: Recipe
+    decision: str
+    index: int
+    buckets: int
+    rows: Folder
+    names: tuple[str, ...]
+    schema: pa.Schema
+
+    def config(self) -> dict[str, Any]:
+        return {"recipe": self.recipe.digest, "segment": self.index, "buckets": self.buckets}
+
+    def inputs(self) -> dict[str, str]:
+        return {"decision": self.decision}
+
+    def parts(self) -> list[Part]:
+        return [Part(name=f"bucket-{bucket:05d}", inputs=(str(bucket),)) for bucket in range(self.buckets)]
+
+    def process(self, part: Part) -> Output:
+        rule = segments(self.recipe)[self.index].group
+        assert rule is not None
+        rows = read_group(self.rows, self.names, int(part.inputs[0]), self.schema)
+        stopped = rows.filter(decide_group(rule, rows)).select(PLACE.names).cast(PLACE)
+        written = write_groups(self.out, f"{part.name}.parquet", stopped, stopped["part"].to_numpy())
+        return Output(files=(written,), counts={"stopped": stopped.num_rows})
