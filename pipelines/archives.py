@@ -1,0 +1,215 @@
+"""Reading web archives: the HTTP responses of a WARC file, whole or damaged, from any fsspec URL."""
+
+import gzip
+import io
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+import fsspec
+from fastwarc.stream_io import BrotliReader, ZstdReader
+from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
+from fsspec.implementations.local import LocalFileSystem
+
+READ = WarcRecordType.response | WarcRecordType.resource
+PAGE_BYTES = 16 * 1024 * 1024  # inflated; the largest of a million Common Crawl pages is cut at 1 MiB there, so this is ample
+GZIP, LZ4, ZSTD = b"\x1f\x8b", b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Response:
+    """One stored HTTP response, its body decoded; `cut` says that the body is not whole."""
+
+    url: str
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    offset: int  # of the record in the archive, bytes
+    captured_at: str  # ISO 8601, UTC
+    cut: bool = False
+
+    def header(self, name: str) -> str:
+        """The first header of that name, empty if there is none."""
+        return next((value for key, value in self.headers if key.lower() == name), "")
+
+    @property
+    def media_type(self) -> str:
+        return media_type(self.header("content-type"))
+
+
+def media_type(content_type: str | None) -> str:
+    """`text/html` of `Text/HTML; charset=utf-8`."""
+    return (content_type or "").split(";", 1)[0].strip().lower()
+
+
+Wanted = Callable[[int, str], bool]  # by status and media type, before the body is read
+
+
+def responses(url: str, counts: Counter[str], *, wanted: Wanted, limit: int = PAGE_BYTES) -> Iterator[Response]:
+    """The wanted responses of an archive in their order, bodies inflated up to `limit` bytes.
+
+    What can be read of a damaged archive is yielded and `archive.truncated` counted; ValueError if it is no WARC file at all.
+    """
+    with _opened(url) as stream:
+        _require_warc(url, stream)
+        records = ArchiveIterator(stream, record_types=READ, parse_http=False, quirks_mode=True, strict_mode=False)
+        while (record := _next(records, counts)) is not None:
+            response = _response(record, counts, wanted, limit)
+            if response is not None:
+                yield response
+
+
+def response_at(url: str, offset: int, *, limit: int) -> Response | None:
+    """The response whose record begins at a byte of an archive; None if none can be read there."""
+    with _opened(url) as stream:
+        stream.seek(offset)
+        records = ArchiveIterator(stream, record_types=READ, parse_http=False, quirks_mode=True, strict_mode=False)
+        record = _next(records, Counter())
+        return None if record is None else _response(record, Counter(), lambda status, media: True, limit)
+
+
+def _opened(url: str) -> IO[bytes]:
+    """A seekable binary file at a path or fsspec URL; ValueError if it is not there."""
+    system, path = fsspec.core.url_to_fs(url)
+    try:
+        return open(path, "rb") if isinstance(system, LocalFileSystem) else system.open(path, "rb")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ValueError(f"there is no archive at {url}: give a WARC file, a pattern such as 'dir/*.warc.gz', or an fsspec URL") from error
+
+
+def _next(records: ArchiveIterator, counts: Counter[str]) -> WarcRecord | None:
+    try:
+        return next(records, None)
+    except (OSError, ValueError, EOFError):  # fastwarc: a broken gzip member or header; nothing behind it can be trusted
+        counts["archive.truncated"] += 1
+        return None
+
+
+def _require_warc(url: str, stream: IO[bytes]) -> None:
+    head = stream.read(64 * 1024)
+    stream.seek(0)
+    if not head:
+        raise ValueError(f"{url} is empty, not a WARC file")
+    if head.startswith((LZ4, ZSTD)):
+        return
+    start = _inflated_start(head) if head.startswith(GZIP) else head
+    if start.lstrip().startswith(b"WARC/"):
+        return
+    kind = "an ARC file, the format before WARC; convert it with `warcio recompress`" if start.startswith(b"filedesc:") else "no WARC file"
+    raise ValueError(f"{url} is {kind}: it begins with {start[:24]!r} instead of b'WARC/'")
+
+
+def _inflated_start(head: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(wbits=31).decompress(head, 256)
+    except zlib.error:
+        return b""
+
+
+def _response(record: WarcRecord, counts: Counter[str], wanted: Wanted, limit: int) -> Response | None:
+    headers, status = _http(record, counts)
+    if status is None:
+        return None
+    content_type = next((value for name, value in headers if name.lower() == "content-type"), "")
+    if not wanted(status, media_type(content_type)):
+        return None
+    try:
+        raw = record.reader.read(limit + 1)
+    except (OSError, ValueError, EOFError):
+        counts["archive.truncated"] += 1
+        return None
+    short = len(raw) < min(record.content_length, limit + 1)
+    if short:
+        counts["archive.truncated"] += 1
+    body = decoded(raw[:limit], headers, limit)
+    return Response(
+        url=_target(record),
+        status=status,
+        headers=headers,
+        body=body,
+        offset=record.stream_pos,
+        captured_at=_date(record),
+        cut=short or len(raw) > limit or len(body) >= limit,
+    )
+
+
+def _http(record: WarcRecord, counts: Counter[str]) -> tuple[tuple[tuple[str, str], ...], int | None]:
+    """HTTP headers and status of a record; a resource record has its content type and counts as found."""
+    if record.record_type == WarcRecordType.resource:
+        return (("Content-Type", record.headers.get("Content-Type", "") or ""),), 200
+    try:
+        record.parse_http(quirks_mode=True, strict_mode=False)
+    except (OSError, ValueError, EOFError):
+        counts["archive.no_http"] += 1
+        return (), None
+    if record.http_headers is None or record.http_headers.status_code is None:
+        counts["archive.no_http"] += 1
+        return (), None
+    return tuple((str(name), str(value)) for name, value in record.http_headers.items()), int(record.http_headers.status_code)
+
+
+def _target(record: WarcRecord) -> str:
+    """The address of a record; some writers put it between < and >."""
+    return (record.headers.get("WARC-Target-URI", "") or "").strip().strip("<>")
+
+
+def _date(record: WarcRecord) -> str:
+    return (record.headers.get("WARC-Date", "") or "").strip()
+
+
+def decoded(body: bytes, headers: tuple[tuple[str, str], ...], limit: int) -> bytes:
+    """A body without its transfer and content encodings, at most `limit` bytes; as it is where it does not have them after all."""
+    named = {name.lower(): value.lower() for name, value in headers}
+    if "chunked" in named.get("transfer-encoding", ""):
+        body = _unchunked(body)
+    for coding in reversed([coding.strip() for coding in named.get("content-encoding", "").split(",")]):
+        body = _inflated(body, coding, limit)
+    return body[:limit]
+
+
+def _unchunked(body: bytes) -> bytes:
+    """The data of a chunked body; many archives keep the header and not the chunks, so a body that is not chunked stays."""
+    chunks, position = [], 0
+    while position < len(body):
+        end = body.find(b"\r\n", position, position + 1024)
+        try:
+            size = int(body[position:end].split(b";", 1)[0], 16) if end > 0 else -1
+        except ValueError:
+            size = -1
+        if size < 0:
+            return body if not chunks else b"".join(chunks)
+        if size == 0:
+            break
+        chunks.append(body[end + 2 : end + 2 + size])
+        position = end + 2 + size + 2
+    return b"".join(chunks)
+
+
+def _inflated(body: bytes, coding: str, limit: int) -> bytes:
+    """One content coding undone, as far as it goes; bounded, so that a bomb gives `limit` bytes."""
+    try:
+        if coding in ("gzip", "x-gzip"):
+            return zlib.decompressobj(wbits=31).decompress(body, limit) if body.startswith(GZIP) else body
+        if coding == "deflate":
+            return _deflated(body, limit)
+        if coding == "br":
+            return _read(BrotliReader(io.BytesIO(body)), limit)
+        if coding == "zstd":
+            return _read(ZstdReader(io.BytesIO(body)), limit)
+    except (zlib.error, gzip.BadGzipFile, OSError, ValueError, EOFError):
+        return body
+    return body
+
+
+def _deflated(body: bytes, limit: int) -> bytes:
+    """Deflate with or without the zlib header: servers send both."""
+    try:
+        return zlib.decompress(body) if len(body) < 1024 else zlib.decompressobj().decompress(body, limit)
+    except zlib.error:
+        return zlib.decompressobj(wbits=-15).decompress(body, limit)
+
+
+def _read(reader: Any, limit: int) -> bytes:
+    return bytes(reader.read(limit))

@@ -1,0 +1,189 @@
+"""From archives to candidates: one part of candidates for each WARC file, and an index of the images that the archive holds."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import fsspec
+import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
+
+from pipelines.archives import Response, responses
+from pipelines.images_of_page import TARGET_WIDTH, Page, Picture, read_page
+from pipelines.permission import headers_outcome
+from pipelines.schema import CANDIDATES, identify
+from pipelines.stage import Output, Part, Stage
+from pipelines.store import Folder, write_parquet
+
+HTML = frozenset({"text/html", "application/xhtml+xml"})
+ROWS = 20_000  # gathered before they become a record batch
+HASHED_WHOLE = 64 * 1024 * 1024  # bytes; a larger archive is known by its size and time of change
+HELD = "archive-images-"  # files of the index of images beside the candidates
+
+ARCHIVE_IMAGES = pa.schema(
+    [
+        ("image_url", pa.string()),
+        ("archive", pa.string()),  # path or URL of the archive
+        ("offset", pa.int64()),  # byte of the record
+        ("captured_at", pa.string()),
+    ]
+)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Columns under construction of one schema."""
+
+    schema: pa.Schema
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    rows: int = 0
+
+    def append(self, values: dict[str, Any]) -> None:
+        for name in self.schema.names:
+            self.columns.setdefault(name, []).append(values[name])
+        self.rows += 1
+        if self.rows % ROWS == 0:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self.columns:
+            arrays = [pa.array(self.columns[entry.name], entry.type) for entry in self.schema]
+            self.batches.append(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
+            self.columns = {}
+
+    def table(self) -> pa.Table:
+        self._flush()
+        return pa.Table.from_batches(self.batches, schema=self.schema)
+
+
+def candidates_of_page(
+    html: bytes,
+    url: str,
+    headers: Iterable[tuple[str, str]] = (),
+    *,
+    captured_at: str | None = None,
+    archive: str | None = None,
+    offset: int | None = None,
+    target_width: int = TARGET_WIDTH,
+) -> list[dict[str, Any]]:
+    """The candidates of one page as rows of CANDIDATES, in document order, one for each image and text."""
+    pairs = list(headers)
+    content_type = next((value for name, value in pairs if name.lower() == "content-type"), "")
+    page = read_page(html, url, content_type, target_width=target_width)
+    of_page = {
+        "page_url": url,
+        "images_on_page": len(page.pictures),
+        "page_language": page.language,
+        "archive": archive,
+        "offset": offset,
+        "captured_at": captured_at,
+        "permission": headers_outcome(pairs) or page.permission,
+    }
+    return [row for place, picture in enumerate(page.pictures) for row in _candidates(page, picture, place, of_page)]
+
+
+def _candidates(page: Page, picture: Picture, place: int, of_page: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    for source, text in picture.texts:
+        yield {
+            **of_page,
+            "candidate_id": identify(of_page["page_url"], of_page["captured_at"], picture.url, text, source, place),
+            "image_url": picture.url,
+            "alternatives": list(picture.alternatives),
+            "text": text,
+            "text_source": source,
+            "context": picture.context,
+            "place": place,
+            "declared_width": picture.width,
+            "declared_height": picture.height,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extract(Stage):
+    """Reads WARC files into candidates; `pages` is the folder of our own crawl, `archives` are paths, patterns or fsspec URLs."""
+
+    name: ClassVar[str] = "extract"
+    version: ClassVar[int] = 1
+    pages: Folder | None = None
+    archives: tuple[str, ...] = ()
+    target_width: int = TARGET_WIDTH
+
+    def config(self) -> dict[str, Any]:
+        return {"target_width": self.target_width}
+
+    def inputs(self) -> dict[str, str]:
+        return {label: _fingerprint(url) for label, url in self._sources()}
+
+    def parts(self) -> list[Part]:
+        return [Part(name=f"{index:05d}", inputs=source) for index, source in enumerate(self._sources())]
+
+    def process(self, part: Part) -> Output:
+        label, url = part.inputs
+        counts: Counter[str] = Counter(pages=0, candidates=0)
+        rows, held = _Rows(CANDIDATES), _Rows(ARCHIVE_IMAGES)
+        for response in responses(url, counts, wanted=lambda status, media: _wanted(status, media, counts)):
+            if response.media_type.startswith("image/"):
+                held.append({"image_url": response.url, "archive": url, "offset": response.offset, "captured_at": response.captured_at})
+            else:
+                self._append_page(rows, response, label, counts)
+        counts["candidates"], counts["archive_images"] = rows.rows, held.rows
+        files = [write_parquet(self.out, f"part-{part.name}.parquet", rows.table())]
+        if held.rows:
+            files.append(write_parquet(self.out, f"{HELD}{part.name}.parquet", held.table().sort_by("image_url")))
+        return Output(files=tuple(files), counts=dict(counts))
+
+    def _sources(self) -> list[tuple[str, str]]:
+        """(label that provenance keeps, address to read) of each archive: our own by name, given ones as found."""
+        own = [] if self.pages is None else [(name, self.pages.path(name)) for name in self.pages.names() if ".warc" in name]
+        given = [(url, url) for url in expand(self.archives)]
+        return [*own, *given]
+
+    def _append_page(self, rows: _Rows, response: Response, label: str, counts: Counter[str]) -> None:
+        counts["pages"] += 1
+        counts["pages.cut"] += response.cut
+        for row in candidates_of_page(
+            response.body,
+            response.url,
+            response.headers,
+            captured_at=response.captured_at,
+            archive=label,
+            offset=response.offset,
+            target_width=self.target_width,
+        ):
+            rows.append(row)
+
+
+def _wanted(status: int, media: str, counts: Counter[str]) -> bool:
+    if status != 200:
+        counts["skipped.status"] += 1
+        return False
+    if media in HTML or media.startswith("image/"):
+        return True
+    counts["skipped.media_type"] += 1
+    return False
+
+
+def expand(archives: Sequence[str]) -> list[str]:
+    """Sorted archive addresses of paths, patterns and fsspec URLs, each once; ValueError if one finds nothing."""
+    found: set[str] = set()
+    for pattern in archives:
+        system, path = fsspec.core.url_to_fs(pattern)
+        matches = system.glob(path) if any(mark in path for mark in "*?[") else [path] if system.exists(path) else []
+        if not matches:
+            raise ValueError(f"there is no archive at {pattern}: give a WARC file, a pattern such as 'dir/*.warc.gz', or an fsspec URL")
+        found |= {str(match) if isinstance(system, LocalFileSystem) else str(system.unstrip_protocol(match)) for match in matches}
+    return sorted(found)
+
+
+def _fingerprint(url: str) -> str:
+    """What tells one version of an archive from another: its content where that is quickly read, else size and time of change."""
+    system, path = fsspec.core.url_to_fs(url)
+    info = system.info(path)
+    if isinstance(system, LocalFileSystem) and info["size"] <= HASHED_WHOLE:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    changed = info.get("ETag") or info.get("mtime") or info.get("LastModified")
+    return identify(str(info["size"]), str(changed))
