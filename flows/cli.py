@@ -100,7 +100,9 @@ def demo(
 def collect(
     *,
     root: Root = "data",
-    id: Annotated[str | None, Parameter(help="Name of the collection; else an unfinished one of the same options goes on, else the time names it.")] = None,
+    id: Annotated[
+        str | None, Parameter(help="Name of the collection; else an unfinished one of the same options goes on, else the time names it.")
+    ] = None,
     seed: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Pages to start a crawl from.")] = (),
     warc: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Archives: files, globs or URLs.")] = (),
     pairs: Annotated[str | None, Parameter(help="A list of `url` and `text`: Parquet, CSV, TSV or JSONL.")] = None,
@@ -142,7 +144,10 @@ def collect(
 
 def _failed(parts: int) -> int:
     if parts:
-        print(f"winnow: {parts} parts were set aside with their errors (receipts/*.failed); the same command tries them again", file=sys.stderr)
+        print(
+            f"winnow: {parts} parts were set aside with their errors (receipts/*.failed); the same command tries them again",
+            file=sys.stderr,
+        )
     return 1 if parts else 0
 
 
@@ -205,3 +210,145 @@ def funnel(
     else:
         print("\n\n".join(one.table() for one in shown))
     return _failed(failed)
+
+
+@app.command
+def evaluate(
+    model: Annotated[Path, Parameter(help="Exported model folder.")],
+    *,
+    captions: Annotated[Path, Parameter(help='Lines of {"image": path beside the file, "captions": [text, …]}.')],
+    json: Json = False,
+) -> None:
+    """Retrieval recall of a model, both ways, on held-out captions.
+
+    Example: winnow evaluate runs/vilt/model --captions captions.jsonl
+    """
+    from flows.progress import recall_table
+    from training.evaluate import evaluate as run
+
+    found = run(model, captions)
+    if json:
+        _print(found)
+    else:
+        print(recall_table({"model": found}))
+
+
+@app.command
+def match(
+    model: Annotated[Path, Parameter(help="Exported model folder.")],
+    *,
+    captions: Annotated[Path, Parameter(help='Lines of {"image": path beside the file, "captions": [text, …]}.')],
+    json: Json = False,
+) -> None:
+    """Score each given pair: the probability that text and image belong together.
+
+    Example: winnow match runs/vilt/model --captions captions.jsonl
+    """
+    from captioning.matcher import Matcher
+
+    for row in Matcher.load(model).score(captions):
+        if json:
+            _print_line(row)
+        else:
+            print(f"{row['score']:.4f}\t{row['image']}\t{row['caption']}")
+
+
+def _print_line(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+@app.command
+def report(
+    *,
+    root: Root = "data",
+    recipe: Annotated[str, Parameter(help="Name of a recipe, or a TOML file.")] = "winnow",
+    collection: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Ids of collections.")],
+    out: Annotated[Path, Parameter(help="The HTML file.")] = Path("report.html"),
+) -> int:
+    """One static HTML file: the funnel, distributions kept against dropped, samples with their pictures.
+
+    Example: winnow report --recipe winnow --collection web --out report.html
+    """
+    from flows.inspect import report_data
+    from flows.report import write_report
+    from pipelines.curate import decide
+
+    decision = decide(_root(root), recipe, collection, progress=_progress())
+    print(write_report(out, report_data(_root(root), decision)))
+    return _failed(decision.failed)
+
+
+@app.command
+def run(configuration: Annotated[Path, Parameter(help="The plan, as TOML.")]) -> int:
+    """Run a whole plan once, in its order: collect, curate, pretrain. No server is needed.
+
+    Example: winnow run winnow.toml
+    """
+    from flows.configuration import read_configuration
+    from flows.orchestrate import run as run_plan
+
+    run_plan(read_configuration(configuration))
+    return 0
+
+
+@app.command
+def serve(configuration: Annotated[Path, Parameter(help="The plan, as TOML.")]) -> int:
+    """Serve a plan's deployments on their schedules; a published release triggers its pretraining. Needs a Prefect server.
+
+    Example: PREFECT_API_URL=http://127.0.0.1:4200/api winnow serve winnow.toml
+    """
+    from flows.configuration import read_configuration
+    from flows.serve import serve as serve_plan
+
+    serve_plan(read_configuration(configuration))
+    return 0
+
+
+@app.command
+def status(*, root: Root = "data", json: Json = False) -> None:
+    """What is there, and what is unfinished.
+
+    Example: winnow status --root data
+    """
+    from flows.inspect import status as look
+    from flows.inspect import status_table
+
+    found = look(_root(root))
+    if json:
+        _print(found)
+    else:
+        print(status_table(found))
+
+
+@app.command
+def validate(*, root: Root = "data", json: Json = False) -> int:
+    """Read every file of every finished folder again and compare it with its manifest.
+
+    Example: winnow validate --root data
+    """
+    from flows.inspect import validate as check
+
+    problems = check(_root(root))
+    if json:
+        _print({"problems": problems})
+    else:
+        print("\n".join(problems) or "every file is as its manifest says")
+    return 1 if problems else 0
+
+
+@app.command
+def doctor(*, root: Root = "data") -> int:
+    """Whether this machine is fit: versions that work together, the language model, disk, memory, the GPU.
+
+    Example: winnow doctor
+    """
+    from flows.doctor import examine
+
+    found = examine(_root(root))
+    for finding in found:
+        print(f"{'ok  ' if finding.ok else 'BAD '} {finding.subject}: {finding.words}")
+    return 0 if all(finding.ok for finding in found) else 1
+
+
+if __name__ == "__main__":
+    main()

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
-
-from filters import filters_for
 from filters.base import Filter
 from filters.funnel import Funnel
 from filters.recipe import Recipe, load
+from pydantic import BaseModel, ConfigDict, Field
+
+from filters import filters_for
 from pipelines.collection import Collection, open_collection
 from pipelines.decide import Decide, Judge, Source, segments
 from pipelines.measure import Measure, filter_digest
@@ -95,9 +95,7 @@ def decide(
     counts = Funnel(recipe=loaded.name, outcomes=loaded.ordered(last.counts))
     candidates = sum(collection.counts.get("candidates", 0) for collection in opened)
     assert counts.candidates == candidates, f"{counts.candidates} outcomes for {candidates} candidates"
-    return Decision(
-        folder=folder, digest=identity, names=names, recipe=loaded, collections=opened, funnel=counts, failed=len(run.failed)
-    )
+    return Decision(folder=folder, digest=identity, names=names, recipe=loaded, collections=opened, funnel=counts, failed=len(run.failed))
 
 
 Measured = list[tuple[Measure, Manifest]]
@@ -170,7 +168,8 @@ def _whole(manifest: Manifest) -> Manifest:
 
 def _sources(collection: Collection, measured: Measured, schema: pa.Schema, work: Folder, run: _Runner) -> list[Source]:
     fetched, candidates = Manifest.read(collection.folder / "fetches"), Manifest.read(collection.folder / "candidates")
-    assert fetched is not None and candidates is not None, "an opened collection is complete"
+    assert fetched is not None, "an opened collection is complete"
+    assert candidates is not None, "an opened collection is complete"
     on_images = [(stage, manifest) for stage, manifest in measured if stage.filter.level == "image"]
     stage = Resolve(
         out=work / f"resolved-{collection.id}",
@@ -192,7 +191,7 @@ def _sources(collection: Collection, measured: Measured, schema: pa.Schema, work
             resolved_names=tuple(resolved.names()),
             index=index,
         )
-        for index, name in enumerate(candidates.names(".parquet"))
+        for index, name in enumerate(candidates.names(".parquet", "part-"))
     ]
 
 
@@ -203,9 +202,7 @@ def funnel(
     return decide(root, recipe, collections, engine=engine, progress=progress).funnel
 
 
-def curate(
-    root: Folder, config: CurateConfig, *, engine: Engine | None = None, progress: Callable[[Progress], None] = silent
-) -> Release:
+def curate(root: Folder, config: CurateConfig, *, engine: Engine | None = None, progress: Callable[[Progress], None] = silent) -> Release:
     """Measure, decide and write a release; at once if the same release stands already.
 
     Raises ValueError when nothing was kept, or when the name belongs to another release.
@@ -228,7 +225,9 @@ def publish(
         )
     kept = decision.funnel.outcomes.get(KEPT, 0)
     if standing is None and not kept:
-        raise ValueError(f"recipe {config.recipe} keeps none of {decision.funnel.candidates} candidates: `winnow funnel` shows what stopped them")
+        raise ValueError(
+            f"recipe {config.recipe} keeps none of {decision.funnel.candidates} candidates: `winnow funnel` shows what stopped them"
+        )
     if standing is None:
         with lease(folder, "writer.json"):
             standing = _write(root, folder, config, decision, identity, kept, _Runner(engine=engine, progress=progress, failed=[]))
@@ -242,7 +241,9 @@ def publish(
     )
 
 
-def _write(root: Folder, folder: Folder, config: CurateConfig, decision: Decision, identity: str, kept: int, run: _Runner) -> dict[str, Any]:
+def _write(
+    root: Folder, folder: Folder, config: CurateConfig, decision: Decision, identity: str, kept: int, run: _Runner
+) -> dict[str, Any]:
     shards = max(1, -(-kept // config.shard_samples))
     gathered = decision.folder / "work" / f"gathered-{shards}"
     gather = Gather(out=gathered, decided=decision.folder, decision=decision.digest, names=decision.names, shards=shards)

@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-
 from filters.recipe import GroupRule, Recipe, RowRule, decide_group, decide_row
+
 from pipelines.exchange import bucket_of, read_group, write_groups
 from pipelines.measure import KEY
 from pipelines.permission import address_outcome
-from pipelines.schema import CANDIDATES, FETCHED, KEPT, OUTCOMES
+from pipelines.schema import FETCHED, KEPT
 from pipelines.stage import Output, Part, Stage
-from pipelines.store import Folder, Written, read_table, write_parquet
+from pipelines.store import Folder, read_table, write_parquet
 
 PLACE = pa.schema([("part", pa.int32()), ("row", pa.int32())])  # where a candidate stands in the decision
 NOT_TRIED = "fetch.not_tried"  # collected without fetching, or the part that held it failed

@@ -93,7 +93,9 @@ class Shard(Stage):
     def process(self, part: Part) -> Output:
         index = int(part.inputs[0])
         rows = read_group(self.gathered, self.names, index, self.schema)
-        samples = sorted(_samples(rows, self.measurements), key=lambda sample: (shuffled(sample["image_id"], self.seed), sample["image_id"]))
+        samples = sorted(
+            _samples(rows, self.measurements), key=lambda sample: (shuffled(sample["image_id"], self.seed), sample["image_id"])
+        )
         files: list[Written] = []
         counts = {"samples": len(samples), "captions": sum(len(sample["caption"]) for sample in samples)}
         for split in ("train", "heldout") if self.heldout else ("train",):
@@ -169,8 +171,8 @@ configs:
 
 {description}
 
-Digest `{manifest["digest"]}`. Read it with `datasets.load_dataset("arrow", data_files="train-*.arrow")`, or map the shards with `pyarrow.ipc.open_file`.
-The columns `image`, `caption` (a list), `image_id` and `split` come first, then where each pair was found and what was measured of it.
+Digest `{manifest["digest"]}`. Read it with `datasets.load_dataset("arrow", data_files="train-*.arrow")`, or map the shards with
+`pyarrow.ipc.open_file`. columns `image`, `caption` (a list), `image_id` and `split` come first, then where each pair was found and what was measured of it.
 
 | outcome | candidates |
 |---|---:|

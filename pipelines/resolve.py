@@ -49,10 +49,10 @@ class Scatter(Stage):
         return {"candidates": self._candidates().digest}
 
     def buckets(self) -> int:
-        return host_buckets(sum(int(file["rows"] or 0) for file in self._candidates().files))
+        return host_buckets(int(self._candidates().counts.get("candidates", 0)))
 
     def parts(self) -> list[Part]:
-        names = self._candidates().names(".parquet")
+        names = self._candidates().names(".parquet", "part-")
         return [Part(name=name.removesuffix(".parquet"), inputs=(name, str(index))) for index, name in enumerate(names)]
 
     def process(self, part: Part) -> Output:
@@ -61,7 +61,9 @@ class Scatter(Stage):
         refused = pa.array([address_outcome(url) is not None for url in table["image_url"].to_pylist()], pa.bool_())
         wanted = pc.and_not(pc.is_null(table["permission"]), refused)
         row = pa.array(np.arange(table.num_rows, dtype=np.int32))
-        rows = pa.table([pa.array(np.full(table.num_rows, int(index), dtype=np.int32)), row, table["image_url"]], schema=WANTED).filter(wanted)
+        rows = pa.table([pa.array(np.full(table.num_rows, int(index), dtype=np.int32)), row, table["image_url"]], schema=WANTED).filter(
+            wanted
+        )
         bucket = bucket_of(hosts(rows["image_url"]), self.buckets())
         return Output(files=(write_groups(self.out, f"{part.name}.parquet", rows, bucket),), counts={"addresses": rows.num_rows})
 
@@ -110,7 +112,11 @@ class Resolve(Stage):
         return {"columns": list(self.columns)}
 
     def inputs(self) -> dict[str, str]:
-        return {"scatter": self.scatter.identity(), "fetches": self.fetched.digest, **{f"measured-{i}": d for i, d in enumerate(self.digests)}}
+        return {
+            "scatter": self.scatter.identity(),
+            "fetches": self.fetched.digest,
+            **{f"measured-{i}": d for i, d in enumerate(self.digests)},
+        }
 
     def parts(self) -> list[Part]:
         return [Part(name=f"bucket-{bucket:05d}", inputs=(str(bucket),)) for bucket in range(self.scatter.buckets())]
@@ -150,7 +156,12 @@ class Resolve(Stage):
                 table = read_table(measured, part)
                 columns |= {column: table[column] for column in table.column_names if column in self.columns}
         rows = len(ids)
-        return pa.table({field.name: columns.get(field.name, pa.nulls(rows, field.type)) for field in [pa.field("image_id", pa.string()), *list(self.schema)[4:]]})
+        return pa.table(
+            {
+                field.name: columns.get(field.name, pa.nulls(rows, field.type))
+                for field in [pa.field("image_id", pa.string()), *list(self.schema)[4:]]
+            }
+        )
 
 
 def resolved_schema(measurements: dict[str, pa.DataType]) -> pa.Schema:

@@ -64,9 +64,9 @@ class Manifest:
     def read(cls, folder: Folder, name: str = MANIFEST) -> "Manifest | None":
         return cls(**folder.read_json(name)) if folder.exists(name) else None
 
-    def names(self, suffix: str = "") -> list[str]:
+    def names(self, suffix: str = "", prefix: str = "") -> list[str]:
         """Names of its files, in order of parts."""
-        return [str(file["name"]) for file in self.files if str(file["name"]).endswith(suffix)]
+        return [name for name in (str(file["name"]) for file in self.files) if name.startswith(prefix) and name.endswith(suffix)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +189,7 @@ def _submit(stage: Stage, engine: Engine, pending: Sequence[Part], *, last: bool
     except KeyboardInterrupt:
         _stopping.set()
         raise
-    except Exception as error:  # noqa: BLE001  an engine raises what it likes; the pending parts tell what it did
+    except Exception as error:
         message = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
         number = re.search(r"\[Errno (\d+)\]", message)
         if last or (number and int(number.group(1)) in FULL):
@@ -232,7 +232,7 @@ def _settle(stage: Stage, part: Part, receipts: Folder) -> None:
     for attempt in range(ATTEMPTS):
         try:
             output = stage.process(part)
-        except Exception as error:  # noqa: BLE001  a poisonous part must not stop the others
+        except Exception as error:
             if isinstance(error, OSError) and error.errno in FULL:
                 raise
             if attempt == ATTEMPTS - 1:

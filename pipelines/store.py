@@ -119,12 +119,16 @@ class Folder:
         """A binary file that appears under its name when the block ends well, and not at all when it raises."""
         system, folder = self._system
         if not self.is_local:
-            with system.open(f"{folder}/{name}", "wb") as remote:
-                try:
-                    yield _Hashing(remote)
-                except BaseException:
-                    remote.discard()
-                    raise
+            remote = system.open(f"{folder}/{name}", "wb", autocommit=False)
+            try:
+                yield _Hashing(remote)
+                remote.close()
+            except BaseException:
+                remote.discard()
+                with contextlib.suppress(FileNotFoundError):  # systems that show a file while it is written
+                    system.rm(f"{folder}/{name}")
+                raise
+            remote.commit()
             return
         os.makedirs(folder, exist_ok=True)
         temporary = f"{folder}/{TEMPORARY}{uuid.uuid4().hex}-{name}"
@@ -173,7 +177,7 @@ class Folder:
 
     def sweep(self) -> None:
         """Remove the temporary files that a killed writer left; only the holder of the lease may."""
-        system, folder = self._system
+        folder = self._system[1]
         if self.is_local and os.path.isdir(folder):
             for entry in os.scandir(folder):
                 if entry.name.startswith(TEMPORARY):

@@ -1,0 +1,163 @@
+"""Stages: part in, part out; resumed, retried, set aside, submitted again; the manifest last."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from pipelines import stage as stages
+from pipelines.stage import Engine, Manifest, Output, Part, Progress, Stage, StageFailed, run_stage
+from pipelines.store import Folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Double(Stage):
+    """Writes each part's number doubled, and leaves a line in a log for each call; `orders` makes parts misbehave."""
+
+    name: ClassVar[str] = "double"
+    version: ClassVar[int] = 1
+    log: str
+    orders: dict[str, str] = field(default_factory=dict)
+    parts_wanted: int = 4
+    source: str = "s"
+    lanes: int = 0
+
+    def inputs(self) -> dict[str, str]:
+        return {"source": self.source}
+
+    def parts(self) -> list[Part]:
+        lane = (lambda i: f"lane-{i % self.lanes}") if self.lanes else (lambda i: "")
+        return [Part(name=f"part-{i:05d}", inputs=(str(i),), lane=lane(i)) for i in range(self.parts_wanted)]
+
+    def process(self, part: Part) -> Output:
+        with open(self.log, "a") as log:
+            log.write(f"{part.name}\n")
+        order = self.orders.get(part.name)
+        if order == "poison":
+            raise ValueError("poison")
+        if order == "once" and Counter(Path(self.log).read_text().split())[part.name] == 1:
+            raise ValueError("first time only")
+        if order == "full":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if order == "sleep" and not os.path.exists(self.log + ".awake"):
+            time.sleep(60)
+        number = int(part.inputs[0])
+        return Output(files=(self.out.write_bytes(f"{part.name}.txt", str(2 * number).encode()),), counts={"sum": 2 * number})
+
+
+def make(tmp_path: Path, **options: Any) -> Double:
+    return Double(out=Folder(str(tmp_path / "out")), log=str(tmp_path / "log"), **options)
+
+
+def calls(tmp_path: Path) -> Counter[str]:
+    return Counter((tmp_path / "log").read_text().split())
+
+
+def test_every_part_becomes_a_file_and_counts_add_up(tmp_path: Path) -> None:
+    manifest = run_stage(make(tmp_path))
+    assert manifest.names() == ["part-00000.txt", "part-00001.txt", "part-00002.txt", "part-00003.txt"]
+    assert manifest.counts == {"sum": 12}
+    assert manifest.failed == {}
+    assert (tmp_path / "out" / "part-00003.txt").read_text() == "6"
+    assert sorted(os.listdir(tmp_path / "out")) == ["manifest.json", *manifest.names()]
+
+
+def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
+    first = run_stage(make(tmp_path))
+    assert run_stage(make(tmp_path)) == first
+    assert set(calls(tmp_path).values()) == {1}
+
+
+def test_another_input_runs_it_again(tmp_path: Path) -> None:
+    first = run_stage(make(tmp_path))
+    second = run_stage(make(tmp_path, source="t"))
+    assert second.digest != first.digest
+    assert set(calls(tmp_path).values()) == {2}
+
+
+def test_a_part_that_fails_once_is_tried_again(tmp_path: Path) -> None:
+    manifest = run_stage(make(tmp_path, orders={"part-00001": "once"}))
+    assert manifest.failed == {}
+    assert calls(tmp_path)["part-00001"] == 2
+
+
+def test_a_poisonous_part_is_set_aside_and_tried_again_next_time(tmp_path: Path) -> None:
+    manifest = run_stage(make(tmp_path, orders={"part-00001": "poison"}))
+    assert list(manifest.failed) == ["part-00001"]
+    assert "ValueError: poison" in manifest.failed["part-00001"]
+    assert manifest.counts == {"sum": 10}
+    whole = run_stage(make(tmp_path))
+    assert whole.failed == {}
+    assert whole.counts == {"sum": 12}
+    assert whole.digest != manifest.digest
+    assert calls(tmp_path) == Counter({"part-00000": 1, "part-00001": 3, "part-00002": 1, "part-00003": 1})
+
+
+def test_a_full_disk_stops_the_stage_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match=r"No space left on device.*run the same command again"):
+        run_stage(make(tmp_path, orders={"part-00002": "full"}))
+    assert Manifest.read(Folder(str(tmp_path / "out"))) is None
+    assert run_stage(make(tmp_path)).counts == {"sum": 12}
+    assert max(calls(tmp_path).values()) <= 2
+
+
+def test_a_failed_job_is_submitted_again_with_what_is_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted: list[int] = []
+    real = stages._options
+
+    def broken_once(engine: Engine) -> Any:
+        submitted.append(len(submitted))
+        if len(submitted) == 1:
+            raise RuntimeError("the engine lost a worker")
+        return real(engine)
+
+    monkeypatch.setattr(stages, "_options", broken_once)
+    assert run_stage(make(tmp_path)).counts == {"sum": 12}
+    assert submitted == [0, 1]
+
+
+def test_parts_of_a_lane_run_in_order(tmp_path: Path) -> None:
+    run_stage(make(tmp_path, lanes=1))
+    assert (tmp_path / "log").read_text().split() == [f"part-{i:05d}" for i in range(4)]
+
+
+def test_several_processes_give_the_same_manifest(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    one = run_stage(make(tmp_path / "a"))
+    two = run_stage(make(tmp_path / "b"), Engine(workers=2))
+    assert two == one
+
+
+def test_progress_reaches_the_last_part(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    run_stage(make(tmp_path), progress=seen.append)
+    assert (seen[-1].done, seen[-1].parts, seen[-1].counts) == (4, 4, {"sum": 12})
+
+
+def test_a_killed_stage_goes_on_at_its_unfinished_parts(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from tests.pipelines.test_stage import make
+from pipelines.stage import run_stage
+run_stage(make(Path({str(tmp_path)!r}), lanes=1, orders={{"part-00002": "sleep"}}))
+"""
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    deadline = time.monotonic() + 60
+    while not ((tmp_path / "log").exists() and calls(tmp_path)["part-00002"]):
+        assert time.monotonic() < deadline, "the child never reached its third part"
+        time.sleep(0.05)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    (tmp_path / "log.awake").touch()
+    manifest = run_stage(make(tmp_path, lanes=1, orders={"part-00002": "sleep"}))
+    assert manifest.counts == {"sum": 12}
+    assert calls(tmp_path) == Counter({"part-00000": 1, "part-00001": 1, "part-00002": 2, "part-00003": 1})

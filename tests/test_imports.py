@@ -1,0 +1,65 @@
+"""Imports point one way, and the packages that must run alone import nothing heavy."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("pipelines", "filters", "captioning", "training", "flows")
+MAY_USE = {
+    "filters": set(),
+    "training": set(),
+    "pipelines": {"filters"},
+    "captioning": {"training", "pipelines", "filters"},
+    "flows": set(PACKAGES),
+}
+FORBIDDEN = {"filters": {"apache_beam", "prefect"}, "pipelines": {"prefect"}, "captioning": {"prefect", "apache_beam"}}
+BARE_MACHINE = {"torch", "transformers", "tokenizers", "safetensors", "pyarrow", "numpy", "PIL"}
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names that a file imports anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_those_below_it(package: str) -> None:
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    for path in files:
+        ours = imports(path) & set(PACKAGES) - {package}
+        assert ours <= MAY_USE[package], f"{path.relative_to(ROOT)} imports {ours - MAY_USE[package]}"
+        assert not imports(path) & FORBIDDEN.get(package, set()), path.relative_to(ROOT)
+
+
+def test_training_needs_only_what_a_bare_gpu_machine_has() -> None:
+    for path in sorted((ROOT / "training").rglob("*.py")):
+        foreign = imports(path) - set(sys.stdlib_module_names) - BARE_MACHINE - {"training"}
+        assert not foreign, f"{path.relative_to(ROOT)} imports {foreign}"
+
+
+def test_no_file_is_a_drawer_for_odds_and_ends() -> None:
+    for package in PACKAGES:
+        assert not {path.stem for path in (ROOT / package).rglob("*.py")} & {"utils", "util", "common", "helpers", "misc"}
+
+
+def test_files_and_functions_stay_readable() -> None:
+    long = []
+    lengths = []
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            source = path.read_text()
+            if source.count("\n") > 400:
+                long.append(path.relative_to(ROOT))
+            nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+            lengths += [(node.end_lineno or 0) - node.lineno + 1 for node in nodes]
+    assert not long, f"over 400 lines: {long}"
+    assert sum(length <= 50 for length in lengths) >= 0.9 * len(lengths)
