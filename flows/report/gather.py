@@ -1,0 +1,110 @@
+"""Plain data for a report, out of tables and log files."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from flows.report.data import KEPT, Curve, Histogram
+
+_BINS = 28  # as many as can be told apart in a picture 320 pixels wide
+_NAMES = 8  # values of a measurement of names that get a row of their own
+_SKEWED = 60.0  # from this ratio of the 99th to the 1st percentile up, bins grow in equal ratios
+
+Thresholds = Mapping[str, Sequence[tuple[str, float]]]
+
+
+def histograms(
+    table: pa.Table, *, sentences: Mapping[str, str] | None = None, thresholds: Thresholds | None = None, outcome: str = "outcome"
+) -> tuple[Histogram, ...]:
+    """A histogram of every column that holds numbers, truths or names, split by whether the column `outcome` says kept."""
+    kept = pc.equal(table[outcome], KEPT)
+    found = []
+    for name in table.column_names:
+        if name != outcome and (shape := _histogram(table[name], kept)):
+            sentence, asked = (sentences or {}).get(name, ""), tuple((thresholds or {}).get(name, ()))
+            found.append(Histogram(measure=name, sentence=sentence, thresholds=asked if "edges" in shape else (), **shape))
+    return tuple(found)
+
+
+def _histogram(column: pa.ChunkedArray, kept: pa.ChunkedArray) -> dict[str, Any] | None:
+    """The fields of a histogram that the values settle; None for a column of another kind, or without any value."""
+    there = pc.is_valid(column)
+    inside, outside = column.filter(pc.and_(there, kept)), column.filter(pc.and_(there, pc.invert(kept)))
+    missing = column.null_count
+    if missing == len(column):
+        return None
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return _numbers(inside, outside, missing, whole=pa.types.is_integer(kind))
+    if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_dictionary(kind):
+        return _names(Counter(map(str, inside.to_pylist())), Counter(map(str, outside.to_pylist())), missing)
+    return None
+
+
+def _numbers(inside: pa.ChunkedArray, outside: pa.ChunkedArray, missing: int, *, whole: bool) -> dict[str, Any] | None:
+    kept, dropped = (np.asarray(values.to_numpy(), dtype=np.float64) for values in (inside, outside))
+    kept, dropped = kept[np.isfinite(kept)], dropped[np.isfinite(dropped)]
+    both = np.concatenate([kept, dropped])
+    if not len(both):
+        return None
+    edges = _edges(both, whole)
+    whole = whole and bool(np.all(edges == np.round(edges)))
+    counts = [tuple(int(n) for n in np.histogram(values, edges)[0]) for values in (kept, dropped)]
+    missing += len(inside) + len(outside) - len(both)
+    return {"kept": counts[0], "dropped": counts[1], "edges": tuple(float(edge) for edge in edges), "unmeasured": missing, "whole": whole}
+
+
+def _edges(values: NDArray[np.float64], whole: bool) -> NDArray[np.float64]:
+    """Bins from the least value to the greatest; of whole numbers each bin takes equally many; much skewed ones grow."""
+    low, high = float(values.min()), float(values.max())
+    few, many = np.percentile(values, [1, 99])
+    if few > 0 and many / few > _SKEWED:
+        return np.geomspace(low, high, _BINS + 1)
+    if whole:
+        step = int(-(-(high - low + 1) // _BINS))
+        return np.arange(low, high + 1 + step, step)
+    return np.linspace(low, high if high > low else low + 1, _BINS + 1)
+
+
+def _names(kept: Counter[str], dropped: Counter[str], missing: int) -> dict[str, Any]:
+    """The most frequent values, and the rest together."""
+    most = [name for name, _ in (kept + dropped).most_common(_NAMES)]
+    counts = [[values[name] for name in most] for values in (kept, dropped)]
+    rest = [sum(values.values()) - sum(shown) for values, shown in zip((kept, dropped), counts, strict=True)]
+    labels = list(most)
+    if any(rest):
+        labels.append("others")
+        counts = [[*shown, other] for shown, other in zip(counts, rest, strict=True)]
+    return {"kept": tuple(counts[0]), "dropped": tuple(counts[1]), "labels": tuple(labels), "unmeasured": missing}
+
+
+def read_curves(path: Path, prefix: str = "") -> tuple[Curve, ...]:
+    """The loss curves of each stage from lines of {"stage", "step", "loss", "losses": {…}}; other lines are passed over."""
+    stages: dict[str, list[dict[str, Any]]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if "step" in row and "loss" in row:
+            stages.setdefault(str(row.get("stage", "")), []).append(row)
+    return tuple(_curve(prefix + stage, rows) for stage, rows in stages.items())
+
+
+def _curve(stage: str, rows: Sequence[Mapping[str, Any]]) -> Curve:
+    """A step that a resumed run wrote twice counts once, as it was written last."""
+    last = {int(row["step"]): row for row in rows}
+    steps = tuple(sorted(last))
+    parts = list({name: None for row in rows for name in row.get("losses") or {}})
+    losses = {"loss": tuple(_value(last[step].get("loss")) for step in steps)}
+    if len(parts) > 1:  # with one part alone the sum says it all
+        losses |= {name: tuple(_value((last[step].get("losses") or {}).get(name)) for step in steps) for name in parts}
+    return Curve(stage=stage, steps=steps, losses=losses)
+
+
+def _value(found: Any) -> float | None:
+    return float(found) if isinstance(found, (int, float)) else None
