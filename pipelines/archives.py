@@ -15,6 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 READ = WarcRecordType.response | WarcRecordType.resource
 PAGE_BYTES = 16 * 1024 * 1024  # inflated; the largest of a million Common Crawl pages is cut at 1 MiB there, so this is ample
+HTML = frozenset({"text/html", "application/xhtml+xml"})
 GZIP, LZ4, ZSTD = b"\x1f\x8b", b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd"
 
 
@@ -171,7 +172,8 @@ def decoded(body: bytes, headers: tuple[tuple[str, str], ...], limit: int) -> by
 
 def _unchunked(body: bytes) -> bytes:
     """The data of a chunked body; many archives keep the header and not the chunks, so a body that is not chunked stays."""
-    chunks, position = [], 0
+    chunks: list[bytes] = []
+    position = 0
     while position < len(body):
         end = body.find(b"\r\n", position, position + 1024)
         try:

@@ -10,14 +10,13 @@ import fsspec
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
-from pipelines.archives import Response, responses
+from pipelines.archives import HTML, Response, responses
 from pipelines.images_of_page import TARGET_WIDTH, Page, Picture, read_page
 from pipelines.permission import headers_outcome
 from pipelines.schema import CANDIDATES, identify
 from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, write_parquet
 
-HTML = frozenset({"text/html", "application/xhtml+xml"})
 ROWS = 20_000  # gathered before they become a record batch
 HASHED_WHOLE = 64 * 1024 * 1024  # bytes; a larger archive is known by its size and time of change
 HELD = "archive-images-"  # files of the index of images beside the candidates

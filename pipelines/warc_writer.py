@@ -1,0 +1,100 @@
+"""The WARC files of a crawl: written record by record, rotated by size, and taken up again after a kill."""
+
+import io
+import os
+import zlib
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
+
+SUFFIX = ".warc.gz"
+ROTATE_BYTES = 1024 * 1024 * 1024  # Common Crawl's and Heritrix's usual size of an archive
+Headers = Iterable[tuple[str, str]]
+
+
+def part_names(folder: Path) -> list[str]:
+    """The archives of a crawl in order."""
+    return sorted(path.name for path in folder.glob(f"part-*{SUFFIX}"))
+
+
+def whole_length(path: Path) -> int:
+    """How many bytes of a file of gzip members are whole members; what follows was being written when the writer died."""
+    whole = position = 0
+    member = zlib.decompressobj(wbits=31)
+    with open(path, "rb") as file:
+        while data := file.read(1 << 20):
+            while data:
+                try:
+                    member.decompress(data)
+                except zlib.error:
+                    return whole
+                position += len(data) - len(member.unused_data)
+                data = member.unused_data
+                if member.eof:
+                    whole, member = position, zlib.decompressobj(wbits=31)
+    return whole
+
+
+def mend(folder: Path) -> int:
+    """Cut the unfinished record off the last archive of a killed crawl; returns the bytes cut."""
+    names = part_names(folder)
+    if not names:
+        return 0
+    path = folder / names[-1]
+    whole, size = whole_length(path), path.stat().st_size
+    if whole < size:
+        os.truncate(path, whole)
+    return size - whole
+
+
+class PageWriter:
+    """Appends responses with their requests; each record is one gzip member, handed to the system at once."""
+
+    def __init__(self, folder: Path, *, rotate_bytes: int = ROTATE_BYTES, software: str = "winnow") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._rotate, self._software = folder, rotate_bytes, software
+        names = part_names(folder)
+        self._open(max(0, len(names) - 1))
+
+    def _open(self, number: int) -> None:
+        self._number, name = number, f"part-{number:05d}{SUFFIX}"
+        self._file: IO[bytes] = open(self._folder / name, "ab")  # noqa: SIM115 - closed by close() or by the next rotation
+        self._writer = WARCWriter(self._file, gzip=True, warc_version="1.1")
+        if self._file.tell() == 0:
+            info = {"software": self._software, "format": "WARC File Format 1.1"}
+            self._writer.write_record(self._writer.create_warcinfo_record(name, info))
+            self._file.flush()
+
+    def write(self, url: str, *, status: str, headers: Headers, body: bytes, request: Headers, address: str | None) -> None:
+        """Store one exchange; `status` is e.g. `200 OK`, `body` the bytes as sent, without transfer encoding."""
+        if self._file.tell() >= self._rotate:
+            self.close()
+            self._open(self._number + 1)
+        extra = {"WARC-Date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")} | ({"WARC-IP-Address": address} if address else {})
+        answer = StatusAndHeaders(status, _kept(headers), protocol="HTTP/1.1")
+        payload = io.BytesIO(body)
+        response = self._writer.create_warc_record(url, "response", payload=payload, http_headers=answer, warc_headers_dict=dict(extra))
+        self._writer.write_record(response)
+        asked = StatusAndHeaders(f"GET {_path(url)} HTTP/1.1", list(request), is_http_request=True)
+        extra["WARC-Concurrent-To"] = response.rec_headers.get_header("WARC-Record-ID")
+        self._writer.write_record(self._writer.create_warc_record(url, "request", http_headers=asked, warc_headers_dict=extra))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def _kept(headers: Headers) -> list[tuple[str, str]]:
+    """Headers as they are true of the stored body: the chunks of a chunked one are gone."""
+    return [(f"X-Crawler-{name}" if name.lower() == "transfer-encoding" else name, value) for name, value in headers]
+
+
+def _path(url: str) -> str:
+    rest = url.split("://", 1)[-1]
+    return f"/{rest.split('/', 1)[1]}" if "/" in rest else "/"
