@@ -81,5 +81,3 @@ def _device(root: Folder) -> Finding:
 
     words = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU: only small models train well on the CPU"
     return Finding(subject="device", ok=True, words=words)
-
-

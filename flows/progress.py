@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Any, TextIO
 
 from pipelines.stage import Progress
 
@@ -51,3 +51,12 @@ def brief(counts: Mapping[str, int], most: int = 4) -> dict[str, int]:
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     rest = sum(value for _, value in ordered[most:])
     return dict(ordered[:most]) | ({"other": rest} if rest else {})
+
+
+def recall_table(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Recall at 1, 5 and 10 both ways, a line for each run, in per cent."""
+    lines = [f"{'':<12} {'text to image':^23} {'image to text':^23}", f"{'':<12} " + " ".join(["R@1     R@5     R@10  "] * 2)]
+    for name, found in runs.items():
+        cells = [f"{found[way][rank]:5.1f}" for way in ("text_to_image", "image_to_text") for rank in ("r1", "r5", "r10")]
+        lines.append(f"{name:<12} " + "   ".join(cells))
+    return "\n".join(lines)

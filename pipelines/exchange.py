@@ -23,7 +23,7 @@ def write_groups(folder: Folder, name: str, table: pa.Table, group: np.ndarray) 
     groups, starts = np.unique(group[order], return_index=True)
     schema = table.schema.with_metadata({_KEY: json.dumps(groups.tolist()).encode()})
     ordered = table.take(pa.array(order)).cast(schema)
-    ends = [*starts[1:].tolist(), table.num_rows]
+    ends = [*starts[1:].tolist(), table.num_rows][: len(starts)]
     with folder.write(name) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for start, end in zip(starts.tolist(), ends, strict=True):
             writer.write_table(ordered.slice(start, end - start), row_group_size=max(1, end - start))
