@@ -65,7 +65,7 @@ def _edges(values: NDArray[np.float64], whole: bool) -> NDArray[np.float64]:
     """Bins from the least value to the greatest; of whole numbers each bin takes equally many; much skewed ones grow."""
     low, high = float(values.min()), float(values.max())
     few, many = np.percentile(values, [1, 99])
-    if few > 0 and many / few > _SKEWED:
+    if low > 0 and many / few > _SKEWED:
         return np.geomspace(low, high, _BINS + 1)
     if whole:
         step = int(-(-(high - low + 1) // _BINS))

@@ -5,17 +5,17 @@ from itertools import pairwise
 
 from flows.report.data import Curve, Histogram
 from flows.report.funnel import count
-from flows.report.tree import Node, node
+from flows.report.tree import Node, node, shorten
 
 _WIDTH = 320.0
 _SIGNS = {">=": "≥", "<=": "≤", "==": "=", "!=": "≠"}
 
 
 def number(value: float) -> str:
-    """A number as short as a label wants it: whole above a hundred, else three digits."""
+    """A number as short as a label wants it: whole from a hundred up, else three digits, below a tenth two."""
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return f"{value:.3g}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
 def histogram_plot(shown: Histogram) -> Node:
@@ -118,7 +118,7 @@ def _names(shown: Histogram) -> Node:
                 "g",
                 node("title", said),
                 node("rect", x=0, y=y, width=_WIDTH, height=14, class_="hover"),
-                node("text", label if len(label) <= 13 else label[:12] + "…", x=72, y=y + 11, text_anchor="end", class_="name"),
+                node("text", shorten(label, 12), x=72, y=y + 11, text_anchor="end", class_="name"),
                 node("rect", x=78, y=y + 1, width=kept * scale, height=12, class_="kept"),
                 node("rect", x=78 + kept * scale, y=y + 1, width=dropped * scale, height=12, class_="dropped"),
                 node("text", f"{count(kept)} · {count(dropped)}", x=82 + (kept + dropped) * scale, y=y + 11, class_="tick"),
@@ -129,7 +129,7 @@ def _names(shown: Histogram) -> Node:
 
 # --- losses of a stage
 
-_TOP, _BOTTOM, _LEFT, _RIGHT = 12.0, 138.0, 34.0, 226.0
+_TOP, _BOTTOM, _LEFT, _RIGHT = 12.0, 138.0, 38.0, 212.0
 _POINTS = 160  # drawn for each line at most; more would lie closer than a pixel
 
 
@@ -146,7 +146,7 @@ def curve_plot(shown: Curve) -> Node:
     for place, (name, points) in enumerate(lines.items()):
         style = "whole" if name == "loss" else f"part{place % 5}"
         picture.append(_line(name, points, style, (low, high), (shown.steps[0], shown.steps[-1])))
-        said = f"{name} {number(points[-1][1])}"
+        said = f"{shorten(name, 12)} {number(points[-1][1])}"
         picture.append(node("text", said, x=_RIGHT + 5, y=ends[name] + 4, class_=f"end {style}"))
     _add_axes(picture, shown, low, high)
     return picture
