@@ -15,6 +15,8 @@ from flows.report.data import KEPT, Curve, Histogram
 
 _BINS = 28  # as many as can be told apart in a picture 320 pixels wide
 _NAMES = 8  # values of a measurement of names that get a row of their own
+_FEW = 50  # values: up to so many, every column of names is shown
+_COVERED = 0.2  # share of the values that the most frequent ones have to cover
 _SKEWED = 60.0  # from this ratio of the 99th to the 1st percentile up, bins grow in equal ratios
 
 Thresholds = Mapping[str, Sequence[tuple[str, float]]]
@@ -43,7 +45,7 @@ def _histogram(column: pa.ChunkedArray, kept: pa.ChunkedArray) -> dict[str, Any]
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return _numbers(inside, outside, missing, whole=pa.types.is_integer(kind))
-    if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_dictionary(kind):
+    if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
         return _names(Counter(map(str, inside.to_pylist())), Counter(map(str, outside.to_pylist())), missing)
     return None
 
@@ -73,9 +75,12 @@ def _edges(values: NDArray[np.float64], whole: bool) -> NDArray[np.float64]:
     return np.linspace(low, high if high > low else low + 1, _BINS + 1)
 
 
-def _names(kept: Counter[str], dropped: Counter[str], missing: int) -> dict[str, Any]:
-    """The most frequent values, and the rest together."""
-    most = [name for name, _ in (kept + dropped).most_common(_NAMES)]
+def _names(kept: Counter[str], dropped: Counter[str], missing: int) -> dict[str, Any] | None:
+    """The most frequent values, and the rest together; None for texts and digests, of which nearly each is another."""
+    both = kept + dropped
+    most = [name for name, _ in both.most_common(_NAMES)]
+    if both.total() > _FEW and sum(both[name] for name in most) < _COVERED * both.total():
+        return None
     counts = [[values[name] for name in most] for values in (kept, dropped)]
     rest = [sum(values.values()) - sum(shown) for values, shown in zip((kept, dropped), counts, strict=True)]
     labels = list(most)

@@ -208,6 +208,11 @@ def test_skewed_numbers_get_bins_that_grow() -> None:
     assert sum(found.kept) == 100
 
 
+def test_texts_and_digests_are_no_distribution() -> None:
+    table = pa.table({"outcome": ["kept"] * 60, "text.clean": [f"text {n}" for n in range(60)], "text.source": ["alt"] * 60})
+    assert [found.measure for found in histograms(table)] == ["text.source"]
+
+
 def test_curves_of_a_log(tmp_path: Path) -> None:
     log = tmp_path / "metrics.jsonl"
     rows: list[dict[str, Any]] = [
