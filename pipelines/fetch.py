@@ -1,0 +1,259 @@
+"""Fetching images: chunks of addresses of one bucket of hosts, each address ending as exactly one row.
+
+img2dataset's Downloader asks for the addresses; what opens them is our Opener, and what keeps the samples is a collector in memory.
+"""
+
+import functools
+import os
+import tempfile
+import threading
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.archives import response_at
+from pipelines.decode import Decoded, Undecodable, decode
+from pipelines.extract import HELD
+from pipelines.opener import Attempt, Guest, Opener
+from pipelines.permission import TOKEN, address_outcome, headers_outcome
+from pipelines.schema import FETCHED, FETCHES, IMAGES
+from pipelines.stage import Manifest, Output, Part, Stage
+from pipelines.store import Folder, read_table, write_arrow, write_parquet
+
+CHUNK = 256  # addresses of a part: what a kill costs a worker at most
+THREADS = 32  # at once; img2dataset's own measurements peak between 32 and 64
+Found = tuple[Attempt, Decoded | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch(Stage):
+    """Turns the distinct addresses of `urls` (a file for each bucket of hosts) into images and one row for each address.
+
+    `held` is the folder of candidates whose index names images that the archives hold; without `web` only those are read.
+    """
+
+    name: ClassVar[str] = "fetch"
+    version: ClassVar[int] = 1
+    images: Folder
+    urls: Folder
+    held: Folder | None = None
+    allow_private_addresses: bool = False
+    contact: str = ""
+    web: bool = True
+    seconds: float = 30.0  # for one image
+    image_bytes: int = 32 * 1024 * 1024
+    images_per_second: float = 10.0  # of one public host
+    threads: int = THREADS
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "allow_private_addresses": self.allow_private_addresses,
+            "web": self.web,
+            "seconds": self.seconds,
+            "image_bytes": self.image_bytes,
+        }
+
+    def inputs(self) -> dict[str, str]:
+        folders = {"urls": self.urls} | ({"held": self.held} if self.held is not None else {})
+        manifests = {name: Manifest.read(folder) for name, folder in folders.items()}
+        return {name: manifest.digest for name, manifest in manifests.items() if manifest is not None}
+
+    def parts(self) -> list[Part]:
+        manifest = Manifest.read(self.urls)
+        names = manifest.names(".parquet") if manifest is not None else [name for name in self.urls.names() if name.endswith(".parquet")]
+        return [part for name in names for part in self._chunks(name)]
+
+    def _chunks(self, name: str) -> Iterator[Part]:
+        """The parts of one bucket: a lane of its own, so that no host is asked by two workers at once."""
+        with self.urls.open(name) as file:
+            rows = pq.ParquetFile(file).metadata.num_rows
+        bucket = name.removesuffix(".parquet").rsplit("-", 1)[-1]
+        for number, start in enumerate(range(0, rows, CHUNK)):
+            yield Part(name=f"part-{bucket}-{number:05d}", inputs=(name, str(start)), lane=bucket)
+
+    def process(self, part: Part) -> Output:
+        name, start = part.inputs
+        urls = [str(url) for url in read_table(self.urls, name, ["image_url"])["image_url"].slice(int(start), CHUNK).to_pylist()]
+        found: dict[str, Found] = {url: (Attempt(outcome=outcome), None) for url in urls if (outcome := address_outcome(url)) is not None}
+        found |= self._from_archives([url for url in urls if url not in found])
+        asked = interleaved([url for url in urls if url not in found])
+        found |= self._from_web(asked)
+        assert found.keys() == set(urls), "an address was lost or made up"
+        return self._write(part.name, [(url, *found[url]) for url in urls])
+
+    def _from_archives(self, urls: Sequence[str]) -> dict[str, Found]:
+        """Those addresses whose images the archives hold."""
+        places = self._places(urls)
+        found = {}
+        for url, (archive, offset) in places.items():
+            response = response_at(archive, offset, limit=self.image_bytes)
+            if response is not None and response.url == url and not response.cut:
+                attempt = Attempt(
+                    outcome=headers_outcome(response.headers) or FETCHED,
+                    status=response.status,
+                    final_url=url,
+                    content_type=response.header("content-type") or None,
+                    fetched_at=response.captured_at,
+                )
+                found[url] = settled(attempt, decode(response.body) if attempt.outcome == FETCHED else None)
+        return found
+
+    def _places(self, urls: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """(archive, offset) of the addresses that the index of archived images names, the first of each."""
+        places: dict[str, tuple[str, int]] = {}
+        for name in self.held.names() if self.held is not None else []:
+            if name.startswith(HELD):
+                assert self.held is not None
+                index = read_table(self.held, name, ["image_url", "archive", "offset"])
+                for row in index.filter(pc.is_in(index["image_url"], value_set=pa.array(urls, pa.string()))).to_pylist():
+                    places.setdefault(row["image_url"], (row["archive"], row["offset"]))
+        return places
+
+    def _from_web(self, urls: Sequence[str]) -> dict[str, Found]:
+        if not urls or not self.web:
+            return {url: (Attempt(outcome="fetch.not_asked"), None) for url in urls}
+        guest = Guest(
+            allow_private_addresses=self.allow_private_addresses,
+            contact=self.contact,
+            images_per_second=self.images_per_second,
+            seconds=self.seconds,
+            image_bytes=self.image_bytes,
+        )
+        return download(urls, guest, threads=self.threads)
+
+    def _write(self, name: str, rows: list[tuple[str, Attempt, Decoded | None]]) -> Output:
+        """Images first, then the rows that speak of them."""
+        table = fetches_table(rows)
+        images = images_table(rows)
+        files = (write_arrow(self.images, f"{name}.arrow", images), write_parquet(self.out, f"{name}.parquet", table))
+        counts = Counter(table["outcome"].to_pylist())
+        return Output(files=files, counts={**counts, "images": images.num_rows})
+
+
+def interleaved(urls: Sequence[str]) -> list[str]:
+    """Addresses in an order that goes round the hosts, so that few threads wait for one host's turn."""
+    turn: Counter[str] = Counter()
+    ranked = []
+    for url in urls:
+        host = urlsplit(url).netloc
+        ranked.append((turn[host], host, url))
+        turn[host] += 1
+    return [url for _, _, url in sorted(ranked)]
+
+
+def settled(attempt: Attempt, picture: Decoded | Undecodable | None) -> Found:
+    """An attempt with its picture, or with the reason why there is none."""
+    if attempt.outcome != FETCHED or isinstance(picture, Decoded):
+        return attempt, picture if isinstance(picture, Decoded) else None
+    outcome, detail = (picture.outcome, picture.detail) if picture is not None else ("decode.failed", "fetched and then lost")
+    names = ("status", "final_url", "content_type", "etag", "last_modified", "fetched_at")
+    return Attempt(outcome=outcome, detail=detail, **{name: getattr(attempt, name) for name in names}), None
+
+
+def fetches_table(rows: Sequence[tuple[str, Attempt, Decoded | None]]) -> pa.Table:
+    """A row of FETCHES for each address."""
+    fields = [name for name in FETCHES.names if name not in ("image_url", "image_id", "held_in")]
+    columns: dict[str, list[Any]] = {name: [getattr(attempt, name) for _, attempt, _ in rows] for name in fields}
+    columns |= {
+        "image_url": [url for url, _, _ in rows],
+        "image_id": [picture.image_id if picture is not None else None for _, _, picture in rows],
+        "held_in": [None] * len(rows),
+    }
+    return pa.table([pa.array(columns[entry.name], entry.type) for entry in FETCHES], schema=FETCHES)
+
+
+def images_table(rows: Sequence[tuple[str, Attempt, Decoded | None]]) -> pa.Table:
+    """A row of IMAGES for each distinct picture, in the order of its first address."""
+    first: dict[str, tuple[str, Attempt, Decoded]] = {}
+    for url, attempt, picture in rows:
+        if picture is not None:
+            first.setdefault(picture.image_id, (url, attempt, picture))
+    own = {name: [getattr(picture, name) for _, _, picture in first.values()] for name in IMAGES.names if name in Decoded.__slots__}
+    own |= {"image_url": [url for url, _, _ in first.values()], "fetched_at": [attempt.fetched_at for _, attempt, _ in first.values()]}
+    return pa.table([pa.array(own[entry.name], entry.type) for entry in IMAGES], schema=IMAGES)
+
+
+@dataclass
+class Collector:
+    """What img2dataset writes samples to: it decodes each as it comes and keeps the picture, not the bytes."""
+
+    found: dict[str, Decoded | Undecodable] = field(default_factory=dict)
+
+    def __call__(self, *shard: Any) -> "Collector":
+        """Stands where img2dataset makes a writer of a class."""
+        return self
+
+    def write(self, data: bytes | None, key: str, caption: str | None, meta: dict[str, Any]) -> None:
+        if data is not None:
+            self.found[meta["url"]] = decode(data)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@functools.cache
+def _opener(guest: Guest) -> Opener:
+    """One opener a process: its TLS context, robots rules and paces outlive a chunk."""
+    return Opener(guest)
+
+
+_installed = threading.Lock()  # urllib has one opener a process, so one chunk at a time is downloaded in it
+
+
+@contextmanager
+def _installed_opener(guest: Guest) -> Iterator[Opener]:
+    with _installed:
+        opener, before = _opener(guest), urllib.request._opener  # type: ignore[attr-defined]
+        opener.attempts = {}
+        urllib.request.install_opener(opener)  # type: ignore[arg-type]
+        try:
+            yield opener
+        finally:
+            urllib.request.install_opener(before)
+            opener.close()
+
+
+def download(urls: Sequence[str], guest: Guest, *, threads: int = THREADS) -> dict[str, Found]:
+    """What became of each address, fetched by img2dataset's Downloader through our opener."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the web for its newest version at import
+    from img2dataset.downloader import Downloader
+    from img2dataset.resizer import Resizer
+
+    collector = Collector()
+    with _installed_opener(guest) as opener, tempfile.TemporaryDirectory(prefix="winnow-fetch-") as folder:
+        shard = os.path.join(folder, "urls.arrow")
+        _write_shard(shard, urls)
+        Downloader(
+            sample_writer_class=collector,
+            resizer=Resizer(image_size=1, resize_mode="no", resize_only_if_bigger=True, disable_all_reencoding=True),
+            thread_count=min(threads, len(urls)),
+            save_caption=False,
+            extract_exif=False,
+            output_folder=folder,
+            column_list=["url"],
+            timeout=guest.seconds,
+            number_sample_per_shard=max(2, len(urls)),
+            oom_shard_count=1,
+            compute_hash=None,
+            verify_hash_type=None,
+            encode_format="jpg",
+            retries=0,  # the opener tries again where that helps
+            user_agent_token=TOKEN,
+            disallowed_header_directives=None,  # the opener reads X-Robots-Tag, correctly and before the body
+        ).download_shard((0, shard))
+        lost = Attempt(outcome="fetch.lost", detail="img2dataset did not report on this address")
+        return {url: settled(opener.attempts.get(url, lost), collector.found.get(url)) for url in urls}
+
+
+def _write_shard(path: str, urls: Sequence[str]) -> None:
+    table = pa.table({"url": pa.array(urls, pa.string())})
+    with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
