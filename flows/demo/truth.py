@@ -22,7 +22,7 @@ def score(truth_path: Path, outcomes: pa.Table, base_url: str) -> dict[str, Any]
     precision is 0, so that a floor under it fails.
     """
     truth = _read_truth(truth_path)
-    kept = _kept(outcomes, base_url)
+    kept = _kept(outcomes, base_url.rstrip("/"))
     references = Counter(truth.values())
     kept_by_fault = Counter(truth.get(key, UNLISTED) for key in kept)
     good, swapped = kept_by_fault[SOUND], kept_by_fault["swapped"]

@@ -286,5 +286,5 @@ def test_keeping_exactly_the_sound_references_scores_one(folder: Path) -> None:
     outcomes = table(
         *((base + row["page"], base + row["image"], row["text"], "kept" if row["keep"] else "dropped") for row in truth(folder))
     )
-    found = score(folder / "truth.jsonl", outcomes, base)
+    found = score(folder / "truth.jsonl", outcomes, base + "/")
     assert (found["precision"], found["recall"], found["precision_all"]) == (1.0, 1.0, 1.0)
