@@ -114,7 +114,7 @@ class Extract(Stage):
         return {"target_width": self.target_width}
 
     def inputs(self) -> dict[str, str]:
-        return {label: _fingerprint(url) for label, url in self._sources()}
+        return {label: fingerprint(url) for label, url in self._sources()}
 
     def parts(self) -> list[Part]:
         return [Part(name=f"{index:05d}", inputs=source) for index, source in enumerate(self._sources())]
@@ -177,7 +177,7 @@ def expand(archives: Sequence[str]) -> list[str]:
     return sorted(found)
 
 
-def _fingerprint(url: str) -> str:
+def fingerprint(url: str) -> str:
     """What tells one version of an archive from another: its content where that is quickly read, else size and time of change."""
     system, path = fsspec.core.url_to_fs(url)
     info = system.info(path)

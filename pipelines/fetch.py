@@ -4,15 +4,19 @@ img2dataset's Downloader asks for the addresses; what opens them is our Opener, 
 """
 
 import functools
+import importlib
+import importlib.util
 import os
+import sys
 import tempfile
 import threading
+import types
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -223,17 +227,13 @@ def _installed_opener(guest: Guest) -> Iterator[Opener]:
 
 def download(urls: Sequence[str], guest: Guest, *, threads: int = THREADS) -> dict[str, Found]:
     """What became of each address, fetched by img2dataset's Downloader through our opener."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the web for its newest version at import
-    from img2dataset.downloader import Downloader
-    from img2dataset.resizer import Resizer
-
     collector = Collector()
     with _installed_opener(guest) as opener, tempfile.TemporaryDirectory(prefix="winnow-fetch-") as folder:
         shard = os.path.join(folder, "urls.arrow")
         _write_shard(shard, urls)
-        Downloader(
+        _downloader_class()(
             sample_writer_class=collector,
-            resizer=Resizer(image_size=1, resize_mode="no", resize_only_if_bigger=True, disable_all_reencoding=True),
+            resizer=_as_they_came,
             thread_count=min(threads, len(urls)),
             save_caption=False,
             extract_exif=False,
@@ -251,6 +251,30 @@ def download(urls: Sequence[str], guest: Guest, *, threads: int = THREADS) -> di
         ).download_shard((0, shard))
         lost = Attempt(outcome="fetch.lost", detail="img2dataset did not report on this address")
         return {url: settled(opener.attempts.get(url, lost), collector.found.get(url)) for url in urls}
+
+
+def _as_they_came(stream: IO[bytes], boxes: object = None) -> tuple[bytes, None, None, None, None, None]:
+    """What img2dataset's Resizer does when all its encoding is off, without the 2 s that albumentations takes to import."""
+    return stream.read(), None, None, None, None, None
+
+
+@functools.cache
+def _downloader_class() -> Any:
+    """img2dataset's Downloader without its package: that imports torch, pandas, wandb and albumentations, 8 s in each worker process."""
+    loaded = {name: sys.modules.get(name) for name in ("img2dataset", "wandb")}
+    spec = importlib.util.find_spec("img2dataset")
+    assert spec is not None, "img2dataset is a dependency"
+    package = types.ModuleType("img2dataset")
+    package.__path__ = list(spec.submodule_search_locations or [])
+    sys.modules |= {"img2dataset": package, "wandb": types.ModuleType("wandb")}
+    try:
+        return importlib.import_module("img2dataset.downloader").Downloader
+    finally:
+        for name, module in loaded.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
 
 
 def _write_shard(path: str, urls: Sequence[str]) -> None:
