@@ -58,7 +58,7 @@ class Pairs(Stage):
         if kind == "parquet":
             return _parquet_rows(self.path, start)
         offset, line = (int(number) for number in start.split(":"))
-        return islice(_text_rows(self.path, kind, offset, line, counts), ROWS)
+        return _text_rows(self.path, kind, offset, line, counts)
 
 
 def kind_of(path: str) -> str:
@@ -161,19 +161,24 @@ def cuts(path: str, kind: str) -> list[tuple[int, int]]:
 
 def _text_rows(path: str, kind: str, offset: int, line: int, counts: Counter[str]) -> Iterator[Row]:
     with _opened(path) as file:
-        header = [] if kind == "jsonl" else next(_records(_Lines(file, 0, 0), kind), [])
-        url, text = ("", "") if kind == "jsonl" else columns_of(path, header)
-        places = () if kind == "jsonl" else (header.index(url), header.index(text))
+        url, text = (0, 0) if kind == "jsonl" else _places(path, file, kind)
         file.seek(offset)
         lines = _Lines(file, offset, line)
-        for record in _records(lines, kind):
+        for record in islice(_records(lines, kind), ROWS):
             try:
-                address, words = _of_json(path, record) if kind == "jsonl" else (record[places[0]], record[places[1]])
+                address, words = _of_json(path, record) if kind == "jsonl" else (record[url], record[text])
             except (ValueError, IndexError) as error:
                 counts["pairs.bad_line"] += 1
                 log.warning("%s, line %d is left out: %s", path, lines.line, error)
                 continue
             yield lines.line - 1, address, words
+
+
+def _places(path: str, file: IO[bytes], kind: str) -> tuple[int, int]:
+    """The places of address and text in the records of a file with a header."""
+    header = next(_records(_Lines(file, 0, 0), kind), [])
+    url, text = columns_of(path, header)
+    return header.index(url), header.index(text)
 
 
 def _of_json(path: str, line: str) -> tuple[str, str]:
