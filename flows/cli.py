@@ -109,6 +109,7 @@ def collect(
     max_pages: Annotated[int, Parameter(help="Most pages of a crawl.")] = 100_000,
     max_depth: Annotated[int, Parameter(help="Most links from a seed to a page.")] = 20,
     target_width: Annotated[int, Parameter(help="Of several sizes of an image, the smallest at least so wide (pixels).")] = 512,
+    contact: Annotated[str, Parameter(env_var="WINNOW_CONTACT", help="Whom the hosts may write to: an e-mail or web address.")] = "",
     allow_private_addresses: Annotated[bool, Parameter(negative="", help="Let loopback and private hosts in.")] = False,
     fetch: Annotated[bool, Parameter(help="Fetch images that the archive does not hold.")] = True,
     runner: Runner = "FnApiRunner",
@@ -130,6 +131,7 @@ def collect(
         max_pages=max_pages,
         max_depth=max_depth,
         target_width=target_width,
+        contact=contact,
         allow_private_addresses=allow_private_addresses,
         fetch=fetch,
     )
@@ -169,6 +171,7 @@ def curate(
 
     Example: winnow curate --recipe winnow --collection web --release web-1
     """
+    from flows.progress import funnel_table
     from pipelines.curate import CurateConfig
     from pipelines.curate import curate as run
 
@@ -177,7 +180,7 @@ def curate(
     if json:
         _print({"release": made.name, "digest": made.digest, "samples": made.samples, "shards": made.shards, **made.funnel.to_json()})
     else:
-        print(made.funnel.table())
+        print(funnel_table(made.funnel))
         print(f"release {made.name}: {made.samples:,} images in {made.shards} shards at {made.folder.path()}, digest {made.digest}")
     return 0
 
@@ -197,6 +200,7 @@ def funnel(
 
     Example: winnow funnel --recipe winnow --recipe everything --collection web
     """
+    from flows.progress import funnel_table
     from pipelines.curate import decide
 
     failed = 0
@@ -208,7 +212,7 @@ def funnel(
     if json:
         _print(shown[0].to_json() if len(shown) == 1 else [one.to_json() for one in shown])
     else:
-        print("\n\n".join(one.table() for one in shown))
+        print("\n\n".join(funnel_table(one) for one in shown))
     return _failed(failed)
 
 

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters import filters_for
-from filters.recipe import Recipe, RowRule
+from filters.recipe import Recipe, RowRule, Rule
 from flows.report import Curve, ReportData, Sample, histograms
 from pipelines.collection import Collection
 from pipelines.curate import Decision
 from pipelines.exchange import stable_hash
-from pipelines.stage import MANIFEST, RECEIPTS, Manifest
+from pipelines.stage import MANIFEST, Manifest
 from pipelines.store import Folder, read_table
 
 SAMPLES = 6  # pictures shown of each outcome
@@ -121,7 +121,14 @@ def _row_rules(recipe: Recipe) -> list[RowRule]:
 
 
 def _reasons(recipe: Recipe) -> dict[str, str]:
-    return {rule.reason: f"{rule.describe()} ({rule.source})" for rule in (*recipe.candidate_rules, *recipe.other_rules)}
+    return {rule.reason: f"{_asked(rule)} ({rule.source})" for rule in (*recipe.candidate_rules, *recipe.other_rules)}
+
+
+def _asked(rule: Rule) -> str:
+    """What a rule asks for, as it stands in the recipe."""
+    if isinstance(rule, RowRule):
+        return " ".join(str(word) for word in (rule.measure, rule.op, rule.value) if word is not None)
+    return f"{rule.group} {rule.count} for each {rule.key}"
 
 
 def _thresholds(recipe: Recipe) -> dict[str, list[tuple[str, float]]]:

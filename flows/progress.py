@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from filters.funnel import Funnel
 from pipelines.stage import Progress
 
 PLAIN_SECONDS = 3.0  # between two lines about one stage where nothing can be rewritten
@@ -60,3 +61,10 @@ def recall_table(runs: Mapping[str, Mapping[str, Any]]) -> str:
         cells = [f"{found[way][rank]:5.1f}" for way in ("text_to_image", "image_to_text") for rank in ("r1", "r5", "r10")]
         lines.append(f"{name:<12} " + "   ".join(cells))
     return "\n".join(lines)
+
+
+def funnel_table(funnel: Funnel) -> str:
+    """The funnel in lines: each outcome with its count and share."""
+    width = max(len(name) for name in [*funnel.outcomes, "candidates"])
+    rows = [("candidates", funnel.candidates, 1.0), *funnel.rows()]
+    return f"recipe {funnel.recipe}\n" + "\n".join(f"  {name:<{width}} {count:>12,} {share:>7.1%}" for name, count, share in rows)

@@ -92,9 +92,8 @@ def decide(
     )
     folder = root / "outcomes" / identity[:16]
     last, names = _decide(folder, identity, loaded, opened, measured, run)
-    counts = Funnel(recipe=loaded.name, outcomes=loaded.ordered(last.counts))
     candidates = sum(collection.counts.get("candidates", 0) for collection in opened)
-    assert counts.candidates == candidates, f"{counts.candidates} outcomes for {candidates} candidates"
+    counts = Funnel(recipe=loaded.name, outcomes=loaded.ordered(last.counts)).conserve(candidates)
     return Decision(folder=folder, digest=identity, names=names, recipe=loaded, collections=opened, funnel=counts, failed=len(run.failed))
 
 

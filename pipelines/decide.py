@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from filters.recipe import GroupRule, Recipe, RowRule, decide_group, decide_row
+from filters.recipe import GroupRule, Recipe, RowRule, decide_group, decide_row, group_key
 
 from pipelines.exchange import bucket_of, read_group, write_groups
 from pipelines.measure import KEY
@@ -21,7 +21,7 @@ from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, read_table, write_parquet
 
 PLACE = pa.schema([("part", pa.int32()), ("row", pa.int32())])  # where a candidate stands in the decision
-NOT_TRIED = "fetch.not_tried"  # collected without fetching, or the part that held it failed
+LOST = "fetch.lost"  # no row tells what became of the address: the part that held it failed
 _FETCH = "fetch"  # marks, among the steps, where addresses, fetches and decoding are judged
 
 
@@ -170,7 +170,7 @@ def _addresses(urls: pa.ChunkedArray) -> pa.Array:
 
 def _fetch_outcome(outcome: pa.ChunkedArray) -> pa.ChunkedArray:
     """What stopped an image on its way; null where it was fetched and decoded."""
-    tried = pc.fill_null(outcome, NOT_TRIED)
+    tried = pc.fill_null(outcome, LOST)
     return pc.if_else(pc.equal(tried, FETCHED), pa.scalar(None, pa.string()), tried)
 
 

@@ -91,10 +91,9 @@ def read_page(html: bytes, url: str, content_type: str = "", *, target_width: in
 
 def parse(html: bytes, content_type: str) -> LexborHTMLParser:
     """The tree of a page, decoded as browsers do: byte order mark, HTTP header, meta element, UTF-8, Windows-1252."""
-    mark, rest = read_bom(html)
-    declared = mark or http_content_type_encoding(content_type) or html_body_declared_encoding(html[:4096])
-    body = rest if mark and rest is not None else html
-    return LexborHTMLParser(_unicode(body, declared), options=LexborDocumentOptions.WO_EVENTS)
+    encoding, mark = read_bom(html)
+    declared = encoding or http_content_type_encoding(content_type) or html_body_declared_encoding(html[:4096])
+    return LexborHTMLParser(_unicode(html[len(mark or b"") :], declared), options=LexborDocumentOptions.WO_EVENTS)
 
 
 def _unicode(body: bytes, declared: str | None) -> str:
@@ -133,7 +132,7 @@ def absolute(base: str, url: str) -> str:
     if not url or len(url) > URL_CHARACTERS:
         return ""
     try:
-        joined = url if url.startswith(("http://", "https://")) and "/." not in url else urljoin(base, url)
+        joined = url if url.startswith(("http://", "https://")) else urljoin(base, url)
         return joined if joined.isascii() and joined.isprintable() and " " not in joined else str(safe_url_string(joined))
     except (ValueError, UnicodeError):
         return ""

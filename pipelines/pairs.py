@@ -176,7 +176,7 @@ def _text_rows(path: str, kind: str, offset: int, line: int, counts: Counter[str
 
 def _places(path: str, file: IO[bytes], kind: str) -> tuple[int, int]:
     """The places of address and text in the records of a file with a header."""
-    header = next(_records(_Lines(file, 0, 0), kind), [])
+    header: list[str] = next(_records(_Lines(file, 0, 0), kind), [])
     url, text = columns_of(path, header)
     return header.index(url), header.index(text)
 

@@ -233,7 +233,7 @@ def _is_dead(lease: dict[str, Any]) -> bool:
             except ProcessLookupError:
                 return True
             # the number may have been given to a stranger since: its start tells
-            return _started(int(lease["pid"])) != lease["started"]
+            return _started(int(lease["pid"])) != str(lease["started"])
     return time.time() - float(lease["renewed"]) > LEASE_SECONDS
 
 
