@@ -1,0 +1,168 @@
+"""Archives, whole, damaged and foreign, made here and (marked real) found in the wild."""
+
+import gzip
+import io
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from fastwarc.warc import ArchiveIterator
+
+from pipelines.archives import decoded, response_at, responses
+from pipelines.warc_writer import PageWriter, mend, part_names, whole_length
+
+DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "warc"
+
+
+def record(url: str, body: bytes, headers: str = "Content-Type: text/html\r\n", kind: str = "response") -> bytes:
+    http = f"HTTP/1.1 200 OK\r\n{headers}\r\n".encode() + body
+    head = f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Target-URI: {url}\r\nWARC-Date: 2026-01-02T03:04:05Z\r\n"
+    return f"{head}Content-Type: application/http;msgtype={kind}\r\nContent-Length: {len(http)}\r\n\r\n".encode() + http + b"\r\n\r\n"
+
+
+def read(path: Path, counts: Counter[str] | None = None, limit: int = 1 << 20) -> list[tuple[str, bytes]]:
+    counts = Counter() if counts is None else counts
+    return [(response.url, response.body) for response in responses(str(path), counts, wanted=lambda status, media: True, limit=limit)]
+
+
+def test_responses_of_plain_and_compressed_archives(tmp_path: Path) -> None:
+    records = [record("http://a.example/1", b"one"), record("http://a.example/2", b"two")]
+    (tmp_path / "a.warc").write_bytes(b"".join(records))
+    (tmp_path / "a.warc.gz").write_bytes(b"".join(gzip.compress(data) for data in records))
+    expected = [("http://a.example/1", b"one"), ("http://a.example/2", b"two")]
+    assert read(tmp_path / "a.warc") == expected
+    assert read(tmp_path / "a.warc.gz") == expected
+    offset = len(gzip.compress(records[0]))
+    found = response_at(str(tmp_path / "a.warc.gz"), offset, limit=100)
+    assert found is not None
+    assert (found.url, found.body, found.captured_at, found.status) == ("http://a.example/2", b"two", "2026-01-02T03:04:05Z", 200)
+
+
+def test_a_cut_archive_gives_what_was_whole(tmp_path: Path) -> None:
+    records = [gzip.compress(record(f"http://a.example/{number}", bytes(range(256)) * 40)) for number in range(3)]
+    (tmp_path / "cut.warc.gz").write_bytes(b"".join(records)[:-20])
+    counts: Counter[str] = Counter()
+    found = read(tmp_path / "cut.warc.gz", counts)
+    assert [url for url, _ in found][:2] == ["http://a.example/0", "http://a.example/1"]
+    assert counts["archive.truncated"] == 1
+
+
+def test_a_broken_member_ends_the_archive(tmp_path: Path) -> None:
+    records = [gzip.compress(record(f"http://a.example/{number}", b"x" * 5000)) for number in range(2)]
+    (tmp_path / "bad.warc.gz").write_bytes(records[0] + b"\x1f\x8bnot gzip at all" * 30 + records[1])
+    counts: Counter[str] = Counter()
+    assert [url for url, _ in read(tmp_path / "bad.warc.gz", counts)][0] == "http://a.example/0"
+    assert counts["archive.truncated"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty, not a WARC file"),
+        (b"\x00\x01\x02random", "is no WARC file: it begins with b'\\x00\\x01\\x02random' instead of b'WARC/'"),
+        (gzip.compress(b"hello"), "is no WARC file: it begins with b'hello'"),
+        (b"filedesc://x.arc 0.0.0.0 2008\n", "is an ARC file"),
+        (b"<html>", "is no WARC file"),
+    ],
+)
+def test_what_is_no_archive_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "x.warc.gz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="x.warc.gz") as raised:
+        read(path)
+    assert message in str(raised.value)
+
+
+def test_a_missing_archive_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no archive at .*gone.warc"):
+        read(tmp_path / "gone.warc")
+
+
+def test_bodies_are_bounded(tmp_path: Path) -> None:
+    bomb = gzip.compress(b"\0" * 50_000_000)
+    (tmp_path / "big.warc").write_bytes(
+        record("http://a.example/big", b"y" * 2000) + record("http://a.example/bomb", bomb, "Content-Type: text/html\r\nContent-Encoding: gzip\r\n")
+    )
+    found = list(responses(str(tmp_path / "big.warc"), Counter(), wanted=lambda status, media: True, limit=1000))
+    assert [(len(response.body), response.cut) for response in found] == [(1000, True), (1000, True)]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "expected"),
+    [
+        (b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n", (("Transfer-Encoding", "chunked"),), b"hello world"),
+        (b"<html>not chunked after all", (("Transfer-Encoding", "chunked"),), b"<html>not chunked after all"),
+        (gzip.compress(b"hello"), (("Content-Encoding", "gzip"),), b"hello"),
+        (b"hello", (("Content-Encoding", "gzip"),), b"hello"),
+        (gzip.compress(b"hello" * 1000)[:-6], (("content-encoding", "GZIP"),), b"hello" * 1000),
+        (b"x\x9c\xcbH\xcd\xc9\xc9\x07\x00\x06,\x02\x15", (("Content-Encoding", "deflate"),), b"hello"),
+        (b"\xcbH\xcd\xc9\xc9\x07\x00", (("Content-Encoding", "deflate"),), b"hello"),
+        (b"\x0b\x02\x80hello\x03", (("Content-Encoding", "br"),), b"hello"),
+        (b"hello", (("Content-Encoding", "identity"),), b"hello"),
+    ],
+)
+def test_encodings(body: bytes, headers: tuple[tuple[str, str], ...], expected: bytes) -> None:
+    assert decoded(body, headers, 1 << 20) == expected
+
+
+def test_a_crawl_is_written_as_warc(tmp_path: Path) -> None:
+    writer = PageWriter(tmp_path, rotate_bytes=1)
+    for number in range(2):
+        url = f"http://a.example/{number}?q=1"
+        writer.write(url, status="200 OK", headers=[("Content-Type", "text/html")], body=b"x", request=[("Host", "a.example")], address="1.2.3.4")
+    writer.close()
+    assert part_names(tmp_path) == ["part-00000.warc.gz", "part-00001.warc.gz", "part-00002.warc.gz"]
+    data = (tmp_path / "part-00001.warc.gz").read_bytes()
+    kinds = [(str(record.record_type), record.headers.get("WARC-Target-URI")) for record in ArchiveIterator(io.BytesIO(data))]
+    assert kinds == [("warcinfo", None), ("response", "http://a.example/0?q=1"), ("request", "http://a.example/0?q=1")]
+    assert gzip.decompress(data).startswith(b"WARC/1.1\r\n")
+
+
+@pytest.mark.parametrize("cut", [1, 5, 100])
+def test_an_unfinished_record_is_cut_off(tmp_path: Path, cut: int) -> None:
+    members = gzip.compress(b"a" * 1000) + gzip.compress(bytes(range(200)))
+    path = tmp_path / "part-00000.warc.gz"
+    path.write_bytes(members + gzip.compress(bytes(range(250)) * 4)[:-cut])
+    assert whole_length(path) == len(members)
+    assert mend(tmp_path) > 0
+    assert path.read_bytes() == members
+    assert mend(tmp_path) == 0
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "found", "trouble"),
+    [
+        ("webrecorder+warcio/test/data/example.warc.gz", 1, {}),
+        ("webrecorder+warcio/test/data/example-trunc.warc", 1, {}),
+        ("webrecorder+warcio/test/data/example-iana.org-chunked.warc", 1, {}),
+        ("webrecorder+warcio/test/data/example-resource.warc.gz", 1, {}),
+        ("chatnoir-eu+chatnoir-resiliparse/tests/data/clipped.warc.gz", 1, {"archive.truncated": 1}),
+        ("chatnoir-eu+chatnoir-resiliparse/tests/data/warcfile.warc.lz4", 16, {}),
+        ("oduwsdl+ipwb/samples/warcs/5mementos.warc", 7, {}),
+        ("oduwsdl+ipwb/samples/warcs/IAH-20080430204825-00000-blackbook.warc.gz", 261, {"archive.no_http": 38}),
+        ("commoncrawl+whirlwind-python/whirlwind.warc.gz", 1, {}),
+        ("N0taN3rd+node-warc/test/files/books.toscrape.warc", 30, {}),
+    ],
+)
+def test_real_archives(name: str, found: int, trouble: dict[str, int]) -> None:
+    if not DATA.exists():
+        pytest.skip("the shared test data are not here")
+    counts: Counter[str] = Counter()
+    assert len(read(DATA / name, counts)) == found
+    assert dict(counts) == trouble
+
+
+@pytest.mark.real
+def test_no_real_archive_is_too_bad() -> None:
+    if not DATA.exists():
+        pytest.skip("the shared test data are not here")
+    read_at_all = refused = 0
+    for path in sorted(path for path in DATA.rglob("*") if path.is_file() and (".warc" in path.name or ".arc" in path.name)):
+        try:
+            read(path)
+            read_at_all += 1
+        except ValueError as error:
+            assert path.name in str(error)
+            refused += 1
+    assert (read_at_all, refused) == (141, 16)

@@ -1,0 +1,186 @@
+"""Crawls of a small web on the loopback address: what is read, what is left, and how a killed crawl goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.archives import responses
+from pipelines.crawl import Crawl, crawl
+from pipelines.spider import links_of_page
+from pipelines.store import Folder
+from tests.pipelines.web import Page, Reply, served
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def page(*links: str, head: str = "") -> str:
+    return f"<html><head>{head}</head><body>{''.join(f'<a href={link}>x</a>' for link in links)}</body></html>"
+
+
+def stored(folder: Path) -> list[str]:
+    """Paths of the stored pages, in the order of the archive."""
+    found = []
+    for path in sorted(folder.glob("*.warc.gz")):
+        for response in responses(str(path), Counter(), wanted=lambda status, media: status == 200):
+            found.append("/" + response.url.split("/", 3)[3])
+    return found
+
+
+def run(folder: Path, url: str, **options: Any) -> dict[str, Any]:
+    return crawl(Crawl(seeds=(url,), allow_private_addresses=True, **options), Folder(str(folder)))
+
+
+SITE: dict[str, Page] = {
+    "/robots.txt": Reply(body=b"User-agent: *\nDisallow: /private/\n", type="text/plain"),
+    "/": page("/a", "/b#part", "/private/c", "/gone", "/moved", "/pdf", "/x.zip", "http://elsewhere.example/", "mailto:me", "/broken"),
+    "/a": page("/a", "/deep/1"),
+    "/b": page("/hidden", head='<meta name=robots content="noindex, nofollow">'),
+    "/private/c": page(),
+    "/moved": Reply(status=302, headers=(("Location", "/target"),)),
+    "/target": page(),
+    "/pdf": Reply(body=b"%PDF", type="application/pdf"),
+    "/broken": Reply(status=500),
+    "/deep/1": page("/deep/2"),
+    "/deep/2": page("/deep/3"),
+    "/deep/3": page(),
+}
+
+
+def test_what_a_crawl_reads_and_leaves(tmp_path: Path) -> None:
+    seen: list[int] = []
+    with served(SITE) as web:
+        config = Crawl(seeds=(f"{web.url}/",), allow_private_addresses=True, max_depth=3)
+        report = crawl(config, Folder(str(tmp_path)), progress=seen.append)
+        asked = Counter(web.asked)
+    assert sorted(stored(tmp_path)) == ["/", "/a", "/b", "/deep/1", "/deep/2", "/target"]
+    assert report["pages"] == 6
+    assert report["refused"] == {"permission.robots": 1}
+    assert report["errors"] == {"fetch.http_404": 1, "fetch.http_5xx": 1, "page.not_html": 1}
+    assert seen == [1, 2, 3, 4, 5, 6]
+    assert asked["/robots.txt"] == 1
+    assert asked["/broken"] == 2  # once more, where that may help
+    assert not {"/private/c", "/hidden", "/x.zip", "/deep/3"} & set(asked)
+    assert web.agents == {"winnow/0.1 (image and text collector; no contact given)"}
+    assert json.loads((tmp_path / "crawl.json").read_text())["complete"] is True
+
+
+def test_a_finished_crawl_is_not_run_again(tmp_path: Path) -> None:
+    with served({"/": page()}) as web:
+        first = run(tmp_path, f"{web.url}/")
+    assert run(tmp_path, f"{web.url}/") == first
+    with pytest.raises(ValueError, match="another crawl"):
+        run(tmp_path, f"{web.url}/other")
+
+
+def test_the_number_of_pages_is_a_bound(tmp_path: Path) -> None:
+    with served({"/": page(*(f"/{number}" for number in range(50))), **{f"/{number}": page() for number in range(20, 50)}}) as web:
+        report = run(tmp_path, f"{web.url}/", max_pages=5)
+    assert sorted(stored(tmp_path)) == ["/", "/20", "/21", "/22", "/23"]
+    assert report["pages"] == 5
+
+
+@pytest.mark.parametrize(
+    ("robots", "outcome"),
+    [
+        (Reply(status=500), "permission.robots"),
+        (Reply(status=503), "permission.robots"),
+        (Reply(body=b"User-agent: winnow\nDisallow: /"), "permission.robots"),
+        (Reply(status=302, headers=(("Location", "/real-robots"),)), "permission.robots"),
+    ],
+)
+def test_a_forbidden_site_is_left_alone(tmp_path: Path, robots: Reply, outcome: str) -> None:
+    real = Reply(body=b"User-agent: *\nDisallow: /")
+    with served({"/robots.txt": robots, "/real-robots": real, "/": page()}) as web:
+        with pytest.raises(ValueError, match=r"no page could be read from http.*permission\.robots \(1\)"):
+            run(tmp_path, f"{web.url}/")
+        assert "/" not in web.asked
+
+
+def test_missing_robots_allow(tmp_path: Path) -> None:
+    with served({"/robots.txt": Reply(status=403), "/": page()}) as web:
+        assert run(tmp_path, f"{web.url}/")["pages"] == 1
+
+
+def test_seeds_that_give_nothing_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no page could be read from http://127\.0\.0\.1:9/: permission\.robots"):
+        run(tmp_path / "closed", "http://127.0.0.1:9/")
+    with pytest.raises(ValueError, match=r"no page could be read from http://no-such-host\.invalid/: fetch\.dns"):
+        run(tmp_path / "dns", "http://no-such-host.invalid/")
+    with served({"/": Reply(body=b"text", type="text/plain")}) as web, pytest.raises(ValueError, match=r"page\.not_html \(1\)"):
+        run(tmp_path / "text", f"{web.url}/")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"seeds": ()}, "at least one seed"),
+        ({"seeds": ("example.org",)}, "write it as https://host/path"),
+        ({"seeds": ("ftp://example.org/",)}, "no web address"),
+        ({"seeds": ("http://[x/",)}, "no address"),
+        ({"seeds": ("http://127.0.0.1/",)}, "--allow-private-addresses"),
+        ({"seeds": ("http://localhost:8000/",)}, "--allow-private-addresses"),
+        ({"seeds": ("http://10.1.2.3/",)}, "--allow-private-addresses"),
+        ({"seeds": ("https://example.org/",)}, "give a contact"),
+        ({"seeds": ("https://example.org/",), "contact": "me@example.org", "max_pages": 0}, "max_pages"),
+    ],
+)
+def test_configurations_that_cannot_be(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Crawl(**config)
+
+
+def test_private_addresses_are_refused_behind_a_name(tmp_path: Path) -> None:
+    with served({"/": page()}) as web:
+        name = web.url.replace("127.0.0.1", "localhost.localdomain")
+        config = Crawl(seeds=(f"{name}/",), contact="me@example.org")
+        with pytest.raises(ValueError, match=r"address\.private|fetch\.dns"):
+            crawl(config, Folder(str(tmp_path)))
+        assert web.asked == []
+
+
+def test_pages_that_refuse_use_are_stored_with_their_headers(tmp_path: Path) -> None:
+    with served({"/": Reply(body=b"<p>", headers=(("X-Robots-Tag", "noai"), ("X-Robots-Tag", "otherbot: none")))}) as web:
+        run(tmp_path, f"{web.url}/")
+    (response,) = responses(str(tmp_path / "part-00000.warc.gz"), Counter(), wanted=lambda status, media: True)
+    assert [value for name, value in response.headers if name.lower() == "x-robots-tag"] == ["noai", "otherbot: none"]
+
+
+def test_links() -> None:
+    html = b"""<base href="/b/"><a href="one">1</a><a href="one#two">1</a><a rel="nofollow" href="no">2</a><a href="/x.jpg">3</a>
+    <a href="javascript:x()">4</a><area href="//h.example"><a href="http://[bad">5</a><a>6</a>"""
+    assert links_of_page(html, "http://a.example/p") == ["http://a.example/b/one", "http://h.example/"]
+    assert links_of_page(html, "http://a.example/p", (("X-Robots-Tag", "none"),)) == []
+
+
+def test_a_killed_crawl_goes_on(tmp_path: Path) -> None:
+    slow = {f"/{number}": Reply(body=page(f"/{number}/below").encode(), drip=10, pause=0.01) for number in range(30)}
+    below: dict[str, Page] = {f"/{number}/below": page() for number in range(30)}
+    with served({"/": page(*slow), **slow, **below}) as web:
+        whole = run(tmp_path / "whole", f"{web.url}/")
+        web.asked.clear()
+        config = f"Crawl(seeds=('{web.url}/',), allow_private_addresses=True)"
+        program = f"from pipelines.crawl import *; crawl({config}, Folder({str(tmp_path / 'killed')!r}))"
+        child = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        while len(web.asked) < 20:
+            time.sleep(0.005)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        time.sleep(0.3)  # the crawling process notices that its caller is gone
+        before = len(web.asked)
+        with open(tmp_path / "killed" / "part-00000.warc.gz", "ab") as file:
+            file.write(b"\x1f\x8b\x08\x00half a record")
+        held = set(stored(tmp_path / "killed"))
+        assert 0 < len(held) < 61
+        report = run(tmp_path / "killed", f"{web.url}/")
+        again = set(web.asked[before:]) & held
+    assert again == set()
+    assert {**report, "config": None} == {**whole, "config": None}
+    assert sorted(stored(tmp_path / "killed")) == sorted(stored(tmp_path / "whole"))

@@ -1,0 +1,189 @@
+"""What a page shows, read from literal HTML."""
+
+import pytest
+
+from pipelines.images_of_page import Picture, Source, absolute, choose, parse_srcset, read_page
+
+URL = "http://a.example/dir/page.html"
+
+
+def pictures(body: str, **options: object) -> tuple[Picture, ...]:
+    return read_page(body.encode(), URL, "text/html; charset=utf-8", **options).pictures  # type: ignore[arg-type]
+
+
+def short(body: str) -> list[tuple[str, list[tuple[str, str]]]]:
+    return [(picture.url.replace("http://a.example", ""), list(picture.texts)) for picture in pictures(body)]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('<img src="a.jpg" alt="A dog &amp; a cat">', [("/dir/a.jpg", [("alt", "A dog & a cat")])]),
+        ("<IMG  SRC=/img/1.jpg ALT=\"x\" width=224>", [("/img/1.jpg", [("alt", "x")])]),
+        ('<img src=/a.jpg alt=\'<script>alert(1)</script>\'>', [("/a.jpg", [("alt", "<script>alert(1)</script>")])]),
+        ('<img src="/a.jpg" alt=\'=HYPERLINK("http://evil")\'>', [("/a.jpg", [("alt", '=HYPERLINK("http://evil")')])]),
+        ('<img src="/static/blank.gif" data-src="/b.jpg" class="lazyload" alt="x">', [("/b.jpg", [("alt", "x")])]),
+        ('<img src="data:image/gif;base64,R0lGOD" data-lazy-src="/b.jpg" alt="x">', [("/b.jpg", [("alt", "x")])]),
+        ('<img src="/small.jpg" data-original="/b.jpg" alt="x">', [("/b.jpg", [("alt", "x")])]),
+        ('<img src="/b.jpg" data-src="{{ image }}" alt="x">', [("/b.jpg", [("alt", "x")])]),
+        ('<img data-srcset="/s.jpg 300w, /m.jpg 700w, /l.jpg 1400w" src="/blank.gif" alt="x">', [("/m.jpg", [("alt", "x")])]),
+        ('<img srcset="/s.jpg 300w, /m.jpg 400w" src="/x.jpg" alt="x">', [("/m.jpg", [("alt", "x")])]),
+        ('<img srcset="/1.jpg 1x, /2.jpg 2x" src="/1.jpg" alt="x">', [("/2.jpg", [("alt", "x")])]),
+        ('<picture><source srcset="/p.jpg 1x" type="image/jpeg"><img src="/p.jpg" alt="x"></picture>', [("/p.jpg", [("alt", "x")])]),
+        ('<picture><source srcset="/p.jxl 900w" type="image/jxl"><img src="/p.jpg" alt="x"></picture>', [("/p.jpg", [("alt", "x")])]),
+        (
+            '<picture><source srcset="/p-480.webp 480w, /p-800.webp 800w" type="image/webp"><img src="/p.jpg" alt="x"></picture>',
+            [("/p-800.webp", [("alt", "x")])],
+        ),
+        ('<img src="a.jpg" title="T">', [("/dir/a.jpg", [("title", "T")])]),
+        ('<img src="a.jpg" alt="" title="T">', [("/dir/a.jpg", [("alt", ""), ("title", "T")])]),
+        ('<img src="a.jpg" alt>', [("/dir/a.jpg", [("alt", "")])]),
+        ('<img src="a.jpg">', [("/dir/a.jpg", [("alt", "")])]),
+        ('<img alt="no address">', []),
+        (
+            '<figure><img src="a.jpg" alt="x"><figcaption>Two <b>dogs</b>\n play</figcaption></figure>',
+            [("/dir/a.jpg", [("alt", "x"), ("figcaption", "Two dogs play")])],
+        ),
+        (
+            '<a href="/p"><img src="a.jpg" aria-label="L">Read <i>this</i></a>',
+            [("/dir/a.jpg", [("aria_label", "L"), ("link", "Read this")])],
+        ),
+        ('<script>document.write("<img src=/no.jpg>")</script><!-- <img src=/no.jpg> --><img src=/yes.jpg alt=x>', [("/yes.jpg", [("alt", "x")])]),
+        ("<svg><image href=/no.jpg></image></svg><textarea><img src=/no.jpg></textarea>", []),
+        ('<amp-img src="/a.jpg" alt="x"></amp-img>', [("/a.jpg", [("alt", "x")])]),
+    ],
+)
+def test_address_and_texts(body: str, expected: list[tuple[str, list[tuple[str, str]]]]) -> None:
+    assert short(body) == expected
+
+
+def test_noscript_copies_are_not_doubled() -> None:
+    lazy = '<img src="/blank.gif" data-src="/a.jpg" alt="x"><noscript><img src="/a.jpg" alt="x"></noscript>'
+    assert short(lazy) == [("/a.jpg", [("alt", "x")])]
+    early = '<body><noscript><img src="/a.jpg" alt="x"></noscript><img src="/blank.gif" data-src="/a.jpg" alt="x">'
+    assert short(early) == [("/a.jpg", [("alt", "x")])]
+
+
+def test_noscript_fills_an_empty_stand_in() -> None:
+    assert short('<img src="/blank.gif" alt="x"><noscript><img src="/a.jpg"></noscript>') == [("/a.jpg", [("alt", "x")])]
+    assert short('<img src="/blank.gif"><noscript><img src="/a.jpg" alt="y"></noscript>') == [("/a.jpg", [("alt", "y")])]
+
+
+def test_noscript_alone_counts() -> None:
+    assert short('<noscript><img src="/a.jpg" alt="x"></noscript>') == [("/a.jpg", [("alt", "x")])]
+
+
+def test_a_stand_in_without_an_image_stays_a_candidate() -> None:
+    assert [picture.url for picture in pictures('<img src="data:image/gif;base64,R0lGOD" alt="x">')] == ["data:image/gif;base64,R0lGOD"]
+    assert [picture.url for picture in pictures('<img src="/blank.gif" alt="x">')] == ["http://a.example/blank.gif"]
+
+
+def test_other_addresses_are_kept_as_alternatives() -> None:
+    (picture,) = pictures('<img srcset="/s.jpg 300w, /l.jpg 1400w" src="/x.jpg" data-src="/blank.gif" alt="x">')
+    assert picture.url == "http://a.example/l.jpg"
+    assert picture.alternatives == ("http://a.example/s.jpg", "http://a.example/x.jpg")
+
+
+def test_the_target_width_decides() -> None:
+    body = '<img srcset="/s.jpg 300w, /m.jpg 600w, /l.jpg 1200w" alt="x">'
+    assert [pictures(body, target_width=width)[0].url[-5] for width in (200, 300, 512, 601, 5000)] == ["s", "s", "m", "l", "l"]
+
+
+def test_size_context_and_language() -> None:
+    page = read_page(
+        b'<html lang="de-CH"><body><p>Davor <script>x()</script>steht.</p><img src=a.jpg width="640px" height=50%><p>Danach.</p>',
+        URL,
+        "text/html",
+    )
+    (picture,) = page.pictures
+    assert (picture.width, picture.height, picture.context, page.language) == (640, None, "Davor steht. Danach.", "de-CH")
+
+
+def test_context_is_bounded() -> None:
+    (picture,) = pictures(f"<p>{'a ' * 5000}</p><img src=a.jpg><p>{'b ' * 5000}</p>")
+    assert len(picture.context) <= 401
+    assert picture.context.startswith("a a")
+    assert picture.context.endswith("b b")
+
+
+def test_base_element() -> None:
+    assert short('<base href="/other/"><img src="a.jpg" alt="x">') == [("/other/a.jpg", [("alt", "x")])]
+    assert pictures('<base href="https://cdn.example/x/"><img src="a.jpg" alt="">')[0].url == "https://cdn.example/x/a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("html", "content_type", "alt"),
+    [
+        ("<img src=a alt='Grüße'>".encode(), "text/html", "Grüße"),
+        ("<img src=a alt='Grüße'>".encode("latin-1"), "text/html; charset=ISO-8859-1", "Grüße"),
+        ("<meta charset=windows-1251><img src=a alt='Привет'>".encode("cp1251"), "text/html", "Привет"),
+        ("<meta http-equiv=content-type content='text/html; charset=shift_jis'><img src=a alt='犬'>".encode("shift_jis"), "text/html", "犬"),
+        ("\ufeff<img src=a alt='犬'>".encode("utf-16-le"), "text/html", "犬"),
+        ("<img src=a alt='Grüße'>".encode("latin-1"), "", "Grüße"),
+        (b"<img src=a alt='bad \xff byte'>", "text/html; charset=utf-8", "bad \ufffd byte"),
+        ("<img src=a alt='Grüße'>".encode(), "text/html; charset=no-such", "Grüße"),
+    ],
+)
+def test_charsets(html: bytes, content_type: str, alt: str) -> None:
+    assert read_page(html, URL, content_type).pictures[0].texts == (("alt", alt),)
+
+
+def test_meta_permission() -> None:
+    assert read_page(b'<meta name="robots" content="noindex, max-image-preview:large"><img src=a>', URL).permission == "permission.noindex"
+    assert read_page(b'<meta name="winnow" content="noimageai"><img src=a>', URL).permission == "permission.noimageai"
+    assert read_page(b'<meta name="tdm-reservation" content="1"><img src=a>', URL).permission == "permission.tdm"
+    assert read_page(b'<meta name="robots" content="index,follow"><img src=a>', URL).permission is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("", []),
+        ("a.jpg", [("a.jpg", None, 1.0)]),
+        ("a.jpg 300w, b.jpg 600w", [("a.jpg", 300, 1.0), ("b.jpg", 600, 1.0)]),
+        ("a.jpg 1x,b.jpg 1.5x", [("a.jpg", None, 1.0), ("b.jpg", None, 1.5)]),
+        ("a.jpg, b.jpg 2x", [("a.jpg", None, 1.0), ("b.jpg", None, 2.0)]),
+        (
+            "https://c.example/w_300,h_2/a.jpg 300w, https://c.example/w_600,h_2/a.jpg 600w",
+            [("https://c.example/w_300,h_2/a.jpg", 300, 1.0), ("https://c.example/w_600,h_2/a.jpg", 600, 1.0)],
+        ),
+        ("  ,, a.jpg 300w 200h ,", [("a.jpg", 300, 1.0)]),
+        ("data:image/png;base64,AA== 1x, b.jpg 2x", [("data:image/png;base64,AA==", None, 1.0), ("b.jpg", None, 2.0)]),
+        ("a.jpg (max-width: 1px, 2px) 300w", [("a.jpg", 300, 1.0)]),
+        ("a.jpg huge", [("a.jpg", None, 1.0)]),
+    ],
+)
+def test_srcset(value: str, expected: list[tuple[str, float | None, float]]) -> None:
+    assert [(source.url, source.width, source.density) for source in parse_srcset(value)] == expected
+
+
+def test_declared_width_makes_widths_of_densities() -> None:
+    sources = [Source(url=f"http://a.example/{density}.jpg", density=density) for density in (1.0, 2.0, 3.0)]
+    assert choose(sources, 300, 512).url == "http://a.example/2.0.jpg"
+    assert choose(sources, None, 512).url == "http://a.example/3.0.jpg"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("a b.jpg", "http://a.example/dir/a%20b.jpg"),
+        ("../x.jpg", "http://a.example/x.jpg"),
+        ("//b.example/x.jpg", "http://b.example/x.jpg"),
+        ("?x=1#frag", "http://a.example/dir/page.html?x=1"),
+        ("/gr\u00fcn.jpg", "http://a.example/gr%C3%BCn.jpg"),
+        ("\n /x\n.jpg ", "http://a.example/x.jpg"),
+        ("http://[bad/x.jpg", "http://[bad/x.jpg"),
+        ("#top", ""),
+        ("", ""),
+    ],
+)
+def test_joining(url: str, expected: str) -> None:
+    assert absolute(URL, url) == expected
+
+
+def test_hostile_pages_end() -> None:
+    deep = b"<div>" * 20_000 + b"<img src=a alt=x>" + b"</div>" * 20_000
+    assert len(read_page(deep, URL).pictures) == 1
+    assert len(read_page(b"<img src=a alt=x>" * 20_000, URL).pictures) == 10_000
+    assert read_page(b"", URL).pictures == ()
+    assert read_page(bytes(range(256)) * 50, URL).pictures == ()
