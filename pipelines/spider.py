@@ -170,7 +170,7 @@ class PageSpider(Spider):
         self.config, self.folder, self.progress, self.found = config, folder, progress, found
         self.frontier = Frontier(config=config, hosts=set(config.hosts()))
         self.lanes: dict[str, Lane] = {}
-        self.robots: dict[str, asyncio.Task[Rules]] = {}
+        self.robots: dict[str, asyncio.Task[Rules | Visit]] = {}
         self.private: dict[str, asyncio.Task[Visit | bool]] = {}
 
     async def start(self) -> AsyncIterator[Any]:
@@ -237,8 +237,10 @@ class PageSpider(Spider):
         if isinstance(private, Visit):
             return private
         rules = await self._rules(url)
+        if isinstance(rules, Visit):
+            return rules
         if not rules.allows(url):
-            return Visit(outcome="permission.robots", detail="robots.txt does not allow it, or could not be read")
+            return Visit(outcome="permission.robots", detail="its robots.txt does not allow it, or answers with an error")
         self._lane(url, private, rules)
         return None
 
@@ -259,19 +261,20 @@ class PageSpider(Spider):
             return Visit(outcome="address.private", detail=f"{host} is a private address")
         return not permitted(addresses, allow_private=False)
 
-    async def _rules(self, url: str) -> Rules:
+    async def _rules(self, url: str) -> Rules | Visit:
+        """What robots.txt says, or why its host gave no answer: then no page of it is asked for either."""
         key = origin(url)
         if key not in self.robots:
             self.robots[key] = asyncio.create_task(self._ask_robots(f"{key}/robots.txt"))
         return await self.robots[key]
 
-    async def _ask_robots(self, url: str) -> Rules:
+    async def _ask_robots(self, url: str) -> Rules | Visit:
         answer: Answer = (None, b"")
         for _ in range(MAX_REDIRECTS + 1):
             private = await self._is_private(url)
             response = private if isinstance(private, Visit) else await self._once(url)
             if isinstance(response, Visit):
-                break
+                return response
             headers = _headers(response)
             answer = response.status, decoded(response.body, headers, self.config.page_bytes)
             target = absolute(url, _header(headers, "location")) if response.status in REDIRECTS else ""
