@@ -21,7 +21,7 @@ from pipelines.addresses import permitted, resolve
 from pipelines.archives import decoded
 from pipelines.connection import Address, Clock, Connection, tls_context
 from pipelines.images_of_page import absolute
-from pipelines.permission import ROBOTS_BYTES, Answer, Robots, address_outcome, headers_outcome, user_agent
+from pipelines.permission import ROBOTS_BYTES, Answer, Robots, address_outcome, headers_outcome, origin, user_agent
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 5
@@ -137,6 +137,7 @@ class Opener:
         self._tls = tls_context()
         self._hosts: dict[str, _Host] = {}
         self._paces: dict[str, _Pace] = {}
+        self._silent: dict[str, Refused] = {}  # origins that gave no robots.txt, and why: nothing else is asked there
         self._idle: dict[tuple[str, str, int], list[Connection]] = {}
         self._lock = threading.Lock()
 
@@ -182,6 +183,8 @@ class Opener:
         host = self._permitted(url)
         rules = self.robots.rules(url)
         if not rules.allows(url):
+            if (silence := self._silent.get(origin(url))) is not None:
+                raise Refused(silence.outcome, silence.detail)
             raise Refused("permission.robots_image", "robots.txt of the image's host does not allow it, or could not be read")
         name = urlsplit(url).hostname or ""
         with self._lock:
@@ -226,7 +229,8 @@ class Opener:
 
     def _ask_robots(self, url: str) -> Answer:
         """robots.txt of a host, redirects followed; (None, b"") where there is no answer."""
-        clock = Clock(time.monotonic() + self.guest.seconds)
+        asked, clock = origin(url), Clock(time.monotonic() + self.guest.seconds)
+        self._silent.pop(asked, None)
         try:
             for _ in range(MAX_REDIRECTS + 1):
                 reply = self._exchange(url, self._permitted(url), clock, ROBOTS_BYTES, whole=False)
@@ -234,7 +238,8 @@ class Opener:
                 if not target:
                     return reply.status, reply.body
                 url = target
-        except Refused:
+        except Refused as refused:
+            self._silent[asked] = refused
             return None, b""
         return 404, b""  # RFC 9309 2.3.1.2: after too many redirects it counts as unavailable
 

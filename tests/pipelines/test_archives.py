@@ -51,7 +51,7 @@ def test_a_broken_member_ends_the_archive(tmp_path: Path) -> None:
     records = [gzip.compress(record(f"http://a.example/{number}", b"x" * 5000)) for number in range(2)]
     (tmp_path / "bad.warc.gz").write_bytes(records[0] + b"\x1f\x8bnot gzip at all" * 30 + records[1])
     counts: Counter[str] = Counter()
-    assert [url for url, _ in read(tmp_path / "bad.warc.gz", counts)][0] == "http://a.example/0"
+    assert next(url for url, _ in read(tmp_path / "bad.warc.gz", counts)) == "http://a.example/0"
     assert counts["archive.truncated"] == 1
 
 
@@ -68,21 +68,20 @@ def test_a_broken_member_ends_the_archive(tmp_path: Path) -> None:
 def test_what_is_no_archive_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "x.warc.gz"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="x.warc.gz") as raised:
+    with pytest.raises(ValueError, match=r"x\.warc\.gz") as raised:
         read(path)
     assert message in str(raised.value)
 
 
 def test_a_missing_archive_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no archive at .*gone.warc"):
+    with pytest.raises(ValueError, match=r"there is no archive at .*gone\.warc"):
         read(tmp_path / "gone.warc")
 
 
 def test_bodies_are_bounded(tmp_path: Path) -> None:
     bomb = gzip.compress(b"\0" * 50_000_000)
-    (tmp_path / "big.warc").write_bytes(
-        record("http://a.example/big", b"y" * 2000) + record("http://a.example/bomb", bomb, "Content-Type: text/html\r\nContent-Encoding: gzip\r\n")
-    )
+    packed = record("http://a.example/bomb", bomb, "Content-Type: text/html\r\nContent-Encoding: gzip\r\n")
+    (tmp_path / "big.warc").write_bytes(record("http://a.example/big", b"y" * 2000) + packed)
     found = list(responses(str(tmp_path / "big.warc"), Counter(), wanted=lambda status, media: True, limit=1000))
     assert [(len(response.body), response.cut) for response in found] == [(1000, True), (1000, True)]
 
@@ -109,7 +108,8 @@ def test_a_crawl_is_written_as_warc(tmp_path: Path) -> None:
     writer = PageWriter(tmp_path, rotate_bytes=1)
     for number in range(2):
         url = f"http://a.example/{number}?q=1"
-        writer.write(url, status="200 OK", headers=[("Content-Type", "text/html")], body=b"x", request=[("Host", "a.example")], address="1.2.3.4")
+        headers, request = [("Content-Type", "text/html")], [("Host", "a.example")]
+        writer.write(url, status="200 OK", headers=headers, body=b"x", request=request, address="1.2.3.4")
     writer.close()
     assert part_names(tmp_path) == ["part-00000.warc.gz", "part-00001.warc.gz", "part-00002.warc.gz"]
     data = (tmp_path / "part-00001.warc.gz").read_bytes()
@@ -157,12 +157,11 @@ def test_real_archives(name: str, found: int, trouble: dict[str, int]) -> None:
 def test_no_real_archive_is_too_bad() -> None:
     if not DATA.exists():
         pytest.skip("the shared test data are not here")
-    read_at_all = refused = 0
+    read_at_all, refused = 0, []
     for path in sorted(path for path in DATA.rglob("*") if path.is_file() and (".warc" in path.name or ".arc" in path.name)):
         try:
             read(path)
             read_at_all += 1
         except ValueError as error:
-            assert path.name in str(error)
-            refused += 1
-    assert (read_at_all, refused) == (141, 16)
+            refused.append(path.name in str(error))
+    assert (read_at_all, refused) == (141, [True] * 16)
