@@ -155,7 +155,8 @@ def test_images_of_the_archive_are_not_asked_for(tmp_path: Path) -> None:
     (tmp_path / "x.warc").write_bytes(archive)
     extract = Extract(out=Folder(str(tmp_path / "candidates")), archives=(str(tmp_path / "x.warc"),))
     extract.process(extract.parts()[0])
-    fetch = stage(tmp_path, ["http://a.example/a.jpg", "http://a.example/no.jpg", "http://a.example/other.jpg"], held=extract.out, web=False)
+    urls = [f"http://a.example/{name}.jpg" for name in ("a", "no", "other")]
+    fetch = stage(tmp_path, urls, held=extract.out, web=False)
     output = fetch.process(fetch.parts()[0])
     assert output.counts == {"fetched": 1, "permission.noai": 1, "fetch.not_asked": 1, "images": 1}
     row = read_table(fetch.out, "part-00000-00000.parquet").to_pylist()[0]

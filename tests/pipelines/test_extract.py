@@ -1,0 +1,183 @@
+"""From archives to parts of candidates."""
+
+import gzip
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pyarrow.compute as pc
+import pytest
+
+from pipelines.crawl import Crawl, crawl
+from pipelines.extract import ARCHIVE_IMAGES, Extract, candidates_of_page, expand
+from pipelines.schema import CANDIDATES, identify
+from pipelines.stage import run_stage
+from pipelines.store import Folder, read_table
+from tests.pipelines.test_archives import DATA, record
+from tests.pipelines.web import jpeg, served
+
+REAL = {
+    "archive.no_http": 43,
+    "archive.truncated": 1,
+    "archive_images": 66,
+    "candidates": 4118,
+    "pages": 225,
+    "pages.cut": 1,
+    "skipped.media_type": 95,
+    "skipped.status": 72,
+}  # of the archives that have gzip members
+SHARED = DATA.parents[1]
+
+
+def extract(tmp_path: Path, *archives: Path) -> Extract:
+    return Extract(out=Folder(str(tmp_path / "candidates")), archives=tuple(str(path) for path in archives))
+
+
+def test_the_rows_of_a_page() -> None:
+    html = b"""<html lang=en><p>Our dogs.</p><figure><img src=/a.jpg width=640 height=480 alt="A dog" srcset="/a-2.jpg 900w">
+    <figcaption>Rex in the park</figcaption></figure><img src=/b.jpg alt=""></html>"""
+    headers = (("X-Robots-Tag", "max-snippet:50, noai"),)
+    rows = candidates_of_page(html, "http://a.example/p", headers, captured_at="2026-01-02T03:04:05Z", offset=7)
+    shared = {
+        "page_url": "http://a.example/p",
+        "images_on_page": 2,
+        "page_language": "en",
+        "archive": None,
+        "offset": 7,
+        "captured_at": "2026-01-02T03:04:05Z",
+        "permission": "permission.noai",
+    }
+    first = {
+        "image_url": "http://a.example/a-2.jpg",
+        "alternatives": ["http://a.example/a.jpg"],
+        "context": "Our dogs. Rex in the park",
+        "place": 0,
+        "declared_width": 640,
+        "declared_height": 480,
+    }
+    second = {
+        "image_url": "http://a.example/b.jpg",
+        "alternatives": [],
+        "context": "Our dogs. Rex in the park",
+        "place": 1,
+        "declared_width": None,
+        "declared_height": None,
+    }
+    texts = [(first, "A dog", "alt"), (first, "Rex in the park", "figcaption"), (second, "", "alt")]
+    assert rows == [
+        {
+            **shared,
+            **image,
+            "text": text,
+            "text_source": source,
+            "candidate_id": identify("http://a.example/p", "2026-01-02T03:04:05Z", image["image_url"], text, source, image["place"]),
+        }
+        for image, text, source in texts
+    ]
+    assert len({row["candidate_id"] for row in rows}) == 3
+    assert all(len(row["candidate_id"]) == 32 for row in rows)
+
+
+def test_a_part_for_each_archive(tmp_path: Path) -> None:
+    page = record("http://a.example/1", b"<img src=a.jpg alt=x><img src=b.jpg alt=y title=z>")
+    photo = record("http://a.example/a.jpg", jpeg(), "Content-Type: image/jpeg\r\n")
+    missing = record("http://a.example/2", b"<img src=no.jpg>").replace(b"200 OK", b"404 NO")
+    text = record("http://a.example/3", b"plain", "Content-Type: text/plain\r\n")
+    (tmp_path / "a.warc").write_bytes(page + photo + missing + text)
+    (tmp_path / "b.warc.gz").write_bytes(gzip.compress(page)[:-30])
+    stage = extract(tmp_path, tmp_path / "*.warc*")
+    manifest = run_stage(stage)
+    assert manifest.counts == {
+        "archive.truncated": 1,
+        "archive_images": 1,
+        "candidates": 3 + read_table(stage.out, "part-00001.parquet").num_rows,
+        "pages": 2,
+        "pages.cut": 1,
+        "skipped.media_type": 1,
+        "skipped.status": 1,
+    }
+    table = read_table(stage.out, "part-00000.parquet")
+    assert table.schema.equals(CANDIDATES)
+    assert table["text"].to_pylist() == ["x", "y", "z"]
+    assert table["archive"].to_pylist() == [str(tmp_path / "a.warc")] * 3
+    held = read_table(stage.out, "archive-images-00000.parquet")
+    assert held.schema.equals(ARCHIVE_IMAGES)
+    ((url, archive, offset, captured),) = [tuple(row.values()) for row in held.to_pylist()]
+    assert (url, archive) == ("http://a.example/a.jpg", str(tmp_path / "a.warc"))
+    assert (offset, captured) == (len(page), "2026-01-02T03:04:05Z")
+
+
+def test_what_is_no_archive_is_set_aside_by_name(tmp_path: Path) -> None:
+    (tmp_path / "good.warc").write_bytes(record("http://a.example/1", b"<img src=a.jpg alt=x>"))
+    (tmp_path / "odd.warc").write_bytes(b"\x89PNG no archive")
+    manifest = run_stage(extract(tmp_path, tmp_path / "*.warc"))
+    assert manifest.counts["candidates"] == 1
+    assert list(manifest.failed) == ["00001"]
+    assert "odd.warc is no WARC file" in manifest.failed["00001"]
+
+
+def test_archives_are_found_by_path_pattern_and_url(tmp_path: Path) -> None:
+    for name in ("b.warc", "a.warc"):
+        (tmp_path / name).write_bytes(b"")
+    paths = [str(tmp_path / "a.warc"), str(tmp_path / "b.warc")]
+    assert expand([str(tmp_path / "*.warc")]) == paths
+    assert expand([f"file://{tmp_path}/b.warc", paths[0], paths[1]]) == paths
+    with pytest.raises(ValueError, match="there is no archive at"):
+        expand([str(tmp_path / "*.arc")])
+
+
+def test_a_changed_archive_is_another_input(tmp_path: Path) -> None:
+    path = tmp_path / "a.warc"
+    path.write_bytes(record("http://a.example/1", b"<img src=a.jpg alt=x>"))
+    before = extract(tmp_path, path).identity()
+    assert extract(tmp_path, path).identity() == before
+    path.write_bytes(record("http://a.example/1", b"<img src=b.jpg alt=x>"))
+    assert extract(tmp_path, path).identity() != before
+
+
+def test_a_huge_page_is_bounded(tmp_path: Path) -> None:
+    body = b"<img src=a.jpg alt=x>" + b"<p>word</p>" * 5_000_000 + b"<img src=z.jpg alt=end>"
+    (tmp_path / "big.warc").write_bytes(record("http://a.example/1", body))
+    stage = extract(tmp_path, tmp_path / "big.warc")
+    output = stage.process(stage.parts()[0])
+    assert (output.counts["candidates"], output.counts["pages.cut"]) == (1, 1)
+
+
+@pytest.mark.real
+def test_real_archives_give_candidates(tmp_path: Path) -> None:
+    if not DATA.exists():
+        pytest.skip("the shared test data are not here")
+    stage = extract(tmp_path, *sorted(DATA.rglob("*.warc.gz")))
+    counts: Counter[str] = Counter()
+    for part in stage.parts():
+        output = stage.process(part)
+        counts.update(output.counts)
+        table = read_table(stage.out, output.files[0].name)
+        assert table.num_rows == output.counts["candidates"]
+        assert pc.count_distinct(table["candidate_id"]).as_py() == table.num_rows
+    assert dict(counts) == REAL
+
+
+@pytest.mark.real
+def test_every_reference_of_a_made_site_is_found(tmp_path: Path) -> None:
+    captions = SHARED / "data" / "captions" / "flickr8k-train" / "captions.jsonl"
+    maker = SHARED / "tools" / "make_site.py"
+    if not captions.exists() or not maker.exists():
+        pytest.skip("the shared test data are not here")
+    order = [sys.executable, str(maker), "--pairs", str(captions), "--out", str(tmp_path), "--limit", "60"]
+    subprocess.run(order, check=True, capture_output=True)
+    site = tmp_path / "site"
+    pages = {f"/{path.relative_to(site)}": path.read_bytes() for path in site.rglob("*.html")}
+    with served({**pages, "/": pages["/index.html"]}) as web:
+        crawl(Crawl(seeds=(f"{web.url}/",), allow_private_addresses=True), Folder(str(tmp_path / "pages")))
+    stage = Extract(out=Folder(str(tmp_path / "candidates")), pages=Folder(str(tmp_path / "pages")))
+    stage.process(stage.parts()[0])
+    table = read_table(stage.out, "part-00000.parquet").to_pylist()
+    own = [row for row in table if row["text"] != "Figure"]  # the figcaption that the maker adds and does not list
+    found = Counter((urlsplit(row["page_url"]).path, urlsplit(row["image_url"]).path, row["text"]) for row in own)
+    truth = [json.loads(line) for line in (tmp_path / "truth.jsonl").read_text().splitlines()]
+    assert found == Counter((row["page"], row["image"], row["text"]) for row in truth)
+    assert {row["archive"] for row in table} == {"part-00000.warc.gz"}
