@@ -22,7 +22,8 @@ LAZY_SETS = ("data-srcset", "data-lazy-srcset", "data-lazysrcset", "data-origina
 LAZY = ("data-src", "data-lazy-src", "data-original", "data-lazy", "data-original-src", "data-image-src", "data-img-src", "data-image",
         "data-hi-res-src", "data-full-src", "data-echo", "data-url")  # fmt: skip
 DECODABLE = frozenset({"", "image/jpeg", "image/jpg", "image/png", "image/webp", "image/gif", "image/avif"})  # types of <source> we read
-HIDDEN = frozenset({"script", "style", "template", "noscript", "img", "source", "-comment", "head"})
+UNSEEN = ["script", "style", "template"]  # whose text nobody reads
+HIDDEN = frozenset({"noscript", "img", "source", "-comment", "head"})
 QUERY = "img, amp-img, figcaption, base, meta"
 Attributes = Mapping[str, str | None]
 Text = tuple[str, str]  # text_source, text
@@ -93,7 +94,9 @@ def parse(html: bytes, content_type: str) -> LexborHTMLParser:
     """The tree of a page, decoded as browsers do: byte order mark, HTTP header, meta element, UTF-8, Windows-1252."""
     encoding, mark = read_bom(html)
     declared = encoding or http_content_type_encoding(content_type) or html_body_declared_encoding(html[:4096])
-    return LexborHTMLParser(_unicode(html[len(mark or b"") :], declared), options=LexborDocumentOptions.WO_EVENTS)
+    tree = LexborHTMLParser(_unicode(html[len(mark or b"") :], declared), options=LexborDocumentOptions.WO_EVENTS)
+    tree.strip_tags(UNSEEN)
+    return tree
 
 
 def _unicode(body: bytes, declared: str | None) -> str:
@@ -140,7 +143,8 @@ def absolute(base: str, url: str) -> str:
 
 def parse_srcset(value: str) -> list[Source]:
     """The candidates of a srcset attribute, as the HTML standard splits it: an address may hold commas, none at its end."""
-    found, position = [], 0
+    found: list[Source] = []
+    position = 0
     while (position := _end(_SKIP, value, position)) < len(value):
         end = _end(_WORD, value, position)
         url, position = value[position:end], end
@@ -166,9 +170,11 @@ def _described(url: str, descriptors: str) -> Source:
 def _sources(node: LexborNode, attributes: Attributes) -> list[Source]:
     """All addresses of an image, the most trusted first: lazy before plain, its own before those of <source>."""
     found: list[Source] = []
-    for name in (*LAZY_SETS, "srcset"):
+    lazy = any(name.startswith("data-") for name in attributes)
+    for name in (*LAZY_SETS, "srcset") if lazy else ("srcset",):
         found += parse_srcset(attributes.get(name) or "")
-    found += [Source(url=value) for name in LAZY if _plausible(value := (attributes.get(name) or "").strip())]
+    if lazy:
+        found += [Source(url=value) for name in LAZY if _plausible(value := (attributes.get(name) or "").strip())]
     if source := (attributes.get("src") or "").strip():
         found.append(Source(url=source))
     if node.parent is not None and node.parent.tag == "picture":
@@ -281,19 +287,8 @@ def _text(reader: _Reader, node: LexborNode) -> str:
     """The visible text of an element with its blanks collapsed, bounded; read once an element."""
     known = reader.texts.get(node.mem_id)
     if known is None:
-        known = reader.texts[node.mem_id] = " ".join(" ".join(_fragments(node)).split())[:TEXT_CHARACTERS]
+        known = reader.texts[node.mem_id] = " ".join(node.text(separator=" ").split())[:TEXT_CHARACTERS]
     return known
-
-
-def _fragments(node: LexborNode) -> Iterator[str]:
-    length = 0
-    for child in node.traverse(include_text=True):
-        if child.tag == "-text" and (child.parent is None or child.parent.tag not in HIDDEN):
-            text = child.text_content or ""
-            yield text
-            length += len(text)
-            if length > 2 * TEXT_CHARACTERS:
-                return
 
 
 def _context(reader: _Reader, node: LexborNode) -> str:

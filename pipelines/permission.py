@@ -4,6 +4,7 @@ Sources: RFC 9309 (robots.txt), Google's specification of X-Robots-Tag and the r
 W3C TDMRep (community group report of 10 May 2024).
 """
 
+import functools
 import re
 import threading
 import time
@@ -149,9 +150,11 @@ PLACEHOLDER = re.compile(
     r"(?:^|[-_./])(?:blank|spacer|pixel|placeholder|transparent|1x1|clear|dummy|lazy(?:load)?|loading|loader|grey|gray|trans)"
     r"(?:[-_.]?(?:\d+x\d+|image|img|gif|pixel))?\.(?:gif|png|svg|jpe?g|webp)$"
 )
+BLANK = re.compile(r"\s")
 INLINE_PLACEHOLDER = 512  # characters; an inline picture shorter than this is a dot or an empty frame, never a photo
 
 
+@functools.lru_cache(maxsize=4096)
 def address_outcome(url: str) -> str | None:
     """None if an image may be asked for under this address, else `address.placeholder`, `address.scheme` or `address.malformed`."""
     if url[:5].lower() == "data:":
@@ -163,7 +166,7 @@ def address_outcome(url: str) -> str | None:
         return "address.malformed"
     if parts.scheme.lower() not in ("http", "https"):
         return "address.scheme" if parts.scheme else "address.malformed"
-    if not host or any(character.isspace() for character in url):
+    if not host or BLANK.search(url):
         return "address.malformed"
     return "address.placeholder" if is_placeholder(parts.path) else None
 

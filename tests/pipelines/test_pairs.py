@@ -33,7 +33,8 @@ def lists(folder: Path) -> list[Path]:
     """The same pairs in every format."""
     urls, texts = [url for url, _ in PAIRS], [text for _, text in PAIRS]
     pq.write_table(pa.table({"TEXT": texts, "URL": urls}), folder / "a.parquet")
-    (folder / "a.csv").write_text('\ufeffurl,caption\nhttp://a.example/1.jpg,one\nhttp://a.example/2.jpg,"=HYPERLINK(""x""), <script>"\n,\n')
+    commas = '\ufeffurl,caption\nhttp://a.example/1.jpg,one\nhttp://a.example/2.jpg,"=HYPERLINK(""x""), <script>"\n,\n'
+    (folder / "a.csv").write_text(commas)
     tabs = 'text\tid\turl\none\t1\thttp://a.example/1.jpg\n"=HYPERLINK(""x""), <script>"\t2\thttp://a.example/2.jpg\n\t3\t\n'
     (folder / "a.tsv").write_text(tabs)
     objects = [{"url": urls[0], "text": texts[0], "n": 1}, {"caption": texts[1], "URL": urls[1]}, {"url": None, "text": None}]
