@@ -217,6 +217,33 @@ def funnel(
 
 
 @app.command
+def train(
+    recipe: Annotated[str, Parameter(help="Name of a training recipe.")],
+    *,
+    root: Root = "data",
+    release: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="NAME, or DATA=NAME where the recipe reads several.")],
+    out: Annotated[Path, Parameter(help="Folder of the run.")],
+    seed: Annotated[int, Parameter(help="Seed of weights, order and masks.")] = 0,
+    smoke: Annotated[bool, Parameter(negative="", help="The recipe shrunk to seconds, to see that all runs.")] = False,
+    json: Json = False,
+) -> None:
+    """Pretrain a recipe's stages on releases; resumes exactly where it stopped.
+
+    Example: winnow train vilt --release web-1 --out data/models/vilt
+    """
+    from flows.training import fit, match_releases
+    from training.recipes import load
+
+    plan = load(recipe, seed=seed, smoke=smoke)
+    result = fit(_root(root), plan, match_releases(plan, release), out, _progress())
+    if json:
+        _print({"model": str(result.model), "steps": result.steps, **result.numbers})
+    else:
+        print(f"model {result.model} after {result.steps:,} steps: " + ", ".join(f"{name} {value:.4g}" for name, value in result.numbers.items()))
+        print(f"next: winnow evaluate {result.model} --captions captions.jsonl")
+
+
+@app.command
 def evaluate(
     model: Annotated[Path, Parameter(help="Exported model folder.")],
     *,
@@ -248,9 +275,9 @@ def match(
 
     Example: winnow match runs/vilt/model --captions captions.jsonl
     """
-    from captioning.matcher import Matcher
+    from captioning.matcher import match as run
 
-    for row in Matcher.load(model).score(captions):
+    for row in run(model, captions):
         if json:
             _print_line(row)
         else:
