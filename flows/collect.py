@@ -1,0 +1,42 @@
+"""The flow `collect`: one source to one collection."""
+
+from datetime import UTC, datetime
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+
+from flows.naming import named, stamped
+from flows.watch import listener, show_counts, warn
+from pipelines.collect import CONFIGURATION, CollectConfig
+from pipelines.collect import collect as collect_plainly
+from pipelines.collection import Collection
+from pipelines.stage import MANIFEST, Engine
+from pipelines.store import Folder
+
+
+@flow(name="collect", flow_run_name="collect-{name}", persist_result=False)
+def collect(root: str, name: str, source: CollectConfig, repeated: bool = False, engine: Engine | None = None) -> Collection:
+    """Bring the collection `name`; repeated, each run brings one of its own, called by name and time, unless one is unfinished."""
+    folder = Folder(root)
+    found = bring(folder, source, _turn(folder, name, source) if repeated else name, engine)
+    warn(found.failed, f"collection {found.id}")
+    show_counts("collection", found.id, found.counts)
+    return found
+
+
+@task(name="collect", task_run_name="{id}", cache_policy=NO_CACHE, persist_result=False)
+def bring(root: Folder, source: CollectConfig, id: str, engine: Engine | None) -> Collection:
+    """The plain function as a task."""
+    return collect_plainly(root, source, id=id, engine=engine, progress=listener())
+
+
+def _turn(root: Folder, name: str, source: CollectConfig) -> str:
+    """The id of a run's collection: the last unfinished one of the same source, else a new one."""
+    folder = root / "collections"
+    settings = {"settings": source.model_dump(mode="json")}
+    for id in reversed(named(name, folder.names())):
+        there = folder / id
+        if not there.exists(MANIFEST) and there.exists(CONFIGURATION) and there.read_json(CONFIGURATION) == settings:
+            return id
+    return stamped(name, flow_run.scheduled_start_time or datetime.now(UTC))

@@ -1,0 +1,242 @@
+"""winnow.toml: what to collect, curate and pretrain, and when; one table for each, validated on load."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+import training
+from filters.recipe import load
+from pipelines.collect import CollectConfig
+from pipelines.curate import CurateConfig
+from pipelines.stage import MANIFEST, Engine
+from pipelines.store import Folder
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EngineTable(_Table):
+    """[engine]: the Beam runner of every stage, its options, and how many processes."""
+
+    runner: str = "FnApiRunner"
+    options: tuple[str, ...] = ()
+    workers: int = Field(default=1, ge=1)
+
+    def engine(self) -> Engine:
+        return Engine(runner=self.runner, options=self.options, workers=self.workers)
+
+
+class _Scheduled(BaseModel):
+    schedule: str | None = None
+
+    @field_validator("schedule")
+    @classmethod
+    def _cron(cls, value: str | None) -> str | None:
+        if value is not None:
+            from prefect.client.schemas.schedules import CronSchedule  # seconds to import, and most plans have no schedule
+
+            try:
+                CronSchedule(cron=value)
+            except ValidationError:
+                raise ValueError(
+                    f"{value!r} is not a cron expression: five fields (minute, hour, day of month, month, day of week), "
+                    f'e.g. "30 2 * * *" for every night at half past two (UTC)'
+                ) from None
+        return value
+
+
+class CollectTable(CollectConfig, _Scheduled):
+    """[[collect]]: a source. Its collection is called `name`; with a schedule, each run brings `name`-<time>."""
+
+    name: str = Field(pattern=NAME)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "CollectTable":
+        if sum(map(bool, (self.seeds, self.warc, self.pairs))) != 1:
+            raise ValueError("give one kind of source: seeds for live pages, warc for archives, or pairs for a list")
+        return self
+
+    def config(self) -> CollectConfig:
+        return CollectConfig.model_validate(self.model_dump(include=set(CollectConfig.model_fields)))
+
+
+class CurateTable(CurateConfig, _Scheduled):
+    """[[curate]]: a recipe over collections, named as in [[collect]]. Its release is `release`; with a schedule, `release`-<time>."""
+
+    def config(self) -> CurateConfig:
+        return CurateConfig.model_validate(self.model_dump(include=set(CurateConfig.model_fields)))
+
+
+class PretrainTable(_Table):
+    """[[pretrain]]: a training recipe over releases. `releases` maps the names that the recipe's stages use to releases."""
+
+    name: str = Field(pattern=NAME)
+    recipe: str
+    releases: dict[str, str] = Field(min_length=1)
+    out: str = ""  # folder of the run; "": models/<name> under the root
+    seed: int = 0
+    smoke: bool = False
+
+
+class Configuration(_Table):
+    """A whole plan. Relative paths in the file are relative to its folder."""
+
+    root: str = "data"
+    engine: EngineTable = EngineTable()
+    collect: tuple[CollectTable, ...] = ()
+    curate: tuple[CurateTable, ...] = ()
+    pretrain: tuple[PretrainTable, ...] = ()
+
+
+def read_configuration(path: Path) -> Configuration:
+    """A plan from its file.
+
+    Raises ValueError naming the file, the line and a remedy: no such file, not TOML, an unknown key (with the nearest valid one), a
+    value of the wrong kind, a schedule that is no cron expression, or a reference to something that is not there.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no plan {path}: give the path of a TOML file")
+    source = path.read_text(encoding="utf-8")
+    try:
+        table = tomllib.loads(source)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is not TOML: {error}") from error
+    try:
+        found = Configuration.model_validate(table)
+    except ValidationError as error:
+        raise ValueError(_explain(error, path, source)) from error
+    plan = _anchored(found, path.resolve().parent)
+    for place, complaint in _complaints(plan):
+        raise ValueError(f"{_where(path, source, place)}: {complaint}")
+    return plan
+
+
+Place = tuple[str | int, ...]
+
+
+def _explain(error: ValidationError, path: Path, source: str) -> str:
+    """The first complaint of pydantic in one sentence."""
+    first = error.errors()[0]
+    place: Place = first["loc"]
+    key = str(place[-1]) if place else ""
+    if first["type"] == "extra_forbidden":
+        said = f"there is no key {key!r}{_nearest(key, _keys(place))}"
+    elif first["type"] == "missing":
+        said = f"{key!r} is missing"
+    else:
+        said = f"{key}: {first['msg']}" if first["type"] != "value_error" else str(first["ctx"]["error"])
+    return f"{_where(path, source, place)}: {said}"
+
+
+def _keys(place: Place) -> Iterable[str]:
+    """The keys that are valid where an unknown one stands."""
+    tables: dict[str, type[BaseModel]] = {
+        "engine": EngineTable,
+        "collect": CollectTable,
+        "curate": CurateTable,
+        "pretrain": PretrainTable,
+    }
+    return tables[str(place[0])].model_fields if len(place) > 1 else Configuration.model_fields
+
+
+def _nearest(name: str, valid: Iterable[str]) -> str:
+    choices = sorted(valid)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(choices) or 'none'}"
+
+
+def _where(path: Path, source: str, place: Place) -> str:
+    line = _line(source, place)
+    return f"{path}, line {line}" if line else str(path)
+
+
+def _line(source: str, place: Place) -> int:
+    """The line (from 1) of a key in its table, else of the table's header; 0 where neither is written in the usual form."""
+    table = str(place[0]) if place and (len(place) > 1 or f"[{place[0]}]" in source) else ""
+    nth = place[1] if len(place) > 1 and isinstance(place[1], int) else 0
+    key = next((str(part) for part in reversed(place) if isinstance(part, str)), "")
+    current, index, header = "", 0, 0
+    seen: dict[str, int] = {}
+    for number, line in enumerate(source.splitlines(), 1):
+        if opened := re.match(r"\s*\[{1,2}\s*([\w-]+)[^\]]*\]", line):
+            current = opened.group(1)
+            if line.lstrip().startswith("[["):
+                seen[current] = seen.get(current, -1) + 1
+            index = seen.get(current, 0)
+            header = number if (current, index) == (table, nth) and not header else header
+        elif (current, index) == (table, nth) and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*[=.]""", line):
+            return number
+    return header
+
+
+def _complaints(plan: Configuration) -> Iterator[tuple[Place, str]]:
+    """What is wrong between the tables, each with its place."""
+    root = Folder(plan.root)
+    sources = [entry.name for entry in plan.collect]
+    releases = [entry.release for entry in plan.curate]
+    yield from _twice("collect", "name", sources)
+    yield from _twice("curate", "release", releases)
+    yield from _twice("pretrain", "name", [entry.name for entry in plan.pretrain])
+    for index, curated in enumerate(plan.curate):
+        for name in _absent(root / "collections", curated.collections, sources):
+            yield ("curate", index, "collections"), _nowhere("collection", name, root, sources)
+        if complaint := _unknown_recipe(curated.recipe):
+            yield ("curate", index, "recipe"), complaint
+    for index, trained in enumerate(plan.pretrain):
+        for name in _absent(root / "releases", trained.releases.values(), releases):
+            yield ("pretrain", index, "releases"), _nowhere("release", name, root, releases)
+        if trained.recipe not in (known := training_recipes()):
+            yield ("pretrain", index, "recipe"), f"there is no training recipe {trained.recipe!r}{_nearest(trained.recipe, known)}"
+
+
+def _absent(folder: Folder, names: Iterable[str], planned: Sequence[str]) -> list[str]:
+    return [name for name in names if name not in planned and not (folder / name).exists(MANIFEST)]
+
+
+def _nowhere(kind: str, name: str, root: Folder, planned: Sequence[str]) -> str:
+    return f"there is no {kind} {name!r}, neither in this plan nor in {root.path()}{_nearest(name, planned)}"
+
+
+def _twice(table: str, key: str, names: Sequence[str]) -> Iterator[tuple[Place, str]]:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield (table, index, key), f"{key} {name!r} is taken by an earlier [[{table}]]: names must differ"
+
+
+def _unknown_recipe(recipe: str) -> str | None:
+    try:
+        load(recipe)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def training_recipes() -> list[str]:
+    """Names of the training recipes, found without importing torch."""
+    return sorted(path.stem for path in (Path(training.__file__ or "").parent / "recipes").glob("[!_]*.py"))
+
+
+def _anchored(plan: Configuration, folder: Path) -> Configuration:
+    """The plan with every relative path made absolute."""
+
+    def at(path: str) -> str:
+        return path if "://" in path else str(folder / Path(path).expanduser())
+
+    collect = tuple(
+        entry.model_copy(update={"warc": tuple(map(at, entry.warc)), "pairs": entry.pairs and at(entry.pairs)}) for entry in plan.collect
+    )
+    curate = tuple(
+        entry.model_copy(update={"recipe": at(entry.recipe) if entry.recipe.endswith(".toml") else entry.recipe}) for entry in plan.curate
+    )
+    root = at(plan.root)
+    pretrain = tuple(
+        entry.model_copy(update={"out": at(entry.out) if entry.out else f"{root}/models/{entry.name}"}) for entry in plan.pretrain
+    )
+    return plan.model_copy(update={"root": root, "collect": collect, "curate": curate, "pretrain": pretrain})
