@@ -1,0 +1,20 @@
+"""Plans of the literature and of the demonstration: one module for each, with a function `plan`."""
+
+import importlib
+import pkgutil
+from typing import Any
+
+from training.plan import Plan
+
+
+def names() -> list[str]:
+    """The recipes that are there, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str, **settings: Any) -> Plan:
+    """The plan of `training.recipes.<name>`; ValueError lists the recipes when there is none of that name."""
+    if name not in names():
+        raise ValueError(f"no training recipe {name!r}; there are: {', '.join(names())}")
+    found: Plan = importlib.import_module(f"training.recipes.{name}").plan(**settings)
+    return found
