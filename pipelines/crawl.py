@@ -17,13 +17,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from pipelines.addresses import is_public
 from pipelines.archives import PAGE_BYTES
-from pipelines.store import Folder
 from pipelines.warc_writer import ROTATE_BYTES
+
+if TYPE_CHECKING:  # the crawling process does without pyarrow and starts sooner
+    from pipelines.store import Folder
 
 REPORT = "crawl.json"
 
@@ -82,7 +84,7 @@ def _check_seed(seed: str, config: Crawl) -> None:
 Report = dict[str, Any]  # pages, seconds, refused {outcome: n}, errors {outcome: n}
 
 
-def crawl(config: Crawl, pages: Folder, *, progress: Callable[[int], None] = lambda done: None) -> Report:
+def crawl(config: Crawl, pages: "Folder", *, progress: Callable[[int], None] = lambda done: None) -> Report:
     """Crawl into `pages` (part-*.warc.gz, crawl.json) and return the report; a finished crawl is not run again.
 
     A killed crawl goes on: stored pages are read from the archive instead of the web, so the pages are those of an uninterrupted
@@ -114,7 +116,7 @@ def _nothing(config: Crawl, found: Report) -> str:
 
 
 @contextmanager
-def _local(pages: Folder) -> Iterator[Path]:
+def _local(pages: "Folder") -> Iterator[Path]:
     """A local folder to append to; for a remote store one of the same name each time, copied there in the end."""
     if pages.is_local:
         yield Path(pages.path())
@@ -135,6 +137,7 @@ def _run(order: dict[str, Any], progress: Callable[[int], None]) -> Report:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # Ctrl-C is for the caller, who closes the lifeline
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
     )
     assert child.stdin is not None

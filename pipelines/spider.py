@@ -137,7 +137,7 @@ def run(config: Crawl, folder: Path, progress: Callable[[int], None]) -> dict[st
     found: dict[str, Any] = {}
     process = CrawlerProcess(_settings(config))
     process.crawl(PageSpider, config=config, folder=folder, progress=progress, found=found)
-    process.start()
+    process.start(install_signal_handlers=False)  # whoever started this process ends it
     return found.get("report")
 
 
@@ -154,7 +154,7 @@ def _settings(config: Crawl) -> dict[str, Any]:
         "DOWNLOAD_DELAY": 0,
         "CONCURRENT_REQUESTS": 64,
         "CONCURRENT_REQUESTS_PER_DOMAIN": max(8, config.private_concurrency),
-        "TELNETCONSOLE_ENABLED": False,
+        "EXTENSIONS_BASE": {},  # among them since Scrapy 2.19 a server on localhost that runs code sent to it, and a telnet console
         "LOG_ENABLED": False,
         "REFERER_ENABLED": False,
     }
