@@ -25,7 +25,7 @@ def collect(root: str, name: str, source: CollectConfig, repeated: bool = False,
     return found
 
 
-@task(name="collect", task_run_name="{id}", cache_policy=NO_CACHE, persist_result=False)
+@task(name="collect", task_run_name="collect-{id}", cache_policy=NO_CACHE, persist_result=False)
 def bring(root: Folder, source: CollectConfig, id: str, engine: Engine | None) -> Collection:
     """The plain function as a task."""
     return collect_plainly(root, source, id=id, engine=engine, progress=listener())

@@ -37,7 +37,7 @@ def curate(root: str, config: CurateConfig, repeated: bool = False, engine: Engi
     return release, decision.failed
 
 
-@task(name="decide", task_run_name="decide-{config.recipe}", cache_policy=NO_CACHE, persist_result=False)
+@task(name="decide", task_run_name="decide-{config.release}", cache_policy=NO_CACHE, persist_result=False)
 def decide(root: Folder, config: CurateConfig, engine: Engine | None) -> Decision:
     """The plain function as a task."""
     ids = complete(root)
@@ -45,7 +45,7 @@ def decide(root: Folder, config: CurateConfig, engine: Engine | None) -> Decisio
     return decide_plainly(root, config.recipe, tuple(chosen), engine=engine, progress=listener())
 
 
-@task(name="publish", task_run_name="{config.release}", cache_policy=NO_CACHE, persist_result=False)
+@task(name="publish", task_run_name="publish-{config.release}", cache_policy=NO_CACHE, persist_result=False)
 def publish(root: Folder, config: CurateConfig, decision: Decision, engine: Engine | None) -> Release:
     """The plain function as a task."""
     return publish_plainly(root, config, decision, engine=engine, progress=listener())

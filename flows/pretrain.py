@@ -40,7 +40,7 @@ def pretrain(
     return result
 
 
-@task(name="train", task_run_name="{plan.name}", cache_policy=NO_CACHE, persist_result=False)
+@task(name="train", task_run_name="train-{plan.name}", cache_policy=NO_CACHE, persist_result=False)
 def fit(plan: Plan, releases: dict[str, list[Path]], out: Path) -> TrainResult:
     """The plain function as a task."""
     return train(plan, releases=releases, out=out, resume=True, on_progress=_told(listener()))

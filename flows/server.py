@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import socket
 import subprocess
@@ -110,11 +111,14 @@ def _apply_settings(child: _Child) -> None:
     """Read Prefect's settings again from the environment: it may have been imported, with others, before."""
     import prefect.context
     from prefect.events.worker import EventsWorker
+    from prefect.logging.configuration import setup_logging
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, Profile
 
     # Nobody waits for the heartbeats of a flow in this process, and ending their thread costs each flow a second
     profile = Profile(name="winnow", settings={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
     child.stack.enter_context(prefect.context.use_profile(profile, override_environment_variables=True, include_current_context=False))
+    setup_logging()
+    logging.getLogger(EventsWorker.__name__).setLevel(logging.ERROR)  # it warns of each event that waits at the end
     child.stack.callback(EventsWorker.drain_all, timeout=DRAIN_SECONDS, at_exit=False)
 
 
