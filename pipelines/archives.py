@@ -160,6 +160,11 @@ def _date(record: WarcRecord) -> str:
     return (record.headers.get("WARC-Date", "") or "").strip()
 
 
+def is_html(media: str, body: bytes) -> bool:
+    """Whether a response is a page; without a content type, whether it begins like one."""
+    return media in HTML or (not media and body[:512].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"))
+
+
 def decoded(body: bytes, headers: tuple[tuple[str, str], ...], limit: int) -> bytes:
     """A body without its transfer and content encodings, at most `limit` bytes; as it is where it does not have them after all."""
     named = {name.lower(): value.lower() for name, value in headers}

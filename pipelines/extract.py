@@ -10,7 +10,7 @@ import fsspec
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
-from pipelines.archives import HTML, Response, responses
+from pipelines.archives import HTML, Response, is_html, responses
 from pipelines.images_of_page import TARGET_WIDTH, Page, Picture, read_page
 from pipelines.permission import headers_outcome
 from pipelines.schema import CANDIDATES, identify
@@ -126,8 +126,10 @@ class Extract(Stage):
         for response in responses(url, counts, wanted=lambda status, media: _wanted(status, media, counts)):
             if response.media_type.startswith("image/"):
                 held.append({"image_url": response.url, "archive": url, "offset": response.offset, "captured_at": response.captured_at})
-            else:
+            elif is_html(response.media_type, response.body):
                 self._append_page(rows, response, label, counts)
+            else:
+                counts["skipped.media_type"] += 1
         counts["candidates"], counts["archive_images"] = rows.rows, held.rows
         files = [write_parquet(self.out, f"part-{part.name}.parquet", rows.table())]
         if held.rows:
@@ -159,7 +161,7 @@ def _wanted(status: int, media: str, counts: Counter[str]) -> bool:
     if status != 200:
         counts["skipped.status"] += 1
         return False
-    if media in HTML or media.startswith("image/"):
+    if media in HTML or not media or media.startswith("image/"):
         return True
     counts["skipped.media_type"] += 1
     return False

@@ -110,11 +110,12 @@ class _Pace:
 
 @dataclass(frozen=True, slots=True)
 class _Host:
-    """What is known of a host: its permitted addresses, whether one is private, until when."""
+    """What is known of a host: its addresses, whether one is private, until when, or why it has none."""
 
     addresses: list[Address]
     private: bool
     until: float
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,9 @@ class Opener:
     def _polite(self, url: str, clock: Clock) -> _Reply:
         """One request, permitted and in its turn, tried once more where that may help."""
         host = self._permitted(url)
+        begin = time.monotonic()
         rules = self.robots.rules(url)
+        clock.deadline += time.monotonic() - begin  # waiting for robots.txt is not the image's fault
         if not rules.allows(url):
             if (silence := self._silent.get(origin(url))) is not None:
                 raise Refused(silence.outcome, silence.detail)
@@ -215,6 +218,8 @@ class Opener:
         known = self._hosts.get(name)
         if known is None or known.until < time.monotonic():
             known = self._hosts[name] = self._looked_up(name, port)
+        if known.error is not None:
+            raise Refused("fetch.dns", known.error)
         if not permitted([address for _, address in known.addresses], allow_private=self.guest.allow_private_addresses):
             raise Refused("address.private", f"{name} is not a public address")
         return known
@@ -223,7 +228,7 @@ class Opener:
         try:
             addresses = resolve(name, port)
         except (OSError, UnicodeError) as error:
-            raise Refused("fetch.dns", str(error)) from error
+            return _Host([], False, time.monotonic() + ADDRESS_SECONDS, str(error))
         private = not permitted([address for _, address in addresses], allow_private=False)
         return _Host(addresses, private, time.monotonic() + ADDRESS_SECONDS)
 

@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import DNSLookupError
 
 from pipelines.addresses import permitted, resolve
-from pipelines.archives import HTML, PAGE_BYTES, decoded, media_type, response_at, responses
+from pipelines.archives import PAGE_BYTES, decoded, is_html, media_type, response_at, responses
 from pipelines.crawl import Crawl
 from pipelines.images_of_page import absolute, base_of, parse
 from pipelines.permission import Answer, Rules, address_outcome, follows_links, origin, rules_of, user_agent
@@ -367,7 +367,7 @@ def _read(url: str, status: int, headers: Headers, body: bytes) -> Visit:
     if status != 200:
         return Visit(outcome="fetch.http_5xx" if status >= 500 else f"fetch.http_{status}", detail=f"HTTP {status}")
     content_type = _header(headers, "content-type")
-    if media_type(content_type) not in HTML:
+    if not is_html(media_type(content_type), body):
         return Visit(outcome="page.not_html", detail=f"{content_type or 'no content type'}")
     return Visit(links=tuple(links_of_page(body, url, headers)))
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.error import DNSLookupError
 
 from pipelines.archives import responses
 from pipelines.crawl import Crawl, crawl
-from pipelines.spider import links_of_page
+from pipelines.spider import GuardingResolver, links_of_page
 from pipelines.store import Folder
 from tests.pipelines.web import Page, Reply, served
 
@@ -48,7 +49,7 @@ SITE: dict[str, Page] = {
     "/target": page(),
     "/pdf": Reply(body=b"%PDF", type="application/pdf"),
     "/broken": Reply(status=500),
-    "/deep/1": page("/deep/2"),
+    "/deep/1": Reply(body=page("/deep/2").encode(), type=""),
     "/deep/2": page("/deep/3"),
     "/deep/3": page(),
 }
@@ -151,6 +152,15 @@ def test_pages_that_refuse_use_are_stored_with_their_headers(tmp_path: Path) -> 
         run(tmp_path, f"{web.url}/")
     (response,) = responses(str(tmp_path / "part-00000.warc.gz"), Counter(), wanted=lambda status, media: True)
     assert [value for name, value in response.headers if name.lower() == "x-robots-tag"] == ["noai", "otherbot: none"]
+
+
+def test_the_resolver_gives_no_private_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a name turned into since it was looked up, Scrapy connects only to what this lets through."""
+    with pytest.raises(DNSLookupError, match=r"10\.0\.0\.1 is a private address"):
+        GuardingResolver._permitted("10.0.0.1")
+    assert GuardingResolver._permitted("8.8.8.8") == "8.8.8.8"
+    monkeypatch.setattr(GuardingResolver, "allow_private", True)
+    assert GuardingResolver._permitted("10.0.0.1") == "10.0.0.1"
 
 
 def test_links() -> None:
