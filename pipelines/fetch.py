@@ -13,9 +13,9 @@ import threading
 import types
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -30,11 +30,13 @@ from pipelines.opener import Attempt, Guest, Opener
 from pipelines.permission import TOKEN, address_outcome, headers_outcome
 from pipelines.schema import FETCHED, FETCHES, IMAGES
 from pipelines.stage import Manifest, Output, Part, Stage
-from pipelines.store import Folder, read_table, write_arrow, write_parquet
+from pipelines.store import Folder, read_table, write_batches, write_parquet
 
 CHUNK = 256  # addresses of a part: what a kill costs a worker at most
 THREADS = 32  # at once; img2dataset's own measurements peak between 32 and 64
+SPOOL_BYTES = 64 * 1024 * 1024  # of pictures in memory and in a record batch; 256 pictures of the web rarely reach it
 Found = tuple[Attempt, Decoded | None]
+Keep = Callable[[Decoded | Undecodable], Decoded | Undecodable]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,13 +89,13 @@ class Fetch(Stage):
         name, start = part.inputs
         urls = [str(url) for url in read_table(self.urls, name, ["image_url"])["image_url"].slice(int(start), CHUNK).to_pylist()]
         found: dict[str, Found] = {url: (Attempt(outcome=outcome), None) for url in urls if (outcome := address_outcome(url)) is not None}
-        found |= self._from_archives([url for url in urls if url not in found])
-        asked = interleaved([url for url in urls if url not in found])
-        found |= self._from_web(asked)
-        assert found.keys() == set(urls), "an address was lost or made up"
-        return self._write(part.name, [(url, *found[url]) for url in urls])
+        with Spool() as spool:
+            found |= self._from_archives([url for url in urls if url not in found], spool)
+            found |= self._from_web(interleaved([url for url in urls if url not in found]), spool)
+            assert found.keys() == set(urls), "an address was lost or made up"
+            return self._write(part.name, [(url, *found[url]) for url in urls], spool)
 
-    def _from_archives(self, urls: Sequence[str]) -> dict[str, Found]:
+    def _from_archives(self, urls: Sequence[str], spool: "Spool") -> dict[str, Found]:
         """Those addresses whose images the archives hold."""
         places = self._places(urls)
         found = {}
@@ -107,7 +109,7 @@ class Fetch(Stage):
                     content_type=response.header("content-type") or None,
                     fetched_at=response.captured_at,
                 )
-                found[url] = settled(attempt, decode(response.body) if attempt.outcome == FETCHED else None)
+                found[url] = settled(attempt, spool.keep(decode(response.body)) if attempt.outcome == FETCHED else None)
         return found
 
     def _places(self, urls: Sequence[str]) -> dict[str, tuple[str, int]]:
@@ -121,7 +123,7 @@ class Fetch(Stage):
                     places.setdefault(row["image_url"], (row["archive"], row["offset"]))
         return places
 
-    def _from_web(self, urls: Sequence[str]) -> dict[str, Found]:
+    def _from_web(self, urls: Sequence[str], spool: "Spool") -> dict[str, Found]:
         if not urls or not self.web:
             return {url: (Attempt(outcome="fetch.not_asked"), None) for url in urls}
         guest = Guest(
@@ -131,15 +133,42 @@ class Fetch(Stage):
             seconds=self.seconds,
             image_bytes=self.image_bytes,
         )
-        return download(urls, guest, threads=self.threads)
+        return download(urls, guest, threads=self.threads, keep=spool.keep)
 
-    def _write(self, name: str, rows: list[tuple[str, Attempt, Decoded | None]]) -> Output:
+    def _write(self, name: str, rows: list[tuple[str, Attempt, Decoded | None]], spool: "Spool") -> Output:
         """Images first, then the rows that speak of them."""
         table = fetches_table(rows)
-        images = images_table(rows)
-        files = (write_arrow(self.images, f"{name}.arrow", images), write_parquet(self.out, f"{name}.parquet", table))
+        images = write_batches(self.images, f"{name}.arrow", IMAGES, image_batches(rows, spool))
         counts = Counter(table["outcome"].to_pylist())
-        return Output(files=files, counts={**counts, "images": images.num_rows})
+        return Output(files=(images, write_parquet(self.out, f"{name}.parquet", table)), counts={**counts, "images": images.rows or 0})
+
+
+class Spool:
+    """The pictures of a part under their ids, each once: in memory while they are small together, else on disk."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - closed with the spool
+        self._places: dict[str, tuple[int, int]] = {}
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def keep(self, picture: Decoded | Undecodable) -> Decoded | Undecodable:
+        """Take over the bytes of a picture; what returns is the rest of it."""
+        if isinstance(picture, Undecodable):
+            return picture
+        if picture.image_id not in self._places:
+            self._places[picture.image_id] = (self._file.seek(0, os.SEEK_END), len(picture.image))
+            self._file.write(picture.image)
+        return replace(picture, image=b"")
+
+    def read(self, image_id: str) -> bytes:
+        start, size = self._places[image_id]
+        self._file.seek(start)
+        return self._file.read(size)
 
 
 def interleaved(urls: Sequence[str]) -> list[str]:
@@ -174,21 +203,31 @@ def fetches_table(rows: Sequence[tuple[str, Attempt, Decoded | None]]) -> pa.Tab
     return pa.table([pa.array(columns[entry.name], entry.type) for entry in FETCHES], schema=FETCHES)
 
 
-def images_table(rows: Sequence[tuple[str, Attempt, Decoded | None]]) -> pa.Table:
-    """A row of IMAGES for each distinct picture, in the order of its first address."""
+def image_batches(rows: Sequence[tuple[str, Attempt, Decoded | None]], spool: Spool) -> Iterator[pa.RecordBatch]:
+    """A row of IMAGES for each distinct picture, in the order of its first address, some megabytes at a time."""
     first: dict[str, tuple[str, Attempt, Decoded]] = {}
     for url, attempt, picture in rows:
         if picture is not None:
             first.setdefault(picture.image_id, (url, attempt, picture))
-    own = {name: [getattr(picture, name) for _, _, picture in first.values()] for name in IMAGES.names if name in Decoded.__slots__}
-    own |= {"image_url": [url for url, _, _ in first.values()], "fetched_at": [attempt.fetched_at for _, attempt, _ in first.values()]}
-    return pa.table([pa.array(own[entry.name], entry.type) for entry in IMAGES], schema=IMAGES)
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for url, attempt, picture in first.values():
+        own = {name: getattr(picture, name) for name in IMAGES.names if name in Decoded.__slots__}
+        image = spool.read(picture.image_id)
+        batch.append({**own, "image": image, "image_url": url, "fetched_at": attempt.fetched_at})
+        size += len(image)
+        if size > SPOOL_BYTES:
+            yield pa.RecordBatch.from_pylist(batch, IMAGES)
+            batch, size = [], 0
+    if batch:
+        yield pa.RecordBatch.from_pylist(batch, IMAGES)
 
 
 @dataclass
 class Collector:
-    """What img2dataset writes samples to: it decodes each as it comes and keeps the picture, not the bytes."""
+    """What img2dataset writes samples to: it decodes each as it comes and hands it on."""
 
+    keep: Keep
     found: dict[str, Decoded | Undecodable] = field(default_factory=dict)
 
     def __call__(self, *shard: Any) -> "Collector":
@@ -197,7 +236,7 @@ class Collector:
 
     def write(self, data: bytes | None, key: str, caption: str | None, meta: dict[str, Any]) -> None:
         if data is not None:
-            self.found[meta["url"]] = decode(data)
+            self.found[meta["url"]] = self.keep(decode(data))
 
     def close(self) -> None:
         """Nothing is open."""
@@ -225,9 +264,14 @@ def _installed_opener(guest: Guest) -> Iterator[Opener]:
             opener.close()
 
 
-def download(urls: Sequence[str], guest: Guest, *, threads: int = THREADS) -> dict[str, Found]:
-    """What became of each address, fetched by img2dataset's Downloader through our opener."""
-    collector = Collector()
+def as_it_is(picture: Decoded | Undecodable) -> Decoded | Undecodable:
+    """The picture with its bytes, for a few of them."""
+    return picture
+
+
+def download(urls: Sequence[str], guest: Guest, *, threads: int = THREADS, keep: Keep = as_it_is) -> dict[str, Found]:
+    """What became of each address, fetched by img2dataset's Downloader through our opener; `keep` takes each picture over."""
+    collector = Collector(keep)
     with _installed_opener(guest) as opener, tempfile.TemporaryDirectory(prefix="winnow-fetch-") as folder:
         shard = os.path.join(folder, "urls.arrow")
         _write_shard(shard, urls)
