@@ -1,0 +1,167 @@
+"""winnow.toml: what it may say, and what it answers to a mistake."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.configuration import CollectTable, read_configuration
+from flows.naming import named, stamped
+from pipelines.collect import CollectConfig
+from pipelines.curate import CurateConfig
+from pipelines.stage import Engine
+
+PLAN = """\
+root = "data"
+
+[engine]
+workers = 2
+options = ["--save_main_session"]
+
+[[collect]]
+name = "web"
+seeds = ["https://example.org/"]
+max_pages = 100
+schedule = "30 2 * * *"
+
+[[collect]]
+name = "clean"
+pairs = "lists/clean.jsonl"
+
+[[curate]]
+release = "web-1"
+recipe = "everything"
+collections = ["web", "clean"]
+
+[[pretrain]]
+name = "small"
+recipe = "vilt"
+releases = { train = "web-1" }
+seed = 7
+smoke = true
+"""
+
+
+@pytest.fixture(autouse=True)
+def _nobody_to_contact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WINNOW_CONTACT", raising=False)
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "winnow.toml"
+    path.write_text(text)
+    return path
+
+
+def refusal(folder: Path, old: str, new: str) -> str:
+    """What reading says of the plan above with one line changed."""
+    assert old in PLAN
+    path = written(folder, PLAN.replace(old, new, 1))
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  the message is what each test compares
+        read_configuration(path)
+    return str(caught.value).removeprefix(str(path))
+
+
+def test_a_plan_says_what_the_functions_take(tmp_path: Path) -> None:
+    plan = read_configuration(written(tmp_path, PLAN))
+    assert plan.root == str(tmp_path / "data")
+    assert plan.engine.engine() == Engine(workers=2, options=("--save_main_session",))
+    web, clean = plan.collect
+    assert (web.name, web.schedule) == ("web", "30 2 * * *")
+    assert web.config() == CollectConfig(seeds=("https://example.org/",), max_pages=100)
+    assert clean.config() == CollectConfig(pairs=str(tmp_path / "lists/clean.jsonl"))
+    assert plan.curate[0].config() == CurateConfig(recipe="everything", collections=("web", "clean"), release="web-1")
+    small = plan.pretrain[0]
+    assert small.model_dump() == {
+        "name": "small",
+        "recipe": "vilt",
+        "releases": {"train": "web-1"},
+        "out": str(tmp_path / "data/models/small"),
+        "seed": 7,
+        "smoke": True,
+    }
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^there is no plan .*/winnow\.toml: give the path of a TOML file$"):
+        read_configuration(tmp_path / "winnow.toml")
+
+
+def test_not_toml(tmp_path: Path) -> None:
+    assert refusal(tmp_path, 'root = "data"', 'root = "data').startswith(" is not TOML: ")
+    assert "(at line 1, column 13)" in refusal(tmp_path, 'root = "data"', 'root = "data')
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("max_pages = 100", "max_page = 100", ", line 10: there is no key 'max_page'; did you mean 'max_pages'?"),
+        ("workers = 2", "worker = 2", ", line 4: there is no key 'worker'; did you mean 'workers'?"),
+        ("[[curate]]", "[[curates]]", ", line 17: there is no key 'curates'; did you mean 'curate'?"),
+        ('root = "data"', 'rot = "data"', ", line 1: there is no key 'rot'; did you mean 'root'?"),
+        ("smoke = true", "zzz = 1", ", line 27: there is no key 'zzz'; there are: name, out, recipe, releases, seed, smoke"),
+        ('name = "clean"\n', "", ", line 13: 'name' is missing"),
+        ("workers = 2", "workers = 0", ", line 4: workers: Input should be greater than or equal to 1"),
+        ("seed = 7", 'seed = "x"', ", line 26: seed: Input should be a valid integer, unable to parse string as an integer"),
+        (
+            'schedule = "30 2 * * *"',
+            'schedule = "nightly"',
+            ", line 11: 'nightly' is not a cron expression: five fields (minute, hour, day of month, month, day of week), "
+            'e.g. "30 2 * * *" for every night at half past two (UTC)',
+        ),
+        (
+            'pairs = "lists/clean.jsonl"',
+            "max_pages = 5",
+            ", line 13: give one kind of source: seeds for live pages, warc for archives, or pairs for a list",
+        ),
+        ('name = "clean"', 'name = "web"', ", line 14: name 'web' is taken by an earlier [[collect]]: names must differ"),
+        ('name = "clean"', 'name = "../clean"', ", line 14: name: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$'"),
+        ('recipe = "vilt"', 'recipe = "vitl"', ", line 24: there is no training recipe 'vitl'; did you mean 'vilt'?"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line_and_a_remedy(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert refusal(tmp_path, old, new) == said
+
+
+def test_a_reference_to_nothing_names_the_nearest(tmp_path: Path) -> None:
+    nowhere = f"neither in this plan nor in {tmp_path / 'data'}"
+    assert refusal(tmp_path, '["web", "clean"]', '["wbe"]') == f", line 20: there is no collection 'wbe', {nowhere}; did you mean 'web'?"
+    assert refusal(tmp_path, '"web-1" }', '"web-2" }') == f", line 25: there is no release 'web-2', {nowhere}; did you mean 'web-1'?"
+    said = refusal(tmp_path, 'recipe = "everything"', 'recipe = "evrything"')
+    assert said.startswith(", line 19: there is no recipe 'evrything'; there are ")
+
+
+def test_what_the_root_holds_may_be_named(tmp_path: Path) -> None:
+    for finished in ("collections/earlier", "releases/old"):
+        (tmp_path / "data" / finished).mkdir(parents=True)
+        (tmp_path / "data" / finished / "manifest.json").write_text("{}")
+    text = PLAN.replace('["web", "clean"]', '["web", "earlier"]').replace('train = "web-1"', 'train = "old"')
+    plan = read_configuration(written(tmp_path, text))
+    assert plan.curate[0].collections == ("web", "earlier")
+    assert plan.pretrain[0].releases == {"train": "old"}
+
+
+def test_addresses_stay_and_paths_begin_at_the_file(tmp_path: Path) -> None:
+    text = """\
+root = "s3://bucket/winnow"
+[[collect]]
+name = "old"
+warc = ["archives/*.warc.gz", "https://example.org/a.warc.gz", "/abs/b.warc"]
+"""
+    plan = read_configuration(written(tmp_path, text))
+    assert plan.root == "s3://bucket/winnow"
+    assert plan.collect[0].warc == (str(tmp_path / "archives/*.warc.gz"), "https://example.org/a.warc.gz", "/abs/b.warc")
+
+
+def test_tables_are_frozen() -> None:
+    table = CollectTable(name="web", seeds=("https://example.org/",))
+    with pytest.raises(ValueError, match="frozen"):
+        table.name = "other"  # type: ignore[misc]
+
+
+def test_names_of_repeated_runs_sort_by_time_and_do_not_mix() -> None:
+    from datetime import UTC, datetime, timedelta, timezone
+
+    first = stamped("web", datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC))
+    second = stamped("web", datetime(2026, 1, 3, 1, 0, 0, tzinfo=timezone(timedelta(hours=2))))
+    assert (first, second) == ("web-20260102T120000Z", "web-20260102T230000Z")
+    assert named("web", ["web-clean", second, "web", first, "web-clean-20260102T120000Z", "webs"]) == ["web", first, second]
