@@ -47,7 +47,8 @@ def hard_rows(similarity: Tensor, same: Tensor, generator: torch.Generator) -> T
 
     A row whose columns are all the same draws any other row.
     """
-    weights = torch.softmax(similarity.detach().float(), dim=1).masked_fill(same, 0.0) + 1e-8 * (~same)
+    finite = similarity.detach().float().nan_to_num()  # a model that has diverged is for the loop to report
+    weights = torch.softmax(finite, dim=1).masked_fill(same, 0.0) + 1e-8 * (~same)
     lonely = weights.sum(1) == 0
     weights[lonely] = 1.0
     weights[lonely, torch.arange(len(weights))[lonely]] = 0.0

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +23,7 @@ def decode(encoded: bytes, side: int) -> NDArray[np.uint8]:
     """An encoded picture as [side, side, 3]; it is stretched to a square, bicubic (ViLT's filter)."""
     with Image.open(io.BytesIO(encoded)) as picture:
         picture.draft("RGB", (side, side))  # JPEG: decode at the nearest larger eighth, never below `side`
-        return np.asarray(picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
+        return np.array(picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
 
 
 def scale(pixels: NDArray[np.uint8]) -> Tensor:

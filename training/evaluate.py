@@ -62,9 +62,9 @@ def _line(text: str, path: Path, number: int) -> Line:
 def evaluate(model_path: str | Path, captions_jsonl: str | Path, *, shortlist: int = 32, threads: int = 2) -> dict[str, Any]:
     """Recall in percent at 1, 5 and 10, both ways, over all pictures and captions of the file.
 
-    Each modality is encoded once. A model with projections ranks by their cosines first and scores only the best `shortlist` of each picture
-    and of each caption with fusion, adding both scores (BLIP); without projections, or with shortlist 0, all pairs are fused. An image is found when any of its
-    captions ranks high enough (Karpathy and Fei-Fei 2015). A tie counts against the model.
+    Each modality is encoded once. A model with projections ranks by their cosines first; fusion scores only the best `shortlist` of each
+    picture and of each caption, and both scores are added (BLIP). Without projections, or with shortlist 0, all pairs are fused. A picture
+    counts as right when any of its captions ranks high enough (Karpathy and Fei-Fei 2015). A tie counts against the model.
     """
     lines = read_lines(captions_jsonl)
     with _threads(threads), torch.inference_mode():

@@ -28,12 +28,11 @@ class FusionModel(nn.Module):
     def __init__(self, spec: ModelSpec, vocab: int) -> None:
         super().__init__()
         self.spec, self.vocab = spec, vocab
-        shape = {"width": spec.width, "heads": spec.heads, "mlp_ratio": spec.mlp_ratio, "dropout": spec.dropout}
         self.text_embed = TextEmbed(vocab=vocab, width=spec.width, length=spec.text_length, dropout=spec.dropout)
         self.patch_embed = PatchEmbed(image_size=spec.image_size, patch=spec.patch, width=spec.width, dropout=spec.dropout)
-        self.text_stack = Stack(layers=spec.text_layers, **shape)
-        self.image_stack = Stack(layers=spec.image_layers, **shape)
-        self.fusion_stack = Stack(layers=spec.fusion_layers, **shape)
+        self.text_stack = _stack(spec, spec.text_layers)
+        self.image_stack = _stack(spec, spec.image_layers)
+        self.fusion_stack = _stack(spec, spec.fusion_layers)
         self.pool = nn.Linear(spec.width, spec.width)
         self.match_head = nn.Linear(spec.width, 2)
         self.word_head = WordHead(spec.width, vocab)
@@ -43,7 +42,7 @@ class FusionModel(nn.Module):
             self.log_scale = nn.Parameter(torch.tensor(2.6593))  # log(1 / 0.07), CLIP's first temperature
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Normal weights of deviation 0.02 (BERT) for tables, 1/sqrt(inputs) for maps, zero biases, unit norms; settled by the generator."""
+        """Tables with deviation 0.02 (BERT), maps with 1/sqrt(inputs), zero biases, unit norms; settled by the generator."""
         for name, parameter in self.named_parameters():
             with torch.no_grad():
                 if name == "log_scale" or "norm" in name.split(".")[-2]:
@@ -58,7 +57,8 @@ class FusionModel(nn.Module):
                     parameter.zero_()
 
     def encode_text(self, ids: Tensor) -> Tokens:
-        """ids [n, t], 0 at padding."""
+        """ids [n, t], 0 at padding, on any device."""
+        ids = ids.to(self.text_embed.word.weight.device)
         valid = ids != 0
         return Tokens(x=self.text_stack(self.text_embed(ids), valid), valid=valid)
 
@@ -83,6 +83,10 @@ class FusionModel(nn.Module):
     def project_image(self, image: Tokens) -> Tensor:
         """Unit vectors [n, project] from the image's first token."""
         return F.normalize(self.image_project(image.x[:, 0]).float(), dim=-1)
+
+
+def _stack(spec: ModelSpec, layers: int) -> Stack:
+    return Stack(layers=layers, width=spec.width, heads=spec.heads, mlp_ratio=spec.mlp_ratio, dropout=spec.dropout)
 
 
 class WordHead(nn.Module):

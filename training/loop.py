@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from training.data import Batch, Mixture, Place, Release
-from training.files import export_model, load_model, load_state, save_state, write_json
+from training.files import export_model, load_model, load_state, save_state, write_json, write_whole
 from training.fusion import FusionModel
 from training.objectives.base import Views
 from training.plan import Plan, Stage, Weighted
@@ -80,8 +80,8 @@ def train(
 ) -> TrainResult:
     """Run a plan on releases (name -> paths of its training shards) and export the model to `out`/model.
 
-    A finished run is not run again; an interrupted one goes on from its last checkpoint unless `resume` is false. Raises ValueError when `out`
-    holds another run, when a release is missing, and when a loss is not a number; KeyboardInterrupt after Ctrl-C, with a checkpoint written.
+    A finished run is not run again; an interrupted one goes on from its last checkpoint unless `resume` is false. Raises ValueError when
+    `out` holds another run, a release is missing or a loss is not a number; KeyboardInterrupt after Ctrl-C, with a checkpoint written.
     """
     read = _open_releases(plan, releases)
     digests = {name: release.digest() for name, release in read.items()}
@@ -156,7 +156,7 @@ def _begin_stage(run: _Run) -> None:
 def _initialise_from(run: _Run, folder: Path) -> None:
     other, tokenizer = load_model(folder)
     if other.spec != run.plan.model or tokenizer.vocabulary != run.tokenizer.vocabulary:
-        raise ValueError(f"{folder} has another shape or vocabulary than the plan: give the plan the same model and `vocab` {folder}/vocab.txt")
+        raise ValueError(f"{folder} has another shape or vocabulary than the plan: give it the same model and vocab={folder}/vocab.txt")
     run.model.load_state_dict(other.state_dict())
 
 
@@ -229,7 +229,7 @@ def _update(run: _Run, stage: Stage, batch: Batch, lr: float) -> dict[str, float
     for group in run.optimiser.param_groups:
         group["lr"] = lr
     run.optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     if stage.clip:
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), stage.clip)
     run.optimiser.step()
@@ -238,7 +238,7 @@ def _update(run: _Run, stage: Stage, batch: Batch, lr: float) -> dict[str, float
 
 def total_loss(objectives: Sequence[Weighted], views: Views, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
     """The weighted sum of the objectives' means, and all means as plain numbers."""
-    total = torch.zeros((), device=views.ids.device)
+    total = torch.zeros((), device=views.pixels.device)
     numbers: dict[str, float] = {}
     for item in objectives:
         sums = item.objective(views, generator)
@@ -249,13 +249,13 @@ def total_loss(objectives: Sequence[Weighted], views: Views, generator: torch.Ge
 
 
 def _views(run: _Run, batch: Batch) -> Views:
-    tokenizer, device = run.tokenizer, run.device
+    tokenizer = run.tokenizer
     return Views(
         model=run.model,
-        ids=tokenizer.ids(batch.captions).to(device),
-        pixels=batch.pixels.to(device),
-        continues=tokenizer.continues.to(device),
-        special=tokenizer.special.to(device),
+        ids=tokenizer.ids(batch.captions),
+        pixels=batch.pixels.to(run.device),
+        continues=tokenizer.continues,
+        special=tokenizer.special,
         mask_id=tokenizer.mask_id,
     )
 
@@ -284,7 +284,8 @@ def _cut_metrics(path: Path, done: int) -> None:
     """Drop the lines of steps after the checkpoint, which will be taken again, and a line that a kill left unfinished."""
     if path.is_file():
         lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
-        path.write_text("".join(line for line in lines if json.loads(line)["step"] <= done), encoding="utf-8")
+        kept = "".join(line for line in lines if json.loads(line)["step"] <= done)
+        write_whole(path, lambda temporary: temporary.write_text(kept, encoding="utf-8"))
 
 
 @contextmanager
@@ -294,7 +295,13 @@ def _patient_interrupt() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = signal.signal(signal.SIGINT, lambda number, frame: stop.set())
+
+    def ask(number: int, frame: object) -> None:
+        if stop.is_set():  # the second time, do not wait
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, ask)
     try:
         yield stop
     finally:

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer as Pieces
-from tokenizers.implementations import BertWordPieceTokenizer
+from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
 from torch import Tensor
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -43,7 +42,7 @@ class Tokenizer:
         self.vocabulary, self.length = list(vocabulary), length
         numbers = {piece: number for number, piece in enumerate(vocabulary)}
         self.mask_id = numbers["[MASK]"]
-        self._pieces: Pieces = BertWordPieceTokenizer(vocab=numbers, lowercase=True)
+        self._pieces = BertWordPieceTokenizer(vocab=numbers, lowercase=True)
         self._pieces.enable_truncation(length)
         self.continues = torch.tensor([piece.startswith("##") for piece in vocabulary])
         self.special = torch.tensor([piece in SPECIAL or piece.startswith("[unused") for piece in vocabulary])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import Field, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ class Objective(Protocol):
     """A loss on views of a batch; a frozen dataclass whose fields are its settings."""
 
     name: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def __call__(self, views: Views, generator: torch.Generator) -> Sums:
         """Sums and counts; `generator` is settled by seed and step and gives every draw."""
@@ -31,7 +32,7 @@ class Views:
     """A batch seen through a model; what several objectives need is computed once."""
 
     model: FusionModel
-    ids: Tensor  # [n, t] int64, 0 at padding
+    ids: Tensor  # [n, t] int64, 0 at padding; like the next two on the CPU, where all draws are made
     pixels: Tensor  # [n, 3, side, side], -1..1
     continues: Tensor  # [vocab] bool: the piece goes on with the word before it (##)
     special: Tensor  # [vocab] bool: [PAD], [CLS], [SEP], [MASK], [UNK]
@@ -57,6 +58,6 @@ class Views:
         if not 0 < rows < len(self.ids):
             return self
         part = replace(self, ids=self.ids[:rows], pixels=self.pixels[:rows])
-        first = torch.arange(rows, device=self.ids.device)
+        first = torch.arange(rows)
         part.__dict__.update({name: self.__dict__[name][first] for name in ("text", "image") if name in self.__dict__})
         return part

@@ -18,7 +18,7 @@ class Contrast:
     def __call__(self, views: Views, generator: torch.Generator) -> Sums:
         """Cross entropy summed over images and texts, and their number."""
         logits = views.similarity * views.model.log_scale.clamp(max=4.6052).exp()  # at most 100 (CLIP)
-        target = same_texts(views.ids).float()
+        target = same_texts(views.ids).to(logits)
         target = target / target.sum(1, keepdim=True)
         loss = -(target * logits.log_softmax(1)).sum() - (target * logits.T.log_softmax(1)).sum()
         return {"itc": (loss, 2 * len(logits))}

@@ -29,6 +29,7 @@ class Matching:
         views = views.head(self.rows)
         texts, images, labels = self._pairs(views, generator)
         logits = views.model.match(views.text[texts], views.image[images]).float()
+        labels = labels.to(logits.device)
         loss = F.cross_entropy(logits, labels, reduction="sum")
         return {"itm": (loss, len(labels)), "itm_right": ((logits.argmax(1) == labels).sum(), len(labels))}
 
@@ -48,7 +49,7 @@ class Matching:
         if not self.hard:
             n = len(views.ids)
             return other_rows(n, generator), other_rows(n, generator)
-        scores = views.similarity * views.model.log_scale.exp()
+        scores = (views.similarity * views.model.log_scale.exp()).detach().cpu()
         same = same_texts(views.ids)
         return hard_rows(scores, same, generator), hard_rows(scores.T, same, generator)
 

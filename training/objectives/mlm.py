@@ -27,6 +27,6 @@ class MaskedWords:
         fused = views.model.fuse(views.model.encode_text(hidden), views.image)
         where = labels != IGNORED
         logits = views.model.word_head(fused[:, : labels.shape[1]][where]).float()
-        loss = F.cross_entropy(logits, labels[where], reduction="sum")
-        count = int(where.sum())
-        return {"mlm": (loss, count), "mlm_right": ((logits.argmax(1) == labels[where]).sum(), count)}
+        words, count = labels[where].to(logits.device), int(where.sum())
+        loss = F.cross_entropy(logits, words, reduction="sum")
+        return {"mlm": (loss, count), "mlm_right": ((logits.argmax(1) == words).sum(), count)}

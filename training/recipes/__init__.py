@@ -1,5 +1,6 @@
 """Plans of the literature and of the demonstration: one module for each, with a function `plan`."""
 
+import difflib
 import importlib
 import pkgutil
 from typing import Any
@@ -15,6 +16,7 @@ def names() -> list[str]:
 def load(name: str, **settings: Any) -> Plan:
     """The plan of `training.recipes.<name>`; ValueError lists the recipes when there is none of that name."""
     if name not in names():
-        raise ValueError(f"no training recipe {name!r}; there are: {', '.join(names())}")
+        hint = "".join(f"; did you mean {near}?" for near in difflib.get_close_matches(name, names(), n=1))
+        raise ValueError(f"no training recipe {name!r}; there are: {', '.join(names())}{hint}")
     found: Plan = importlib.import_module(f"training.recipes.{name}").plan(**settings)
     return found

@@ -11,8 +11,8 @@ def plan(*, data: dict[str, float] | None = None, vocab: str = "", seed: int = 0
         winnow train vilt --release mine --out models/vilt
 
     Different from the paper: no start from ViT-B/32 weights, square 384-pixel pictures (144 patches, all used), no word-patch alignment
-    loss (weight 0.1 there). Expected: the paper's 100k steps took 64 V100s about three days for zero-shot Flickr30k R@1 69.7 (text) and 51.3 (image);
-    `smoke` takes seconds on a CPU and only shows that everything runs.
+    loss (weight 0.1 there), one device. Expected with the paper's data: zero-shot Flickr30k R@1 69.7 (text) and 51.3 (image), its
+    Table 5; about 96 H200-hours at 40 % of peak. `smoke` takes seconds on a CPU and only shows that everything runs.
     """
     model = ModelSpec(width=768, heads=12, fusion_layers=12, dropout=0.1, text_length=40, image_size=384, patch=32)
     stage = Stage(name="pretrain", data=data or {"train": 1.0}, steps=100_000, batch=4096, lr=1e-4, warmup=0.1, weight_decay=0.01)
