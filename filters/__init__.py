@@ -1,0 +1,15 @@
+"""Filters: what is measured on candidates and images. `ALL` is every filter there is; each measurement is written by one of them."""
+
+from collections.abc import Iterable
+
+from filters.base import Filter
+from filters.image import ImageFilter
+from filters.text import TextFilter
+
+ALL: tuple[Filter, ...] = (TextFilter(), ImageFilter())
+
+
+def filters_for(measurements: Iterable[str]) -> tuple[Filter, ...]:
+    """The filters that write any of these measurements, in the order of `ALL`."""
+    wanted = set(measurements)
+    return tuple(filter_ for filter_ in ALL if wanted & set(filter_.writes))

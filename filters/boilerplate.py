@@ -1,0 +1,130 @@
+"""How much of a text is interface, commerce, law, credit or placeholder rather than a description of something seen."""
+
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from filters.lexicon import function_words, interface_runs, interface_words
+from filters.tokens import Tokens
+
+FLOATS = NDArray[np.float64]
+BOOLS = NDArray[np.bool_]
+
+_LEADS = frozenset(  # verbs that open a call to action; captions open with them only before "of", "from" or "over"
+    "click tap swipe buy shop order get download subscribe join follow share tweet pin contact call email book visit view see read watch learn "
+    "discover explore find try register enter browse search select choose submit send print save skip close open show hide expand enlarge zoom "
+    "listen check compare add remove continue return upload install request claim grab don't please enjoy".split()
+)
+_AFTER_VIEW = frozenset(["of", "from", "over", "across", "through", "off"])
+_SEPARATORS = r"[|»›«‹→←•·►▶]"
+_ADDRESS = r"(?i)(https?:|ftp:|mailto:)//?\S+|\bwww\.\S+|^\s*[a-z0-9-]+(\.[a-z0-9-]+)*\.(com|org|net|info|io|co|gov|edu|biz|[a-z]{2})(/\S*)?\s*$|\S+@\S+\.\S+"
+_MARKUP = r"(?i)&(#\d+|#x[0-9a-f]+|nbsp|amp|quot|lt|gt|apos|copy|raquo|laquo|hellip|ndash|mdash|[a-z]{2,8});|</?[a-z][^>]*>|\{\{|\}\}|\$\{|<%|%>|\[/?[a-z_]+[^\]]*=|%[sd]\b"
+_CREDIT = (  # who made a picture, and nothing on it
+    r"^\W*((?i:photo(graph)?s?|images?|pictures?|pics?|illustrations?|graphics?|artwork|credits?|sources?|courtesy|photographer|photography)"
+    r"((?i: credits?| courtesy| source))?\s*(:|(?i:by|courtesy|©|via|from))\s*(?i:of )?(?i:the )?)(\pLu[\pL.'-]*[\s,/&|]*){1,5}\d{0,4}\W*$"
+)
+_CLAIM = r"(?i)^\W*(©|\(c\)|copyright\b|photo ©|image ©)"
+_CAPITALS = r"^[^\p{Ll}]*$"
+
+
+def boilerplate(text: pa.Array, tokens: Tokens) -> FLOATS:
+    """Share of a text (0 to 1) that describes nothing: weight of interface words over that and the number of other words.
+
+    1 where nothing is named at all, and for addresses, markup and credits; 0 for an empty text.
+    """
+    against = tokens.total(_weights(tokens)) + _signs(text) + _lead(tokens)
+    share = against / np.maximum(against + content(tokens), 1e-9)
+    share[content(tokens) == 0] = 1.0
+    whole = _matches(text, _CREDIT) | _matches(text, _CLAIM) | _mostly(text, _ADDRESS, tokens) | _mostly(text, _MARKUP, tokens)
+    share[whole] = 1.0
+    share[~_matches(text, r"\S")] = 0.0
+    return share
+
+
+def content(tokens: Tokens) -> FLOATS:
+    """How many distinct words of each text may name something that can be seen."""
+    return tokens.total((tokens.of_words(_content) > 0) & tokens.first_of_kind() & (_run_weights(tokens) < 0.6))
+
+
+def _weights(tokens: Tokens) -> FLOATS:
+    """What each token weighs against its text: as a word, or as part of a run where that weighs more. Each word counts once."""
+    single = tokens.of_words(lambda word: interface_words().get(word, 0.0))
+    return np.maximum(single, _run_weights(tokens)) * tokens.first_of_kind()
+
+
+def _run_weights(tokens: Tokens) -> FLOATS:
+    """The weight of the heaviest run of two or three words that each token is part of."""
+    weights = np.zeros(len(tokens.code))
+    part = tokens.of_words(lambda word: word in _run_parts()) > 0
+    for length in (2, 3):
+        for start in _run_starts(tokens, part, length):
+            run = " ".join(tokens.words[code] for code in tokens.code[start : start + length])
+            weight = interface_runs().get(run, 0.0)
+            weights[start : start + length] = np.maximum(weights[start : start + length], weight)
+    return weights
+
+
+def _run_starts(tokens: Tokens, part: BOOLS, length: int) -> NDArray[np.int64]:
+    """Where `length` words of one text follow each other that all stand in some run; few texts have any."""
+    last = len(part) - length + 1
+    if last <= 0:
+        return np.zeros(0, dtype=np.int64)
+    together = tokens.row[:last] == tokens.row[length - 1 :]
+    opens = tokens.of_words(lambda word: word in _run_openings()) > 0
+    for offset in range(length):
+        together &= part[offset : offset + last]
+    return np.flatnonzero(together & opens[:last])
+
+
+@lru_cache(maxsize=1)
+def _run_parts() -> frozenset[str]:
+    return frozenset(word for run in interface_runs() for word in run.split())
+
+
+@lru_cache(maxsize=1)
+def _run_openings() -> frozenset[str]:
+    return frozenset(run.split()[0] for run in interface_runs())
+
+
+def _content(word: str) -> float:
+    """1 for a word that is neither function word, interface word, number nor single Latin letter."""
+    if word in function_words() or word in interface_words() or word.isdigit():
+        return 0.0
+    return float(not (len(word) == 1 and word.isascii()))
+
+
+def _lead(tokens: Tokens) -> FLOATS:
+    """0.6 for a text that opens with a call to do something."""
+    result = np.zeros(tokens.rows)
+    if not len(tokens.row):
+        return result
+    first = np.flatnonzero(np.r_[True, tokens.row[1:] != tokens.row[:-1]])
+    second = np.minimum(first + 1, len(tokens.row) - 1)
+    leads = tokens.of_words(lambda word: word in _LEADS)[first] > 0
+    seen = (tokens.of_words(lambda word: word in _AFTER_VIEW)[second] > 0) & (tokens.row[second] == tokens.row[first])
+    result[tokens.row[first[leads & ~seen]]] = 0.6
+    return result
+
+
+def _signs(text: pa.Array) -> FLOATS:
+    """What separators between items, exclamation marks and capitals throughout weigh against a text."""
+    separators = pc.fill_null(pc.count_substring_regex(text, _SEPARATORS), 0).to_numpy(zero_copy_only=False)
+    cries = pc.fill_null(pc.count_substring(text, "!"), 0).to_numpy(zero_copy_only=False)
+    return 0.6 * np.minimum(separators, 3) + 0.3 * np.minimum(cries, 2)
+
+
+def _matches(text: pa.Array, pattern: str) -> BOOLS:
+    return np.asarray(pc.fill_null(pc.match_substring_regex(text, pattern), False).to_numpy(zero_copy_only=False))
+
+
+def _mostly(text: pa.Array, pattern: str, tokens: Tokens) -> BOOLS:
+    """True where a pattern occurs and, once it is cut out, at most two words remain."""
+    found = _matches(text, pattern)
+    if not found.any():
+        return found
+    left = pc.replace_substring_regex(text, pattern, " ")
+    words = pc.fill_null(pc.count_substring_regex(left, r"[\pL\pN]+"), 0).to_numpy(zero_copy_only=False)
+    return np.asarray(found & (words <= 2))

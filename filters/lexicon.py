@@ -1,0 +1,47 @@
+"""Words with weights: what speaks for web interfaces and against a description, and which words name nothing."""
+
+from functools import lru_cache
+from pathlib import Path
+
+DATA = Path(__file__).parent / "data"
+LONGEST_RUN = 3  # words
+
+
+@lru_cache(maxsize=1)
+def interface_words() -> dict[str, float]:
+    """Weight (0 to 1) of each single word of interfaces, commerce, law, credits and placeholders."""
+    return {word: weight for word, weight in _entries().items() if "_" not in word}
+
+
+@lru_cache(maxsize=1)
+def interface_runs() -> dict[str, float]:
+    """Weight of each run of two or three words, joined by single spaces."""
+    return {word.replace("_", " "): weight for word, weight in _entries().items() if "_" in word and word.count("_") < LONGEST_RUN}
+
+
+@lru_cache(maxsize=1)
+def function_words() -> frozenset[str]:
+    """English words that hold a sentence together and name nothing."""
+    return frozenset(_lines("function_words.txt"))
+
+
+@lru_cache(maxsize=1)
+def _entries() -> dict[str, float]:
+    weights: dict[str, float] = {}
+    weight = 0.0
+    for line in _text("interface_words.txt"):
+        if line.startswith("["):
+            weight = float(line.strip("[]").split()[1])
+            continue
+        for word in line.split():
+            weights[word] = max(weight, weights.get(word, 0.0))
+    return weights
+
+
+def _lines(name: str) -> list[str]:
+    return [word for line in _text(name) for word in line.split()]
+
+
+def _text(name: str) -> list[str]:
+    """The lines of a data file without its header."""
+    return [line.strip() for line in (DATA / name).read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]

@@ -1,0 +1,187 @@
+"""Recipes: ordered rules that turn measurements into decisions, read from TOML."""
+
+import difflib
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from filters import ALL
+from filters.funnel import KEPT
+from filters.groups import decide_group, group_key
+from filters.rules import MEASUREMENTS, GroupRule, RowRule, Rule, Sentence, decide_row
+
+__all__ = ["GroupRule", "Recipe", "RowRule", "Rule", "available", "decide_group", "decide_row", "decide_rows", "group_key", "load", "parse"]
+
+Phase = Literal["candidate", "other"]
+ON_CANDIDATES = frozenset(name for filter_ in ALL if filter_.level == "candidate" for name in filter_.writes)
+FOLDER = Path(__file__).parent / "recipes"
+
+
+class Recipe(BaseModel):
+    """An ordered list of rules, and the column whose text becomes the caption."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    description: Sentence
+    text: Literal["text"] = "text"
+    rule: tuple[Rule, ...] = ()
+
+    @property
+    def candidate_rules(self) -> tuple[RowRule, ...]:
+        """Rules on candidates alone: they come before any fetch."""
+        return tuple(rule for rule in self.rule if _on_candidates(rule))
+
+    @property
+    def other_rules(self) -> tuple[Rule, ...]:
+        """Rules that need the image or the other candidates of a group, in the recipe's order."""
+        return tuple(rule for rule in self.rule if not _on_candidates(rule))
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The measurements that the rules read."""
+        return frozenset(name for rule in self.rule for name in rule.reads)
+
+    @property
+    def digest(self) -> str:
+        """Of what decides: the text column and the rules without their sources."""
+        rules = [rule.model_dump(mode="json", exclude={"source"}) for rule in self.rule]
+        return hashlib.sha256(json.dumps({"text": self.text, "rules": rules}, sort_keys=True).encode()).hexdigest()
+
+    def outcomes(self) -> tuple[str, ...]:
+        """Every outcome that the rules can give, in the order in which they are tried."""
+        return tuple(dict.fromkeys(name for rule in (*self.candidate_rules, *self.other_rules) for name in _outcomes((rule,))))
+
+    def ordered(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Counts by outcome in the order in which outcomes apply; `kept` comes last."""
+        before, after = _outcomes(self.candidate_rules), _outcomes(self.other_rules)
+        steps = ["permission.", *before, "address.", "fetch.", "decode.", *after]
+
+        def place(name: str) -> tuple[int, int, str]:
+            found = next((step for step, start in enumerate(steps) if name == start or (start.endswith(".") and name.startswith(start))), None)
+            return (2, 0, name) if name == KEPT else (1, 0, name) if found is None else (0, found, name)
+
+        return {name: counts[name] for name in sorted(counts, key=place)}
+
+
+def available() -> tuple[str, ...]:
+    """The names of the recipes that ship with Winnow."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+
+
+def load(name_or_path: str | Path) -> Recipe:
+    """A recipe by its name, or from a TOML file.
+
+    Raises ValueError when there is no such recipe, or with the line and a remedy when the file is not a valid one.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        if str(name_or_path) not in available():
+            raise ValueError(f"there is no recipe {str(name_or_path)!r}; there are {', '.join(available())}, or give a .toml file")
+        path = FOLDER / f"{name_or_path}.toml"
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file; give the path of a recipe, or one of {', '.join(available())}")
+    return parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def parse(source: str, origin: str = "recipe") -> Recipe:
+    """A recipe from TOML text; `origin` names it in errors."""
+    try:
+        table = tomllib.loads(source)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{origin} is not TOML: {error}") from error
+    lines = _rule_lines(source)
+    rules = table.get("rule", [])
+    if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+        raise ValueError(f"{origin}: `rule` is a list of tables; begin each with [[rule]]")
+    for number, rule in enumerate(rules):
+        _check_names(rule, lambda key, start=lines[number]: f"{origin}, line {_line(source, key, start)}")
+    _check_keys(table, set(Recipe.model_fields), lambda key: f"{origin}, line {_line(source, key, 1)}")
+    return _validated(table, [_typed(rule) for rule in rules], source, origin, lines)
+
+
+def _validated(table: dict[str, Any], rules: list[tuple[type[Rule], dict[str, Any]]], source: str, origin: str, lines: list[int]) -> Recipe:
+    made: list[Rule] = []
+    for number, (kind, rule) in enumerate(rules):
+        try:
+            made.append(kind.model_validate(rule))
+        except ValidationError as error:
+            raise ValueError(_explain(error, source, origin, lines[number])) from error
+    try:
+        return Recipe.model_validate({**table, "rule": tuple(made)})
+    except ValidationError as error:
+        raise ValueError(_explain(error, source, origin, 1)) from error
+
+
+def _typed(rule: dict[str, Any]) -> tuple[type[Rule], dict[str, Any]]:
+    """The kind of a rule and its fields, with lists as tuples."""
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in rule.items()}
+    return (GroupRule, fields) if "group" in rule else (RowRule, fields)
+
+
+def _check_names(rule: dict[str, Any], where: Callable[[str], str]) -> None:
+    """Keys and measurements that do not exist are named with the nearest that do."""
+    _check_keys(rule, set((GroupRule if "group" in rule else RowRule).model_fields), where)
+    order = rule.get("order", [])
+    asked = [("measure", rule.get("measure")), *(("order", name) for name in order if isinstance(order, list))]
+    for key, name in asked:
+        if isinstance(name, str) and name not in MEASUREMENTS:
+            raise ValueError(f"{where(key)}: there is no measurement {name!r}{_nearest(name, MEASUREMENTS)}")
+
+
+def _check_keys(table: dict[str, Any], valid: set[str], where: Callable[[str], str]) -> None:
+    for key in table:
+        if key not in valid:
+            raise ValueError(f"{where(key)}: there is no key {key!r}{_nearest(key, valid)}")
+
+
+def _nearest(name: str, valid: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(valid), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(sorted(valid))}"
+
+
+def _explain(error: ValidationError, source: str, origin: str, start: int) -> str:
+    """The first complaint of pydantic as one sentence with its line."""
+    first = error.errors()[0]
+    key = str(first["loc"][0]) if first["loc"] else ""
+    said = "is missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
+    return f"{origin}, line {_line(source, key, start)}: {key + ' ' if key else ''}{said}"
+
+
+def _rule_lines(source: str) -> list[int]:
+    """The line on which each rule begins, from 1; the last one stands for rules in a form that is not recognised."""
+    starts = [number for number, line in enumerate(source.splitlines(), 1) if re.match(r"\s*(\[\[\s*rule\s*\]\]|\{)", line)]
+    return [*starts, *[starts[-1] if starts else 1] * source.count("{")] or [1]
+
+
+def _line(source: str, key: str, start: int) -> int:
+    """The first line from `start` on, and before the next rule, that sets a key; else `start`."""
+    for number, line in enumerate(source.splitlines()[start - 1 :], start):
+        if number > start and re.match(r"\s*(\[\[|\{)", line):
+            break
+        if key and re.search(rf"(^|[\s{{,]){re.escape(key)}\s*=", line):
+            return number
+    return start
+
+
+def decide_rows(recipe: Recipe, table: pa.Table | pa.RecordBatch, phase: Phase) -> pa.Array | pa.ChunkedArray:
+    """The first row rule of a phase that stops each row; null where none does. Group rules are left to `decide_group`."""
+    rules: Iterable[Rule] = recipe.candidate_rules if phase == "candidate" else recipe.other_rules
+    outcomes = [decide_row(rule, table) for rule in rules if isinstance(rule, RowRule)]
+    return pc.coalesce(pa.nulls(table.num_rows, pa.string()), *outcomes)
+
+
+def _on_candidates(rule: Rule) -> bool:
+    return isinstance(rule, RowRule) and rule.measure in ON_CANDIDATES
+
+
+def _outcomes(rules: Iterable[Rule]) -> list[str]:
+    return [name for rule in rules for name in ((rule.unmeasured, rule.reason) if isinstance(rule, RowRule) else (rule.reason,))]

@@ -1,0 +1,94 @@
+"""What can be measured on a text alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from filters.base import Level, measured
+from filters.boilerplate import boilerplate, content
+from filters.filenames import filename
+from filters.lexicon import function_words, interface_words
+from filters.tokens import Tokens, tokens
+
+# What is trusted to speak of the picture itself, where an image has several texts; our choice: the nearer the text was written to
+# the image, the more. Text around an image is long, so it would win by length alone.
+TRUST = {"alt": 1.0, "figcaption": 1.0, "given": 1.0, "synthetic": 1.0, "aria_label": 0.9, "title": 0.8, "link": 0.5, "surrounding": 0.4}
+# Bits of a text beyond which it says no more of one picture; our choice: about twelve words that are not common.
+ENOUGH = 120.0
+
+
+@dataclass(frozen=True)
+class TextFilter:
+    """Lengths, shares of signs, and what the words of a text are."""
+
+    name: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+    sentence: ClassVar[str] = "Counts the words and signs of a text and how much of it names something that can be seen"
+    level: ClassVar[Level] = "candidate"
+    reads: ClassVar[tuple[str, ...]] = ("text", "text_source")
+    writes: ClassVar[Mapping[str, pa.DataType]] = {
+        "text.characters": pa.int32(),
+        "text.words": pa.int32(),
+        "text.letters": pa.float32(),
+        "text.capitals": pa.float32(),
+        "text.repetition": pa.float32(),
+        "text.filename": pa.bool_(),
+        "text.boilerplate": pa.float32(),
+        "text.information": pa.float32(),
+        "text.preference": pa.float32(),
+    }
+
+    def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        text = pc.utf8_trim(pc.fill_null(batch.column("text"), ""), characters=" \t\r\n\u00a0\u200b\u200c\u200d\u2060\ufeff\u00ad\u3000")
+        words = tokens(text)
+        informed = information(words)
+        columns = {
+            "text.characters": pc.utf8_length(text),
+            "text.words": pa.array(words.count, pa.int32()),
+            "text.letters": _share(text, r"\pL|\pM", r"[^\s]"),
+            "text.capitals": _share(text, r"\p{Lu}", r"\p{Lu}|\p{Ll}"),
+            "text.repetition": pa.array(_repetition(words), pa.float32()),
+            "text.filename": pa.array(filename(text, words)),
+            "text.boilerplate": pa.array(boilerplate(text, words), pa.float32()),
+            "text.information": pa.array(informed, pa.float32()),
+            "text.preference": pa.array(informed * _trust(batch.column("text_source")), pa.float32()),
+        }
+        return measured(self.writes, columns)
+
+
+def information(words: Tokens) -> np.ndarray:
+    """Bits that the distinct words of a text carry, counting those that name nothing for little; at most `ENOUGH`."""
+    return np.minimum(words.total(words.of_words(_bits) * words.first_of_kind()), ENOUGH) * (content(words) > 0)
+
+
+@lru_cache(maxsize=262_144)
+def _bits(word: str) -> float:
+    """How unexpected a word is in English, -log2 of its frequency, at most that of one word in ten million."""
+    from wordfreq import word_frequency
+
+    rarity = -float(np.log2(max(word_frequency(word, "en", wordlist="small"), 1e-7)))
+    useless = word in function_words() or word in interface_words() or word.isdigit()
+    return min(rarity, 16.0) * (0.1 if useless else 1.0)
+
+
+def _share(text: pa.Array, part: str, whole: str) -> pa.Array:
+    """Characters that match `part` over those that match `whole`; null where there is none."""
+    counts = pc.count_substring_regex(text, whole).cast(pa.float32())
+    return pc.divide(pc.count_substring_regex(text, part).cast(pa.float32()), pc.if_else(pc.equal(counts, 0), None, counts))
+
+
+def _repetition(words: Tokens) -> np.ndarray:
+    """Share of the words that are no function words and stood in the same text before."""
+    counted = words.of_words(lambda word: word not in function_words())
+    return words.total(counted * ~words.first_of_kind()) / np.maximum(words.total(counted), 1)
+
+
+def _trust(source: pa.Array) -> np.ndarray:
+    encoded = source.dictionary_encode()
+    trust = np.array([TRUST.get(name, 0.5) for name in encoded.dictionary.to_pylist()] + [0.5])
+    return np.asarray(trust[pc.fill_null(encoded.indices, len(trust) - 1).to_numpy(zero_copy_only=False)])
