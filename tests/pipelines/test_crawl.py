@@ -177,9 +177,11 @@ def test_a_killed_crawl_goes_on(tmp_path: Path) -> None:
         whole = run(tmp_path / "whole", f"{web.url}/")
         web.asked.clear()
         config = f"Crawl(seeds=('{web.url}/',), allow_private_addresses=True)"
-        program = f"from pipelines.crawl import *; crawl({config}, Folder({str(tmp_path / 'killed')!r}))"
+        imports = "from pipelines.crawl import Crawl, crawl; from pipelines.store import Folder"
+        program = f"{imports}; crawl({config}, Folder({str(tmp_path / 'killed')!r}))"
         child = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
         while len(web.asked) < 20:
+            assert child.poll() is None, "the crawl ended before it could be killed"
             time.sleep(0.005)
         child.send_signal(signal.SIGKILL)
         child.wait()
