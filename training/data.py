@@ -67,7 +67,13 @@ class Release:
         return self._decode(rows, side, pool) if held is None else held[np.asarray(rows)]
 
     def _decode(self, rows: Sequence[int], side: int, pool: ThreadPoolExecutor) -> NDArray[np.uint8]:
-        return np.stack(list(pool.map(lambda row: decode(self._images[row].as_py(), side), rows)))
+        return np.stack(list(pool.map(lambda row: self._picture(row, side), rows)))
+
+    def _picture(self, row: int, side: int) -> NDArray[np.uint8]:
+        try:
+            return decode(self._images[row].as_py(), side)
+        except OSError as error:  # Pillow's errors of broken pictures are of this kind
+            raise ValueError(f"release {self.name}: the picture of sample {row} cannot be decoded ({error}): build it again") from error
 
 
 def _map(shard: Path, name: str) -> pa.Table:

@@ -16,6 +16,7 @@ from torch import Tensor
 from training.data import decode, scale
 from training.files import load_model
 from training.fusion import FusionModel, Tokens
+from training.threads import threads as using
 from training.tokenizer import Tokenizer
 
 CUTS = (1, 5, 10)  # R@1, R@5, R@10: what the papers report
@@ -67,7 +68,7 @@ def evaluate(model_path: str | Path, captions_jsonl: str | Path, *, shortlist: i
     counts as right when any of its captions ranks high enough (Karpathy and Fei-Fei 2015). A tie counts against the model.
     """
     lines = read_lines(captions_jsonl)
-    with _threads(threads), torch.inference_mode():
+    with using(threads), torch.inference_mode():
         scorer = Scorer.load(model_path)
         images = scorer.images([line.image for line in lines], [line.where for line in lines])
         texts = scorer.texts([caption for line in lines for caption in line.captions])
@@ -94,7 +95,7 @@ def _at(ranks: NDArray[np.int64]) -> dict[str, float]:
 def match(model_path: str | Path, captions_jsonl: str | Path, *, threads: int = 2) -> list[dict[str, Any]]:
     """The probability that each given pair belongs together: one {"image", "caption", "score"} for each caption, in the file's order."""
     lines = read_lines(captions_jsonl)
-    with _threads(threads), torch.inference_mode():
+    with using(threads), torch.inference_mode():
         scorer = Scorer.load(model_path)
         images = scorer.images([line.image for line in lines], [line.where for line in lines])
         texts = scorer.texts([caption for line in lines for caption in line.captions])
@@ -180,16 +181,3 @@ def _picture(path: Path, name: str, side: int) -> NDArray[np.uint8]:
 
 def _starts(total: int, batch: int) -> range:
     return range(0, total, batch)
-
-
-class _threads:
-    """torch's number of threads inside a block."""
-
-    def __init__(self, wanted: int) -> None:
-        self._wanted, self._before = wanted, torch.get_num_threads()
-
-    def __enter__(self) -> None:
-        torch.set_num_threads(self._wanted)
-
-    def __exit__(self, *error: object) -> None:
-        torch.set_num_threads(self._before)

@@ -20,6 +20,7 @@ from training.files import export_model, load_model, load_state, save_state, wri
 from training.fusion import FusionModel
 from training.objectives.base import Views
 from training.plan import Plan, Stage, Weighted
+from training.threads import threads
 from training.tokenizer import Tokenizer, build_vocabulary
 
 CHECKPOINT = "checkpoint.pt"
@@ -93,7 +94,7 @@ def train(
         return TrainResult(model=out / "model", digest=plan.digest, steps=known["steps"], numbers=known["numbers"], ran=False)
     finished.unlink(missing_ok=True)
     run = _prepare(plan, read, out, resume, on_progress)
-    with _patient_interrupt() as stop, _threads(plan.threads, run.device):
+    with _patient_interrupt() as stop, threads(plan.threads):
         while run.stage < len(plan.stages):
             _run_stage(run, stop)
     export_model(out / "model", run.model, run.tokenizer)
@@ -188,13 +189,12 @@ def _run_stage(run: _Run, stop: threading.Event) -> None:
     seed = run.plan.seed * 1000 + run.stage
     mixture = Mixture(run.releases, stage.data, batch=stage.batch, side=run.plan.model.image_size, seed=seed)
     run.model.train()
-    with (run.out / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
+    with (run.out / "metrics.jsonl").open("a", encoding="utf-8", buffering=1) as metrics:
         for batch in mixture.batches(run.step, run.place):
             if run.step == stage.steps:
                 break
             metrics.write(json.dumps(_one_step(run, stage, batch)) + "\n")
             if stop.is_set() or run.done % run.plan.checkpoint_every == 0:
-                metrics.flush()
                 _save(run)
             if stop.is_set():
                 raise KeyboardInterrupt(f"stopped after step {run.done} of {run.plan.steps}; the same command goes on from there")
@@ -306,15 +306,3 @@ def _patient_interrupt() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _threads(wanted: int, device: torch.device) -> Iterator[None]:
-    """On a CPU the number of threads settles the order of sums; give the process its own number back afterwards."""
-    before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(wanted)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -73,6 +73,9 @@ def test_what_is_not_a_shard_is_named(tmp_path: Path) -> None:
     broken.write_bytes(b"not arrow at all")
     with pytest.raises(ValueError, match=r"release web: .*train-00000-of-00001.arrow is not a shard"):
         Release("web", [broken])
+    shard = write_shard(tmp_path / "web" / "train-00000-of-00001.arrow", [(b"no picture", ["red"])])
+    with pytest.raises(ValueError, match="release web: the picture of sample 0 cannot be decoded"):
+        next(Mixture({"web": Release("web", [shard])}, {"web": 1.0}, batch=2, side=8, seed=0).batches(0, {}))
     with pytest.raises(ValueError, match="release web has no shards"):
         Release("web", [])
 

@@ -1,0 +1,17 @@
+"""How many threads torch uses on a CPU."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def threads(wanted: int) -> Iterator[None]:
+    """`wanted` threads inside, the number of before afterwards; on a CPU the number settles the order of sums, and so the last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
