@@ -21,14 +21,21 @@ NO_SERVER = (
 def serve(plan: Configuration) -> None:
     """Serve a plan's deployments until interrupted.
 
-    Raises ValueError when PREFECT_API_URL is not set, when the plan is empty, and when a training recipe reads other releases than given.
+    Raises ValueError when no server is configured or none answers, when the plan is empty, and when
+    a training recipe reads other releases than given.
     """
     if not os.environ.get("PREFECT_API_URL"):
         raise ValueError(NO_SERVER)
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     from prefect import serve as serve_deployments
+    from prefect.client.orchestration import get_client
 
+    with get_client(sync_client=True) as client:
+        if fault := client.api_healthcheck():
+            raise ValueError(
+                f"the Prefect server at {os.environ['PREFECT_API_URL']} does not answer ({fault}): start it with `prefect server start`"
+            )
     found = deployments(plan)
     if not found:
         raise ValueError("the plan has no [[collect]], [[curate]] or [[pretrain]] table: there is nothing to serve")

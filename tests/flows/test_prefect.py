@@ -165,6 +165,16 @@ def test_without_a_server_serving_says_how_to_start_one(plan: Path, monkeypatch:
         serve(read_configuration(plan))
 
 
+def test_a_server_that_does_not_answer_is_named(tmp_path: Path, plan: Path) -> None:
+    log = tmp_path / "serve.log"
+    url = "http://127.0.0.1:9/api"  # the discard port, which nobody listens on
+    with running(log, sys.executable, "-m", "flows.cli", "serve", str(plan), PREFECT_API_URL=url, PREFECT_HOME=str(tmp_path)) as process:
+        assert process.wait(timeout=60) == 1
+    said = log.read_text().splitlines()[-1]
+    assert said.startswith(f"winnow: the Prefect server at {url} does not answer (")
+    assert said.endswith("): start it with `prefect server start`")
+
+
 def test_an_error_of_a_flow_is_one_line_whatever_the_profile_says(tmp_path: Path, home: Path, plan: Path) -> None:
     """On the temporary server, with a profile of the user that points elsewhere."""
     shutil.copytree(home, tmp_path / "data/.prefect")
