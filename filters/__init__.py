@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 from filters.base import Filter
 from filters.image import ImageFilter
+from filters.language import LanguageFilter
 from filters.text import TextFilter
 
-ALL: tuple[Filter, ...] = (TextFilter(), ImageFilter())
+ALL: tuple[Filter, ...] = (TextFilter(), LanguageFilter(), ImageFilter())
 
 
 def filters_for(measurements: Iterable[str]) -> tuple[Filter, ...]:

@@ -19,6 +19,7 @@ _LEADS = frozenset(  # verbs that open a call to action; captions open with them
     "listen check compare add remove continue return upload install request claim grab don't please enjoy".split()
 )
 _AFTER_VIEW = frozenset(["of", "from", "over", "across", "through", "off"])
+_COUNTS = frozenset("a an two three four five six several".split())
 _SEPARATORS = r"[|»›«‹→←•·►▶]"
 _ADDRESS = r"(?i)(https?:|ftp:|mailto:)//?\S+|\bwww\.\S+|^\s*[a-z0-9-]+(\.[a-z0-9-]+)*\.(com|org|net|info|io|co|gov|edu|biz|[a-z]{2})(/\S*)?\s*$|\S+@\S+\.\S+"
 _MARKUP = r"(?i)&(#\d+|#x[0-9a-f]+|nbsp|amp|quot|lt|gt|apos|copy|raquo|laquo|hellip|ndash|mdash|[a-z]{2,8});|</?[a-z][^>]*>|\{\{|\}\}|\$\{|<%|%>|\[/?[a-z_]+[^\]]*=|%[sd]\b"
@@ -35,7 +36,7 @@ def boilerplate(text: pa.Array, tokens: Tokens) -> FLOATS:
 
     1 where nothing is named at all, and for addresses, markup and credits; 0 for an empty text.
     """
-    against = tokens.total(_weights(tokens)) + _signs(text) + _lead(tokens)
+    against = (tokens.total(_weights(tokens)) + _signs(text) + _lead(tokens)) * np.where(_counted(tokens), 0.5, 1.0)
     share = against / np.maximum(against + content(tokens), 1e-9)
     share[content(tokens) == 0] = 1.0
     whole = _matches(text, _CREDIT) | _matches(text, _CLAIM) | _mostly(text, _ADDRESS, tokens) | _mostly(text, _MARKUP, tokens)
@@ -106,6 +107,15 @@ def _lead(tokens: Tokens) -> FLOATS:
     leads = tokens.of_words(lambda word: word in _LEADS)[first] > 0
     seen = (tokens.of_words(lambda word: word in _AFTER_VIEW)[second] > 0) & (tokens.row[second] == tokens.row[first])
     result[tokens.row[first[leads & ~seen]]] = 0.6
+    return result
+
+
+def _counted(tokens: Tokens) -> BOOLS:
+    """True for a text that opens with an indefinite article or a small number, as descriptions do and interfaces seldom."""
+    result = np.zeros(tokens.rows, dtype=bool)
+    if len(tokens.row):
+        first = np.flatnonzero(np.r_[True, tokens.row[1:] != tokens.row[:-1]])
+        result[tokens.row[first]] = tokens.of_words(lambda word: word in _COUNTS)[first] > 0
     return result
 
 

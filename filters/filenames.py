@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from filters.tokens import Tokens
 
 _EXTENSION = r"(?i)\.(jpe?g|jpe|jfif|png|gif|webp|svg|bmp|tiff?|heic|heif|avif|ico|raw|cr2|cr3|nef|arw|dng|psd|eps|ai|pdf|mp4|mov)(\?\S*)?\W*$"
-_ADDRESS = r"(?i)^\s*(https?:|ftp:|www\.)"
+_ADDRESS = r"(?i)^\s*(https?:|ftp:|www\.|&|<)"  # addresses and markup are boilerplate
 _ONE_WORD = r"^\s*\S+\s*$"
 # one run without spaces: several separators, or a separator or letters beside at least two digits, or a path
 _SLUG = r"^\s*[\pL\pN]+([_~+][\pL\pN.()]+)+\s*$|^\s*[\pL\pN]+(-[\pL\pN.()]+){2,}\s*$|^\s*\S*[\pL_-]\S*\d{2,}\S*\s*$|^\s*\d\S*[\pL_-]\S*\s*$"

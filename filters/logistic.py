@@ -1,0 +1,57 @@
+"""Logistic regression in numpy: a few coefficients that are kept as JSON with the figures of their training."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FLOATS = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logistic:
+    """Weights of named features for standardised values; `training` says what they were fitted on and how well they did."""
+
+    features: tuple[str, ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    weights: tuple[float, ...]
+    bias: float
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, values: FLOATS) -> FLOATS:
+        """Probability (0 to 1) for each row of values [rows, features]."""
+        standard = (values - np.array(self.mean)) / np.array(self.scale)
+        return np.asarray(1 / (1 + np.exp(-np.clip(standard @ np.array(self.weights) + self.bias, -60, 60))))
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "Logistic":
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()})
+
+
+def fit(features: tuple[str, ...], yes: FLOATS, no: FLOATS, *, ridge: float = 1.0, steps: int = 30) -> Logistic:
+    """Newton's method on the two classes, each of the same total weight; `ridge` penalises the squared weights.
+
+    `yes` and `no` are [rows, features].
+    """
+    values = np.concatenate([yes, no])
+    mean, scale = values.mean(0), np.maximum(values.std(0), 1e-6)
+    design = np.c_[(values - mean) / scale, np.ones(len(values))]
+    target = np.r_[np.ones(len(yes)), np.zeros(len(no))]
+    share = len(values) * np.where(target == 1, 0.5 / len(yes), 0.5 / len(no))
+    penalty = ridge * np.r_[np.ones(len(features)), 0.0]
+    weights = np.zeros(design.shape[1])
+    for _ in range(steps):
+        said = 1 / (1 + np.exp(-np.clip(design @ weights, -30, 30)))
+        gradient = design.T @ (share * (said - target)) + penalty * weights
+        curvature = (design * (share * said * (1 - said))[:, None]).T @ design + np.diag(penalty + 1e-9)
+        weights -= np.linalg.solve(curvature, gradient)
+    numbers = [tuple(round(float(value), 6) for value in part) for part in (mean, scale, weights[:-1])]
+    return Logistic(features=features, mean=numbers[0], scale=numbers[1], weights=numbers[2], bias=round(float(weights[-1]), 6))
