@@ -19,8 +19,21 @@ LOSSLESS = frozenset({"PNG", "GIF", "BMP", "ICO"})  # of which an encoding anew 
 QUALITY = 95  # img2dataset's default for JPEG
 ORIENTATION = 0x0112  # EXIF tag
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\x00", b"MM\x00*")
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, AttributeError,
-          MemoryError, NotImplementedError, struct.error, zlib.error)  # fmt: skip - what Pillow's plugins raise on damaged files
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    AttributeError,
+    MemoryError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+)  # fmt: skip - what Pillow's plugins raise on damaged files
 
 assert not ImageFile.LOAD_TRUNCATED_IMAGES  # a truncated image must raise
 # of damaged files, and of pictures between one and two times the limit: the outcome says it

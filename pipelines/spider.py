@@ -148,6 +148,7 @@ def _settings(config: Crawl) -> dict[str, Any]:
         "DEFAULT_REQUEST_HEADERS": {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.1", "Accept-Encoding": "gzip, deflate"},
         "DOWNLOADER_MIDDLEWARES": {f"scrapy.downloadermiddlewares.{name}": None for name in NOT_USED},
         "TWISTED_DNS_RESOLVER": "pipelines.spider.GuardingResolver",
+        "DOWNLOAD_VERIFY_CERTIFICATES": True,
         "DOWNLOAD_TIMEOUT": config.timeout,
         "DOWNLOAD_MAXSIZE": config.page_bytes,
         "DOWNLOAD_WARNSIZE": 0,
@@ -308,7 +309,8 @@ class PageSpider(Spider):
             assert self.crawler.engine is not None
             return await self.crawler.engine.download_async(Request(url, dont_filter=True))
         except tuple(FAILURES) as error:
-            return Visit(outcome=FAILURES[type(error)], detail=str(error))
+            outcome = "fetch.tls" if "SSL.Error" in str(error) else FAILURES[type(error)]
+            return Visit(outcome=outcome, detail=str(error))
         except (OSError, ValueError) as error:
             return Visit(outcome="fetch.failed", detail=str(error))
 

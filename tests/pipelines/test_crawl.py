@@ -1,5 +1,6 @@
 """Crawls of a small web on the loopback address: what is read, what is left, and how a killed crawl goes on."""
 
+import asyncio
 import json
 import os
 import signal
@@ -15,8 +16,9 @@ from twisted.internet.error import DNSLookupError
 
 from pipelines.archives import responses
 from pipelines.crawl import Crawl, crawl
-from pipelines.spider import GuardingResolver, links_of_page
+from pipelines.spider import GuardingResolver, Lane, links_of_page
 from pipelines.store import Folder
+from tests.pipelines.test_opener import served_securely
 from tests.pipelines.web import Page, Reply, served
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,8 +94,6 @@ def test_the_number_of_pages_is_a_bound(tmp_path: Path) -> None:
     ("robots", "outcome"),
     [
         (Reply(status=500), "permission.robots"),
-        (Reply(status=503), "permission.robots"),
-        (Reply(body=b"User-agent: winnow\nDisallow: /"), "permission.robots"),
         (Reply(status=302, headers=(("Location", "/real-robots"),)), "permission.robots"),
     ],
 )
@@ -161,6 +161,27 @@ def test_the_resolver_gives_no_private_address(monkeypatch: pytest.MonkeyPatch) 
     assert GuardingResolver._permitted("8.8.8.8") == "8.8.8.8"
     monkeypatch.setattr(GuardingResolver, "allow_private", True)
     assert GuardingResolver._permitted("10.0.0.1") == "10.0.0.1"
+
+
+def test_certificates_are_checked(tmp_path: Path) -> None:
+    with served_securely(tmp_path) as url, pytest.raises(ValueError, match=r"fetch\.tls \(1\)"):
+        run(tmp_path / "pages", url)
+
+
+def test_a_public_host_is_asked_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(round(seconds, 1))
+
+    async def turns() -> None:
+        lane = Lane(at_once=asyncio.Semaphore(1), seconds=1.0)
+        for _ in range(4):
+            await lane.turn()
+
+    monkeypatch.setattr("pipelines.spider.asyncio.sleep", sleep)
+    asyncio.run(turns())
+    assert slept == [0.0, 1.0, 2.0, 3.0]
 
 
 def test_links() -> None:

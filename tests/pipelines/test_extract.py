@@ -110,6 +110,14 @@ def test_a_part_for_each_archive(tmp_path: Path) -> None:
     assert (offset, captured) == (len(page), "2026-01-02T03:04:05Z")
 
 
+def test_the_same_archive_gives_the_same_bytes(tmp_path: Path) -> None:
+    photo = record("http://a.example/a.jpg", jpeg(), "Content-Type: image/jpeg\r\n")
+    (tmp_path / "a.warc").write_bytes(record("http://a.example/1", b"<img src=a.jpg alt=x>") + photo)
+    stage = extract(tmp_path, tmp_path / "a.warc")
+    first, again = (stage.process(stage.parts()[0]).files for _ in range(2))
+    assert first == again  # names, sizes and digests
+
+
 def test_what_is_no_archive_is_set_aside_by_name(tmp_path: Path) -> None:
     (tmp_path / "good.warc").write_bytes(record("http://a.example/1", b"<img src=a.jpg alt=x>"))
     (tmp_path / "odd.warc").write_bytes(b"\x89PNG no archive")

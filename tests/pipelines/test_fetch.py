@@ -69,7 +69,12 @@ def test_outcomes_of_connections() -> None:
 
 def test_private_addresses_are_refused_also_behind_redirects() -> None:
     with served({"/a.jpg": image()}) as web:
-        urls = [f"{web.url}/a.jpg", web.url.replace("127.0.0.1", "localhost") + "/a.jpg", "http://[::1]/a.jpg", "http://169.254.169.254/a.jpg"]
+        urls = [
+            f"{web.url}/a.jpg",
+            web.url.replace("127.0.0.1", "localhost") + "/a.jpg",
+            "http://[::1]/a.jpg",
+            "http://169.254.169.254/a.jpg",
+        ]
         found = download(urls, Guest())
         assert [attempt.outcome for attempt, _ in found.values()] == ["address.private"] * 4
         assert web.asked == []

@@ -3,6 +3,8 @@
 import ssl
 import threading
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -98,18 +100,24 @@ class _Photo(BaseHTTPRequestHandler):
         pass
 
 
-def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cert, key = certificate(tmp_path)
+@contextmanager
+def served_securely(folder: Path) -> Iterator[str]:
+    """The address of a photo on a server whose certificate, in `folder`, nobody trusts."""
+    cert, key = certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Photo)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    url = f"https://127.0.0.1:{server.server_address[1]}/a.jpg"
     try:
-        assert outcome(Opener(LOCAL), url) == "fetch.tls"
-        monkeypatch.setenv("SSL_CERT_FILE", str(cert))
-        assert outcome(Opener(LOCAL), url) == "4 bytes"
+        yield f"https://127.0.0.1:{server.server_address[1]}/a.jpg"
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served_securely(tmp_path) as url:
+        assert outcome(Opener(LOCAL), url) == "fetch.tls"
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+        assert outcome(Opener(LOCAL), url) == "4 bytes"

@@ -99,7 +99,9 @@ def test_robots_file_is_read_once_an_origin() -> None:
         return 200, b"User-agent: *\nDisallow: /no"
 
     robots = Robots(ask)
-    answers = [robots.allows(url) for url in ("http://a.example/no", "http://A.example/yes", "http://a.example:81/no", "https://a.example/no")]
+    answers = [
+        robots.allows(url) for url in ("http://a.example/no", "http://A.example/yes", "http://a.example:81/no", "https://a.example/no")
+    ]
     assert answers == [False, True, False, False]
     assert asked == ["http://a.example/robots.txt", "http://a.example:81/robots.txt", "https://a.example/robots.txt"]
 
