@@ -122,8 +122,11 @@ def test_recipes_are_found_by_name() -> None:
 
 
 @pytest.mark.parametrize("name", ["demo", "vilt"])
-def test_the_smoke_plan_of_each_recipe_trains(name: str, tmp_path: Path) -> None:
+def test_the_smoke_plan_of_each_recipe_trains_and_is_evaluated(name: str, tmp_path: Path) -> None:
     plan = load(name, smoke=True)
     shards = small_releases(tmp_path)["web"]
     result = train(plan, releases=dict.fromkeys(plan.releases, shards), out=tmp_path / "run")
     assert result.steps == plan.steps
+    found = evaluate(result.model, _halves(tmp_path), shortlist=4)
+    # without projections there is nothing to make a shortlist with: every pair is fused
+    assert (found["pairs_fused"] == 256) == (plan.model.project == 0)
