@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from scrapy import Request, Spider, exceptions
 from scrapy.crawler import CrawlerProcess
 from scrapy.http import Response
-from scrapy.linkextractors import IGNORED_EXTENSIONS
 from scrapy.resolver import CachingThreadedResolver
 from twisted.internet.defer import Deferred
 from twisted.internet.error import DNSLookupError
@@ -21,8 +20,9 @@ from twisted.internet.error import DNSLookupError
 from pipelines.addresses import permitted, resolve
 from pipelines.archives import PAGE_BYTES, decoded, is_html, media_type, response_at, responses
 from pipelines.crawl import Crawl
-from pipelines.images_of_page import absolute, base_of, parse
-from pipelines.permission import Answer, Rules, address_outcome, follows_links, origin, rules_of, user_agent
+from pipelines.images_of_page import absolute
+from pipelines.links import Headers, header, links_of_page, page_address
+from pipelines.permission import Answer, Rules, address_outcome, origin, rules_of, user_agent
 from pipelines.warc_writer import PageWriter, mend, part_names
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -30,7 +30,6 @@ MAX_REDIRECTS = 5  # RFC 9309 2.3.1.2 asks for at least five hops
 TRY_AGAIN = frozenset({429, 500, 502, 503, 504})
 MAX_RETRY_AFTER = 30.0  # seconds; a longer wish is an error of that page
 AT_ONCE = 1000  # pages in flight or waiting for their host's turn
-SKIPPED = tuple(f".{name}" for name in IGNORED_EXTENSIONS)  # links to what is no page
 FAILURES = {
     exceptions.DownloadTimeoutError: "fetch.timeout",
     exceptions.CannotResolveHostError: "fetch.dns",
@@ -42,7 +41,6 @@ FAILURES = {
 NOT_USED = ("robotstxt.RobotsTxtMiddleware", "retry.RetryMiddleware", "redirect.MetaRefreshMiddleware", "redirect.RedirectMiddleware",
             "offsite.OffsiteMiddleware", "httpcompression.HttpCompressionMiddleware", "cookies.CookiesMiddleware",
             "httpproxy.HttpProxyMiddleware", "httpauth.HttpAuthMiddleware")  # fmt: skip
-Headers = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +187,7 @@ class PageSpider(Spider):
 
     async def _levels(self) -> None:
         frontier, config = self.frontier, self.config
-        level = frontier.fresh(filter(None, (_page_address(seed, seed) for seed in config.seeds)))
+        level = frontier.fresh(filter(None, (page_address(seed, seed) for seed in config.seeds)))
         for depth in range(config.max_depth + 1):
             below: list[str] = []
             while level and frontier.pages < config.max_pages:
@@ -278,7 +276,7 @@ class PageSpider(Spider):
                 return response
             headers = _headers(response)
             answer = response.status, decoded(response.body, headers, self.config.page_bytes)
-            target = absolute(url, _header(headers, "location")) if response.status in REDIRECTS else ""
+            target = absolute(url, header(headers, "location")) if response.status in REDIRECTS else ""
             if not target:
                 break
             url, answer = target, (404, b"")  # RFC 9309 2.3.1.2: after too many hops it counts as unavailable
@@ -343,17 +341,13 @@ def _patience(response: Response | Visit) -> float | None:
         return 1.0 if response.outcome in ("fetch.failed", "fetch.cut") else None
     if response.status not in TRY_AGAIN:
         return None
-    wish = _header(_headers(response), "retry-after")
+    wish = header(_headers(response), "retry-after")
     seconds = float(wish) if wish.isdigit() else 1.0
     return seconds if seconds <= MAX_RETRY_AFTER else None
 
 
 def _headers(response: Response) -> Headers:
     return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, values in response.headers.items() for value in values)
-
-
-def _header(headers: Headers, name: str) -> str:
-    return next((value for key, value in headers if key.lower() == name), "")
 
 
 def _read_response(url: str, response: Response) -> Visit:
@@ -364,38 +358,11 @@ def _read_response(url: str, response: Response) -> Visit:
 def _read(url: str, status: int, headers: Headers, body: bytes) -> Visit:
     """What a response means for the crawl."""
     if status in REDIRECTS:
-        hop = _page_address(url, _header(headers, "location"))
+        hop = page_address(url, header(headers, "location"))
         return Visit(hop=hop) if hop else Visit(outcome="fetch.redirect", detail="a redirect to nowhere")
     if status != 200:
         return Visit(outcome="fetch.http_5xx" if status >= 500 else f"fetch.http_{status}", detail=f"HTTP {status}")
-    content_type = _header(headers, "content-type")
+    content_type = header(headers, "content-type")
     if not is_html(media_type(content_type), body):
         return Visit(outcome="page.not_html", detail=f"{content_type or 'no content type'}")
     return Visit(links=tuple(links_of_page(body, url, headers)))
-
-
-def links_of_page(html: bytes, url: str, headers: Headers = ()) -> list[str]:
-    """The pages that a page links to, each once, in document order; none where it says nofollow."""
-    tree = parse(html, _header(headers, "content-type"))
-    nodes = tree.css("a[href], area[href], base, meta[name]")
-    said = [value for name, value in headers if name.lower() == "x-robots-tag"]
-    metas = (node.attributes for node in nodes if node.tag == "meta")
-    said += [meta.get("content") or "" for meta in metas if (meta.get("name") or "").lower() in ("robots", "winnow")]
-    if not follows_links(said):
-        return []
-    base = base_of(nodes, url)
-    links = (node.attributes for node in nodes if node.tag in ("a", "area"))
-    found = (_page_address(base, link["href"] or "") for link in links if "nofollow" not in (link.get("rel") or "").lower())
-    return list(dict.fromkeys(address for address in found if address and not urlsplit(address).path.lower().endswith(SKIPPED)))
-
-
-def _page_address(base: str, href: str) -> str:
-    """An absolute http address with a path, or empty."""
-    try:
-        address = absolute(base, href)
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            return ""
-        return address if parts.path else parts._replace(path="/").geturl()
-    except ValueError:
-        return ""

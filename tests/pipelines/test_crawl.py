@@ -16,7 +16,8 @@ from twisted.internet.error import DNSLookupError
 
 from pipelines.archives import responses
 from pipelines.crawl import Crawl, crawl
-from pipelines.spider import GuardingResolver, Lane, links_of_page
+from pipelines.links import links_of_page
+from pipelines.spider import GuardingResolver, Lane
 from pipelines.store import Folder
 from tests.pipelines.test_opener import served_securely
 from tests.pipelines.web import Page, Reply, served
