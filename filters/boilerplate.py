@@ -1,6 +1,7 @@
 """How much of a text is interface, commerce, law, credit or placeholder rather than a description of something seen."""
 
-from functools import lru_cache
+from collections.abc import Sequence, Sized
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,21 +32,21 @@ _CLAIM = r"(?i)^\W*(©|\(c\)|copyright\b|photo ©|image ©)"
 _CAPITALS = r"^[^\p{Ll}]*$"
 
 
-def boilerplate(text: pa.Array, tokens: Tokens) -> FLOATS:
+def boilerplate(text: pa.Array, tokens: Tokens, content: FLOATS) -> FLOATS:
     """Share of a text (0 to 1) that describes nothing: weight of interface words over that and the number of other words.
 
-    1 where nothing is named at all, and for addresses, markup and credits; 0 for an empty text.
+    1 where nothing is named at all, and for addresses, markup and credits; 0 for an empty text. `content` is that of `named`.
     """
     against = (tokens.total(_weights(tokens)) + _signs(text) + _lead(tokens)) * np.where(_counted(tokens), 0.5, 1.0)
-    share = against / np.maximum(against + content(tokens), 1e-9)
-    share[content(tokens) == 0] = 1.0
+    share = against / np.maximum(against + content, 1e-9)
+    share[content == 0] = 1.0
     whole = _matches(text, _CREDIT) | _matches(text, _CLAIM) | _mostly(text, _ADDRESS, tokens) | _mostly(text, _MARKUP, tokens)
     share[whole] = 1.0
     share[~_matches(text, r"\S")] = 0.0
     return share
 
 
-def content(tokens: Tokens) -> FLOATS:
+def named(tokens: Tokens) -> FLOATS:
     """How many distinct words of each text may name something that can be seen."""
     return tokens.total((tokens.of_words(_content) > 0) & tokens.first_of_kind() & (_run_weights(tokens) < 0.6))
 
@@ -59,35 +60,25 @@ def _weights(tokens: Tokens) -> FLOATS:
 def _run_weights(tokens: Tokens) -> FLOATS:
     """The weight of the heaviest run of two or three words that each token is part of."""
     weights = np.zeros(len(tokens.code))
-    part = tokens.of_words(lambda word: word in _run_parts()) > 0
+    codes = {word: code for code, word in enumerate(tokens.words)}
     for length in (2, 3):
-        for start in _run_starts(tokens, part, length):
-            run = " ".join(tokens.words[code] for code in tokens.code[start : start + length])
-            weight = interface_runs().get(run, 0.0)
-            weights[start : start + length] = np.maximum(weights[start : start + length], weight)
+        runs = [(run.split(), weight) for run, weight in interface_runs().items() if run.count(" ") == length - 1]
+        coded = {_fold([codes[word] for word in run], codes): weight for run, weight in runs if all(word in codes for word in run)}
+        last = len(weights) - length + 1
+        if last <= 0 or not coded:
+            continue
+        starts = _fold([tokens.code[offset : offset + last] for offset in range(length)], codes)
+        for start in np.flatnonzero(np.isin(starts, list(coded)) & (tokens.row[:last] == tokens.row[length - 1 :])):
+            weights[start : start + length] = np.maximum(weights[start : start + length], coded[int(starts[start])])
     return weights
 
 
-def _run_starts(tokens: Tokens, part: BOOLS, length: int) -> NDArray[np.int64]:
-    """Where `length` words of one text follow each other that all stand in some run; few texts have any."""
-    last = len(part) - length + 1
-    if last <= 0:
-        return np.zeros(0, dtype=np.int64)
-    together = tokens.row[:last] == tokens.row[length - 1 :]
-    opens = tokens.of_words(lambda word: word in _run_openings()) > 0
-    for offset in range(length):
-        together &= part[offset : offset + last]
-    return np.flatnonzero(together & opens[:last])
-
-
-@lru_cache(maxsize=1)
-def _run_parts() -> frozenset[str]:
-    return frozenset(word for run in interface_runs() for word in run.split())
-
-
-@lru_cache(maxsize=1)
-def _run_openings() -> frozenset[str]:
-    return frozenset(run.split()[0] for run in interface_runs())
+def _fold(codes: Sequence[Any], words: Sized) -> Any:
+    """One number for a run of words: their codes as digits to the base of the vocabulary."""
+    number: Any = 0
+    for code in codes:
+        number = number * (len(words) + 1) + code
+    return number
 
 
 def _content(word: str) -> float:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.base import Level, measured
-from filters.boilerplate import boilerplate, content
+from filters.boilerplate import boilerplate, named
 from filters.filenames import filename
 from filters.lexicon import function_words, interface_words
 from filters.tokens import Tokens, tokens
@@ -46,24 +46,25 @@ class TextFilter:
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         text = pc.utf8_trim(pc.fill_null(batch.column("text"), ""), characters=" \t\r\n\u00a0\u200b\u200c\u200d\u2060\ufeff\u00ad\u3000")
         words = tokens(text)
-        informed = information(words)
+        content = named(words)
+        informed = information(words, content)
         columns = {
             "text.characters": pc.utf8_length(text),
             "text.words": pa.array(words.count, pa.int32()),
-            "text.letters": _share(text, r"\pL|\pM", r"[^\s]"),
-            "text.capitals": _share(text, r"\p{Lu}", r"\p{Lu}|\p{Ll}"),
+            "text.letters": _share(text, r"[^\pL\pM]+", r"\s+"),
+            "text.capitals": _share(text, r"\P{Lu}+", r"[^\p{Lu}\p{Ll}]+"),
             "text.repetition": pa.array(_repetition(words), pa.float32()),
             "text.filename": pa.array(filename(text, words)),
-            "text.boilerplate": pa.array(boilerplate(text, words), pa.float32()),
+            "text.boilerplate": pa.array(boilerplate(text, words, content), pa.float32()),
             "text.information": pa.array(informed, pa.float32()),
             "text.preference": pa.array(informed * _trust(batch.column("text_source")), pa.float32()),
         }
         return measured(self.writes, columns)
 
 
-def information(words: Tokens) -> np.ndarray:
+def information(words: Tokens, content: np.ndarray) -> np.ndarray:
     """Bits that the distinct words of a text carry, counting those that name nothing for little; at most `ENOUGH`."""
-    return np.minimum(words.total(words.of_words(_bits) * words.first_of_kind()), ENOUGH) * (content(words) > 0)
+    return np.minimum(words.total(words.of_words(_bits) * words.first_of_kind()), ENOUGH) * (content > 0)
 
 
 @lru_cache(maxsize=262_144)
@@ -76,10 +77,10 @@ def _bits(word: str) -> float:
     return min(rarity, 16.0) * (0.1 if useless else 1.0)
 
 
-def _share(text: pa.Array, part: str, whole: str) -> pa.Array:
-    """Characters that match `part` over those that match `whole`; null where there is none."""
-    counts = pc.count_substring_regex(text, whole).cast(pa.float32())
-    return pc.divide(pc.count_substring_regex(text, part).cast(pa.float32()), pc.if_else(pc.equal(counts, 0), None, counts))
+def _share(text: pa.Array, other: str, beyond: str) -> pa.Array:
+    """Share of the characters that are not `beyond` which are not `other` either; null where there is none. Both match runs."""
+    left, whole = (pc.utf8_length(pc.replace_substring_regex(text, runs, "")).cast(pa.float32()) for runs in (other, beyond))
+    return pc.divide(left, pc.if_else(pc.equal(whole, 0), None, whole))
 
 
 def _repetition(words: Tokens) -> np.ndarray:
