@@ -44,7 +44,20 @@ def run(folder: Path, url: str, **options: Any) -> dict[str, Any]:
 
 SITE: dict[str, Page] = {
     "/robots.txt": Reply(body=b"User-agent: *\nDisallow: /private/\n", type="text/plain"),
-    "/": page("/a", "/b#part", "/private/c", "/gone", "/moved", "/pdf", "/x.zip", "http://elsewhere.example/", "mailto:me", "/broken"),
+    "/": page(
+        "/a",
+        "/b#part",
+        "/private/c",
+        "/gone",
+        "/moved",
+        "/pdf",
+        "/x.zip",
+        "http://elsewhere.example/",
+        "mailto:me",
+        "/broken",
+        "/large",
+        "/slow",
+    ),
     "/a": page("/a", "/deep/1"),
     "/b": page("/hidden", head='<meta name=robots content="noindex, nofollow">'),
     "/private/c": page(),
@@ -52,6 +65,8 @@ SITE: dict[str, Page] = {
     "/target": page(),
     "/pdf": Reply(body=b"%PDF", type="application/pdf"),
     "/broken": Reply(status=500),
+    "/large": b"<p>" * 10_000,
+    "/slow": Reply(body=b"<p>" * 100, drip=1, pause=0.1),
     "/deep/1": Reply(body=page("/deep/2").encode(), type=""),
     "/deep/2": page("/deep/3"),
     "/deep/3": page(),
@@ -61,13 +76,13 @@ SITE: dict[str, Page] = {
 def test_what_a_crawl_reads_and_leaves(tmp_path: Path) -> None:
     seen: list[int] = []
     with served(SITE) as web:
-        config = Crawl(seeds=(f"{web.url}/",), allow_private_addresses=True, max_depth=3)
+        config = Crawl(seeds=(f"{web.url}/",), allow_private_addresses=True, max_depth=3, page_bytes=20_000, timeout=2.0)
         report = crawl(config, Folder(str(tmp_path)), progress=seen.append)
         asked = Counter(web.asked)
     assert sorted(stored(tmp_path)) == ["/", "/a", "/b", "/deep/1", "/deep/2", "/target"]
     assert report["pages"] == 6
     assert report["refused"] == {"permission.robots": 1}
-    assert report["errors"] == {"fetch.http_404": 1, "fetch.http_5xx": 1, "page.not_html": 1}
+    assert report["errors"] == {"fetch.http_404": 1, "fetch.http_5xx": 1, "fetch.timeout": 1, "fetch.too_large": 1, "page.not_html": 1}
     assert seen == [1, 2, 3, 4, 5, 6]
     assert asked["/robots.txt"] == 1
     assert asked["/broken"] == 2  # once more, where that may help
