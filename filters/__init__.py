@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from filters.base import Filter
 from filters.image import ImageFilter
 from filters.language import LanguageFilter
+from filters.natural import NaturalFilter
 from filters.text import TextFilter
 
-ALL: tuple[Filter, ...] = (TextFilter(), LanguageFilter(), ImageFilter())
+ALL: tuple[Filter, ...] = (TextFilter(), LanguageFilter(), ImageFilter(), NaturalFilter())
 
 
 def filters_for(measurements: Iterable[str]) -> tuple[Filter, ...]:

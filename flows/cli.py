@@ -239,7 +239,8 @@ def train(
     if json:
         _print({"model": str(result.model), "steps": result.steps, **result.numbers})
     else:
-        print(f"model {result.model} after {result.steps:,} steps: " + ", ".join(f"{name} {value:.4g}" for name, value in result.numbers.items()))
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in result.numbers.items())
+        print(f"model {result.model} after {result.steps:,} steps: {numbers}")
         print(f"next: winnow evaluate {result.model} --captions captions.jsonl")
 
 
@@ -318,8 +319,7 @@ def run(configuration: Annotated[Path, Parameter(help="The plan, as TOML.")]) ->
     from flows.configuration import read_configuration
     from flows.orchestrate import run as run_plan
 
-    run_plan(read_configuration(configuration))
-    return 0
+    return _failed(run_plan(read_configuration(configuration)))
 
 
 @app.command

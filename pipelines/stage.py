@@ -232,6 +232,8 @@ def _settle(stage: Stage, part: Part, receipts: Folder) -> None:
     for attempt in range(ATTEMPTS):
         try:
             output = stage.process(part)
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt("stopped") from stop  # without a word, Beam takes it for an error of its own
         except Exception as error:
             if isinstance(error, OSError) and error.errno in FULL:
                 raise
