@@ -182,7 +182,10 @@ def expand(archives: Sequence[str]) -> list[str]:
 def fingerprint(url: str) -> str:
     """What tells one version of an archive from another: its content where that is quickly read, else size and time of change."""
     system, path = fsspec.core.url_to_fs(url)
-    info = system.info(path)
+    try:
+        info = system.info(path)
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no file at {url}") from error
     if isinstance(system, LocalFileSystem) and info["size"] <= HASHED_WHOLE:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

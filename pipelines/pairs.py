@@ -39,6 +39,7 @@ class Pairs(Stage):
     path: str
 
     def inputs(self) -> dict[str, str]:
+        kind_of(self.path)  # a wrong name is said first
         return {self.path: fingerprint(self.path)}
 
     def parts(self) -> list[Part]:

@@ -76,7 +76,7 @@ SITE: dict[str, Page] = {
 def test_what_a_crawl_reads_and_leaves(tmp_path: Path) -> None:
     seen: list[int] = []
     with served(SITE) as web:
-        config = Crawl(seeds=(f"{web.url}/",), allow_private_addresses=True, max_depth=3, page_bytes=20_000, timeout=2.0)
+        config = Crawl(seeds=(f"{web.url}/",), allow_private_addresses=True, max_depth=3, page_bytes=20_000, timeout=4.0)
         report = crawl(config, Folder(str(tmp_path)), progress=seen.append)
         asked = Counter(web.asked)
     assert sorted(stored(tmp_path)) == ["/", "/a", "/b", "/deep/1", "/deep/2", "/target"]

@@ -17,7 +17,7 @@ from tests.pipelines.test_archives import record
 from tests.pipelines.web import Page, Reply, jpeg, served
 
 PHOTO = jpeg(64, 48)
-LOCAL = Guest(allow_private_addresses=True, seconds=1.0, image_bytes=100_000)
+LOCAL = Guest(allow_private_addresses=True, seconds=3.0, image_bytes=100_000)
 
 
 def image(**options: Any) -> Reply:

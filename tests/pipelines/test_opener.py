@@ -20,7 +20,7 @@ from pipelines import opener as module
 from pipelines.opener import Guest, Opener, Refused
 from tests.pipelines.web import Reply, jpeg, served
 
-LOCAL = Guest(allow_private_addresses=True, seconds=2.0)
+LOCAL = Guest(allow_private_addresses=True, seconds=5.0)
 
 
 def outcome(opener: Opener, url: str) -> str:

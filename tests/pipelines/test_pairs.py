@@ -107,5 +107,8 @@ def test_lists_that_cannot_be(tmp_path: Path, name: str, content: bytes, message
 
 
 def test_a_missing_list_is_named(tmp_path: Path) -> None:
+    gone = Pairs(out=Folder(str(tmp_path / "x")), path=str(tmp_path / "gone.csv"))
     with pytest.raises(ValueError, match=r"there is no list of pairs at .*gone\.csv"):
-        Pairs(out=Folder(str(tmp_path / "x")), path=str(tmp_path / "gone.csv")).parts()
+        gone.parts()
+    with pytest.raises(ValueError, match=r"there is no file at .*gone\.csv"):
+        run_stage(gone)
