@@ -10,16 +10,18 @@ def plan(*, web: str = "web", clean: str = "clean", seed: int = 0, smoke: bool =
     """Two layers apart and two together at 64 pixels; contrast over the whole batch, matching and masked words on a part of it.
 
     The arguments `web` and `clean` are names of releases. Contrast aligns the modalities before they are fused (ALBEF) and costs half of
-    the arithmetic; matching and masked words alone needed four times as long to come as far here. Small batches did better than large ones
-    and a width of 128 better than 192, both for the same time.
+    the arithmetic; the other two weigh little, because with weights of 0.5 and 0.25 they cost a third of R@1 (21 for 28) and their own
+    layers, which nothing else trains, learn as fast under Adam. Batches of 32 did better than of 64 and a width of 128 better than 192,
+    for the same time. Expected: R@1 of 25 among 200 after two minutes of one core's time, a training release of 1,540 pairs (a sixth of
+    them wrong) and a clean one of 200.
     """
     layers = {"text_layers": 2, "image_layers": 2, "fusion_layers": 2}
     model = ModelSpec(width=128, heads=4, **layers, text_length=24, image_size=64, patch=16, project=128)
     objectives = (
         Weighted(objective=Contrast()),
-        Weighted(objective=Matching(rows=8), weight=0.5),
-        Weighted(objective=MaskedWords(rows=8), weight=0.25),
+        Weighted(objective=Matching(rows=8), weight=0.1),
+        Weighted(objective=MaskedWords(rows=8), weight=0.05),
     )
     first = Stage(name="web", data={web: 1.0}, steps=4 if smoke else 600, batch=8 if smoke else 32, lr=1.5e-3)
-    second = Stage(name="clean", data={clean: 1.0}, steps=2 if smoke else 60, batch=first.batch, lr=3e-4)
+    second = Stage(name="clean", data={clean: 1.0}, steps=2 if smoke else 60, batch=first.batch, lr=1e-4)
     return Plan(name="demo", model=model, objectives=objectives, stages=(first, second), seed=seed, vocab_size=2000)
