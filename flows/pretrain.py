@@ -1,17 +1,16 @@
 """The flow `pretrain`: releases to a trained model."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.naming import named
+from flows.training import fit as fit_plainly
 from flows.watch import listener, show_counts
-from pipelines.stage import MANIFEST, Progress
+from pipelines.stage import MANIFEST
 from pipelines.store import Folder
-from training.loop import Progress as Step
-from training.loop import TrainResult, train
+from training.loop import TrainResult
 from training.plan import Plan
 from training.recipes import load
 
@@ -35,22 +34,15 @@ def pretrain(
     found = {stage: release or releases[stage] for stage, release in chosen.items()}
     _expect(folder, list(found.values()), digest)
     place = "+".join(dict.fromkeys(release for stage, release in found.items() if release != releases[stage]))
-    result = fit(plan, {stage: _shards(folder, release) for stage, release in found.items()}, Path(out) / place)
+    result = fit(folder, plan, found, Path(out) / place)
     show_counts("model", name, {"folder": str(result.model), "steps": result.steps, **result.numbers})
     return result
 
 
 @task(name="train", task_run_name="train-{plan.name}", cache_policy=NO_CACHE, persist_result=False)
-def fit(plan: Plan, releases: dict[str, list[Path]], out: Path) -> TrainResult:
+def fit(root: Folder, plan: Plan, releases: dict[str, str], out: Path) -> TrainResult:
     """The plain function as a task."""
-    return train(plan, releases=releases, out=out, resume=True, on_progress=_told(listener()))
-
-
-def _told(progress: Callable[[Progress], None]) -> Callable[[Step], None]:
-    def tell(step: Step) -> None:
-        progress(Progress(stage=f"train {step.stage}", done=step.step, parts=step.steps, counts={"samples/s": round(step.samples_per_s)}))
-
-    return tell
+    return fit_plainly(root, plan, releases, out, listener())
 
 
 def read_plan(recipe: str, releases: dict[str, str], *, seed: int, smoke: bool) -> Plan:
@@ -77,14 +69,3 @@ def _expect(root: Folder, releases: list[str], digest: str) -> None:
     if digest and digest not in there.values():
         seen = ", ".join(f"{release} has {found[:16]}" for release, found in there.items())
         raise ValueError(f"no release of digest {digest[:16]} is there to train on ({seen}): was it deleted, or is it of another root?")
-
-
-def _shards(root: Folder, release: str) -> list[Path]:
-    """The training shards of a release."""
-    folder = root / "releases" / release
-    if not folder.is_local:
-        raise ValueError(f"{folder.path()} is not on this machine: training maps its shards into memory, so copy the release here")
-    if not folder.exists(MANIFEST):
-        there = [name for name in (root / "releases").names() if (root / "releases" / name).exists(MANIFEST)]
-        raise ValueError(f"there is no release {release} in {root.path()} (published: {', '.join(there) or 'none'})")
-    return [Path(folder.path(name)) for name in folder.names() if name.startswith("train-") and name.endswith(".arrow")]

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from filters.funnel import Funnel
 from pipelines.stage import Progress
 
-PLAIN_SECONDS = 3.0  # between two lines about one stage where nothing can be rewritten
+PLAIN_SECONDS = 5.0  # between two lines about one stage where nothing can be rewritten
 
 
 class Lines:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from filters.base import Filter
-from filters.funnel import Funnel
-from filters.recipe import Recipe, load
 from pydantic import BaseModel, ConfigDict, Field
 
 from filters import filters_for
+from filters.base import Filter
+from filters.funnel import Funnel
+from filters.recipe import Recipe, load
 from pipelines.collection import Collection, open_collection
 from pipelines.decide import Decide, Judge, Source, segments
 from pipelines.measure import Measure, filter_digest

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from filters.recipe import GroupRule, Recipe, RowRule, decide_group, decide_row, group_key
 
+from filters.recipe import GroupRule, Recipe, RowRule, decide_group, decide_row, group_key
+from filters.rules import MEASUREMENTS
 from pipelines.exchange import bucket_of, read_group, write_groups
 from pipelines.measure import KEY
 from pipelines.permission import address_outcome
@@ -90,7 +91,7 @@ class Decide(Stage):
     def process(self, part: Part) -> Output:
         number = int(part.inputs[0])
         table = self._table(self.sources[number])
-        outcome = self._before(part, number, table.num_rows)
+        outcome = table["permission"] if self.previous is None else self._before(self.previous, part, number)
         for rule in self.segment.rules:
             outcome = pc.coalesce(outcome, self._judge(rule, table))
         if self.segment.group is not None:
@@ -108,20 +109,19 @@ class Decide(Stage):
                 for name in measured.column_names:
                     if name != KEY["candidate"] and name in reads:
                         table = table.append_column(name, measured[name])
-        resolved = read_group(source.resolved, source.resolved_names, source.index, self.resolved_schema)
-        return _beside(table, resolved)
+        table = _beside(table, read_group(source.resolved, source.resolved_names, source.index, self.resolved_schema))
+        for name in sorted(reads - set(table.column_names)):  # the part that would have measured it was set aside
+            table = table.append_column(name, pa.nulls(table.num_rows, MEASUREMENTS[name]))
+        return table
 
-    def _before(self, part: Part, number: int, rows: int) -> pa.ChunkedArray:
+    def _before(self, previous: Folder, part: Part, number: int) -> pa.ChunkedArray:
         """The outcomes that earlier segments and the last group rule left; null for who is still in."""
-        if self.previous is None:
-            return pa.chunked_array([pa.nulls(rows, pa.string())])
-        outcome = read_table(self.previous, f"{part.name}.parquet", ["outcome"])["outcome"]
-        if self.verdicts is None:
-            return outcome
+        outcome = read_table(previous, f"{part.name}.parquet", ["outcome"])["outcome"]
+        assert self.verdicts is not None, "a segment ends at a group rule"
         stopped = read_group(self.verdicts, self.verdict_names, number, PLACE)["row"].to_numpy()
         rule = segments(self.recipe)[self.index - 1].group
         assert rule is not None
-        mask = np.zeros(rows, dtype=bool)
+        mask = np.zeros(len(outcome), dtype=bool)
         mask[stopped] = True
         return pc.coalesce(outcome, pc.if_else(pa.array(mask), rule.reason, pa.scalar(None, pa.string())))
 

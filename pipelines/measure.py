@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pyarrow as pa
-from filters.base import Filter
 
+from filters.base import Filter
 from pipelines.stage import Manifest, Output, Part, Stage
 from pipelines.store import Folder, digest, read_table, write_parquet
 
@@ -50,7 +50,8 @@ class Measure(Stage):
         return {self.source.name: subject_manifest(self.collection, self.filter.level).digest}
 
     def parts(self) -> list[Part]:
-        names = subject_manifest(self.collection, self.filter.level).names(".arrow" if self.filter.level == "image" else ".parquet", "part-")
+        suffix = ".arrow" if self.filter.level == "image" else ".parquet"
+        names = subject_manifest(self.collection, self.filter.level).names(suffix, "part-")
         return [Part(name=name.rsplit(".", 1)[0], inputs=(name,)) for name in names]
 
     def process(self, part: Part) -> Output:

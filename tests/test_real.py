@@ -14,7 +14,6 @@ import pytest
 from flows.inspect import decided
 from pipelines.collection import open_collection
 from pipelines.curate import Decision, decide
-
 from pipelines.store import Folder, read_table
 from tests.pipelines.web import serve_folder
 
@@ -127,7 +126,9 @@ def test_the_release_loads_as_a_data_set_and_as_a_map(root: Path, decision: Deci
 def test_the_release_trains_and_is_evaluated(root: Path, tmp_path: Path) -> None:
     heldout = [json.loads(line) for line in PHOTOS.read_text().splitlines()[-40:]]
     captions = tmp_path / "captions.jsonl"
-    captions.write_text("".join(json.dumps({"image": str(PHOTOS.parent / row["image"]), "captions": row["captions"][:1]}) + "\n" for row in heldout))
+    captions.write_text(
+        "".join(json.dumps({"image": str(PHOTOS.parent / row["image"]), "captions": row["captions"][:1]}) + "\n" for row in heldout)
+    )
     winnow("train", "vilt", "--smoke", "--root", str(root), "--release", "photos", "--out", str(tmp_path / "model"))
     found = json.loads(winnow("evaluate", str(tmp_path / "model/model"), "--captions", str(captions), "--json"))
     assert found["candidates"] == 40
@@ -147,6 +148,11 @@ def test_real_archives_give_candidates_and_their_own_images(tmp_path: Path) -> N
     decision = decide(root, "everything", ["archive"])
     assert decision.funnel.candidates == found["counts"]["candidates"] > 0
     fetches = open_collection(root, "archive").folder / "fetches"
-    outcomes = Counter(row for name in fetches.names() if name.endswith(".parquet") for row in read_table(fetches, name, ["outcome"])["outcome"].to_pylist())
+    outcomes = Counter(
+        row
+        for name in fetches.names()
+        if name.endswith(".parquet")
+        for row in read_table(fetches, name, ["outcome"])["outcome"].to_pylist()
+    )
     assert outcomes["fetched"] > 0, "no archive held the image of one of its pages"
     assert outcomes["fetch.not_asked"] > 0

@@ -4,7 +4,6 @@ Special are its site, which it draws and serves, and its configuration; everythi
 """
 
 import json
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,11 +14,11 @@ from typing import Any
 from flows.demo.site import build_site, serve
 from flows.demo.truth import score
 from flows.inspect import decided, report_data
-from flows.orchestrate import collect_flow, curate_flow, pretrain_flow, session
+from flows.orchestrate import collect_flow, curate_flow, pretrain_flow, ready, session
 from flows.progress import Lines, funnel_table, recall_table
 from flows.report import read_curves, write_report
 from pipelines.collect import CollectConfig
-from pipelines.curate import CurateConfig, Release, decide
+from pipelines.curate import CurateConfig, Decision, Release, decide
 from pipelines.store import Folder
 from training.evaluate import evaluate
 
@@ -67,17 +66,17 @@ def run_demo(out: Path, *, seed: int = 0, size: Size | None = None) -> int:
     """Run the demo into a folder, going on where an earlier run stopped; returns the exit status."""
     demo = _Demo(out=out, seed=seed, size=size or Size())
     demo.lines.say(f"Winnow's demo goes into {out}; Ctrl-C stops it, and the same command goes on from there.")
-    with demo.step("draw", f"a web site of {demo.size.references:,} image references, about half of them faulty"):
-        build_site(demo.site, references=demo.size.references, clean=demo.size.clean, heldout=demo.size.heldout, seed=seed)
-    with serve(demo.site) as url:
-        with demo.step("prefect", "a temporary server for the flows (set PREFECT_API_URL to use your own)"), session():
-            pass
-        with session():
+    with session(out / "data" / ".prefect"):  # it starts while the site is drawn
+        with demo.step("draw", f"a web site of {demo.size.references:,} image references, about half of them faulty"):
+            build_site(demo.site, references=demo.size.references, clean=demo.size.clean, heldout=demo.size.heldout, seed=seed)
+        with demo.step("prefect", "wait for the temporary server of the flows (PREFECT_API_URL names one of your own)"):
+            ready()
+        with serve(demo.site) as url:
             _collect(demo, url)
             releases = _curate(demo)
-            models = _pretrain(demo)
-        retrieval = _evaluate(demo, models)
-        summary = _summarise(demo, url, releases, retrieval)
+        models = _pretrain(demo)
+    retrieval = _evaluate(demo, models)
+    summary = _summarise(demo, url, releases, retrieval)
     _conclude(demo, summary, releases)
     return 0
 
@@ -171,51 +170,51 @@ def _stages(metrics: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _report(demo: _Demo, decision: Any, quality: Mapping[str, Any], retrieval: Mapping[str, Mapping[str, Any]]) -> None:
-    runs = {**retrieval, "chance": chance(demo.size.heldout)}
-    shown = {
-        run: {f"{way.replace('_', ' ')} R@{rank}": found[way][f"r{rank}"] / 100 for way in ("text_to_image", "image_to_text") for rank in (1, 5, 10)}
-        for run, found in runs.items()
-    }
-    kept, candidates = decision.funnel.kept, decision.funnel.candidates
+def _report(demo: _Demo, decision: Decision, quality: Mapping[str, Any], retrieval: Mapping[str, Mapping[str, Any]]) -> None:
     happened = (
-        f"A site of {demo.size.references:,} image references was drawn, crawled and curated: {kept:,} of {candidates:,} candidates were kept.",
-        f"Of what the rules could see, {quality['precision']:.1%} of the kept pairs are sound and {quality['recall']:.1%} of the sound pairs are "
-        f"kept; counting swapped texts, which no rule can see, {quality['precision_all']:.1%} of the kept are sound.",
-        "A small fusion model was pretrained on the curated release and then on a clean one; the control saw the uncurated release instead.",
+        f"A site of {demo.size.references:,} image references was drawn, crawled and curated: "
+        f"{decision.funnel.kept:,} of {decision.funnel.candidates:,} candidates were kept.",
+        f"Of what the rules could see, {quality['precision']:.1%} of the kept pairs are sound and {quality['recall']:.1%} of the sound "
+        f"pairs are kept; counting swapped texts, which no rule can see, {quality['precision_all']:.1%} of the kept are sound.",
+        "A small fusion model was pretrained on the curated release and then on a clean one; "
+        "the control saw the uncurated release in its first stage instead.",
     )
-    curves = [curve for name in ("curated", "raw_only") for curve in read_curves(demo.out / "models" / name / "metrics.jsonl", f"{name}: ")]
+    models = demo.out / "models"
     data = report_data(
         demo.root,
         decision,
         title="Winnow: from a drawn web site to a trained model",
         happened=happened,
-        curves=curves,
-        retrieval=shown,
-        facts={"models": str(demo.out / "models"), "summary": str(demo.out / "summary.json"), "release": str(demo.out / "data/releases/web")},
+        curves=[curve for name in retrieval for curve in read_curves(models / name / "metrics.jsonl", f"{name}: ")],
+        retrieval={run: _shares(found) for run, found in {**retrieval, "chance": chance(demo.size.heldout)}.items()},
+        facts={"models": str(models), "summary": str(demo.out / "summary.json"), "release": (demo.root / "releases" / "web").path()},
     )
     write_report(demo.out / "report.html", data)
 
 
+def _shares(found: Mapping[str, Any]) -> dict[str, float]:
+    """Recall as a report shows it: a share of one for each way and rank."""
+    ways = ("text_to_image", "image_to_text")
+    return {f"{way.replace('_', ' ')} R@{rank}": found[way][f"r{rank}"] / 100 for way in ways for rank in (1, 5, 10)}
+
+
 def _conclude(demo: _Demo, summary: Mapping[str, Any], releases: Mapping[str, Release]) -> None:
     Folder(str(demo.out)).write_bytes("summary.json", json.dumps(summary, indent=1, ensure_ascii=False).encode() + b"\n")
-    found, control = summary["retrieval"], summary["retrieval"]["raw_only"]
-    total = sum(demo.seconds.values())
+    found = summary["retrieval"]
+    recall, control = (run["text_to_image"]["r1"] for run in (found, found["raw_only"]))
     print(
         f"""
-Done in {total:.0f} s. {summary['kept']:,} of {summary['candidates']:,} candidates were kept; precision {summary['precision']:.3f}, recall {summary['recall']:.3f}.
-The model finds the right picture for {found['text_to_image']['r1']:.1f} % of {found['candidates']} texts, the control without curation for {control['text_to_image']['r1']:.1f} %, chance is {100 / found['candidates']:.1f} %.
+Done in {sum(demo.seconds.values()):.0f} s. {summary["kept"]:,} of {summary["candidates"]:,} candidates were kept: \
+precision {summary["precision"]:.3f}, recall {summary["recall"]:.3f}.
+The model finds the right picture for {recall:.1f} % of {found["candidates"]} texts, the control without curation for {control:.1f} %; \
+chance is {100 / found["candidates"]:.1f} %.
 
-  report    {demo.out / 'report.html'}
-  summary   {demo.out / 'summary.json'}
-  release   {releases['web'].folder.path()}
-  model     {demo.out / 'models/curated/model'}
+  report    {demo.out / "report.html"}
+  summary   {demo.out / "summary.json"}
+  release   {releases["web"].folder.path()}
+  model     {demo.out / "models/curated/model"}
 
 Next, on pages of your own:
   winnow collect --seed https://example.org/ --contact you@example.org --id first
-  winnow funnel --recipe winnow --collection first
-""".rstrip(),
-        file=sys.stdout,
+  winnow funnel --recipe winnow --collection first"""
     )
-
-
