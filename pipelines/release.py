@@ -172,7 +172,8 @@ configs:
 {description}
 
 Digest `{manifest["digest"]}`. Read it with `datasets.load_dataset("arrow", data_files="train-*.arrow")`, or map the shards with
-`pyarrow.ipc.open_file`. columns `image`, `caption` (a list), `image_id` and `split` come first, then where each pair was found and what was measured of it.
+`pyarrow.ipc.open_file`. The columns `image`, `caption` (a list), `image_id` and `split` come first, then where each pair was found
+and what was measured of it.
 
 | outcome | candidates |
 |---|---:|

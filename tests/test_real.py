@@ -118,7 +118,7 @@ def test_the_release_loads_as_a_data_set_and_as_a_map(root: Path, decision: Deci
     assert len(loaded) == manifest["samples"]
     mapped = pa.ipc.open_file(pa.memory_map(shards[0]))
     assert mapped.schema.names[:4] == ["image", "caption", "image_id", "split"]
-    assert set(mapped.schema.names) >= {name for name in decision.recipe.reads}
+    assert set(mapped.schema.names) >= set(decision.recipe.reads)
     assert all(mapped.get_batch(index).num_rows <= 256 for index in range(mapped.num_record_batches))
     assert winnow("validate", "--root", str(root)) == "every file is as its manifest says\n"
 
@@ -126,9 +126,8 @@ def test_the_release_loads_as_a_data_set_and_as_a_map(root: Path, decision: Deci
 def test_the_release_trains_and_is_evaluated(root: Path, tmp_path: Path) -> None:
     heldout = [json.loads(line) for line in PHOTOS.read_text().splitlines()[-40:]]
     captions = tmp_path / "captions.jsonl"
-    captions.write_text(
-        "".join(json.dumps({"image": str(PHOTOS.parent / row["image"]), "captions": row["captions"][:1]}) + "\n" for row in heldout)
-    )
+    lines = [{"image": str(PHOTOS.parent / row["image"]), "captions": row["captions"][:1]} for row in heldout]
+    captions.write_text("".join(json.dumps(line) + "\n" for line in lines))
     winnow("train", "vilt", "--smoke", "--root", str(root), "--release", "photos", "--out", str(tmp_path / "model"))
     found = json.loads(winnow("evaluate", str(tmp_path / "model/model"), "--captions", str(captions), "--json"))
     assert found["candidates"] == 40
@@ -148,11 +147,7 @@ def test_real_archives_give_candidates_and_their_own_images(tmp_path: Path) -> N
     decision = decide(root, "everything", ["archive"])
     assert decision.funnel.candidates == found["counts"]["candidates"] > 0
     fetches = open_collection(root, "archive").folder / "fetches"
-    outcomes = Counter(
-        row
-        for name in fetches.names()
-        if name.endswith(".parquet")
-        for row in read_table(fetches, name, ["outcome"])["outcome"].to_pylist()
-    )
+    tables = [read_table(fetches, name, ["outcome"]) for name in fetches.names() if name.endswith(".parquet")]
+    outcomes = Counter(pa.concat_tables(tables)["outcome"].to_pylist())
     assert outcomes["fetched"] > 0, "no archive held the image of one of its pages"
     assert outcomes["fetch.not_asked"] > 0

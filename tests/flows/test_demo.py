@@ -14,7 +14,12 @@ import pytest
 from flows.demo.run import SMALL
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = "import sys; from pathlib import Path; from flows.demo.run import SMALL, run_demo; sys.exit(run_demo(Path(sys.argv[1]), seed=3, size=SMALL))"
+PROGRAM = """
+import sys
+from pathlib import Path
+from flows.demo.run import SMALL, run_demo
+sys.exit(run_demo(Path(sys.argv[1]), seed=3, size=SMALL))
+"""
 STEPS = (
     "draw",
     "collect web",
