@@ -1,156 +1,132 @@
-"""Train the small classifiers whose coefficients lie in filters/data.
+"""Fit the small classifiers whose coefficients lie in filters/data.
 
-    python -m filters.fit natural --photos DIR… --graphics DIR…
-    python -m filters.fit language --english FILE… --foreign FILE…      (one text a line)
+    python -m filters.fit natural --natural FOLDER... --graphic FOLDER...
+    python -m filters.fit language --english FILE... --foreign FILE...      (one text a line)
 
-Both are logistic regressions on the filter's own features; a third of the examples is kept apart, and the shares told wrong there are
-stored beside the coefficients.
+A part of the examples is kept apart; the shares told wrong there are stored beside the coefficients.
 """
 
 import argparse
-import io
-import json
-from collections.abc import Iterable, Sequence
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
-from random import Random
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
 from filters import language, natural
 from filters.graphics import graphic
-from filters.lexicon import function_words
+from filters.logistic import Logistic, fit
 
 FLOATS = NDArray[np.float64]
-GENERATED = 1500  # graphics drawn beside those given
-PER_FOLDER = 1500  # pictures taken of one folder at most
-PIECES = 2500  # short pieces cut out of longer texts, of each kind
-HELD_OUT = 3  # every third example is kept apart
-RIDGE = 2.0
-MISLABELLED = 0.6  # foreign texts that look so English are names and brands, which every language writes alike
+KINDS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".gif"}
+COPIES = 3  # variations of each picture, the first as it is
+DRAWN = 1000  # graphics drawn beside those given
+RESAMPLING = (Image.Resampling.BICUBIC, Image.Resampling.LANCZOS, Image.Resampling.BOX, Image.Resampling.BILINEAR)
 
 
-def logistic(rows: FLOATS, truth: NDArray[np.bool_], *, ridge: float = RIDGE, steps: int = 40) -> FLOATS:
-    """Weights, intercept first, of a ridge-penalised logistic regression with both classes weighing the same; Newton's method."""
-    known = np.concatenate([np.ones((len(rows), 1)), rows], axis=1)
-    weight = np.where(truth, 0.5 / truth.mean(), 0.5 / (1 - truth.mean()))
-    penalty = np.eye(known.shape[1]) * ridge
-    penalty[0, 0] = 1e-9
-    found = np.zeros(known.shape[1])
-    for _ in range(steps):
-        chance = 1 / (1 + np.exp(-np.clip(known @ found, -50, 50)))
-        gradient = known.T @ ((chance - truth) * weight) + penalty @ found
-        curvature = (known.T * (chance * (1 - chance) * weight)) @ known + penalty
-        found -= np.linalg.solve(curvature, gradient)
-    return found
+def varied(picture: Image.Image, rng: random.Random) -> Image.Image:
+    """The picture as the web might show it: shrunk to a long side of 64 to 1600, perhaps grey, perhaps through a JPEG of quality 30 to 95."""
+    side = min(max(picture.size), int(64 * 25 ** rng.random()))
+    seen = picture.convert("RGB")
+    if side < max(picture.size):
+        scale = side / max(picture.size)
+        size = (max(16, round(picture.width * scale)), max(16, round(picture.height * scale)))
+        seen = seen.resize(size, rng.choice(RESAMPLING))
+    if rng.random() < 0.1:
+        seen = seen.convert("L").convert("RGB")
+    if rng.random() < 0.8:
+        buffer = BytesIO()
+        seen.save(buffer, "JPEG", quality=rng.randint(30, 95))
+        seen = Image.open(buffer)
+    return seen
 
 
-def fit_natural(photos: Sequence[Path], graphics: Sequence[Path], seed: int = 1) -> dict[str, Any]:
-    """Coefficients of `image.natural`, and the shares told wrong of each folder's held-out third at 0.2."""
-    rng = Random(seed)
-    groups = {path.name: (True, [_varied(data, rng) for data in _pictures(path, rng)]) for path in photos}
-    groups |= {path.name: (False, list(_pictures(path, rng))) for path in graphics}
-    groups["generated"] = (False, [graphic(rng) for _ in range(GENERATED)])
-    rows, truth, group = _natural_rows(groups)
-    held = np.arange(len(rows)) % HELD_OUT == 0
-    mean, deviation = rows[~held].mean(axis=0), rows[~held].std(axis=0) + 1e-6
-    expanded = natural.expand(rows, mean, deviation)
-    weights = logistic(expanded[~held], truth[~held])
-    score = 1 / (1 + np.exp(-np.clip(weights[0] + expanded @ weights[1:], -50, 50)))
-    wrong = (score < 0.2) == truth
-    figures = {name: _figure(wrong[held & (group == name)]) for name in groups}
-    return {"weights": _rounded(weights), "mean": _rounded(mean), "deviation": _rounded(deviation), "wrong_at_0.2": figures}
-
-
-def _natural_rows(groups: dict[str, tuple[bool, list[bytes]]]) -> tuple[FLOATS, NDArray[np.bool_], NDArray[np.str_]]:
-    found = [(natural.features(pixels), truth, name) for name, (truth, images) in groups.items() for pixels in map(natural.decode, images) if pixels is not None]
-    return np.array([row for row, _, _ in found]), np.array([truth for _, truth, _ in found]), np.array([name for _, _, name in found])
-
-
-def _pictures(folder: Path, rng: Random) -> Iterable[bytes]:
-    """Some of the files that Pillow can open anywhere below a folder."""
-    suffixes = {suffix for suffix in Image.registered_extensions() if suffix != ".pdf"}
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    rng.shuffle(paths)
-    return (path.read_bytes() for path in paths[:PER_FOLDER])
-
-
-def _varied(data: bytes, rng: Random) -> bytes:
-    """Half of the photographs as they are; the others in another size and quality, some of them grey."""
-    if rng.random() < 0.5:
-        return data
-    picture = Image.open(io.BytesIO(data)).convert("RGB")
-    scale = min(rng.uniform(0.35, 1.6), 1600 / max(picture.size))
-    picture = picture.resize((max(64, int(picture.width * scale)), max(64, int(picture.height * scale))), Image.Resampling.BICUBIC)
-    buffer = io.BytesIO()
-    (picture.convert("L") if rng.random() < 0.12 else picture).save(buffer, "JPEG", quality=rng.choice((30, 50, 70, 85, 95)))
-    return buffer.getvalue()
-
-
-def fit_language(english: Sequence[str], foreign: Sequence[str], seed: int = 5) -> dict[str, Any]:
-    """Coefficients of `text.english`, and the shares told wrong at 0.4 of whole texts and of pieces of one to three words."""
-    rng = Random(seed)
-    kinds = {"english": (True, list(english)), "foreign": (False, list(foreign))}
-    kinds |= {f"{name} pieces": (truth, pieces(texts, rng)) for name, (truth, texts) in kinds.items()}
-    rows = np.concatenate([_language_rows(texts) for _, texts in kinds.values()])
-    truth = np.concatenate([np.full(len(texts), truth) for truth, texts in kinds.values()])
-    kind = np.concatenate([np.full(len(texts), name) for name, (_, texts) in kinds.items()])
-    held = np.arange(len(rows)) % HELD_OUT == 0
-    used = ~held
-    for _ in range(3):
-        weights = logistic(rows[used], truth[used], ridge=0.5)
-        score = 1 / (1 + np.exp(-(weights[0] + rows @ weights[1:])))
-        used = ~held & (truth | (score < MISLABELLED))
-    wrong = (score < 0.4) == truth
-    return {"weights": _rounded(weights), "wrong_at_0.4": {name: _figure(wrong[held & (kind == name)]) for name in kinds}}
-
-
-def _language_rows(texts: Sequence[str]) -> FLOATS:
-    words = [language.words_of(text) for text in texts]
-    return language.features(words, language.fasttext_guess([" ".join(line) for line in words])[1])
-
-
-def pieces(texts: Sequence[str], rng: Random) -> list[str]:
-    """One to three successive words of some texts, without function words: how names and labels look."""
+def pictures(folders: Sequence[Path]) -> list[Image.Image]:
+    """The pictures below some folders, on white where they are transparent; large ones with a long side of 1600."""
     found = []
-    for text in rng.sample(texts, min(PIECES, len(texts))):
-        words = [word for word in language.words_of(text) if word not in function_words() and len(word) > 1]
-        length = rng.choice((1, 2, 2, 3))
-        if len(words) >= 2:
-            start = rng.randrange(max(1, len(words) - length + 1))
-            found.append(" ".join(words[start : start + length]))
+    for path in sorted(path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in KINDS):
+        with Image.open(path) as picture:
+            picture.draft("RGB", (1600, 1600))
+            whole = picture.convert("RGBA")
+        whole.thumbnail((1600, 1600))
+        found.append(Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB"))
     return found
 
 
-def _figure(wrong: NDArray[np.bool_]) -> dict[str, float]:
-    return {"examples": len(wrong), "share": round(float(wrong.mean()), 4) if len(wrong) else 0.0}
+def rows_of(shown: Sequence[Image.Image], rng: random.Random) -> tuple[FLOATS, NDArray[np.int64]]:
+    """Statistics of some variations of each picture, and which picture each row is of."""
+    seen = [(number, varied(picture, rng) if copy else picture) for number, picture in enumerate(shown) for copy in range(COPIES)]
+    return np.array([natural.statistics(natural.shrink(picture)) for _, picture in seen]), np.array([number for number, _ in seen])
 
 
-def _rounded(values: FLOATS) -> list[float]:
-    return [round(float(value), 5) for value in values]
+def train_natural(photos: tuple[FLOATS, NDArray[np.int64]], graphics: tuple[FLOATS, NDArray[np.int64]]) -> Logistic:
+    """Fit on statistics and the numbers of their pictures; pictures whose number divides by 4 give the figures."""
+    held = [number % 4 == 0 for _, number in (photos, graphics)]
+    fitted = fit(natural.names(), *(natural.expand(rows[~mask]) for (rows, _), mask in zip((photos, graphics), held, strict=True)), ridge=1.0)
+    said = [fitted(natural.expand(rows[mask])) for (rows, _), mask in zip((photos, graphics), held, strict=True)]
+    training = {
+        "pictures": {"natural": int(photos[1].max() + 1), "graphic": int(graphics[1].max() + 1)},
+        "held_out": {"natural": len(said[0]), "graphic": len(said[1])},
+        "held_out_natural_dropped": round(float((said[0] < 0.5).mean()), 4),
+        "held_out_graphic_caught": round(float((said[1] < 0.5).mean()), 4),
+    }
+    return replace(fitted, training=training)
+
+
+def train_language(english: Sequence[str], foreign: Sequence[str], seed: int = 0) -> Logistic:
+    """Fit on two thirds of the texts and on runs of two to five of their words; the rest gives the figures.
+
+    Foreign texts of which most words are English (names of products) teach nothing and are left out.
+    """
+    rng = random.Random(seed)
+    parts = {name: rng.sample(list(texts), len(texts)) for name, texts in (("english", english), ("foreign", foreign))}
+    cut = {name: len(texts) * 2 // 3 for name, texts in parts.items()}
+    values = {name: language.features(pa.array(texts[: cut[name]] + _runs(texts[: cut[name]], rng)))[0] for name, texts in parts.items()}
+    fitted = fit(language.FEATURES, values["english"], values["foreign"][values["foreign"][:, 3] < 0.7], ridge=0.01)
+    kept = {name: float((fitted(language.features(pa.array(texts[cut[name] :]))[0]) >= 0.5).mean().round(4)) for name, texts in parts.items()}
+    training = {
+        "texts": {name: len(texts) for name, texts in parts.items()},
+        "held_out_taken_for_english": kept,
+        "seed": seed,
+    }
+    return replace(fitted, training=training)
+
+
+def _runs(texts: Sequence[str], rng: random.Random) -> list[str]:
+    """Two to five words that follow each other in each text."""
+    runs = []
+    for words in (text.split() for text in texts):
+        start = rng.randint(0, max(0, len(words) - 2))
+        runs.append(" ".join(words[start : start + rng.randint(2, 5)]))
+    return runs
 
 
 def main() -> None:
     """Fit one classifier and write its file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    of_natural, of_language = commands.add_parser("natural"), commands.add_parser("language")
-    for option in ("--photos", "--graphics"):
-        of_natural.add_argument(option, nargs="+", type=Path, required=True)
-    for option in ("--english", "--foreign"):
-        of_language.add_argument(option, nargs="+", type=Path, required=True)
-    asked = parser.parse_args()
-    if asked.command == "natural":
-        path, found = natural.COEFFICIENTS, fit_natural(asked.photos, asked.graphics)
+    for command, options in (("natural", ("--natural", "--graphic")), ("language", ("--english", "--foreign"))):
+        of_command = commands.add_parser(command)
+        for option in options:
+            of_command.add_argument(option, nargs="+", type=Path, required=True)
+    given = parser.parse_args()
+    if given.command == "natural":
+        rng = random.Random(0)
+        drawn = [Image.open(BytesIO(graphic(rng))).convert("RGB") for _ in range(DRAWN)]
+        result = train_natural(rows_of(pictures(given.natural), rng), rows_of(pictures(given.graphic) + drawn, rng))
+        result.write(natural.MODEL)
     else:
-        path, found = language.COEFFICIENTS, fit_language(*(_read(paths) for paths in (asked.english, asked.foreign)))
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({name: value for name, value in found.items() if name.startswith("wrong")}, indent=1))
+        result = train_language(*(_lines(paths) for paths in (given.english, given.foreign)))
+        result.write(language.MODEL)
+    print(result.training)
 
 
-def _read(paths: Sequence[Path]) -> list[str]:
+def _lines(paths: Sequence[Path]) -> list[str]:
     return [line for path in paths for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 

@@ -2,12 +2,9 @@
 
 lid.176 alone takes about a twelfth of short foreign texts for English and drops names. The frequencies of the words in 26
 languages decide most texts; the model is asked where they do not, and to name a foreign language.
-
-    python -m filters.language ENGLISH.txt FOREIGN.txt      # fits filters/data/language.json on one text a line
+The coefficients are fitted by `python -m filters.fit language`.
 """
 
-import random
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from filters.base import Level, measured
-from filters.logistic import Logistic, fit
+from filters.logistic import Logistic
 from filters.tokens import Tokens, tokens
 
 FLOATS = NDArray[np.float64]
@@ -155,40 +152,3 @@ def _length(text: pa.Array) -> FLOATS:
 def _other(labels: tuple[str, ...]) -> str:
     """The model's first language that is not English; `und` (undetermined) where it was not asked or knows only English."""
     return next((label for label in labels if label != "en"), "und")
-
-
-def train(english: Sequence[str], foreign: Sequence[str], seed: int = 0) -> Logistic:
-    """Fit on two thirds of the texts and on runs of two to five of their words; the rest gives the figures.
-
-    Foreign texts of which most words are English (names of products) teach nothing and are left out.
-    """
-    rng = random.Random(seed)
-    parts = {name: rng.sample(list(texts), len(texts)) for name, texts in (("english", english), ("foreign", foreign))}
-    cut = {name: len(texts) * 2 // 3 for name, texts in parts.items()}
-    values = {name: features(pa.array(texts[: cut[name]] + _runs(texts[: cut[name]], rng)))[0] for name, texts in parts.items()}
-    fitted = fit(FEATURES, values["english"], values["foreign"][values["foreign"][:, 3] < 0.7], ridge=0.01)
-    kept = {name: float((fitted(features(pa.array(texts[cut[name] :]))[0]) >= 0.5).mean().round(4)) for name, texts in parts.items()}
-    training = {
-        "texts": {name: len(texts) for name, texts in parts.items()},
-        "held_out_taken_for_english": kept,
-        "seed": seed,
-    }
-    return Logistic(**{**fitted.__dict__, "training": training})
-
-
-def _runs(texts: Sequence[str], rng: random.Random) -> list[str]:
-    """Two to five words that follow each other in each text."""
-    runs = []
-    for words in (text.split() for text in texts):
-        start = rng.randint(0, max(0, len(words) - 2))
-        runs.append(" ".join(words[start : start + rng.randint(2, 5)]))
-    return runs
-
-
-if __name__ == "__main__":
-    lines = [Path(name).read_text(encoding="utf-8").splitlines() for name in sys.argv[1:3]]
-    if len(lines) != 2:
-        raise SystemExit("give two files, English and foreign texts, one text a line")
-    result = train(*lines)
-    result.write(MODEL)
-    print(result.training)

@@ -1,14 +1,12 @@
-"""Whether an image is a natural photograph or something made: a chart, a logo, a screenshot, a page of text, a drawing.
+"""Photographs against graphics (charts, diagrams, logos, screenshots, scanned text), by statistics of neighbouring pixels.
 
-What tells them apart needs no meaning: made images have areas of one value, few colours and sharp edges between them, while a camera
-leaves grain and gradients. A logistic regression on such statistics is trained by `python -m filters.fit natural`.
+Cameras leave noise and smooth shades everywhere; drawing programs leave runs of one value, few colours and sharp steps.
+The coefficients are fitted by `python -m filters.fit natural`.
 """
 
-import io
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,130 +16,151 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from filters.base import Level, measured
+from filters.hashes import dhash
+from filters.logistic import Logistic
 
 FLOATS = NDArray[np.float64]
-COEFFICIENTS = Path(__file__).parent / "data" / "natural.json"
-SIDE = 384  # pixels: a JPEG is decoded at the nearest eighth above it
-LARGEST = 2 * SIDE  # pixels a side: what is larger is averaged down to it
-SMALLEST = 16  # pixels a side: below it there is nothing to count
-CLIP = 4.0  # deviations beyond which a feature says no more
+MODEL = Path(__file__).parent / "data" / "natural.json"
+SIDE = 320  # pixels: pictures are shrunk below twice this by whole factors before they are looked at
+SMALLEST = 2  # pixels a side: below it nothing has a neighbour
+
+STATISTICS = (
+    "equal",  # share of neighbours of one value
+    "near",  # of neighbours that differ by 1 to 3 levels of 256
+    "texture",  # by 4 to 16
+    "edges",  # by 64 and more
+    "texture_of_changes",  # of neighbours that differ at all, those by 2 to 24
+    "flat_blocks",  # share of blocks of 8 x 8 pixels with a deviation under 1.5 levels
+    "busy_blocks",  # between 3 and 30
+    "harsh_blocks",  # over 60
+    "straight",  # share of pixels that lie midway between their neighbours, as in gradients
+    "colours",  # log of the number of colours, at 5 bits a channel
+    "main_colour",  # share of the most frequent colour, at 4 bits a channel
+    "main_colours",  # of the five most frequent
+    "entropy",  # bits of the histogram of lightness
+    "light",  # share of almost white pixels
+    "vivid",  # share of saturated pixels
+    "runs",  # share of pixels in horizontal or vertical runs of one value of 16 and more
+)
 
 
 @dataclass(frozen=True)
 class NaturalFilter:
-    """One decoding of the picture: how natural it is, how flat, how blank."""
+    """One decoding of the picture for all that its pixels tell."""
 
     name: ClassVar[str] = "natural"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     sentence: ClassVar[str] = "Tells photographs from charts, logos and screens by their colours, flat areas and edges"
     level: ClassVar[Level] = "image"
     reads: ClassVar[tuple[str, ...]] = ("image",)
     writes: ClassVar[Mapping[str, pa.DataType]] = {
-        "image.natural": pa.float32(),  # 0 to 1
-        "image.flat": pa.float32(),  # share of neighbouring pixels of the same brightness
+        "image.natural": pa.float32(),  # probability, 0 to 1
+        "image.flat": pa.float32(),  # share of neighbouring pixels of the same colour
         "image.deviation": pa.float32(),  # standard deviation of the brightness, 0 to 128; near 0: blank
+        "image.dhash": pa.string(),  # 16 hexadecimal digits
     }
+    classifier: Logistic = field(default_factory=lambda: Logistic.read(MODEL))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the measurements depend on beside the version."""
+        return {"weights": self.classifier.weights, "bias": self.classifier.bias}
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        rows = [_statistics(image) for image in batch.column("image").to_pylist()]
-        columns = {name: pa.array([row.get(name) for row in rows], kind) for name, kind in self.writes.items()}
-        return measured(self.writes, columns)
+        rows = [self._of_picture(image) for image in batch.column("image").to_pylist()]
+        return measured(self.writes, {name: pa.array([row.get(name) for row in rows], kind) for name, kind in self.writes.items()})
+
+    def _of_picture(self, image: bytes | None) -> dict[str, float | str]:
+        picture = decode(image)
+        if picture is None:
+            return {}
+        values = statistics(picture)
+        return {
+            "image.natural": float(self.classifier(expand(values[None]))[0]),
+            "image.flat": float(values[0]),
+            "image.deviation": float(np.asarray(picture.convert("L"), dtype=np.float32).std()),
+            "image.dhash": dhash(picture),
+        }
 
 
-def _statistics(image: bytes | None) -> dict[str, float]:
-    pixels = decode(image) if image is not None else None
-    if pixels is None:
-        return {}
-    found = features(pixels)
-    brightness = _brightness(pixels)
-    return {"image.natural": probability(found), "image.flat": float(found[0]), "image.deviation": float(brightness.std())}
-
-
-def decode(image: bytes) -> NDArray[np.uint8] | None:
-    """[height, width, 3], at most `LARGEST` a side; None if it cannot be decoded or is too small to count."""
-    try:
-        with Image.open(io.BytesIO(image)) as picture:
-            picture.draft("RGB", (SIDE, SIDE))
-            colours = picture.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError):
+def decode(image: bytes | None) -> Image.Image | None:
+    """The picture as `shrink` leaves it; None where there is none, it cannot be decoded or has no two neighbours."""
+    if image is None:
         return None
-    if max(colours.size) > LARGEST:
-        colours.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX)
-    return np.asarray(colours) if min(colours.size) >= SMALLEST else None
+    try:
+        with Image.open(BytesIO(image)) as picture:
+            picture.draft("RGB", (SIDE, SIDE))  # a JPEG is decoded at the nearest eighth above
+            small = shrink(picture)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    return small if min(small.size) >= SMALLEST else None
 
 
-def _brightness(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """ITU-R 601 luma, 0 to 255."""
-    wide = pixels.astype(np.int32)
-    luma: NDArray[np.int32] = (77 * wide[..., 0] + 150 * wide[..., 1] + 29 * wide[..., 2]) >> 8
-    return luma
+def shrink(picture: Image.Image) -> Image.Image:
+    """The picture in RGB with its long side below twice `SIDE`, by averaging whole blocks."""
+    colours = picture.convert("RGB")
+    return colours.reduce(max(1, min(max(picture.size) // SIDE, *picture.size)))
 
 
-def features(pixels: NDArray[np.uint8]) -> FLOATS:
-    """The statistics of a picture, in a fixed order."""
-    luma = _brightness(pixels)
-    return np.array([*_steps(luma), *_palette(pixels), *_histogram(luma), *_blocks(luma), *_saturation(pixels)])
+def statistics(picture: Image.Image) -> FLOATS:
+    """The values of `STATISTICS` for a picture that `shrink` gave."""
+    pixels = np.asarray(picture, dtype=np.int16)
+    if min(pixels.shape[:2]) < 16:
+        pixels = np.pad(pixels, ((0, max(0, 16 - pixels.shape[0])), (0, max(0, 16 - pixels.shape[1])), (0, 0)), mode="edge")
+    across, down = np.abs(np.diff(pixels, axis=1)).max(2), np.abs(np.diff(pixels, axis=0)).max(2)
+    steps = np.bincount(np.concatenate([across.ravel(), down.ravel()]), minlength=256) / (across.size + down.size)
+    return np.concatenate([_of_steps(steps), _of_blocks(pixels), [_straight(pixels)], _of_colours(pixels), [_runs(across, down)]])
 
 
-def _steps(luma: NDArray[np.int32]) -> list[float]:
-    """Shares of steps between neighbours: none, up to 2, 4 to 32, over 64 (log), and two log ratios of these."""
-    steps = np.concatenate([np.abs(np.diff(luma, axis=axis)).ravel() for axis in (0, 1)])
-    share = np.bincount(steps, minlength=256) / steps.size
-    none, few, middle, sharp = share[0], share[:3].sum(), share[4:33].sum(), share[64:].sum()
-    ratios = [np.log((middle + 1e-3) / (none + 1e-3)), np.log((sharp + 1e-4) / (middle + 1e-3))]
-    return [none, few, middle, np.log(sharp + 1e-4), *ratios]
+def _of_steps(steps: FLOATS) -> FLOATS:
+    changes = max(float(steps[1:].sum()), 1e-6)
+    return np.array([steps[0], steps[1:4].sum(), steps[4:17].sum(), steps[64:].sum(), steps[2:25].sum() / changes])
 
 
-def _palette(pixels: NDArray[np.uint8]) -> list[float]:
-    """Of 4,096 colours: share of the first, the first 4 and 16, their entropy, and how many are worth naming."""
-    coarse = (pixels >> 4).astype(np.int32)
-    code = (coarse[..., 0] << 8) | (coarse[..., 1] << 4) | coarse[..., 2]
-    share = np.sort(np.bincount(code.ravel(), minlength=4096) / code.size)[::-1]
-    named = np.log1p((share > 5e-4).sum()) / 6
-    return [share[0], share[:4].sum(), share[:16].sum(), _entropy(share) / 8, named]
+def _of_blocks(pixels: NDArray[np.int16]) -> FLOATS:
+    light = pixels.mean(2)
+    height, width = (side // 8 * 8 for side in light.shape)
+    blocks = light[:height, :width].reshape(height // 8, 8, width // 8, 8).swapaxes(1, 2).reshape(-1, 64)
+    deviation = blocks.std(1)
+    return np.array([(deviation < 1.5).mean(), ((deviation > 3) & (deviation < 30)).mean(), (deviation > 60).mean()])
 
 
-def _histogram(luma: NDArray[np.int32]) -> list[float]:
-    """Entropy of the brightness, and the share of its three most frequent values."""
-    share = np.bincount(luma.ravel(), minlength=256) / luma.size
-    return [_entropy(share) / 8, np.sort(share)[-3:].sum()]
+def _straight(pixels: NDArray[np.int16]) -> float:
+    light = pixels.sum(2)
+    bend = np.abs(light[:, 2:] - 2 * light[:, 1:-1] + light[:, :-2])
+    return float((bend <= 3).mean())
 
 
-def _entropy(share: FLOATS) -> float:
-    there = share[share > 0]
-    return float(-(there * np.log2(there)).sum())
+def _of_colours(pixels: NDArray[np.int16]) -> FLOATS:
+    flat = pixels.reshape(-1, 3)
+    fine = np.bincount((flat >> 3) @ np.array([1024, 32, 1]), minlength=32768)
+    coarse = np.sort(np.bincount((flat >> 4) @ np.array([256, 16, 1]), minlength=4096))[::-1] / len(flat)
+    grey = np.bincount((flat.sum(1) // 3) >> 1, minlength=128) / len(flat)
+    entropy = -(grey[grey > 0] * np.log2(grey[grey > 0])).sum()
+    high, low = flat.max(1), flat.min(1)
+    vivid = ((high - low) > 0.7 * np.maximum(high, 1)) & (high > 80)
+    colours = np.log((fine > 0).sum()) - 0.3 * np.log(len(flat))
+    return np.array([colours, coarse[0], coarse[:5].sum(), entropy, (low > 245).mean(), vivid.mean()])
 
 
-def _blocks(luma: NDArray[np.int32]) -> list[float]:
-    """Of blocks of 8 by 8: share that is flat, log of the median and lower quartile deviation, share with grain."""
-    height, width = (size // 8 for size in luma.shape)
-    deviation = luma[: height * 8, : width * 8].reshape(height, 8, width, 8).astype(np.float32).std(axis=(1, 3)).ravel()
-    low, median = np.percentile(deviation, [25, 50])
-    return [(deviation < 1.5).mean(), np.log1p(median) / 3, ((deviation > 3) & (deviation < 25)).mean(), np.log1p(low) / 3]
+def _runs(across: NDArray[np.int16], down: NDArray[np.int16]) -> float:
+    """Share of pixels that begin 16 pixels of one value, over both directions."""
+    shares = []
+    for steps in (across == 0, (down == 0).T):
+        if steps.shape[1] < 16:
+            continue
+        summed = np.cumsum(np.pad(steps, ((0, 0), (1, 0))), axis=1, dtype=np.int32)
+        shares.append(float((summed[:, 15:] - summed[:, :-15] == 15).mean()))
+    return float(np.mean(shares)) if shares else 0.0
 
 
-def _saturation(pixels: NDArray[np.uint8]) -> list[float]:
-    """Shares of pixels that are white, black, grey and vivid, and how far saturation varies."""
-    low, high = pixels.min(axis=2).astype(np.int32), pixels.max(axis=2).astype(np.int32)
-    colour = high - low
-    return [(low > 245).mean(), (high < 12).mean(), (colour < 6).mean(), (colour > 150).mean(), colour.std() / 64]
+def expand(values: FLOATS) -> FLOATS:
+    """Statistics with their squares and products [rows, features], so that a linear rule can bend."""
+    first, second = np.triu_indices(values.shape[1])
+    return np.concatenate([values, values[:, first] * values[:, second]], axis=1)
 
 
-def expand(rows: FLOATS, mean: FLOATS, deviation: FLOATS) -> FLOATS:
-    """Standardised features and their squares, [.., n] -> [.., 2 n]."""
-    scaled = np.clip((rows - mean) / deviation, -CLIP, CLIP)
-    return np.concatenate([scaled, np.minimum(scaled**2, 9.0)], axis=-1)
-
-
-def probability(found: FLOATS) -> float:
-    """How likely the picture is a natural one, under the stored coefficients."""
-    stored = _coefficients()
-    weights = np.array(stored["weights"])
-    score = weights[0] + expand(found, np.array(stored["mean"]), np.array(stored["deviation"])) @ weights[1:]
-    return float(1.0 / (1.0 + np.exp(-np.clip(score, -50, 50))))
-
-
-@lru_cache(maxsize=1)
-def _coefficients() -> dict[str, Any]:
-    stored: dict[str, Any] = json.loads(COEFFICIENTS.read_text(encoding="utf-8"))
-    return stored
+def names() -> tuple[str, ...]:
+    """The names of the columns of `expand`."""
+    first, second = np.triu_indices(len(STATISTICS))
+    return (*STATISTICS, *(f"{STATISTICS[one]} x {STATISTICS[other]}" for one, other in zip(first, second, strict=True)))
