@@ -15,12 +15,18 @@ class Filter(Protocol):
     column for each name in `writes`; a row that cannot be measured is null, never an exception.
     """
 
-    name: str
-    version: int
-    sentence: str
-    level: Level
-    reads: tuple[str, ...]
-    writes: Mapping[str, pa.DataType]
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def sentence(self) -> str: ...
+    @property
+    def level(self) -> Level: ...
+    @property
+    def reads(self) -> tuple[str, ...]: ...
+    @property
+    def writes(self) -> Mapping[str, pa.DataType]: ...
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The measurements of a batch, row by row."""

@@ -8,28 +8,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from filters.lexicon import function_words, interface_runs, interface_words
+from filters.lexicon import calls, function_words, interface_runs, interface_words
 from filters.tokens import Tokens
 
 FLOATS = NDArray[np.float64]
 BOOLS = NDArray[np.bool_]
 
-_LEADS = frozenset(  # verbs that open a call to action; captions open with them only before "of", "from" or "over"
-    "click tap swipe buy shop order get download subscribe join follow share tweet pin contact call email book visit view see read watch learn "
-    "discover explore find try register enter browse search select choose submit send print save skip close open show hide expand enlarge zoom "
-    "listen check compare add remove continue return upload install request claim grab don't please enjoy".split()
-)
 _AFTER_VIEW = frozenset(["of", "from", "over", "across", "through", "off"])
-_COUNTS = frozenset("a an two three four five six several".split())
-_SEPARATORS = r"[|»›«‹→←•·►▶]"
-_ADDRESS = r"(?i)(https?:|ftp:|mailto:)//?\S+|\bwww\.\S+|^\s*[a-z0-9-]+(\.[a-z0-9-]+)*\.(com|org|net|info|io|co|gov|edu|biz|[a-z]{2})(/\S*)?\s*$|\S+@\S+\.\S+"
-_MARKUP = r"(?i)&(#\d+|#x[0-9a-f]+|nbsp|amp|quot|lt|gt|apos|copy|raquo|laquo|hellip|ndash|mdash|[a-z]{2,8});|</?[a-z][^>]*>|\{\{|\}\}|\$\{|<%|%>|\[/?[a-z_]+[^\]]*=|%[sd]\b"
+_COUNTS = frozenset(["a", "an", "two", "three", "four", "five", "six", "several"])
+_SEPARATORS = r"[|\x{bb}\x{ab}\x{203a}\x{2039}\x{2190}-\x{2192}\x{2022}\x{b7}\x{25ba}\x{25b6}]"  # bars, angles, arrows, bullets
+_ADDRESS = (
+    r"(?i)(https?:|ftp:|mailto:)//?\S+|\bwww\.\S+|\S+@\S+\.\S+"
+    r"|^\s*[a-z0-9-]+(\.[a-z0-9-]+)*\.(com|org|net|info|io|co|gov|edu|biz|[a-z]{2})(/\S*)?\s*$"
+)
+_MARKUP = r"(?i)&(#\d+|#x[0-9a-f]+|[a-z]{2,8});|</?[a-z][^>]*>|\{\{|\}\}|\$\{|<%|%>|\[/?[a-z_]+[^\]]*=|%[sd]\b"
 _CREDIT = (  # who made a picture, and nothing on it
     r"^\W*((?i:photo(graph)?s?|images?|pictures?|pics?|illustrations?|graphics?|artwork|credits?|sources?|courtesy|photographer|photography)"
     r"((?i: credits?| courtesy| source))?\s*(:|(?i:by|courtesy|©|via|from))\s*(?i:of )?(?i:the )?)(\pLu[\pL.'-]*[\s,/&|]*){1,5}\d{0,4}\W*$"
 )
 _CLAIM = r"(?i)^\W*(©|\(c\)|copyright\b|photo ©|image ©)"
-_CAPITALS = r"^[^\p{Ll}]*$"
 
 
 def boilerplate(text: pa.Array, tokens: Tokens, content: FLOATS) -> FLOATS:
@@ -38,7 +35,7 @@ def boilerplate(text: pa.Array, tokens: Tokens, content: FLOATS) -> FLOATS:
     1 where nothing is named at all, and for addresses, markup and credits; 0 for an empty text. `content` is that of `named`.
     """
     against = (tokens.total(_weights(tokens)) + _signs(text) + _lead(tokens)) * np.where(_counted(tokens), 0.5, 1.0)
-    share = against / np.maximum(against + content, 1e-9)
+    share: FLOATS = against / np.maximum(against + content, 1e-9)
     share[content == 0] = 1.0
     whole = _matches(text, _CREDIT) | _matches(text, _CLAIM) | _mostly(text, _ADDRESS, tokens) | _mostly(text, _MARKUP, tokens)
     share[whole] = 1.0
@@ -95,7 +92,7 @@ def _lead(tokens: Tokens) -> FLOATS:
         return result
     first = np.flatnonzero(np.r_[True, tokens.row[1:] != tokens.row[:-1]])
     second = np.minimum(first + 1, len(tokens.row) - 1)
-    leads = tokens.of_words(lambda word: word in _LEADS)[first] > 0
+    leads = tokens.of_words(lambda word: word in calls())[first] > 0
     seen = (tokens.of_words(lambda word: word in _AFTER_VIEW)[second] > 0) & (tokens.row[second] == tokens.row[first])
     result[tokens.row[first[leads & ~seen]]] = 0.6
     return result
@@ -114,7 +111,7 @@ def _signs(text: pa.Array) -> FLOATS:
     """What separators between items, exclamation marks and capitals throughout weigh against a text."""
     separators = pc.fill_null(pc.count_substring_regex(text, _SEPARATORS), 0).to_numpy(zero_copy_only=False)
     cries = pc.fill_null(pc.count_substring(text, "!"), 0).to_numpy(zero_copy_only=False)
-    return 0.6 * np.minimum(separators, 3) + 0.3 * np.minimum(cries, 2)
+    return np.asarray(0.6 * np.minimum(separators, 3) + 0.3 * np.minimum(cries, 2), dtype=np.float64)
 
 
 def _matches(text: pa.Array, pattern: str) -> BOOLS:

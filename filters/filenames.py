@@ -8,9 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from filters.lexicon import file_words, file_words_also
 from filters.tokens import Tokens
 
-_EXTENSION = r"(?i)\.(jpe?g|jpe|jfif|png|gif|webp|svg|bmp|tiff?|heic|heif|avif|ico|raw|cr2|cr3|nef|arw|dng|psd|eps|ai|pdf|mp4|mov)(\?\S*)?\W*$"
+_EXTENSION = (
+    r"(?i)\.(jpe?g|jpe|jfif|png|gif|webp|svg|bmp|tiff?|heic|heif|avif|ico|raw|cr2|cr3|nef|arw|dng|psd|eps|ai|pdf|mp4|mov)"
+    r"(\?\S*)?\W*$"
+)
 _ADDRESS = r"(?i)^\s*(https?:|ftp:|www\.|&|<)"  # addresses and markup are boilerplate
 _ONE_WORD = r"^\s*\S+\s*$"
 # one run without spaces: several separators, or a separator or letters beside at least two digits, or a path
@@ -18,19 +22,7 @@ _SLUG = r"^\s*[\pL\pN]+([_~+][\pL\pN.()]+)+\s*$|^\s*[\pL\pN]+(-[\pL\pN.()]+){2,}
 _SLUG_DIGIT = r"^\s*\pL{2,}[\pL_-]*[-_(]?\d+[)]?[\pL_-]*\s*$|^\s*\d{3,}\s*$"
 _HEX = r"(?i)^\s*\{?[0-9a-f]{6,}(-[0-9a-f]{4,})*\}?\s*$"
 _PATH = r"^\s*[\w.:~-]*[/\\]([\w.~%-]+[/\\])+[\w.~%-]*\s*$"
-_COPY = r"(?i)\(\d+\)\s*$|^\s*copy of |[ _-]copy\s*\d*\s*$|\b\d{2,5}\s*[x×]\s*\d{2,5}\b"
-# prefixes and suffixes that cameras, telephones, programs and content management write
-_WRITTEN = frozenset(
-    "img dsc dscn dscf dscfn dcim pict sam pxl mvimg vid mov gopr gopro dji cimg imgp imag crw hpim sdc stc kic mg psx fb fbimg "
-    "screenshot screencap screengrab snipaste capture scan scanned whatsapp signal received unnamed untitled snapchat picsart burst pano "
-    "edited edit cropped crop resized resize scaled thumb thumbnail final copy export rendition web hires lowres hq lr hd uhd 4k px dpi rgb cmyk "
-    "jpg jpeg png gif webp tmp temp upload uploads wp media attachment fullsizerender collage".split()
-)
-# words that also stand in captions and names of files
-_ALSO = frozenset(
-    "image images photo photos picture pic pics photograph file screen shot at of am pm on by design document page new small large medium big "
-    "version ver rev draft test banner hero header slide logo icon background and the".split()
-)
+_COPY = r"(?i)\(\d+\)\s*$|^\s*copy of |[ _-]copy\s*\d*\s*$|\b\d{2,5}\s*[x\x{d7}]\s*\d{2,5}\b"
 _CODE = re.compile(r"^(?=.*[a-z])(?=.*\d)[a-z0-9]{2,}$|^\d+$")
 _STRONG = re.compile(r"^(?=(.*\d){3})(?=.*[a-z])[a-z0-9]{5,}$|^[0-9a-f]{8,}$|^\d{5,}$|^\d+x\d+$")
 
@@ -68,9 +60,9 @@ def _kind(word: str) -> int:
     """3 for a sure code, 2 for what only programs write, 1 for a number or a word that also stands in names of files, 0 for others."""
     if _STRONG.match(word):
         return 3
-    if word in _WRITTEN:
+    if word in file_words():
         return 2
-    return int(word in _ALSO or _CODE.match(word) is not None)
+    return int(word in file_words_also() or _CODE.match(word) is not None)
 
 
 def _matches(text: pa.Array, pattern: str) -> NDArray[np.bool_]:

@@ -30,7 +30,7 @@ RESAMPLING = (Image.Resampling.BICUBIC, Image.Resampling.LANCZOS, Image.Resampli
 
 
 def varied(picture: Image.Image, rng: random.Random) -> Image.Image:
-    """The picture as the web might show it: shrunk to a long side of 64 to 1600, perhaps grey, perhaps through a JPEG of quality 30 to 95."""
+    """The picture as the web might show it: its long side 64 to 1600 pixels, perhaps grey, perhaps a JPEG of quality 30 to 95."""
     side = min(max(picture.size), int(64 * 25 ** rng.random()))
     seen = picture.convert("RGB")
     if side < max(picture.size):
@@ -67,7 +67,8 @@ def rows_of(shown: Sequence[Image.Image], rng: random.Random) -> tuple[FLOATS, N
 def train_natural(photos: tuple[FLOATS, NDArray[np.int64]], graphics: tuple[FLOATS, NDArray[np.int64]]) -> Logistic:
     """Fit on statistics and the numbers of their pictures; pictures whose number divides by 4 give the figures."""
     held = [number % 4 == 0 for _, number in (photos, graphics)]
-    fitted = fit(natural.names(), *(natural.expand(rows[~mask]) for (rows, _), mask in zip((photos, graphics), held, strict=True)), ridge=1.0)
+    taught = [natural.expand(rows[~mask]) for (rows, _), mask in zip((photos, graphics), held, strict=True)]
+    fitted = fit(natural.names(), taught[0], taught[1])
     said = [fitted(natural.expand(rows[mask])) for (rows, _), mask in zip((photos, graphics), held, strict=True)]
     training = {
         "pictures": {"natural": int(photos[1].max() + 1), "graphic": int(graphics[1].max() + 1)},
@@ -88,7 +89,8 @@ def train_language(english: Sequence[str], foreign: Sequence[str], seed: int = 0
     cut = {name: len(texts) * 2 // 3 for name, texts in parts.items()}
     values = {name: language.features(pa.array(texts[: cut[name]] + _runs(texts[: cut[name]], rng)))[0] for name, texts in parts.items()}
     fitted = fit(language.FEATURES, values["english"], values["foreign"][values["foreign"][:, 3] < 0.7], ridge=0.01)
-    kept = {name: float((fitted(language.features(pa.array(texts[cut[name] :]))[0]) >= 0.5).mean().round(4)) for name, texts in parts.items()}
+    said = {name: fitted(language.features(pa.array(texts[cut[name] :]))[0]) for name, texts in parts.items()}
+    kept = {name: round(float((probability >= 0.5).mean()), 4) for name, probability in said.items()}
     training = {
         "texts": {name: len(texts) for name, texts in parts.items()},
         "held_out_taken_for_english": kept,
@@ -121,7 +123,7 @@ def main() -> None:
         result = train_natural(rows_of(pictures(given.natural), rng), rows_of(pictures(given.graphic) + drawn, rng))
         result.write(natural.MODEL)
     else:
-        result = train_language(*(_lines(paths) for paths in (given.english, given.foreign)))
+        result = train_language(_lines(given.english), _lines(given.foreign))
         result.write(language.MODEL)
     print(result.training)
 

@@ -53,5 +53,6 @@ class Funnel:
         """
         funnel = cls(recipe=value["recipe"], outcomes=dict(value["outcomes"]))
         if funnel.candidates != value["candidates"]:
-            raise ValueError(f"the funnel's outcomes add up to {funnel.candidates}, not to its {value['candidates']} candidates; decide again")
+            counted = f"{funnel.candidates}, not to its {value['candidates']} candidates"
+            raise ValueError(f"the funnel's outcomes add up to {counted}; decide again")
         return funnel

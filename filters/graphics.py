@@ -10,9 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 WORDS = (
-    "growth budget revenue plan team north region quarter total average annual forecast profit index rate share market visitors "
-    "units volume results overview summary left right before after first second model energy water paper stone"
-).split()
+    *("growth", "budget", "revenue", "plan", "team", "north", "region", "quarter", "total", "average", "annual", "forecast"),
+    *("profit", "index", "rate", "share", "market", "visitors", "units", "volume", "results", "overview", "summary", "left"),
+    *("right", "before", "after", "first", "second", "model", "energy", "water", "paper", "stone"),
+)
 RESAMPLING = (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.LANCZOS)
 
 
@@ -100,7 +101,9 @@ def _bars(picture: Image.Image, draw: ImageDraw.ImageDraw, rng: Random) -> None:
     floor = height - height // 12
     for number in range(count):
         left = width * number / count
-        draw.rectangle((left + width / count * 0.15, rng.randint(height // 8, floor - 2), left + width / count * 0.85, floor), rng.choice(inks))
+        draw.rectangle(
+            (left + width / count * 0.15, rng.randint(height // 8, floor - 2), left + width / count * 0.85, floor), rng.choice(inks)
+        )
     draw.line((0, floor, width, floor), "black", 2)
 
 

@@ -26,6 +26,24 @@ def function_words() -> frozenset[str]:
 
 
 @lru_cache(maxsize=1)
+def calls() -> frozenset[str]:
+    """Verbs that open a call to action; captions open with them only before "of", "from" and the like."""
+    return frozenset(_lines("calls.txt"))
+
+
+@lru_cache(maxsize=1)
+def file_words() -> frozenset[str]:
+    """What only cameras and programs write into names of files."""
+    return frozenset(_lines("file_words.txt"))
+
+
+@lru_cache(maxsize=1)
+def file_words_also() -> frozenset[str]:
+    """Words that stand in names of files and in captions alike."""
+    return frozenset(_lines("file_words_also.txt"))
+
+
+@lru_cache(maxsize=1)
 def _entries() -> dict[str, float]:
     weights: dict[str, float] = {}
     weight = 0.0

@@ -32,8 +32,9 @@ class Logistic:
 
     @classmethod
     def read(cls, path: Path) -> "Logistic":
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()})
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+        return cls(**fields)
 
 
 def fit(features: tuple[str, ...], yes: FLOATS, no: FLOATS, *, ridge: float = 1.0, steps: int = 30) -> Logistic:

@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,7 +39,7 @@ class Recipe(BaseModel):
     @property
     def candidate_rules(self) -> tuple[RowRule, ...]:
         """Rules on candidates alone: they come before any fetch."""
-        return tuple(rule for rule in self.rule if _on_candidates(rule))
+        return tuple(rule for rule in self.rule if isinstance(rule, RowRule) and _on_candidates(rule))
 
     @property
     def other_rules(self) -> tuple[Rule, ...]:
@@ -66,7 +67,8 @@ class Recipe(BaseModel):
         steps = ["permission.", *before, "address.", "fetch.", "decode.", *after]
 
         def place(name: str) -> tuple[int, int, str]:
-            found = next((step for step, start in enumerate(steps) if name == start or (start.endswith(".") and name.startswith(start))), None)
+            fits = (step for step, start in enumerate(steps) if name == start or (start.endswith(".") and name.startswith(start)))
+            found = next(fits, None)
             return (2, 0, name) if name == KEPT else (1, 0, name) if found is None else (0, found, name)
 
         return {name: counts[name] for name in sorted(counts, key=place)}
@@ -103,8 +105,8 @@ def parse(source: str, origin: str = "recipe") -> Recipe:
     if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
         raise ValueError(f"{origin}: `rule` is a list of tables; begin each with [[rule]]")
     for number, rule in enumerate(rules):
-        _check_names(rule, lambda key, start=lines[number]: f"{origin}, line {_line(source, key, start)}")
-    _check_keys(table, set(Recipe.model_fields), lambda key: f"{origin}, line {_line(source, key, 1)}")
+        _check_names(rule, partial(_where, source, origin, lines[number]))
+    _check_keys(table, set(Recipe.model_fields), partial(_where, source, origin, 1))
     return _validated(table, [_typed(rule) for rule in rules], source, origin, lines)
 
 
@@ -154,6 +156,10 @@ def _explain(error: ValidationError, source: str, origin: str, start: int) -> st
     key = str(first["loc"][0]) if first["loc"] else ""
     said = "is missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
     return f"{origin}, line {_line(source, key, start)}: {key + ' ' if key else ''}{said}"
+
+
+def _where(source: str, origin: str, start: int, key: str) -> str:
+    return f"{origin}, line {_line(source, key, start)}"
 
 
 def _rule_lines(source: str) -> list[int]:

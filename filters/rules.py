@@ -120,7 +120,7 @@ def _misfit(op: str, value: Any, kind: pa.DataType) -> str | None:
         return None if pa.types.is_string(kind) and isinstance(value, tuple) else f"`{op}` asks for text and a list of texts"
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if pa.types.is_string(kind):
-        return None if isinstance(value, str) and op in ("==", "!=") else f"`{op} {value!r}` does not compare texts; write ==, !=, in or not_in"
+        return None if isinstance(value, str) and op in ("==", "!=") else f"`{op} {value!r}` compares no texts; write ==, !=, in or not_in"
     if pa.types.is_boolean(kind):
         return "ask for it with is_true or is_false"
     return None if number else f"{value!r} is not a number"

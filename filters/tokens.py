@@ -28,7 +28,7 @@ class Tokens:
 
     def total(self, values: NDArray[np.float64] | NDArray[np.bool_]) -> NDArray[np.float64]:
         """The sum over the tokens of each text."""
-        return np.bincount(self.row, weights=values, minlength=self.rows)
+        return np.asarray(np.bincount(self.row, weights=values, minlength=self.rows), dtype=np.float64)
 
     @property
     def count(self) -> NDArray[np.int64]:
