@@ -15,7 +15,6 @@ from flows.inspect import decided
 from pipelines.collection import open_collection
 from pipelines.curate import Decision, decide
 from pipelines.store import Folder, read_table
-from tests.pipelines.web import serve_folder
 
 SHARED = Path(__file__).parents[2] / "shared"
 PHOTOS = SHARED / "data/captions/flickr8k-train/captions.jsonl"
@@ -55,8 +54,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(site: Path) -> Iterator[str]:
-    with serve_folder(site / "site") as url:
-        yield url
+    """The site on a plain static server, as anybody would start one."""
+    command = [sys.executable, "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(site / "site")]
+    with subprocess.Popen([command[0], "-u", *command[1:]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        port = server.stdout.readline().split(" port ")[1].split()[0]
+        yield f"http://127.0.0.1:{port}"
+        server.kill()
 
 
 @pytest.fixture(scope="module")
