@@ -24,7 +24,7 @@ _ADDRESS = (
 _MARKUP = r"(?i)&(#\d+|#x[0-9a-f]+|[a-z]{2,8});|</?[a-z][^>]*>|\{\{|\}\}|\$\{|<%|%>|\[/?[a-z_]+[^\]]*=|%[sd]\b"
 _CREDIT = (  # who made a picture, and nothing on it
     r"^\W*((?i:photo(graph)?s?|images?|pictures?|pics?|illustrations?|graphics?|artwork|credits?|sources?|courtesy|photographer|photography)"
-    r"((?i: credits?| courtesy| source))?\s*(:|(?i:by|courtesy|©|via|from))\s*(?i:of )?(?i:the )?)(\pLu[\pL.'-]*[\s,/&|]*){1,5}\d{0,4}\W*$"
+    r"((?i: credits?| courtesy| source))?\s*(:|(?i:by|courtesy|©|via))\s*(?i:of )?(?i:the )?)(\p{Lu}[\pL.'-]*[\s,/&|]*){1,5}\d{0,4}\W*$"
 )
 _CLAIM = r"(?i)^\W*(©|\(c\)|copyright\b|photo ©|image ©)"
 

@@ -39,7 +39,7 @@ def _crowded(rule: GroupRule, rows: pa.Table) -> np.ndarray:
 def _beaten(rule: GroupRule, rows: pa.Table) -> np.ndarray:
     """True for each row that is not among the best `count` of its key; of rows with the same text and image one stays."""
     settle = [(name, "descending") for name in rule.order_columns] + [("text", "ascending"), ("image_id", "ascending")]
-    order = pc.sort_indices(rows, sort_keys=[("key", "ascending"), *settle], null_placement="at_end").to_numpy()
+    order = pc.sort_indices(rows, sort_keys=[("key", "ascending"), *settle]).to_numpy()
     key = _codes(rows["key"])[order]
     member = _codes(rows[_member(rule)])[order]
     _, first = np.unique(np.stack([key, member]), axis=1, return_index=True)

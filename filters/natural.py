@@ -99,7 +99,7 @@ def decode(image: bytes | None) -> Image.Image | None:
 def shrink(picture: Image.Image) -> Image.Image:
     """The picture in RGB with its long side below twice `SIDE`, by averaging whole blocks."""
     colours = picture.convert("RGB")
-    return colours.reduce(max(1, min(max(picture.size) // SIDE, *picture.size)))
+    return colours.reduce(max(1, min(max(picture.size) // SIDE, min(picture.size) // 2)))
 
 
 def statistics(picture: Image.Image) -> FLOATS:

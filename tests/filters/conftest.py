@@ -1,0 +1,30 @@
+"""What the tests of the filters share: measuring literal texts, and wordings by the fault that they have."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from filters import ALL
+from filters.recipe import decide_rows, load
+
+WORDING = Path(__file__).parent / "wording"
+
+
+def measure(texts: Sequence[str | None], sources: Sequence[str] | None = None) -> pa.Table:
+    """All measurements of candidates with these texts."""
+    batch = pa.record_batch({"text": pa.array(texts, pa.string()), "text_source": pa.array(sources or ["alt"] * len(texts), pa.string())})
+    measured = [filter_.measure(batch) for filter_ in ALL if filter_.level == "candidate"]
+    return pa.table({name: part.column(name) for part in measured for name in part.schema.names})
+
+
+@pytest.fixture(scope="session")
+def outcomes() -> Callable[[Sequence[str | None]], list[str | None]]:
+    """What stops each text before any fetch under the recipe `winnow`; None where nothing does."""
+    return lambda texts: decide_rows(load("winnow"), measure(texts), "candidate").to_pylist()
+
+
+def wording(name: str) -> list[str]:
+    """The lines of a file of texts of our own wording."""
+    return [line for line in (WORDING / f"{name}.txt").read_text(encoding="utf-8").splitlines() if line]

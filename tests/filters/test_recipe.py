@@ -1,0 +1,141 @@
+"""Recipes: what is refused and how it is said, and the boundary of every rule that ships."""
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from filters import ALL, filters_for
+from filters.recipe import Recipe, available, decide_row, decide_rows, load, parse
+from filters.rules import MEASUREMENTS, RowRule
+
+HEAD = 'name = "test"\ndescription = "A test."\n'
+RULE = HEAD + '\n[[rule]]\nmeasure = "text.words"\nop = ">="\nvalue = 3\nreason = "text.too_short"\nsource = "test"\n'
+
+# recipe -> reason of each row rule -> the last values that stay and the first that are stopped
+BOUNDARIES = {
+    "everything": {},
+    "winnow": {
+        "text.empty": ([1], [0]),
+        "text.filename": ([False], [True]),
+        "text.boilerplate": ([0.0, 0.49], [0.5, 1.0]),
+        "text.language": ([0.5, 1.0], [0.49]),
+        "text.too_short": ([2], [1]),
+        "text.too_long": ([256], [257]),
+        "image.too_small": ([150], [149]),
+        "image.aspect": ([3.0], [3.01]),
+        "image.blank": ([4.0], [3.99]),
+        "image.graphic": ([0.5], [0.49]),
+    },
+}
+BOUNDARIES["demo"] = BOUNDARIES["winnow"] | {"image.graphic": ([0.5], [0.51])}
+GROUPS = {
+    "everything": [],
+    "winnow": [("at_most", "text", 3, "group.shared_text"), ("one_per", "image_id", 1, "group.duplicate")],
+    "demo": [("at_most", "text", 10, "group.shared_text"), ("one_per", "image_id", 1, "group.duplicate")],
+}
+OURS = sorted(BOUNDARIES)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_rule_stops_from_its_boundary_on(name: str) -> None:
+    rules = {rule.reason: rule for rule in load(name).rule if isinstance(rule, RowRule)}
+    assert set(rules) == set(BOUNDARIES[name])
+    for reason, (kept, stopped) in BOUNDARIES[name].items():
+        column = pa.array([*kept, *stopped, None], MEASUREMENTS[rules[reason].measure])
+        outcome = decide_row(rules[reason], pa.table({rules[reason].measure: column})).to_pylist()
+        assert outcome == [None] * len(kept) + [reason] * len(stopped) + [f"{rules[reason].measure}.unmeasured"], reason
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_group_rules_are_these(name: str) -> None:
+    groups = [rule for rule in load(name).rule if not isinstance(rule, RowRule)]
+    assert [(rule.group, rule.key, rule.count, rule.reason) for rule in groups] == GROUPS[name]
+
+
+@pytest.mark.parametrize("name", available())
+def test_every_recipe_that_ships_is_valid_and_named_as_its_file(name: str) -> None:
+    recipe = load(name)
+    assert recipe.name == name
+    assert recipe.reads <= set(MEASUREMENTS)
+    assert set(recipe.candidate_rules) | set(recipe.other_rules) == set(recipe.rule)
+
+
+def test_each_measurement_is_written_by_one_filter() -> None:
+    written = [name for filter_ in ALL for name in filter_.writes]
+    assert len(written) == len(set(written))
+    assert [filter_.name for filter_ in filters_for(["text.words", "image.natural"])] == ["text", "natural"]
+
+
+def test_rules_on_candidates_come_first() -> None:
+    recipe = load("winnow")
+    assert {rule.measure.split(".")[0] for rule in recipe.candidate_rules} == {"text"}
+    assert [rule.reason for rule in recipe.other_rules][-2:] == ["group.shared_text", "group.duplicate"]
+
+
+ERRORS = {
+    RULE.replace("text.words", "text.word"): r"test, line 5: there is no measurement 'text.word'; did you mean 'text.words'\?",
+    RULE.replace("value", "valeu"): r"test, line 7: there is no key 'valeu'; did you mean 'value'\?",
+    RULE.replace("description", "descripton"): r"test, line 2: there is no key 'descripton'; did you mean 'description'\?",
+    RULE.replace("value = 3", 'value = "3"'): "test, line 4: text.words is a number: '3' is not a number",
+    RULE.replace('">="', '"=>"'): "test, line 6: op Input should be",
+    RULE.replace('source = "test"\n', ""): "test, line 4: source is missing",
+    RULE.replace('reason = "text.too_short"', 'reason = "short"'): "test, line 8: reason String should match pattern",
+    RULE.replace('name = "test"', 'name = "test'): "test is not TOML",
+    HEAD
+    + '[[rule]]\ngroup = "one_per"\nkey = "image_id"\nreason = "group.a"\nsource = "x"\n': "line 3: one_per keeps the best: say by what",
+    HEAD + '[[rule]]\ngroup = "at_most"\nkey = "text"\nreason = "group.a"\nsource = "x"\n': "line 3: at_most needs `count`",
+}
+
+
+@pytest.mark.parametrize(("source", "message"), ERRORS.items())
+def test_what_is_wrong_is_said_with_its_line(source: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse(source, "test")
+
+
+def test_an_unknown_recipe_names_those_that_there_are() -> None:
+    with pytest.raises(ValueError, match=r"there is no recipe 'winow'; there are .*everything.*winnow"):
+        load("winow")
+    with pytest.raises(ValueError, match=r"nothing\.toml is not a file"):
+        load("nothing.toml")
+
+
+def test_the_digest_is_of_what_decides() -> None:
+    assert parse(RULE).digest == parse(RULE.replace("A test.", "Another.").replace('"test"\n', '"other"\n')).digest
+    assert parse(RULE).digest != parse(RULE.replace("3", "4")).digest
+
+
+def test_counts_are_ordered_as_outcomes_apply() -> None:
+    counts = {"kept": 1, "group.duplicate": 1, "fetch.timeout": 1, "text.language": 1, "permission.robots": 1, "address.scheme": 1}
+    ordered = ["permission.robots", "text.language", "address.scheme", "fetch.timeout", "group.duplicate", "kept"]
+    assert list(load("winnow").ordered(counts)) == ordered
+
+
+values = st.one_of(st.none(), st.integers(0, 10))
+rules = st.lists(
+    st.tuples(st.sampled_from(["text.words", "text.characters"]), st.sampled_from([">=", ">", "<=", "<", "==", "!="]), st.integers(0, 10)),
+    max_size=5,
+)
+
+
+@given(rules, st.lists(st.tuples(values, values), max_size=8))
+def test_the_first_rule_that_fails_decides(asked: list[tuple[str, str, int]], found: list[tuple[int | None, int | None]]) -> None:
+    made = tuple(
+        RowRule(measure=measure, op=op, value=value, reason=f"text.rule{number}", source="test")  # type: ignore[arg-type]
+        for number, (measure, op, value) in enumerate(asked)
+    )
+    recipe = Recipe(name="test", description="A test.", rule=made)
+    table = pa.table([pa.array([row[column] for row in found], pa.int32()) for column in (0, 1)], names=["text.words", "text.characters"])
+    expected = [next((outcome for rule in made if (outcome := _slow(rule, row)) is not None), None) for row in table.to_pylist()]
+    assert decide_rows(recipe, table, "candidate").to_pylist() == expected
+    assert set(expected) - {None} <= set(recipe.outcomes())
+
+
+def _slow(rule: RowRule, row: dict[str, int | None]) -> str | None:
+    value, bound = row[rule.measure], rule.value
+    if value is None:
+        return f"{rule.measure}.unmeasured"
+    assert isinstance(bound, int)
+    met = {">=": value >= bound, ">": value > bound, "<=": value <= bound, "<": value < bound, "==": value == bound, "!=": value != bound}
+    return None if met[rule.op] else rule.reason
