@@ -1,5 +1,6 @@
 """How much of a text is interface, commerce, law, credit or placeholder rather than a description of something seen."""
 
+import re
 from collections.abc import Sequence, Sized
 from typing import Any
 
@@ -8,17 +9,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from filters.lexicon import calls, function_words, interface_runs, interface_words
+from filters.lexicon import calls, function_words, interface_runs, interface_words, prose_words
 from filters.tokens import Tokens
 
 FLOATS = NDArray[np.float64]
 BOOLS = NDArray[np.bool_]
 
 _AFTER_VIEW = frozenset(["of", "from", "over", "across", "through", "off"])
+_PREPOSITIONS = frozenset(
+    ["of", "in", "on", "at", "by", "for", "from", "with", "into", "over", "under", "near", "behind", "through", "across", "along"]
+)
+_DETERMINERS = frozenset(["a", "an", "the", "our", "his", "her", "their", "my", "its", "this", "last"])
+_PRONOUNCED = re.compile(r"[a-z]*[aeiouy][a-z]|[a-z][aeiouy]")
+SIGNS = frozenset(["\N{COPYRIGHT SIGN}", "\N{REGISTERED SIGN}", "\N{TRADE MARK SIGN}"])
+_SIGNS = r"[|!%\x{a9}$]"
 _COUNTS = frozenset(["a", "an", "two", "three", "four", "five", "six", "several"])
 _SEPARATORS = r"[|\x{bb}\x{ab}\x{203a}\x{2039}\x{2190}-\x{2192}\x{2022}\x{b7}\x{25ba}\x{25b6}]"  # bars, angles, arrows, bullets
 _ADDRESS = (
-    r"(?i)(https?:|ftp:|mailto:)//?\S+|\bwww\.\S+|\S+@\S+\.\S+"
+    r"(?i)(https?:|ftp:|mailto:|javascript:|^)//?\S+|\bwww\.\S+|\S+@\S+\.\S+"
     r"|^\s*[a-z0-9-]+(\.[a-z0-9-]+)*\.(com|org|net|info|io|co|gov|edu|biz|[a-z]{2})(/\S*)?\s*$"
 )
 _MARKUP = r"(?i)&(#\d+|#x[0-9a-f]+|[a-z]{2,8});|</?[a-z][^>]*>|\{\{|\}\}|\$\{|<%|%>|\[/?[a-z_]+[^\]]*=|%[sd]\b"
@@ -26,7 +34,9 @@ _CREDIT = (  # who made a picture, and nothing on it
     r"^\W*((?i:photo(graph)?s?|images?|pictures?|pics?|illustrations?|graphics?|artwork|credits?|sources?|courtesy|photographer|photography)"
     r"((?i: credits?| courtesy| source))?\s*(:|(?i:by|courtesy|©|via))\s*(?i:of )?(?i:the )?)(\p{Lu}[\pL.'-]*[\s,/&|]*){1,5}\d{0,4}\W*$"
 )
-_CLAIM = r"(?i)^\W*(©|\(c\)|copyright\b|photo ©|image ©)"
+_CLAIM = (
+    r"(?i)^\W*((photo|image|picture|graphic|illustration)s? )?(courtesy (of )?|credits?:? |via )|^\W*(©|\(c\)|copyright\b|photo ©|image ©)"
+)
 
 
 def boilerplate(text: pa.Array, tokens: Tokens, content: FLOATS) -> FLOATS:
@@ -34,7 +44,9 @@ def boilerplate(text: pa.Array, tokens: Tokens, content: FLOATS) -> FLOATS:
 
     1 where nothing is named at all, and for addresses, markup and credits; 0 for an empty text. `content` is that of `named`.
     """
-    against = (tokens.total(_weights(tokens)) + _signs(text) + _lead(tokens)) * np.where(_counted(tokens), 0.5, 1.0)
+    called = tokens.total(_leading(tokens))
+    calm = _counted(tokens) | _prose(text, tokens)
+    against = (tokens.total(_weights(tokens)) + _signs(text) + called) * np.where(calm, 0.5, 1.0)
     share: FLOATS = against / np.maximum(against + content, 1e-9)
     share[content == 0] = 1.0
     whole = _matches(text, _CREDIT) | _matches(text, _CLAIM) | _mostly(text, _ADDRESS, tokens) | _mostly(text, _MARKUP, tokens)
@@ -43,9 +55,23 @@ def boilerplate(text: pa.Array, tokens: Tokens, content: FLOATS) -> FLOATS:
     return share
 
 
-def named(tokens: Tokens) -> FLOATS:
-    """How many distinct words of each text may name something that can be seen."""
-    return tokens.total((tokens.of_words(_content) > 0) & tokens.first_of_kind() & (_run_weights(tokens) < 0.6))
+def named(text: pa.Array, tokens: Tokens) -> FLOATS:
+    """How many distinct words of each text may name something that can be seen; in prose, words of interfaces and shops count half."""
+    once = tokens.first_of_kind() & (_run_weights(tokens) < 0.6) & ~_leading(tokens)
+    words = tokens.of_words(_content)
+    soft = tokens.of_words(lambda word: 0.5 * (word in prose_words())) * _prose(text, tokens)[tokens.row]
+    return tokens.total(np.maximum(words, soft) * once)
+
+
+def _prose(text: pa.Array, tokens: Tokens) -> BOOLS:
+    """True for five words and more that open with an article or number, or have a preposition before one: sentences, not labels."""
+    joined = np.zeros(tokens.rows, dtype=bool)
+    if len(tokens.row) > 1:
+        preposition = tokens.of_words(lambda word: word in _PREPOSITIONS)[:-1] > 0
+        determiner = tokens.of_words(lambda word: word in _DETERMINERS)[1:] > 0
+        joined[tokens.row[1:][preposition & determiner & (tokens.row[1:] == tokens.row[:-1])]] = True
+    called = tokens.total(_leading(tokens)) > 0
+    return (tokens.count >= 5) & (joined | _counted(tokens)) & ~called & ~_matches(text, _SIGNS)
 
 
 def _weights(tokens: Tokens) -> FLOATS:
@@ -79,22 +105,22 @@ def _fold(codes: Sequence[Any], words: Sized) -> Any:
 
 
 def _content(word: str) -> float:
-    """1 for a word that is neither function word, interface word, number nor single Latin letter."""
+    """1 for a word that is neither function word, interface word, number nor letters that nobody could pronounce."""
     if word in function_words() or word in interface_words() or word.isdigit():
         return 0.0
-    return float(not (len(word) == 1 and word.isascii()))
+    return float(_PRONOUNCED.search(word) is not None if word.isascii() else word not in SIGNS)
 
 
-def _lead(tokens: Tokens) -> FLOATS:
-    """0.6 for a text that opens with a call to do something."""
-    result = np.zeros(tokens.rows)
+def _leading(tokens: Tokens) -> BOOLS:
+    """True for the first word of a text where it calls to do something."""
+    result = np.zeros(len(tokens.row), dtype=bool)
     if not len(tokens.row):
         return result
     first = np.flatnonzero(np.r_[True, tokens.row[1:] != tokens.row[:-1]])
     second = np.minimum(first + 1, len(tokens.row) - 1)
     leads = tokens.of_words(lambda word: word in calls())[first] > 0
     seen = (tokens.of_words(lambda word: word in _AFTER_VIEW)[second] > 0) & (tokens.row[second] == tokens.row[first])
-    result[tokens.row[first[leads & ~seen]]] = 0.6
+    result[first[leads & ~seen]] = True
     return result
 
 

@@ -10,13 +10,13 @@ LONGEST_RUN = 3  # words
 @lru_cache(maxsize=1)
 def interface_words() -> dict[str, float]:
     """Weight (0 to 1) of each single word of interfaces, commerce, law, credits and placeholders."""
-    return {word: weight for word, weight in _entries().items() if "_" not in word}
+    return {word: weight for word, weight in _weighed().items() if "_" not in word}
 
 
 @lru_cache(maxsize=1)
 def interface_runs() -> dict[str, float]:
     """Weight of each run of two or three words, joined by single spaces."""
-    return {word.replace("_", " "): weight for word, weight in _entries().items() if "_" in word and word.count("_") < LONGEST_RUN}
+    return {word.replace("_", " "): weight for word, weight in _weighed().items() if "_" in word and word.count("_") < LONGEST_RUN}
 
 
 @lru_cache(maxsize=1)
@@ -44,16 +44,30 @@ def file_words_also() -> frozenset[str]:
 
 
 @lru_cache(maxsize=1)
-def _entries() -> dict[str, float]:
+def prose_words() -> frozenset[str]:
+    """Words of interfaces and shops that may name something within a sentence: company, newsletter, archive."""
+    return frozenset(word for kind, word, weight in _entries() if kind in ("interface", "commerce") and weight <= 0.6)
+
+
+def _weighed() -> dict[str, float]:
+    """The largest weight of each entry."""
     weights: dict[str, float] = {}
-    weight = 0.0
+    for _, word, weight in _entries():
+        weights[word] = max(weight, weights.get(word, 0.0))
+    return weights
+
+
+@lru_cache(maxsize=1)
+def _entries() -> list[tuple[str, str, float]]:
+    """Kind, word or run of words, and weight of each entry."""
+    entries = []
+    kind, weight = "", 0.0
     for line in _text("interface_words.txt"):
         if line.startswith("["):
-            weight = float(line.strip("[]").split()[1])
+            kind, weight = line.strip("[]").split()[0], float(line.strip("[]").split()[1])
             continue
-        for word in line.split():
-            weights[word] = max(weight, weights.get(word, 0.0))
-    return weights
+        entries += [(kind, word, weight) for word in line.split()]
+    return entries
 
 
 def _lines(name: str) -> list[str]:

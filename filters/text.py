@@ -46,7 +46,7 @@ class TextFilter:
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         text = pc.utf8_trim(pc.fill_null(batch.column("text"), ""), characters=" \t\r\n\u00a0\u200b\u200c\u200d\u2060\ufeff\u00ad\u3000")
         words = tokens(text)
-        content = named(words)
+        content = named(text, words)
         informed = information(words, content)
         columns = {
             "text.characters": pc.utf8_length(text),
