@@ -98,7 +98,8 @@ def decode(image: bytes | None) -> Image.Image | None:
 
 def shrink(picture: Image.Image) -> Image.Image:
     """The picture in RGB with its long side below twice `SIDE`, by averaging whole blocks."""
-    colours = picture.convert("RGB")
+    palette = picture.mode == "P" and "transparency" in picture.info
+    colours = (picture.convert("RGBA") if palette else picture).convert("RGB")
     return colours.reduce(max(1, min(max(picture.size) // SIDE, min(picture.size) // 2)))
 
 
@@ -107,9 +108,25 @@ def statistics(picture: Image.Image) -> FLOATS:
     pixels = np.asarray(picture, dtype=np.int16)
     if min(pixels.shape[:2]) < 16:
         pixels = np.pad(pixels, ((0, max(0, 16 - pixels.shape[0])), (0, max(0, 16 - pixels.shape[1])), (0, 0)), mode="edge")
-    across, down = np.abs(np.diff(pixels, axis=1)).max(2), np.abs(np.diff(pixels, axis=0)).max(2)
+    across, down = _largest(np.abs(np.diff(pixels, axis=1))), _largest(np.abs(np.diff(pixels, axis=0)))
     steps = np.bincount(np.concatenate([across.ravel(), down.ravel()]), minlength=256) / (across.size + down.size)
     return np.concatenate([_of_steps(steps), _of_blocks(pixels), [_straight(pixels)], _of_colours(pixels), [_runs(across, down)]])
+
+
+def _largest(values: NDArray[np.int16]) -> NDArray[np.int16]:
+    """The largest of the three channels; several times faster than a reduction over so short an axis."""
+    return np.maximum(np.maximum(values[..., 0], values[..., 1]), values[..., 2])
+
+
+def _sum(values: NDArray[np.int16]) -> NDArray[np.int16]:
+    """The sum of the three channels."""
+    return np.asarray(values[..., 0] + values[..., 1] + values[..., 2])
+
+
+def _code(values: NDArray[np.int16], bits: int) -> NDArray[np.int32]:
+    """One number for the three channels of so many bits each."""
+    wide = values.astype(np.int32)
+    return np.asarray((wide[..., 0] << (2 * bits)) | (wide[..., 1] << bits) | wide[..., 2])
 
 
 def _of_steps(steps: FLOATS) -> FLOATS:
@@ -118,7 +135,7 @@ def _of_steps(steps: FLOATS) -> FLOATS:
 
 
 def _of_blocks(pixels: NDArray[np.int16]) -> FLOATS:
-    light = pixels.mean(2)
+    light = _sum(pixels) / 3
     height, width = (side // 8 * 8 for side in light.shape)
     blocks = light[:height, :width].reshape(height // 8, 8, width // 8, 8).swapaxes(1, 2).reshape(-1, 64)
     deviation = blocks.std(1)
@@ -126,18 +143,18 @@ def _of_blocks(pixels: NDArray[np.int16]) -> FLOATS:
 
 
 def _straight(pixels: NDArray[np.int16]) -> float:
-    light = pixels.sum(2)
+    light = _sum(pixels)
     bend = np.abs(light[:, 2:] - 2 * light[:, 1:-1] + light[:, :-2])
     return float((bend <= 3).mean())
 
 
 def _of_colours(pixels: NDArray[np.int16]) -> FLOATS:
     flat = pixels.reshape(-1, 3)
-    fine = np.bincount((flat >> 3) @ np.array([1024, 32, 1]), minlength=32768)
-    coarse = np.sort(np.bincount((flat >> 4) @ np.array([256, 16, 1]), minlength=4096))[::-1] / len(flat)
-    grey = np.bincount((flat.sum(1) // 3) >> 1, minlength=128) / len(flat)
+    fine = np.bincount(_code(flat >> 3, 5), minlength=32768)
+    coarse = np.sort(np.bincount(_code(flat >> 4, 4), minlength=4096))[::-1] / len(flat)
+    grey = np.bincount((_sum(flat) // 3) >> 1, minlength=128) / len(flat)
     entropy = -(grey[grey > 0] * np.log2(grey[grey > 0])).sum()
-    high, low = flat.max(1), flat.min(1)
+    high, low = _largest(flat), -_largest(-flat)
     vivid = ((high - low) > 0.7 * np.maximum(high, 1)) & (high > 80)
     colours = np.log((fine > 0).sum()) - 0.3 * np.log(len(flat))
     return np.array([colours, coarse[0], coarse[:5].sum(), entropy, (low > 245).mean(), vivid.mean()])
