@@ -6,9 +6,10 @@ from filters.base import Filter
 from filters.image import ImageFilter
 from filters.language import LanguageFilter
 from filters.natural import NaturalFilter
+from filters.signs import SignsFilter
 from filters.text import TextFilter
 
-ALL: tuple[Filter, ...] = (TextFilter(), LanguageFilter(), ImageFilter(), NaturalFilter())
+ALL: tuple[Filter, ...] = (TextFilter(), SignsFilter(), LanguageFilter(), ImageFilter(), NaturalFilter())
 
 
 def filters_for(measurements: Iterable[str]) -> tuple[Filter, ...]:

@@ -39,45 +39,39 @@ _CLAIM = (
 )
 
 
-def boilerplate(text: pa.Array, tokens: Tokens, content: FLOATS) -> FLOATS:
-    """Share of a text (0 to 1) that describes nothing: weight of interface words over that and the number of other words.
+def boilerplate(text: pa.Array, tokens: Tokens) -> tuple[FLOATS, FLOATS]:
+    """Share of each text (0 to 1) that describes nothing, and how many distinct words of it may name something that can be seen.
 
-    1 where nothing is named at all, and for addresses, markup and credits; 0 for an empty text. `content` is that of `named`.
+    The share is the weight of interface words over that and the words that name. It is 1 where nothing is named at all, and for
+    addresses, markup and credits; 0 for an empty text. In prose, words of interfaces and shops count half as names.
     """
-    called = tokens.total(_leading(tokens))
-    calm = _counted(tokens) | _prose(text, tokens)
-    against = (tokens.total(_weights(tokens)) + _signs(text) + called) * np.where(calm, 0.5, 1.0)
-    share: FLOATS = against / np.maximum(against + content, 1e-9)
-    share[content == 0] = 1.0
-    whole = _matches(text, _CREDIT) | _matches(text, _CLAIM) | _mostly(text, _ADDRESS, tokens) | _mostly(text, _MARKUP, tokens)
-    share[whole] = 1.0
+    runs, leading, counted = _run_weights(tokens), _leading(tokens), _counted(tokens)
+    called = tokens.total(leading)
+    prose = _prose(tokens, counted) & (called == 0) & ~_matches(text, _SIGNS)
+    soft = 0.5 * tokens.of_words(lambda word: word in prose_words()) * prose[tokens.row]
+    names = np.maximum(tokens.of_words(_content), soft) * (tokens.first_of_kind & (runs < 0.6) & ~leading)
+    weights = np.maximum(tokens.of_words(lambda word: interface_words().get(word, 0.0)), runs) * tokens.first_of_kind
+    against = (tokens.total(weights) + _signs(text) + called) * np.where(counted | prose, 0.5, 1.0)
+    content = tokens.total(names)
+    share: FLOATS = np.where(content == 0, 1.0, against / np.maximum(against + content, 1e-9))
+    share[_whole(text, tokens)] = 1.0
     share[~_matches(text, r"\S")] = 0.0
-    return share
+    return share, content
 
 
-def named(text: pa.Array, tokens: Tokens) -> FLOATS:
-    """How many distinct words of each text may name something that can be seen; in prose, words of interfaces and shops count half."""
-    once = tokens.first_of_kind() & (_run_weights(tokens) < 0.6) & ~_leading(tokens)
-    words = tokens.of_words(_content)
-    soft = tokens.of_words(lambda word: 0.5 * (word in prose_words())) * _prose(text, tokens)[tokens.row]
-    return tokens.total(np.maximum(words, soft) * once)
+def _whole(text: pa.Array, tokens: Tokens) -> BOOLS:
+    """True for texts that are credits, claims, addresses or markup as a whole."""
+    return _matches(text, _CREDIT) | _matches(text, _CLAIM) | _mostly(text, _ADDRESS, tokens) | _mostly(text, _MARKUP, tokens)
 
 
-def _prose(text: pa.Array, tokens: Tokens) -> BOOLS:
+def _prose(tokens: Tokens, counted: BOOLS) -> BOOLS:
     """True for five words and more that open with an article or number, or have a preposition before one: sentences, not labels."""
     joined = np.zeros(tokens.rows, dtype=bool)
     if len(tokens.row) > 1:
         preposition = tokens.of_words(lambda word: word in _PREPOSITIONS)[:-1] > 0
         determiner = tokens.of_words(lambda word: word in _DETERMINERS)[1:] > 0
         joined[tokens.row[1:][preposition & determiner & (tokens.row[1:] == tokens.row[:-1])]] = True
-    called = tokens.total(_leading(tokens)) > 0
-    return (tokens.count >= 5) & (joined | _counted(tokens)) & ~called & ~_matches(text, _SIGNS)
-
-
-def _weights(tokens: Tokens) -> FLOATS:
-    """What each token weighs against its text: as a word, or as part of a run where that weighs more. Each word counts once."""
-    single = tokens.of_words(lambda word: interface_words().get(word, 0.0))
-    return np.maximum(single, _run_weights(tokens)) * tokens.first_of_kind()
+    return np.asarray((tokens.count >= 5) & (joined | counted))
 
 
 def _run_weights(tokens: Tokens) -> FLOATS:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.base import Level, measured
-from filters.boilerplate import boilerplate, named
+from filters.boilerplate import boilerplate
 from filters.filenames import filename
 from filters.lexicon import function_words, interface_words
 from filters.tokens import Tokens, tokens
@@ -18,25 +18,23 @@ from filters.tokens import Tokens, tokens
 # What is trusted to speak of the picture itself, where an image has several texts; our choice: the nearer the text was written to
 # the image, the more. Text around an image is long, so it would win by length alone.
 TRUST = {"alt": 1.0, "figcaption": 1.0, "given": 1.0, "synthetic": 1.0, "aria_label": 0.9, "title": 0.8, "link": 0.5, "surrounding": 0.4}
+UNSEEN = " \t\r\n\u00a0\u200b\u200c\u200d\u2060\ufeff\u00ad\u3000"  # spaces, and what takes no room
 # Bits of a text beyond which it says no more of one picture; our choice: about twelve words that are not common.
 ENOUGH = 120.0
 
 
 @dataclass(frozen=True)
 class TextFilter:
-    """Lengths, shares of signs, and what the words of a text are."""
+    """Lengths, and what the words of a text are."""
 
     name: ClassVar[str] = "text"
     version: ClassVar[int] = 1
-    sentence: ClassVar[str] = "Counts the words and signs of a text and how much of it names something that can be seen"
+    sentence: ClassVar[str] = "Counts the words of a text and how many of them name something that can be seen"
     level: ClassVar[Level] = "candidate"
     reads: ClassVar[tuple[str, ...]] = ("text", "text_source")
     writes: ClassVar[Mapping[str, pa.DataType]] = {
         "text.characters": pa.int32(),
         "text.words": pa.int32(),
-        "text.letters": pa.float32(),
-        "text.capitals": pa.float32(),
-        "text.repetition": pa.float32(),
         "text.filename": pa.bool_(),
         "text.boilerplate": pa.float32(),
         "text.information": pa.float32(),
@@ -44,18 +42,15 @@ class TextFilter:
     }
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        text = pc.utf8_trim(pc.fill_null(batch.column("text"), ""), characters=" \t\r\n\u00a0\u200b\u200c\u200d\u2060\ufeff\u00ad\u3000")
+        text = pc.utf8_trim(pc.fill_null(batch.column("text"), ""), characters=UNSEEN)
         words = tokens(text)
-        content = named(text, words)
+        share, content = boilerplate(text, words)
         informed = information(words, content)
         columns = {
             "text.characters": pc.utf8_length(text),
             "text.words": pa.array(words.count, pa.int32()),
-            "text.letters": _share(text, r"[^\pL\pM]+", r"\s+"),
-            "text.capitals": _share(text, r"\P{Lu}+", r"[^\p{Lu}\p{Ll}]+"),
-            "text.repetition": pa.array(_repetition(words), pa.float32()),
             "text.filename": pa.array(filename(text, words)),
-            "text.boilerplate": pa.array(boilerplate(text, words, content), pa.float32()),
+            "text.boilerplate": pa.array(share, pa.float32()),
             "text.information": pa.array(informed, pa.float32()),
             "text.preference": pa.array(informed * _trust(batch.column("text_source")), pa.float32()),
         }
@@ -64,7 +59,7 @@ class TextFilter:
 
 def information(words: Tokens, content: np.ndarray) -> np.ndarray:
     """Bits that the distinct words of a text carry, counting those that name nothing for little; at most `ENOUGH`."""
-    return np.minimum(words.total(words.of_words(_bits) * words.first_of_kind()), ENOUGH) * (content > 0)
+    return np.minimum(words.total(words.of_words(_bits) * words.first_of_kind), ENOUGH) * (content > 0)
 
 
 @lru_cache(maxsize=262_144)
@@ -75,18 +70,6 @@ def _bits(word: str) -> float:
     rarity = -float(np.log2(max(word_frequency(word, "en", wordlist="small"), 1e-7)))
     useless = word in function_words() or word in interface_words() or word.isdigit()
     return min(rarity, 16.0) * (0.1 if useless else 1.0)
-
-
-def _share(text: pa.Array, other: str, beyond: str) -> pa.Array:
-    """Share of the characters that are not `beyond` which are not `other` either; null where there is none. Both match runs."""
-    left, whole = (pc.utf8_length(pc.replace_substring_regex(text, runs, "")).cast(pa.float32()) for runs in (other, beyond))
-    return pc.divide(left, pc.if_else(pc.equal(whole, 0), None, whole))
-
-
-def _repetition(words: Tokens) -> np.ndarray:
-    """Share of the words that are no function words and stood in the same text before."""
-    counted = words.of_words(lambda word: word not in function_words())
-    return words.total(counted * ~words.first_of_kind()) / np.maximum(words.total(counted), 1)
 
 
 def _trust(source: pa.Array) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -30,10 +31,11 @@ class Tokens:
         """The sum over the tokens of each text."""
         return np.asarray(np.bincount(self.row, weights=values, minlength=self.rows), dtype=np.float64)
 
-    @property
+    @cached_property
     def count(self) -> NDArray[np.int64]:
         return np.bincount(self.row, minlength=self.rows)
 
+    @cached_property
     def first_of_kind(self) -> NDArray[np.bool_]:
         """True where a word stands in its text for the first time."""
         kinds = self.row * (len(self.words) + 1) + self.code
