@@ -24,17 +24,17 @@ __all__ = ["FAULTS", "build_site", "count_faults", "serve"]
 # on the text alone or the picture alone can see. The shares are ours; published curations of raw web pairs keep far less.
 FAULTS = {
     "swapped": 1 / 9,
-    "file_name": 0.06,
-    "boilerplate": 0.06,
-    "foreign": 0.05,
+    "file_name": 0.075,
+    "boilerplate": 0.075,
+    "foreign": 0.06,
     "shared_text": 0.04,
-    "thumbnail": 0.035,
+    "thumbnail": 0.02,
     "chart": 0.035,
     "empty": 0.03,
     "duplicate": 0.03,
-    "broken": 0.025,
-    "robots": 0.025,
-    "noai": 0.025,
+    "broken": 0.02,
+    "robots": 0.015,
+    "noai": 0.02,
 }
 _FEWEST = 100  # references: below it the rarer faults vanish in rounding
 _SHARED = 14  # pictures under one shared text, where ten are the usual limit (ALIGN, section 3, drops texts of more than ten images)
