@@ -165,3 +165,8 @@ def test_names_of_repeated_runs_sort_by_time_and_do_not_mix() -> None:
     second = stamped("web", datetime(2026, 1, 3, 1, 0, 0, tzinfo=timezone(timedelta(hours=2))))
     assert (first, second) == ("web-20260102T120000Z", "web-20260102T230000Z")
     assert named("web", ["web-clean", second, "web", first, "web-clean-20260102T120000Z", "webs"]) == ["web", first, second]
+
+
+def test_the_example_of_the_documentation_is_valid() -> None:
+    plan = read_configuration(Path(__file__).parents[2] / "docs" / "winnow.toml")
+    assert [entry.name for entry in (*plan.collect, *plan.pretrain)] == ["web", "vilt"]
