@@ -1,7 +1,6 @@
 """The command line: `winnow`, with the words of the documentation."""
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -32,8 +31,6 @@ def main() -> None:
     """Run the command line; exit status 0 only when all went well."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    # Beam says at every import that it lacks Google's clients, which nobody asked for
-    logging.getLogger().addFilter(lambda record: "apitools" not in record.getMessage())
     try:
         status = app(sys.argv[1:], exit_on_error=True) or 0
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ A scene holds two objects on a textured ground and is described by one of many s
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -218,7 +219,8 @@ def _texture(name: str) -> NDArray[np.int16]:
     blotches = np.kron(rng.normal(0, rough * 0.6, size=(_TILE // 32, _TILE // 32)), np.ones((32, 32)))
     if axis:  # a running mean along one axis draws the grain out into blades, boards or ripples
         grain = np.apply_along_axis(lambda line: np.convolve(line, np.full(12, 12**-0.5), mode="same"), axis - 1, grain)
-    return np.clip(np.array(mean) + (grain + blotches)[:, :, None], 0, 255).astype(np.int16)
+    texture: NDArray[np.int16] = np.clip(np.array(mean) + (grain + blotches)[:, :, None], 0, 255).astype(np.int16)
+    return texture
 
 
 @lru_cache(maxsize=1)
@@ -226,7 +228,7 @@ def _grain() -> NDArray[np.int16]:
     return np.random.default_rng(99).normal(0, 9, size=(_TILE, _TILE)).astype(np.int16)
 
 
-def _colour(value: NDArray[np.float64] | NDArray[np.int64]) -> tuple[int, int, int]:
+def _colour(value: NDArray[Any]) -> tuple[int, int, int]:
     red, green, blue = (int(channel) for channel in np.clip(value, 0, 255))
     return red, green, blue
 

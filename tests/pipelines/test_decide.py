@@ -172,7 +172,7 @@ row = st.tuples(st.integers(0, len(TEXTS) - 1), st.integers(0, len(URLS) - 1), s
 parts = st.lists(st.lists(row, min_size=1, max_size=8).map(tuple), min_size=1, max_size=3).map(tuple)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=parts, second=parts)
 def test_outcomes_are_those_of_the_oracle(
     tmp_path_factory: pytest.TempPathFactory, first: tuple[tuple[Row, ...], ...], second: tuple[tuple[Row, ...], ...]
