@@ -34,6 +34,7 @@ _CREDIT = (  # who made a picture, and nothing on it
     r"^\W*((?i:photo(graph)?s?|images?|pictures?|pics?|illustrations?|graphics?|artwork|credits?|sources?|courtesy|photographer|photography)"
     r"((?i: credits?| courtesy| source))?\s*(:|(?i:by|courtesy|©|via))\s*(?i:of )?(?i:the )?)(\p{Lu}[\pL.'-]*[\s,/&|]*){1,5}\d{0,4}\W*$"
 )
+_LABEL = r"(?i)^\W*(fig(ure)?|plate|table|image|photo|picture|slide|page|exhibit|panel|chart|illustration)s?\.?\s*#?\d+[a-z]?\W*$"
 _CLAIM = (
     r"(?i)^\W*((photo|image|picture|graphic|illustration)s? )?(courtesy (of )?|credits?:? |via )|^\W*(©|\(c\)|copyright\b|photo ©|image ©)"
 )
@@ -60,8 +61,19 @@ def boilerplate(text: pa.Array, tokens: Tokens) -> tuple[FLOATS, FLOATS]:
 
 
 def _whole(text: pa.Array, tokens: Tokens) -> BOOLS:
-    """True for texts that are credits, claims, addresses or markup as a whole."""
-    return _matches(text, _CREDIT) | _matches(text, _CLAIM) | _mostly(text, _ADDRESS, tokens) | _mostly(text, _MARKUP, tokens)
+    """True for texts that are credits, claims, labels, lists of keywords, addresses or markup as a whole."""
+    matched = _matches(text, _CREDIT) | _matches(text, _CLAIM) | _matches(text, _LABEL) | _keywords(text, tokens)
+    return matched | _mostly(text, _ADDRESS, tokens) | _mostly(text, _MARKUP, tokens)
+
+
+def _keywords(text: pa.Array, tokens: Tokens) -> BOOLS:
+    """True for lists with commas and without function words in which a word stands that never describes: written for search engines."""
+    listed = _matches(text, r",.*,")
+    if not listed.any():
+        return listed
+    joined = tokens.total(tokens.of_words(lambda word: word in function_words()) > 0)
+    never = tokens.total(tokens.of_words(lambda word: interface_words().get(word, 0.0)) >= 1.0)
+    return np.asarray(listed & (joined == 0) & (never > 0))
 
 
 def _prose(tokens: Tokens, counted: BOOLS) -> BOOLS:

@@ -22,7 +22,7 @@ BOUNDARIES = {
         "text.language": ([0.5, 1.0], [0.49]),
         "text.too_short": ([2], [1]),
         "text.too_long": ([256], [257]),
-        "image.too_small": ([150], [149]),
+        "image.too_small": ([120], [119]),
         "image.too_small image.area": ([26_000], [25_999]),
         "image.aspect": ([3.0], [3.01]),
         "image.blank": ([4.0], [3.99]),

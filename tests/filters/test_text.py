@@ -85,3 +85,13 @@ def test_rows_do_not_depend_on_their_neighbours() -> None:
     texts = ["Two dogs running", "click here", "IMG_1.jpg", "", "Ein Hund am Strand"]
     together = measure(texts)
     assert pa.concat_tables([measure([text]) for text in texts]).to_pylist() == together.to_pylist()
+
+
+@pytest.mark.parametrize("text", ["Plate 73", "Fig. 12b", "watches, sofas, cheap handbags, rugs sale, sunglasses"])
+def test_labels_and_lists_of_keywords_are_boilerplate(text: str) -> None:
+    assert measure([text])["text.boilerplate"].to_pylist() == [1.0]
+
+
+@pytest.mark.parametrize("text", ["A dog, a cat, and a bird", "dogs, cats, birds", "Plates on a table", "Figure skaters on ice"])
+def test_lists_of_things_are_not(text: str) -> None:
+    assert measure([text])["text.boilerplate"][0].as_py() < 0.5
