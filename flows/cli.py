@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
+from pydantic import ValidationError
 
 if TYPE_CHECKING:
     from pipelines.stage import Engine, Progress
@@ -46,10 +47,18 @@ def main() -> None:
 
 
 def _words(error: BaseException) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(_complaint(one["loc"], one["msg"]) for one in error.errors())
     if isinstance(error, OSError) and error.errno is not None:
         place = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror or error}{place}; what was finished is kept: mend the cause and run the same command again"
     return str(error) or repr(error)
+
+
+def _complaint(place: tuple[int | str, ...], said: str) -> str:
+    """A complaint of a configuration as an option of the command line is called."""
+    option = "--" + str(place[0]).replace("_", "-") + ": " if place else ""
+    return option + said.removeprefix("Value error, ")
 
 
 def _leave(status: int) -> None:
