@@ -19,6 +19,7 @@ app = App(
     help="From web pages to a trained vision-language model: collect, curate, pretrain, inspect.",
     help_format="plaintext",
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # main says what an interrupted command left
 )
 
 Root = Annotated[str, Parameter(name="--root", env_var="WINNOW_ROOT", help="Where all data lies: a folder or any fsspec URL.")]

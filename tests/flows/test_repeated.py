@@ -8,6 +8,7 @@ import pytest
 from filters.funnel import Funnel
 from filters.recipe import load
 from flows import collect, curate, pretrain
+from flows.training import shards
 from pipelines.collect import CollectConfig
 from pipelines.collection import Collection
 from pipelines.curate import Decision
@@ -78,11 +79,11 @@ def test_shards_of_a_release_that_is_not_there(tmp_path: Path) -> None:
     released(root, "web", "one")
     (tmp_path / "releases/web/train-00000-of-00001.arrow").touch()
     (tmp_path / "releases/web/heldout-00000-of-00001.arrow").touch()
-    assert pretrain._shards(root, "web") == [tmp_path / "releases/web/train-00000-of-00001.arrow"]
+    assert shards(root, "web") == [tmp_path / "releases/web/train-00000-of-00001.arrow"]
     with pytest.raises(ValueError, match=r"^there is no release wbe in .* \(published: web\)$"):
-        pretrain._shards(root, "wbe")
+        shards(root, "wbe")
     with pytest.raises(ValueError, match="is not on this machine: training maps its shards into memory, so copy the release here"):
-        pretrain._shards(Folder("memory://winnow"), "web")
+        shards(Folder("memory://winnow"), "web")
 
 
 def test_the_plan_names_the_releases_that_its_stages_read() -> None:
