@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pipelines.stage import MANIFEST, Manifest
 from pipelines.store import Folder
 
-PARTS = ("candidates", "urls", "fetches")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:

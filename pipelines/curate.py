@@ -5,20 +5,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from filters import filters_for
 from filters.base import Filter
 from filters.funnel import Funnel
 from filters.recipe import Recipe, load
-from pipelines.collection import Collection, open_collection
+from pipelines.collection import Collection, open_collection, stage_manifest
 from pipelines.decide import Decide, Judge, Source, segments
 from pipelines.measure import Measure, filter_digest
 from pipelines.release import Gather, Shard, card, release_digest
 from pipelines.resolve import Resolve, Scatter, resolved_schema
 from pipelines.schema import KEPT
 from pipelines.stage import Engine, Manifest, Progress, Stage, StageFailed, run_stage, silent
-from pipelines.store import Folder, digest, lease, read_table
+from pipelines.store import Folder, digest, lease
 
 
 class CurateConfig(BaseModel):
@@ -155,7 +156,8 @@ def _judge(stage: Decide, decided: Manifest, work: Folder, index: int) -> Judge:
 
 def read_schema(folder: Folder, name: str) -> pa.Schema:
     """The columns of a Parquet file, without what else it says of itself."""
-    return read_table(folder, name, None).schema.remove_metadata()
+    with folder.open(name) as file:
+        return pq.read_schema(file).remove_metadata()
 
 
 def _whole(manifest: Manifest) -> Manifest:
@@ -166,9 +168,7 @@ def _whole(manifest: Manifest) -> Manifest:
 
 
 def _sources(collection: Collection, measured: Measured, schema: pa.Schema, work: Folder, run: _Runner) -> list[Source]:
-    fetched, candidates = Manifest.read(collection.folder / "fetches"), Manifest.read(collection.folder / "candidates")
-    assert fetched is not None, "an opened collection is complete"
-    assert candidates is not None, "an opened collection is complete"
+    fetched, candidates = (stage_manifest(collection.folder, part) for part in ("fetches", "candidates"))
     on_images = [(stage, manifest) for stage, manifest in measured if stage.filter.level == "image"]
     stage = Resolve(
         out=work / f"resolved-{collection.id}",

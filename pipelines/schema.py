@@ -56,15 +56,6 @@ IMAGES = pa.schema(
     ]
 )
 
-OUTCOMES = pa.schema(
-    [
-        ("collection", pa.string()),
-        ("candidate_id", pa.string()),
-        ("image_id", pa.string()),  # null where no image was fetched
-        ("outcome", pa.string()),  # kept, or what stopped it
-    ]
-)
-
 FETCHED = "fetched"
 KEPT = "kept"
 
