@@ -2,102 +2,22 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import fsspec
-import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
 from pipelines.archives import HTML, Response, is_html, responses
-from pipelines.images_of_page import TARGET_WIDTH, Page, Picture, read_page
-from pipelines.permission import headers_outcome
+from pipelines.candidates import Rows, candidates_of_page
+from pipelines.held import ARCHIVE_IMAGES, HELD
+from pipelines.images_of_page import TARGET_WIDTH
 from pipelines.schema import CANDIDATES, identify
 from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, write_parquet
 
-ROWS = 20_000  # gathered before they become a record batch
 HASHED_WHOLE = 64 * 1024 * 1024  # bytes; a larger archive is known by its size and time of change
-HELD = "archive-images-"  # files of the index of images beside the candidates
-
-ARCHIVE_IMAGES = pa.schema(
-    [
-        ("image_url", pa.string()),
-        ("archive", pa.string()),  # path or URL of the archive
-        ("offset", pa.int64()),  # byte of the record
-        ("captured_at", pa.string()),
-    ]
-)
-
-
-@dataclass(slots=True)
-class _Rows:
-    """Columns under construction of one schema."""
-
-    schema: pa.Schema
-    columns: dict[str, list[Any]] = field(default_factory=dict)
-    batches: list[pa.RecordBatch] = field(default_factory=list)
-    rows: int = 0
-
-    def append(self, values: dict[str, Any]) -> None:
-        for name in self.schema.names:
-            self.columns.setdefault(name, []).append(values[name])
-        self.rows += 1
-        if self.rows % ROWS == 0:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self.columns:
-            arrays = [pa.array(self.columns[entry.name], entry.type) for entry in self.schema]
-            self.batches.append(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
-            self.columns = {}
-
-    def table(self) -> pa.Table:
-        self._flush()
-        return pa.Table.from_batches(self.batches, schema=self.schema)
-
-
-def candidates_of_page(
-    html: bytes,
-    url: str,
-    headers: Iterable[tuple[str, str]] = (),
-    *,
-    captured_at: str | None = None,
-    archive: str | None = None,
-    offset: int | None = None,
-    target_width: int = TARGET_WIDTH,
-) -> list[dict[str, Any]]:
-    """The candidates of one page as rows of CANDIDATES, in document order, one for each image and text."""
-    pairs = list(headers)
-    content_type = next((value for name, value in pairs if name.lower() == "content-type"), "")
-    page = read_page(html, url, content_type, target_width=target_width)
-    of_page = {
-        "page_url": url,
-        "images_on_page": len(page.pictures),
-        "page_language": page.language,
-        "archive": archive,
-        "offset": offset,
-        "captured_at": captured_at,
-        "permission": headers_outcome(pairs) or page.permission,
-    }
-    return [row for place, picture in enumerate(page.pictures) for row in _candidates(page, picture, place, of_page)]
-
-
-def _candidates(page: Page, picture: Picture, place: int, of_page: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    for source, text in picture.texts:
-        yield {
-            **of_page,
-            "candidate_id": identify(of_page["page_url"], of_page["captured_at"], picture.url, text, source, place),
-            "image_url": picture.url,
-            "alternatives": list(picture.alternatives),
-            "text": text,
-            "text_source": source,
-            "context": picture.context,
-            "place": place,
-            "declared_width": picture.width,
-            "declared_height": picture.height,
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +42,7 @@ class Extract(Stage):
     def process(self, part: Part) -> Output:
         label, url = part.inputs
         counts: Counter[str] = Counter(pages=0, candidates=0)
-        rows, held = _Rows(CANDIDATES), _Rows(ARCHIVE_IMAGES)
+        rows, held = Rows(CANDIDATES), Rows(ARCHIVE_IMAGES)
         for response in responses(url, counts, wanted=lambda status, media: _wanted(status, media, counts)):
             if response.media_type.startswith("image/"):
                 held.append({"image_url": response.url, "archive": url, "offset": response.offset, "captured_at": response.captured_at})
@@ -142,7 +62,7 @@ class Extract(Stage):
         given = [(url, url) for url in expand(self.archives)]
         return [*own, *given]
 
-    def _append_page(self, rows: _Rows, response: Response, label: str, counts: Counter[str]) -> None:
+    def _append_page(self, rows: Rows, response: Response, label: str, counts: Counter[str]) -> None:
         counts["pages"] += 1
         counts["pages.cut"] += response.cut
         for row in candidates_of_page(

@@ -13,30 +13,26 @@ import threading
 import types
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import IO, Any, ClassVar
 from urllib.parse import urlsplit
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.archives import response_at
 from pipelines.decode import Decoded, Undecodable, decode
-from pipelines.extract import HELD
+from pipelines.held import from_archives
 from pipelines.opener import Attempt, Guest, Opener
-from pipelines.permission import TOKEN, address_outcome, headers_outcome
-from pipelines.schema import FETCHED, FETCHES, IMAGES
+from pipelines.permission import TOKEN, address_outcome
+from pipelines.schema import FETCHES, IMAGES
+from pipelines.spool import SPOOL_BYTES, Found, Keep, Spool, settled
 from pipelines.stage import Manifest, Output, Part, Stage
 from pipelines.store import Folder, read_table, write_batches, write_parquet
 
 CHUNK = 256  # addresses of a part: what a kill costs a worker at most
 THREADS = 32  # at once; img2dataset's own measurements peak between 32 and 64
-SPOOL_BYTES = 64 * 1024 * 1024  # of pictures in memory and in a record batch; 256 pictures of the web rarely reach it
-Found = tuple[Attempt, Decoded | None]
-Keep = Callable[[Decoded | Undecodable], Decoded | Undecodable]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,40 +86,12 @@ class Fetch(Stage):
         urls = [str(url) for url in read_table(self.urls, name, ["image_url"])["image_url"].slice(int(start), CHUNK).to_pylist()]
         found: dict[str, Found] = {url: (Attempt(outcome=outcome), None) for url in urls if (outcome := address_outcome(url)) is not None}
         with Spool() as spool:
-            found |= self._from_archives([url for url in urls if url not in found], spool)
+            found |= from_archives(self.held, [url for url in urls if url not in found], spool, limit=self.image_bytes)
             found |= self._from_web(interleaved([url for url in urls if url not in found]), spool)
             assert found.keys() == set(urls), "an address was lost or made up"
             return self._write(part.name, [(url, *found[url]) for url in urls], spool)
 
-    def _from_archives(self, urls: Sequence[str], spool: "Spool") -> dict[str, Found]:
-        """Those addresses whose images the archives hold."""
-        places = self._places(urls)
-        found = {}
-        for url, (archive, offset) in places.items():
-            response = response_at(archive, offset, limit=self.image_bytes)
-            if response is not None and response.url == url and not response.cut:
-                attempt = Attempt(
-                    outcome=headers_outcome(response.headers) or FETCHED,
-                    status=response.status,
-                    final_url=url,
-                    content_type=response.header("content-type") or None,
-                    fetched_at=response.captured_at,
-                )
-                found[url] = settled(attempt, spool.keep(decode(response.body)) if attempt.outcome == FETCHED else None)
-        return found
-
-    def _places(self, urls: Sequence[str]) -> dict[str, tuple[str, int]]:
-        """(archive, offset) of the addresses that the index of archived images names, the first of each."""
-        places: dict[str, tuple[str, int]] = {}
-        for name in self.held.names() if self.held is not None else []:
-            if name.startswith(HELD):
-                assert self.held is not None
-                index = read_table(self.held, name, ["image_url", "archive", "offset"])
-                for row in index.filter(pc.is_in(index["image_url"], value_set=pa.array(urls, pa.string()))).to_pylist():
-                    places.setdefault(row["image_url"], (row["archive"], row["offset"]))
-        return places
-
-    def _from_web(self, urls: Sequence[str], spool: "Spool") -> dict[str, Found]:
+    def _from_web(self, urls: Sequence[str], spool: Spool) -> dict[str, Found]:
         if not urls or not self.web:
             return {url: (Attempt(outcome="fetch.not_asked"), None) for url in urls}
         guest = Guest(
@@ -135,40 +103,12 @@ class Fetch(Stage):
         )
         return download(urls, guest, threads=self.threads, keep=spool.keep)
 
-    def _write(self, name: str, rows: list[tuple[str, Attempt, Decoded | None]], spool: "Spool") -> Output:
+    def _write(self, name: str, rows: list[tuple[str, Attempt, Decoded | None]], spool: Spool) -> Output:
         """Images first, then the rows that speak of them."""
         table = fetches_table(rows)
         images = write_batches(self.images, f"{name}.arrow", IMAGES, image_batches(rows, spool))
         counts = Counter(table["outcome"].to_pylist())
         return Output(files=(images, write_parquet(self.out, f"{name}.parquet", table)), counts={**counts, "images": images.rows or 0})
-
-
-class Spool:
-    """The pictures of a part under their ids, each once: in memory while they are small together, else on disk."""
-
-    def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - closed with the spool
-        self._places: dict[str, tuple[int, int]] = {}
-
-    def __enter__(self) -> "Spool":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-    def keep(self, picture: Decoded | Undecodable) -> Decoded | Undecodable:
-        """Take over the bytes of a picture; what returns is the rest of it."""
-        if isinstance(picture, Undecodable):
-            return picture
-        if picture.image_id not in self._places:
-            self._places[picture.image_id] = (self._file.seek(0, os.SEEK_END), len(picture.image))
-            self._file.write(picture.image)
-        return replace(picture, image=b"")
-
-    def read(self, image_id: str) -> bytes:
-        start, size = self._places[image_id]
-        self._file.seek(start)
-        return self._file.read(size)
 
 
 def interleaved(urls: Sequence[str]) -> list[str]:
@@ -180,15 +120,6 @@ def interleaved(urls: Sequence[str]) -> list[str]:
         ranked.append((turn[host], host, url))
         turn[host] += 1
     return [url for _, _, url in sorted(ranked)]
-
-
-def settled(attempt: Attempt, picture: Decoded | Undecodable | None) -> Found:
-    """An attempt with its picture, or with the reason why there is none."""
-    if attempt.outcome != FETCHED or isinstance(picture, Decoded):
-        return attempt, picture if isinstance(picture, Decoded) else None
-    outcome, detail = (picture.outcome, picture.detail) if picture is not None else ("decode.failed", "fetched and then lost")
-    names = ("status", "final_url", "content_type", "etag", "last_modified", "fetched_at")
-    return Attempt(outcome=outcome, detail=detail, **{name: getattr(attempt, name) for name in names}), None
 
 
 def fetches_table(rows: Sequence[tuple[str, Attempt, Decoded | None]]) -> pa.Table:

@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 import pyarrow.compute as pc
 import pytest
 
+from pipelines.candidates import candidates_of_page
 from pipelines.crawl import Crawl, crawl
-from pipelines.extract import ARCHIVE_IMAGES, Extract, candidates_of_page, expand
+from pipelines.extract import Extract, expand
+from pipelines.held import ARCHIVE_IMAGES
 from pipelines.schema import CANDIDATES, identify
 from pipelines.stage import run_stage
 from pipelines.store import Folder, read_table
