@@ -8,7 +8,7 @@ import functools
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -145,6 +145,68 @@ class Robots:
         return self.rules(url).allows(url)
 
 
+ROBOTS_PATH, TDM_PATH, AI_PATH = "/robots.txt", "/.well-known/tdmrep.json", "/ai.txt"
+WELL_KNOWN = (ROBOTS_PATH, TDM_PATH, AI_PATH)  # what an origin is asked for before anything else of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What one origin says of itself in its well-known files, until it should be asked again (monotonic seconds)."""
+
+    robots: Rules
+
+    @property
+    def until(self) -> float:
+        return self.robots.until
+
+    @property
+    def closed(self) -> bool:
+        """Whether robots.txt could not be read, so that nothing may be asked for."""
+        return self.robots.parsed is None and not self.robots.otherwise
+
+    def refusal(self, url: str) -> str | None:
+        """Why an address of this origin may not be asked for or used, None if it may; robots.txt is named first."""
+        return None if self.robots.allows(url) else "permission.robots"
+
+    def delay(self) -> float:
+        """Seconds asked for between two requests, 0 if none."""
+        return self.robots.delay()
+
+
+def policy_of(answers: Mapping[str, Answer], now: float) -> Policy:
+    """The policy of an origin from its answers by path; a path that was not asked says nothing, except robots.txt, which refuses."""
+    return Policy(robots=rules_of(answers.get(ROBOTS_PATH, (None, b"")), now))
+
+
+@dataclass
+class Policies:
+    """Policies of many origins; `ask` gives the answer to the address of a well-known file, redirects followed (None: no answer).
+
+    Safe between threads: one reader an origin, and an origin that gives no robots.txt is asked for nothing else.
+    """
+
+    ask: Callable[[str], Answer]
+    _policies: dict[str, Policy] = field(default_factory=dict)
+    _locks: dict[str, threading.Lock] = field(default_factory=dict)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def policy(self, url: str) -> Policy:
+        key = origin(url)
+        with self._guard:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            known = self._policies.get(key)
+            if known is None or known.until < time.monotonic():
+                known = self._policies[key] = self._read(key)
+            return known
+
+    def _read(self, key: str) -> Policy:
+        answers = {ROBOTS_PATH: self.ask(f"{key}{ROBOTS_PATH}")}
+        if not policy_of(answers, 0.0).closed:
+            answers |= {path: self.ask(f"{key}{path}") for path in WELL_KNOWN if path != ROBOTS_PATH}
+        return policy_of(answers, time.monotonic())
+
+
 # names that lazy loading puts in the place of a picture; a whole file name or a whole word of it
 PLACEHOLDER = re.compile(
     r"(?:^|[-_./])(?:blank|spacer|pixel|placeholder|transparent|1x1|clear|dummy|lazy(?:load)?|loading|loader|grey|gray|trans)"
@@ -156,7 +218,12 @@ INLINE_PLACEHOLDER = 512  # characters; an inline picture shorter than this is a
 
 @functools.lru_cache(maxsize=4096)
 def address_outcome(url: str) -> str | None:
-    """None if an image may be asked for under this address, else `address.placeholder`, `address.scheme` or `address.malformed`."""
+    """None if an image may be asked for under this address, else `address.placeholder`, `address.scheme` or `address.malformed`.
+
+    `given:` names an imported image that has no address of its own; who does not hold it ends it as `address.scheme`.
+    """
+    if url[:6].lower() == "given:":
+        return None if urlsplit(url).path else "address.malformed"
     if url[:5].lower() == "data:":
         return "address.placeholder" if len(url) < INLINE_PLACEHOLDER else "address.scheme"
     try:

@@ -2,7 +2,16 @@
 
 import pytest
 
-from pipelines.permission import Robots, address_outcome, directives_outcome, follows_links, headers_outcome, metas_outcome, rules_of
+from pipelines.permission import (
+    Policies,
+    Robots,
+    address_outcome,
+    directives_outcome,
+    follows_links,
+    headers_outcome,
+    metas_outcome,
+    rules_of,
+)
 
 TAGS = [
     ("noai", "permission.noai"),
@@ -106,6 +115,22 @@ def test_robots_file_is_read_once_an_origin() -> None:
     assert asked == ["http://a.example/robots.txt", "http://a.example:81/robots.txt", "https://a.example/robots.txt"]
 
 
+def test_well_known_files_are_read_once_an_origin() -> None:
+    asked: list[str] = []
+
+    def ask(url: str) -> tuple[int | None, bytes]:
+        asked.append(url)
+        return (500, b"") if "broken" in url else (200, b"User-agent: *\nDisallow: /no") if url.endswith("robots.txt") else (404, b"")
+
+    policies = Policies(ask)
+    urls = ("http://a.example/no", "http://A.example/yes", "http://a.example:81/no", "https://broken.example/x")
+    assert [policies.policy(url).refusal(url) for url in urls] == ["permission.robots", None, "permission.robots", "permission.robots"]
+    files = ("/robots.txt", "/.well-known/tdmrep.json", "/ai.txt")
+    assert asked == [f"{host}{path}" for host in ("http://a.example", "http://a.example:81") for path in files] + [
+        "https://broken.example/robots.txt"
+    ]
+
+
 @pytest.mark.parametrize(
     ("url", "outcome"),
     [
@@ -117,6 +142,9 @@ def test_robots_file_is_read_once_an_origin() -> None:
         ("http://a.example/t/lazy-placeholder.svg", "address.placeholder"),
         ("data:image/gif;base64,R0lGODlhAQABAAAAACw=", "address.placeholder"),
         ("data:image/png;base64," + "A" * 2000, "address.scheme"),
+        ("given://flickr/0001.jpg", None),
+        ("GIVEN://flickr/blank.gif", None),
+        ("given:", "address.malformed"),
         ("file:///etc/passwd", "address.scheme"),
         ("javascript:alert(1)", "address.scheme"),
         ("ftp://a.example/a.jpg", "address.scheme"),
