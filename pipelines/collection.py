@@ -16,6 +16,7 @@ class Collection:
     digest: str
     counts: Mapping[str, int]
     failed: int  # parts that were set aside
+    refers_to: tuple[str, ...] = ()  # collections that hold some of its images
 
 
 def open_collection(root: Folder, name: str) -> Collection:
@@ -27,7 +28,14 @@ def open_collection(root: Folder, name: str) -> Collection:
             raise ValueError(f"collection {name} is not finished: run its `winnow collect --id {name}` again (complete: {complete})")
         raise ValueError(f"there is no collection {name} in {root.path()} (complete: {complete})")
     manifest = folder.read_json(MANIFEST)
-    return Collection(id=name, folder=folder, digest=manifest["digest"], counts=manifest["counts"], failed=manifest["failed"])
+    return Collection(
+        id=name,
+        folder=folder,
+        digest=manifest["digest"],
+        counts=manifest["counts"],
+        failed=manifest["failed"],
+        refers_to=tuple(manifest.get("refers_to", ())),
+    )
 
 
 def collections(root: Folder) -> list[str]:

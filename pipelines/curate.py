@@ -16,7 +16,7 @@ from pipelines.collection import Collection, open_collection, stage_manifest
 from pipelines.decide import Decide, Judge, Source, segments
 from pipelines.measure import Measure, filter_digest
 from pipelines.release import Gather, Shard, card, release_digest
-from pipelines.resolve import Resolve, Scatter, resolved_schema
+from pipelines.resolve import Pictures, Resolve, Scatter, resolved_schema
 from pipelines.schema import KEPT
 from pipelines.stage import Engine, Manifest, Progress, Stage, StageFailed, run_stage, silent
 from pipelines.store import Folder, digest, lease
@@ -84,11 +84,14 @@ def decide(
     filters = filters_for(loaded.reads)
     run = _Runner(engine=engine, progress=progress, failed=[])
     measured = {collection.id: _measure(collection, filters, run) for collection in opened}
+    on_images = [filter_ for filter_ in filters if filter_.level == "image"]
+    for id in sorted({id for collection in opened for id in collection.refers_to} - measured.keys()):
+        measured[id] = _measure(open_collection(root, id), on_images, run)
     identity = digest(
         {
             "recipe": loaded.digest,
             "collections": [[collection.id, collection.digest] for collection in opened],
-            "measured": [[manifest.digest for _, manifest in measured[collection.id]] for collection in opened],
+            "measured": {id: [manifest.digest for _, manifest in stages] for id, stages in measured.items()},
         }
     )
     folder = root / "outcomes" / identity[:16]
@@ -113,7 +116,7 @@ def _decide(
     on_images = {name for stage, _ in measured[collections[0].id] if stage.filter.level == "image" for name in stage.filter.writes}
     schema = resolved_schema({name: types[name] for name in sorted(on_images & recipe.reads)})
     work = folder / "work"
-    sources = [source for collection in collections for source in _sources(collection, measured[collection.id], schema, work, run)]
+    sources = [source for collection in collections for source in _sources(collection, measured, schema, work, run)]
     buckets = max(1, -(-len(sources) // 4))
     previous: Manifest | None = None
     verdicts: Manifest | None = None
@@ -167,20 +170,17 @@ def _whole(manifest: Manifest) -> Manifest:
     return manifest
 
 
-def _sources(collection: Collection, measured: Measured, schema: pa.Schema, work: Folder, run: _Runner) -> list[Source]:
+def _sources(collection: Collection, measured: dict[str, Measured], schema: pa.Schema, work: Folder, run: _Runner) -> list[Source]:
     fetched, candidates = (stage_manifest(collection.folder, part) for part in ("fetches", "candidates"))
-    on_images = [(stage, manifest) for stage, manifest in measured if stage.filter.level == "image"]
     stage = Resolve(
         out=work / f"resolved-{collection.id}",
         scatter=Scatter.of(collection.folder),
         fetched=fetched,
-        measured=tuple(stage.out for stage, _ in on_images),
-        columns=tuple(schema.names[6:]),
+        pictures=tuple(_pictures(collection.folder.beside(id), measured[id]) for id in (collection.id, *collection.refers_to)),
         schema=schema,
-        digests=tuple(manifest.digest for _, manifest in on_images),
     )
     resolved = _whole(run(stage))
-    on_candidates = tuple(stage.out for stage, _ in measured if stage.filter.level == "candidate")
+    on_candidates = tuple(stage.out for stage, _ in measured[collection.id] if stage.filter.level == "candidate")
     return [
         Source(
             collection=collection.folder,
@@ -192,6 +192,15 @@ def _sources(collection: Collection, measured: Measured, schema: pa.Schema, work
         )
         for index, name in enumerate(candidates.names(".parquet", "part-"))
     ]
+
+
+def _pictures(collection: Folder, measured: Measured) -> Pictures:
+    on_images = [(stage, manifest) for stage, manifest in measured if stage.filter.level == "image"]
+    return Pictures(
+        collection=collection,
+        measured=tuple(stage.out for stage, _ in on_images),
+        digests=tuple(manifest.digest for _, manifest in on_images),
+    )
 
 
 def funnel(

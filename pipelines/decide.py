@@ -22,7 +22,8 @@ from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, read_table, write_parquet
 
 PLACE = pa.schema([("part", pa.int32()), ("row", pa.int32())])  # where a candidate stands in the decision
-LOST = "fetch.lost"  # no row tells what became of the address: the part that held it failed
+NOT_ASKED = "fetch.not_asked"  # the collection left the address out on purpose
+LOCATION = ("image_collection", "image_part", "image_row")  # where the bytes of an image lie
 _FETCH = "fetch"  # marks, among the steps, where addresses, fetches and decoding are judged
 
 
@@ -141,7 +142,7 @@ class Decide(Stage):
 
     def _conclude(self, part: Part, number: int, table: pa.Table, outcome: pa.ChunkedArray) -> Output:
         name = self.sources[number].collection.name
-        columns = {**{key: table[key] for key in ("candidate_id", "image_id", "page_url", "image_url", "image_part", "image_row")}}
+        columns = {**{key: table[key] for key in ("candidate_id", "image_id", "page_url", "image_url", *LOCATION)}}
         columns["text"] = table[self.recipe.text]
         kept = {key: table[key] for key in sorted(self.recipe.reads) if key in table.column_names and key not in columns}
         result = pa.table({"collection": pa.array([name] * table.num_rows), "outcome": outcome, **columns, **kept})
@@ -170,7 +171,7 @@ def _addresses(urls: pa.ChunkedArray) -> pa.Array:
 
 def _fetch_outcome(outcome: pa.ChunkedArray) -> pa.ChunkedArray:
     """What stopped an image on its way; null where it was fetched and decoded."""
-    tried = pc.fill_null(outcome, LOST)
+    tried = pc.fill_null(outcome, NOT_ASKED)
     return pc.if_else(pc.equal(tried, FETCHED), pa.scalar(None, pa.string()), tried)
 
 

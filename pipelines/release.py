@@ -28,7 +28,7 @@ SAMPLE = pa.schema(
     ]
 )
 PROVENANCE = ("image_id", "page_url", "image_url", "candidate_id")
-LOCATION = pa.schema([("collection", pa.string()), ("image_part", pa.string()), ("image_row", pa.int64())])
+LOCATION = pa.schema([("image_collection", pa.string()), ("image_part", pa.string()), ("image_row", pa.int64())])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ class Shard(Stage):
         """The bytes of some images, each file of images opened once."""
         places: dict[tuple[str, str], list[int]] = {}
         for position, sample in enumerate(samples):
-            places.setdefault((sample["collection"], sample["image_part"]), []).append(position)
+            places.setdefault((sample["image_collection"], sample["image_part"]), []).append(position)
         found: list[bytes] = [b""] * len(samples)
         for (collection, name), positions in places.items():
             table = read_table(self.root / "collections" / collection / "images", name, ["image"])

@@ -1,5 +1,6 @@
 """Resolve: what became of the image of each candidate, taken from the buckets of hosts back to the parts of candidates."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -7,14 +8,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from filters.recipe import Recipe, decide_row
+from pipelines.collection import stage_manifest
 from pipelines.exchange import bucket_of, read_group, write_groups
+from pipelines.memory import host_buckets, references
 from pipelines.permission import address_outcome
 from pipelines.schema import CANDIDATES
 from pipelines.stage import Manifest, Output, Part, Stage
 from pipelines.store import Folder, read_table, write_parquet
 
 WANTED = pa.schema([("part", pa.int32()), ("row", pa.int32()), ("image_url", pa.string())])
-FOUND = pa.schema([("image_id", pa.string()), ("fetch_outcome", pa.string()), ("image_part", pa.string()), ("image_row", pa.int64())])
+FOUND = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("fetch_outcome", pa.string()),
+        ("image_collection", pa.string()),  # the collection that holds the bytes
+        ("image_part", pa.string()),  # its file
+        ("image_row", pa.int64()),
+    ]
+)
+LOST = "fetch.lost"  # no row tells what became of the address: the part that held it failed
 
 
 def hosts(urls: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -23,30 +36,32 @@ def hosts(urls: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.utf8_lower(pc.fill_null(pc.struct_field(matched, "host"), ""))
 
 
-def host_buckets(candidates: int) -> int:
-    """How many buckets of hosts a collection has: one for some thousand candidates, so that a bucket fits in memory."""
-    return max(1, -(-candidates // 16_384))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Scatter(Stage):
-    """Sends the image addresses that may be fetched to the bucket of their host."""
+    """Sends the image addresses that may be fetched to the bucket of their host.
+
+    With a recipe, only those of candidates that its rules on candidates alone let pass; `measured` are the folders of what they read.
+    """
 
     name: ClassVar[str] = "scatter"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     collection: Folder
+    recipe: Recipe | None = None
+    measured: tuple[Folder, ...] = ()
 
     @classmethod
     def of(cls, collection: Folder) -> "Scatter":
         return cls(out=collection / "urls" / "by-host", collection=collection)
 
     def _candidates(self) -> Manifest:
-        manifest = Manifest.read(self.collection / "candidates")
-        assert manifest is not None, "candidates come first"
-        return manifest
+        return stage_manifest(self.collection, "candidates")
+
+    def config(self) -> dict[str, Any]:
+        return {} if self.recipe is None else {"before_fetch": [rule.model_dump(mode="json") for rule in self.recipe.candidate_rules]}
 
     def inputs(self) -> dict[str, str]:
-        return {"candidates": self._candidates().digest}
+        measured = {folder.name: manifest.digest for folder in self.measured if (manifest := Manifest.read(folder)) is not None}
+        return {"candidates": self._candidates().digest, **measured}
 
     def buckets(self) -> int:
         return host_buckets(int(self._candidates().counts.get("candidates", 0)))
@@ -59,109 +74,155 @@ class Scatter(Stage):
         name, index = part.inputs
         table = read_table(self.collection / "candidates", name, ["image_url", "permission"])
         refused = pa.array([address_outcome(url) is not None for url in table["image_url"].to_pylist()], pa.bool_())
-        wanted = pc.and_not(pc.is_null(table["permission"]), refused)
-        row = pa.array(np.arange(table.num_rows, dtype=np.int32))
-        rows = pa.table([pa.array(np.full(table.num_rows, int(index), dtype=np.int32)), row, table["image_url"]], schema=WANTED).filter(
-            wanted
-        )
+        stopped = pc.is_valid(self._stopped(name, table["permission"]))
+        place = {"part": np.full(table.num_rows, int(index), dtype=np.int32), "row": np.arange(table.num_rows, dtype=np.int32)}
+        rows = pa.table({**place, "image_url": table["image_url"]}, schema=WANTED).filter(pc.invert(pc.or_(refused, stopped)))
         bucket = bucket_of(hosts(rows["image_url"]), self.buckets())
         return Output(files=(write_groups(self.out, f"{part.name}.parquet", rows, bucket),), counts={"addresses": rows.num_rows})
+
+    def _stopped(self, name: str, outcome: pa.ChunkedArray) -> pa.ChunkedArray:
+        """What stops each candidate before its address is asked: its page's permission, then the recipe's rules on candidates."""
+        if self.recipe is None:
+            return outcome
+        table = read_table(self.collection / "candidates", name)
+        for folder in self.measured:
+            measured = read_table(folder, name)
+            for column in measured.column_names:
+                if column not in table.column_names:
+                    table = table.append_column(column, measured[column])
+        for rule in self.recipe.candidate_rules:
+            outcome = pc.coalesce(outcome, decide_row(rule, table))
+        return outcome
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distinct(Stage):
-    """The distinct image addresses of each bucket, sorted by host and address: what is to be fetched."""
+    """The distinct image addresses of each bucket, sorted by host and address: what is to be fetched, and what is held already.
+
+    `remembered` are the memories of earlier collections; what one of them fetched at `since` (ISO 8601) or later is not fetched again.
+    """
 
     name: ClassVar[str] = "distinct"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scatter: Scatter
+    remembered: tuple[Folder, ...] = ()
+    since: str = ""
 
     @classmethod
     def of(cls, collection: Folder) -> "Distinct":
         return cls(out=collection / "urls", scatter=Scatter.of(collection))
 
-    def inputs(self) -> dict[str, str]:
-        return {"scatter": self.scatter.identity()}
-
-    def parts(self) -> list[Part]:
-        return [Part(name=f"bucket-{bucket:05d}", inputs=(str(bucket),)) for bucket in range(self.scatter.buckets())]
-
-    def process(self, part: Part) -> Output:
-        manifest = Manifest.read(self.scatter.out)
-        assert manifest is not None, "scatter comes first"
-        rows = read_group(self.scatter.out, manifest.names(), int(part.inputs[0]), WANTED)
-        urls = pa.chunked_array([pc.unique(rows["image_url"])])
-        table = pa.table({"image_url": urls, "host": hosts(urls)}).sort_by([("host", "ascending"), ("image_url", "ascending")])
-        return Output(files=(write_parquet(self.out, f"{part.name}.parquet", table),), counts={"distinct": table.num_rows})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resolve(Stage):
-    """Joins the addresses of a bucket with their fetches and with what was measured on the images, and sends them home."""
-
-    name: ClassVar[str] = "resolve"
-    version: ClassVar[int] = 1
-    scatter: Scatter
-    fetched: Manifest
-    measured: tuple[Folder, ...]
-    columns: tuple[str, ...]  # measurements that are asked for
-    schema: pa.Schema  # of the result
-    digests: tuple[str, ...]
-
     def config(self) -> dict[str, Any]:
-        return {"columns": list(self.columns)}
+        return {"since": self.since} if self.remembered else {}
 
     def inputs(self) -> dict[str, str]:
-        return {
-            "scatter": self.scatter.identity(),
-            "fetches": self.fetched.digest,
-            **{f"measured-{i}": d for i, d in enumerate(self.digests)},
-        }
+        memories = {folder.name: manifest.digest for folder in self.remembered if (manifest := Manifest.read(folder)) is not None}
+        return {"scatter": stage_manifest(self.scatter.collection, "urls/by-host").digest, **memories}
 
     def parts(self) -> list[Part]:
         return [Part(name=f"bucket-{bucket:05d}", inputs=(str(bucket),)) for bucket in range(self.scatter.buckets())]
 
     def process(self, part: Part) -> Output:
         bucket = int(part.inputs[0])
-        manifest = Manifest.read(self.scatter.out)
-        assert manifest is not None, "scatter comes first"
-        rows = read_group(self.scatter.out, manifest.names(), bucket, WANTED)
-        fetches, images = self._fetched(bucket)
+        scattered = stage_manifest(self.scatter.collection, "urls/by-host")
+        rows = read_group(self.scatter.out, scattered.names(), bucket, WANTED)
+        urls = pc.unique(rows["image_url"])
+        known = references(self.remembered, bucket, self.scatter.buckets(), urls, self.since)
+        held = known.take(pc.index_in(urls, value_set=known["image_url"].combine_chunks())).drop_columns(["image_url"])
+        address = {"image_url": pa.chunked_array([urls]), "host": hosts(pa.chunked_array([urls]))}
+        table = pa.table({**address, **{name: held[name] for name in held.column_names}})
+        table = table.sort_by([("host", "ascending"), ("image_url", "ascending")])
+        counts = {"distinct": table.num_rows, **Counter(f"held.{id}" for id in known["held_in"].to_pylist())}
+        return Output(files=(write_parquet(self.out, f"{part.name}.parquet", table),), counts=counts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """The images of one collection with the folders of what was measured on them, and the digests of those measurements."""
+
+    collection: Folder
+    measured: tuple[Folder, ...] = ()
+    digests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolve(Stage):
+    """Joins the addresses of a bucket with their fetches and with what was measured on the images, and sends them home.
+
+    `pictures` are the images of the collection itself first, then of each collection that it refers to.
+    """
+
+    name: ClassVar[str] = "resolve"
+    version: ClassVar[int] = 2
+    scatter: Scatter
+    fetched: Manifest
+    pictures: tuple[Pictures, ...]
+    schema: pa.Schema  # of the result
+
+    def config(self) -> dict[str, Any]:
+        return {"columns": self.schema.names}
+
+    def inputs(self) -> dict[str, str]:
+        measured = {f"{pictures.collection.name}-{place}": one for pictures in self.pictures for place, one in enumerate(pictures.digests)}
+        return {"scatter": stage_manifest(self.scatter.collection, "urls/by-host").digest, "fetches": self.fetched.digest, **measured}
+
+    def parts(self) -> list[Part]:
+        return [Part(name=f"bucket-{bucket:05d}", inputs=(str(bucket),)) for bucket in range(self.scatter.buckets())]
+
+    def process(self, part: Part) -> Output:
+        bucket = int(part.inputs[0])
+        rows = read_group(self.scatter.out, stage_manifest(self.scatter.collection, "urls/by-host").names(), bucket, WANTED)
+        fetches = self._fetches(bucket)
         fetch = fetches.take(pc.index_in(rows["image_url"], value_set=fetches["image_url"].combine_chunks()))
+        images = self._images(bucket, fetches)
         image = images.take(pc.index_in(fetch["image_id"], value_set=images["image_id"].combine_chunks(), skip_nulls=True))
-        columns = [rows["part"], rows["row"], fetch["image_id"], fetch["outcome"], *(image[name] for name in self.schema.names[4:])]
+        outcome = pc.fill_null(fetch["outcome"], LOST)
+        columns = [rows["part"], rows["row"], fetch["image_id"], outcome, *(image[name] for name in self.schema.names[4:])]
         table = pa.table(columns, schema=self.schema)
         written = write_groups(self.out, f"{part.name}.parquet", table, table["part"].to_numpy())
         return Output(files=(written,), counts={"addresses": table.num_rows})
 
-    def _fetched(self, bucket: int) -> tuple[pa.Table, pa.Table]:
-        """The fetches of a bucket, and its images with their places and measurements, each image once."""
-        collection = self.scatter.collection
-        prefix = f"part-{bucket:05d}-"
-        fetches = [pa.schema([("image_url", pa.string()), ("image_id", pa.string()), ("outcome", pa.string())]).empty_table()]
-        images = [pa.schema([("image_id", pa.string()), *list(self.schema)[4:]]).empty_table()]
-        for name in self.fetched.names(".parquet"):
-            if name.startswith(prefix):
-                fetches.append(read_table(collection / "fetches", name, ["image_url", "image_id", "outcome"]))
-                images.append(self._images(collection / "images", name.replace(".parquet", ".arrow")))
-        return pa.concat_tables(fetches), pa.concat_tables(images)
+    def _fetches(self, bucket: int) -> pa.Table:
+        """What became of the addresses of a bucket."""
+        columns = ["image_url", "image_id", "outcome", "held_in"]
+        folder = self.scatter.collection / "fetches"
+        found = [read_table(folder, name, columns) for name in self.fetched.names(".parquet", f"part-{bucket:05d}-")]
+        return pa.concat_tables([pa.schema([(name, pa.string()) for name in columns]).empty_table(), *found])
 
-    def _images(self, folder: Folder, name: str) -> pa.Table:
-        ids = read_table(folder, name, ["image_id"])["image_id"]
-        columns: dict[str, Any] = {"image_id": ids, "image_part": pa.array([name] * len(ids), pa.string())}
-        columns["image_row"] = pa.array(np.arange(len(ids)))
-        for measured in self.measured:
-            part = name.replace(".arrow", ".parquet")
-            if measured.exists(part):
-                table = read_table(measured, part)
-                columns |= {column: table[column] for column in table.column_names if column in self.columns}
-        rows = len(ids)
-        return pa.table(
-            {
-                field.name: columns.get(field.name, pa.nulls(rows, field.type))
-                for field in [pa.field("image_id", pa.string()), *list(self.schema)[4:]]
-            }
-        )
+    def _images(self, bucket: int, fetches: pa.Table) -> pa.Table:
+        """The images of a bucket with their places and measurements, from the collection and from those that it refers to here."""
+        referred = set(fetches["held_in"].unique().to_pylist())
+        schema = pa.schema([("image_id", pa.string()), *list(self.schema)[4:]])
+        own, *others = self.pictures
+        found = [schema.empty_table()]
+        for pictures in (own, *(other for other in others if other.collection.name in referred)):
+            manifest = self.fetched if pictures is own else stage_manifest(pictures.collection, "fetches")
+            for prefix in _prefixes(pictures.collection, bucket, self.scatter.buckets()):
+                names = manifest.names(".arrow", prefix)
+                found += [_placed(pictures, name, schema) for name in names]
+        return pa.concat_tables(found)
+
+
+def _prefixes(collection: Folder, bucket: int, buckets: int) -> list[str]:
+    """How the names of the fetches begin that may hold addresses of a bucket of so many."""
+    theirs = host_buckets(int(stage_manifest(collection, "candidates").counts.get("candidates", 0)))
+    chosen = [bucket % theirs] if theirs <= buckets else range(bucket, theirs, buckets)
+    return [f"part-{one:05d}-" for one in chosen]
+
+
+def _placed(pictures: Pictures, name: str, schema: pa.Schema) -> pa.Table:
+    """The ids of a file of images, where each lies, and its measurements; null where that part was not measured."""
+    ids = read_table(pictures.collection / "images", name, ["image_id"])["image_id"]
+    rows = len(ids)
+    place = {"image_collection": pictures.collection.name, "image_part": name}
+    columns: dict[str, Any] = {"image_id": ids, "image_row": pa.array(np.arange(rows))}
+    columns |= {field: pa.array([value] * rows, pa.string()) for field, value in place.items()}
+    part = name.replace(".arrow", ".parquet")
+    for measured in pictures.measured:
+        if measured.exists(part):
+            table = read_table(measured, part)
+            columns |= {column: table[column] for column in table.column_names if column in schema.names and column != "image_id"}
+    return pa.table({field.name: columns.get(field.name, pa.nulls(rows, field.type)) for field in schema}, schema=schema)
 
 
 def resolved_schema(measurements: dict[str, pa.DataType]) -> pa.Schema:

@@ -72,6 +72,10 @@ class Folder:
     def name(self) -> str:
         return self.url.rstrip("/").rsplit("/", 1)[-1]
 
+    def beside(self, name: str) -> "Folder":
+        """The folder of another name in the same place."""
+        return Folder(f"{self.url.rstrip('/').rsplit('/', 1)[0]}/{name}")
+
     @property
     def _system(self) -> tuple[Any, str]:
         return cast(tuple[Any, str], fsspec.core.url_to_fs(self.url))
