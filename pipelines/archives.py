@@ -4,19 +4,22 @@ import gzip
 import io
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
-import fsspec
 from fastwarc.stream_io import BrotliReader, ZstdReader
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
-from fsspec.implementations.local import LocalFileSystem
 
-READ = WarcRecordType.response | WarcRecordType.resource
+from pipelines.members import first_boundary, member_end
+from pipelines.sources import opened
+
+READ = (WarcRecordType.response, WarcRecordType.resource)
 PAGE_BYTES = 16 * 1024 * 1024  # inflated; the largest of a million Common Crawl pages is cut at 1 MiB there, so this is ample
 HTML = frozenset({"text/html", "application/xhtml+xml"})
 GZIP, LZ4, ZSTD = b"\x1f\x8b", b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd"
+ZSTD_DICTIONARY = b"\x5d\x2a\x4d\x18"  # a skippable frame
+DAMAGE = (OSError, ValueError, EOFError)  # what fastwarc raises at a broken gzip member or header
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,44 +51,82 @@ def media_type(content_type: str | None) -> str:
 Wanted = Callable[[int, str], bool]  # by status and media type, before the body is read
 
 
-def responses(url: str, counts: Counter[str], *, wanted: Wanted, limit: int = PAGE_BYTES) -> Iterator[Response]:
-    """The wanted responses of an archive in their order, bodies inflated up to `limit` bytes.
+def responses(
+    url: str, counts: Counter[str], *, wanted: Wanted, limit: int = PAGE_BYTES, start: int = 0, end: int | None = None
+) -> Iterator[Response]:
+    """The wanted responses of an archive in their order, bodies inflated up to `limit` bytes; of those whose records lie in [start, end).
 
-    What can be read of a damaged archive is yielded and `archive.truncated` counted; ValueError if it is no WARC file at all.
+    Behind a damaged gzip member it goes on at the next one that holds a record, and counts `archive.corrupt_member`; where there is none,
+    `archive.truncated`. ValueError if it is no WARC file at all. A file of gzip members alone can be read in ranges, cut anywhere:
+    ranges that adjoin give each record once.
     """
-    with _opened(url) as stream:
+    with opened(url) as stream:
         _require_warc(url, stream)
-        records = ArchiveIterator(stream, record_types=READ, parse_http=False, quirks_mode=True, strict_mode=False)
-        while (record := _next(records, counts)) is not None:
-            response = _response(record, counts, wanted, limit)
-            if response is not None:
-                yield response
+        position = first_boundary(stream, start)
+        stop = None if end is None else first_boundary(stream, end)
+        while position is not None and (stop is None or position < stop):
+            damaged = yield from _responses(stream, position, stop, counts, wanted, limit)
+            position = None if damaged is None else first_boundary(stream, damaged + 1)
+            if damaged is not None:
+                counts["archive.truncated" if position is None else "archive.corrupt_member"] += 1
+
+
+def _responses(
+    stream: IO[bytes], start: int, stop: int | None, counts: Counter[str], wanted: Wanted, limit: int
+) -> Generator[Response, None, int | None]:
+    """Responses up to the first damage; gives back the place of the damaged record, or None when there was none."""
+    records = _records(stream, start)
+    last: int | None = None
+    while True:
+        try:
+            record = next(records, None)
+        except DAMAGE:  # in what follows the last record, or in its unread rest
+            return start if last is None else member_end(stream, last) or last
+        if record is None or (stop is not None and record.stream_pos >= stop):
+            return None
+        last = record.stream_pos
+        if record.record_type not in READ:
+            continue
+        response, whole = _response(record, counts, wanted, limit)
+        if response is not None:
+            yield response
+        if not whole:
+            return last
 
 
 def response_at(url: str, offset: int, *, limit: int) -> Response | None:
     """The response whose record begins at a byte of an archive; None if none can be read there."""
-    with _opened(url) as stream:
-        stream.seek(offset)
-        records = ArchiveIterator(stream, record_types=READ, parse_http=False, quirks_mode=True, strict_mode=False)
-        record = _next(records, Counter())
-        return None if record is None else _response(record, Counter(), lambda status, media: True, limit)
+    with opened(url) as stream:
+        return response_of(stream, offset, limit=limit)
 
 
-def _opened(url: str) -> IO[bytes]:
-    """A seekable binary file at a path or fsspec URL; ValueError if it is not there."""
-    system, path = fsspec.core.url_to_fs(url)
+def response_of(stream: IO[bytes], offset: int = 0, *, limit: int = PAGE_BYTES) -> Response | None:
+    """The response whose record begins at a byte of an open archive; None if none can be read there."""
     try:
-        return open(path, "rb") if isinstance(system, LocalFileSystem) else system.open(path, "rb")
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise ValueError(f"there is no archive at {url}: give a WARC file, a pattern such as 'dir/*.warc.gz', or an fsspec URL") from error
-
-
-def _next(records: ArchiveIterator, counts: Counter[str]) -> WarcRecord | None:
-    try:
-        return next(records, None)
-    except (OSError, ValueError, EOFError):  # fastwarc: a broken gzip member or header; nothing behind it can be trusted
-        counts["archive.truncated"] += 1
+        record = next(_records(stream, offset), None)
+    except DAMAGE:
         return None
+    if record is None or record.record_type not in READ:
+        return None
+    return _response(record, Counter(), lambda status, media: True, limit)[0]
+
+
+def _records(stream: IO[bytes], start: int) -> ArchiveIterator:
+    """All records from a byte on, their kinds too that nobody reads: the place of damage is known by the last record before it."""
+    dictionary = _zstd_dictionary(stream) if start else None
+    stream.seek(start)
+    source = stream if dictionary is None else ZstdReader(stream, dictionary=dictionary)
+    return ArchiveIterator(source, record_types=WarcRecordType.any_type, parse_http=False, quirks_mode=True, strict_mode=False)
+
+
+def _zstd_dictionary(stream: IO[bytes]) -> bytes | None:
+    """The dictionary at the start of a zstd archive that has one (IIPC, Zstandard compression for WARC files 1.0), inflated."""
+    stream.seek(0)
+    head = stream.read(8)
+    if not head.startswith(ZSTD_DICTIONARY):
+        return None
+    data = stream.read(min(int.from_bytes(head[4:8], "little"), PAGE_BYTES))
+    return _read(ZstdReader(io.BytesIO(data)), PAGE_BYTES) if data.startswith(ZSTD) else data
 
 
 def _require_warc(url: str, stream: IO[bytes]) -> None:
@@ -93,7 +134,7 @@ def _require_warc(url: str, stream: IO[bytes]) -> None:
     stream.seek(0)
     if not head:
         raise ValueError(f"{url} is empty, not a WARC file")
-    if head.startswith((LZ4, ZSTD)):
+    if head.startswith((LZ4, ZSTD, ZSTD_DICTIONARY)):
         return
     start = _inflated_start(head) if head.startswith(GZIP) else head
     if start.lstrip().startswith(b"WARC/"):
@@ -109,23 +150,21 @@ def _inflated_start(head: bytes) -> bytes:
         return b""
 
 
-def _response(record: WarcRecord, counts: Counter[str], wanted: Wanted, limit: int) -> Response | None:
+def _response(record: WarcRecord, counts: Counter[str], wanted: Wanted, limit: int) -> tuple[Response | None, bool]:
+    """The response of a record if it is wanted, and whether the record was whole as far as it was read."""
     headers, status = _http(record, counts)
     if status is None:
-        return None
+        return None, True
     content_type = next((value for name, value in headers if name.lower() == "content-type"), "")
     if not wanted(status, media_type(content_type)):
-        return None
+        return None, True
     try:
         raw = record.reader.read(limit + 1)
-    except (OSError, ValueError, EOFError):
-        counts["archive.truncated"] += 1
-        return None
+    except DAMAGE:
+        return None, False
     short = len(raw) < min(record.content_length, limit + 1)
-    if short:
-        counts["archive.truncated"] += 1
     body = decoded(raw[:limit], headers, limit)
-    return Response(
+    response = Response(
         url=_target(record),
         status=status,
         headers=headers,
@@ -134,6 +173,7 @@ def _response(record: WarcRecord, counts: Counter[str], wanted: Wanted, limit: i
         captured_at=_date(record),
         cut=short or len(raw) > limit or len(body) >= limit,
     )
+    return response, not short
 
 
 def _http(record: WarcRecord, counts: Counter[str]) -> tuple[tuple[tuple[str, str], ...], int | None]:
@@ -142,7 +182,7 @@ def _http(record: WarcRecord, counts: Counter[str]) -> tuple[tuple[tuple[str, st
         return (("Content-Type", record.headers.get("Content-Type", "") or ""),), 200
     try:
         record.parse_http(quirks_mode=True, strict_mode=False)
-    except (OSError, ValueError, EOFError):
+    except DAMAGE:
         counts["archive.no_http"] += 1
         return (), None
     if record.http_headers is None or record.http_headers.status_code is None:

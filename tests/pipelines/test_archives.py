@@ -2,10 +2,13 @@
 
 import gzip
 import io
+import random
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import zstandard
 from fastwarc.warc import ArchiveIterator
 
 from pipelines.archives import decoded, response_at, responses
@@ -47,12 +50,118 @@ def test_a_cut_archive_gives_what_was_whole(tmp_path: Path) -> None:
     assert counts["archive.truncated"] == 1
 
 
-def test_a_broken_member_ends_the_archive(tmp_path: Path) -> None:
-    records = [gzip.compress(record(f"http://a.example/{number}", b"x" * 5000)) for number in range(2)]
-    (tmp_path / "bad.warc.gz").write_bytes(records[0] + b"\x1f\x8bnot gzip at all" * 30 + records[1])
+PAGES = [record(f"http://a.example/{number}", random.Random(number).randbytes(3000)) for number in range(6)]
+
+
+def damaged(where: int) -> bytes:
+    """The third of six members with one byte changed."""
+    members = [gzip.compress(page) for page in PAGES]
+    third = bytearray(members[2])
+    third[where] ^= 0xFF
+    return b"".join([*members[:2], bytes(third), *members[3:]])
+
+
+@pytest.mark.parametrize("where", [0, 1, 2, 12, 300, 1500, -6, -1])
+def test_behind_a_damaged_member_reading_goes_on(tmp_path: Path, where: int) -> None:
+    (tmp_path / "bad.warc.gz").write_bytes(damaged(where))
     counts: Counter[str] = Counter()
-    assert next(url for url, _ in read(tmp_path / "bad.warc.gz", counts)) == "http://a.example/0"
-    assert counts["archive.truncated"] == 1
+    assert [url[-1] for url, _ in read(tmp_path / "bad.warc.gz", counts)] == ["0", "1", "3", "4", "5"]
+    assert counts == {"archive.corrupt_member": 1}
+
+
+@pytest.mark.parametrize(
+    ("between", "found"),
+    [
+        (b"\0" * 512, "012345"),
+        (b"\x1f\x8bnot gzip at all" * 30, "012345"),
+        (gzip.compress(b"no record") + b"junk", "012345"),
+        (gzip.compress(PAGES[0])[:500] + b"\0" * 70_000, "012345"),
+    ],
+)
+def test_behind_foreign_bytes_reading_goes_on(tmp_path: Path, between: bytes, found: str) -> None:
+    members = [gzip.compress(page) for page in PAGES]
+    (tmp_path / "bad.warc.gz").write_bytes(b"".join([*members[:3], between, *members[3:]]))
+    counts: Counter[str] = Counter()
+    assert "".join(url[-1] for url, _ in read(tmp_path / "bad.warc.gz", counts)) == found
+    assert counts["archive.corrupt_member"] >= 1
+    assert counts["archive.truncated"] == 0
+
+
+def test_a_large_member_damaged_in_its_body_is_left_out_alone(tmp_path: Path) -> None:
+    large = bytearray(gzip.compress(record("http://a.example/large", random.Random(1).randbytes(900_000))))
+    large[500_000] ^= 0xFF
+    members = [gzip.compress(page) for page in PAGES]
+    (tmp_path / "bad.warc.gz").write_bytes(b"".join([*members[:2], bytes(large), *members[2:]]))
+    counts: Counter[str] = Counter()
+    assert [url[-1] for url, _ in read(tmp_path / "bad.warc.gz", counts)] == list("012345")
+    assert counts == {"archive.corrupt_member": 1}
+
+
+def ranges(path: Path, cuts: list[int], limit: int = 1 << 20) -> list[tuple[int, str]]:
+    """(offset, address) of the records of all ranges between cuts, one range after another."""
+    found = []
+    for start, end in pairwise([0, *cuts, None]):
+        assert start is not None
+        every = responses(str(path), Counter(), wanted=lambda status, media: True, limit=limit, start=start, end=end)
+        found += [(response.offset, response.url) for response in every]
+    return found
+
+
+def packed(seed: int, records: int = 400) -> bytes:
+    """Members of all sizes, some of which hold an archive themselves that deflate stores as it is."""
+    draw = random.Random(seed)
+    inner = b"".join(gzip.compress(record(f"http://inner.example/{number}", draw.randbytes(200))) for number in range(90))
+    bodies = (lambda: draw.randbytes(draw.randint(0, 3000)), lambda: b"text " * draw.randint(0, 9000), lambda: inner * draw.randint(1, 5))
+    kinds = draw.choices((0, 1, 2), (5, 5, 1), k=records)
+    made = [(kind, record(f"http://a.example/{number}", bodies[kind]())) for number, kind in enumerate(kinds)]
+    return b"".join(gzip.compress(one, 0 if kind == 2 else 6) for kind, one in made)
+
+
+def test_ranges_cut_anywhere_give_each_record_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.warc.gz"
+    path.write_bytes(packed(1))
+    whole = ranges(path, [])
+    assert len(whole) == 400
+    assert path.read_bytes().count(b"\x1f\x8b\x08") > 2000  # of which 400 are members of this archive
+    draw = random.Random(2)
+    size = path.stat().st_size
+    for _ in range(40):
+        assert ranges(path, sorted(draw.randint(1, size + 10) for _ in range(draw.randint(1, 5)))) == whole
+
+
+def test_ranges_of_a_damaged_archive_give_each_record_once(tmp_path: Path) -> None:
+    path = tmp_path / "bad.warc.gz"
+    draw = random.Random(3)
+    data = bytearray(packed(4))
+    for place in draw.sample(range(len(data)), 5):
+        data[place] ^= 0xFF
+    path.write_bytes(bytes(data[:-100]))
+    whole = ranges(path, [])
+    assert 300 < len(whole) < 400
+    for _ in range(20):
+        assert ranges(path, sorted(draw.randint(1, len(data)) for _ in range(3))) == whole
+
+
+def test_one_member_of_many_records_is_read_by_its_first_range(tmp_path: Path) -> None:
+    (tmp_path / "a.warc.gz").write_bytes(gzip.compress(b"".join(PAGES)))
+    assert [url[-1] for _, url in ranges(tmp_path / "a.warc.gz", [5000, 9000])] == list("012345")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_zstd_archive_with_a_dictionary(tmp_path: Path, compressed: bool) -> None:
+    plain = [record(f"http://a.example/{number}", f"page {number} of one kind".encode() * 3) for number in range(300)]
+    dictionary = zstandard.train_dictionary(2000, plain)
+    stored = zstandard.ZstdCompressor().compress(dictionary.as_bytes()) if compressed else dictionary.as_bytes()
+    frames = [zstandard.ZstdCompressor(dict_data=dictionary).compress(one) for one in plain[:3]]
+    head = b"\x5d\x2a\x4d\x18" + len(stored).to_bytes(4, "little") + stored
+    path = tmp_path / "a.warc.zst"
+    path.write_bytes(head + b"".join(frames))
+    every = list(responses(str(path), Counter(), wanted=lambda status, media: True, limit=1000))
+    assert [(response.url[-1], response.body[:6]) for response in every] == [("0", b"page 0"), ("1", b"page 1"), ("2", b"page 2")]
+    assert [response.offset for response in every] == [len(head), len(head) + len(frames[0]), len(head) + len(frames[0]) + len(frames[1])]
+    found = response_at(str(path), every[2].offset, limit=100)
+    assert found is not None
+    assert found.url == "http://a.example/2"
 
 
 @pytest.mark.parametrize(

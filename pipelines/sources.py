@@ -1,0 +1,240 @@
+"""What there is to read: paths, patterns, fsspec URLs and path lists turned into addresses; files and byte ranges behind them.
+
+Remote files are read in blocks, each asked for again when the network fails. What stays unreachable raises Unreachable, so that no
+failure of the network passes for the end of a file.
+"""
+
+import glob
+import gzip
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any, TypeVar
+
+import fsspec
+from fsspec.implementations.http import HTTPFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from pipelines.schema import identify
+
+HASHED_WHOLE = 64 * 1024 * 1024  # bytes; a larger file is known by its size and time of change
+COMMON_CRAWL = "https://data.commoncrawl.org/"  # what Common Crawl's own path lists are relative to
+LISTS = (".paths", ".paths.gz", ".txt", ".txt.gz")
+BLOCK = 8 * 1024 * 1024  # bytes of a remote file asked for at once
+ATTEMPTS = 4
+PAUSE = 0.5  # seconds before the second attempt, doubled for each further one
+T = TypeVar("T")
+ADVICE = "give a file, a pattern such as 'dir/*.warc.gz', an fsspec URL, or a path list such as warc.paths.gz"
+
+
+class Unreachable(RuntimeError):
+    """A remote file that could not be read after several attempts; reading it later may succeed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """An address to read; `listed` says that it is a line of a path list and was not looked at."""
+
+    url: str
+    listed: bool = False
+
+
+def is_local(url: str) -> bool:
+    return isinstance(fsspec.core.url_to_fs(url)[0], LocalFileSystem)
+
+
+def expand(patterns: Sequence[str], prefix: str = "") -> list[Source]:
+    """What paths, patterns, fsspec URLs and path lists name, sorted, each once; ValueError if one of them finds nothing.
+
+    A path list is a text file, gzipped or not, of one address a line (its name ends in .paths, .paths.gz, .txt or .txt.gz). Lines that
+    are no whole address are joined to `prefix`; without one, to the folder or host of the list where the file is there, else to
+    Common Crawl's.
+    """
+    found: dict[str, Source] = {}
+    for pattern in patterns:
+        for url in _matches(pattern):
+            for source in _listed(url, prefix) if url.endswith(LISTS) else [Source(url=url)]:
+                found.setdefault(source.url, source)
+    return [found[url] for url in sorted(found)]
+
+
+def _matches(pattern: str) -> list[str]:
+    system, path = fsspec.core.url_to_fs(pattern)
+    if isinstance(system, LocalFileSystem):
+        matches = [path] if os.path.exists(path) else glob.glob(path, recursive=True)
+    else:
+        matches = system.glob(path) if _is_pattern(path, system) else [path] if exists(pattern) else []
+    if not matches:
+        raise ValueError(f"there is no archive at {pattern}: {ADVICE}")
+    return [str(match) if isinstance(system, LocalFileSystem) else str(system.unstrip_protocol(match)) for match in matches]
+
+
+def _is_pattern(path: str, system: Any) -> bool:
+    """Whether a path holds wildcards; a question mark of an http address begins its query."""
+    return any(mark in path for mark in ("*[" if isinstance(system, HTTPFileSystem) else "*?["))
+
+
+def _listed(url: str, prefix: str) -> Iterator[Source]:
+    with opened(url) as file:
+        text = gzip.decompress(file.read()) if url.endswith(".gz") else file.read()
+    lines = [line.strip() for line in text.decode("utf-8", errors="replace").splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f"the path list {url} is empty: it must name one archive a line")
+    join = joiner(url, prefix, lines[0])
+    return (Source(url=join(line), listed=not is_local(join(line))) for line in lines)
+
+
+def joiner(list_url: str, prefix: str, sample: str) -> Callable[[str], str]:
+    """How the names in a list or index become addresses: see `expand`; `sample` is one of them, asked for at a remote host."""
+    if prefix:
+        return lambda name: name if _is_whole(name) else f"{prefix.rstrip('/')}/{name.lstrip('/')}"
+    if is_local(list_url):
+        folder = os.path.dirname(fsspec.core.url_to_fs(list_url)[1])
+        return lambda name: name if _is_whole(name) else _beside(folder, name) or COMMON_CRAWL + name.lstrip("/")
+    folder = list_url.rsplit("/", 1)[0]
+    host = "/".join(list_url.split("/", 3)[:3])
+    near = [] if _is_whole(sample) else [f"{host}/{sample}", f"{folder}/{sample}"]
+    base = next((url.removesuffix(sample) for url in near if exists(url)), COMMON_CRAWL)
+    return lambda name: name if _is_whole(name) else base + name.lstrip("/")
+
+
+def _is_whole(name: str) -> bool:
+    return "://" in name or os.path.isabs(name)
+
+
+def _beside(folder: str, name: str) -> str | None:
+    """The file of that name in a local folder, with its own folders or without them."""
+    places = (os.path.join(folder, name), os.path.join(folder, os.path.basename(name)))
+    return next((place for place in places if os.path.isfile(place)), None)
+
+
+def exists(url: str) -> bool:
+    """Whether something is at an address; Unreachable if that cannot be told."""
+    system, path = fsspec.core.url_to_fs(url)
+    return _patiently(lambda: bool(system.exists(path)), url)
+
+
+def information(url: str) -> dict[str, Any]:
+    """What the file system says of a file: its size and, if known, what changes with it; ValueError if it is not there."""
+    system, path = fsspec.core.url_to_fs(url)
+    return dict(_patiently(lambda: system.info(path), url))
+
+
+def fingerprint(source: Source | str) -> str:
+    """What tells one version of a file from another: its content where that is quickly read, else size and time of change.
+
+    A remote file of a path list is known by its address alone: such lists name tens of thousands of files that never change.
+    """
+    url = source.url if isinstance(source, Source) else source
+    if isinstance(source, Source) and source.listed:
+        return identify(url)
+    info = information(url)
+    if is_local(url) and info["size"] <= HASHED_WHOLE:
+        with open(fsspec.core.url_to_fs(url)[1], "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    changed = info.get("ETag") or info.get("mtime") or info.get("LastModified") or info.get("Last-Modified")
+    return identify(str(info.get("size")), str(changed))
+
+
+def _patiently(ask: Callable[[], T], url: str) -> T:
+    """The answer of a file system, asked again while it fails; ValueError if there is no such file, Unreachable in the end."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return ask()
+        except (FileNotFoundError, IsADirectoryError) as error:
+            raise ValueError(f"there is no archive at {url}: {ADVICE}") from error
+        except Exception as error:  # each file system raises its own kinds
+            if attempt == ATTEMPTS - 1:
+                raise Unreachable(f"{url} cannot be read ({type(error).__name__}: {error}); run the same command again later") from error
+            time.sleep(PAUSE * 2**attempt)
+    raise AssertionError
+
+
+def read_range(url: str, start: int, end: int) -> bytes:
+    """Bytes [start, end) of a file, fewer only where it ends; ValueError if there is none, Unreachable after several failures."""
+    system, path = fsspec.core.url_to_fs(url)
+    if isinstance(system, LocalFileSystem):
+        with opened(url) as file:
+            file.seek(start)
+            return file.read(end - start)
+    return _patiently(lambda: _range(system, path, start, end), url)
+
+
+def _range(system: Any, path: str, start: int, end: int) -> bytes:
+    if isinstance(system, HTTPFileSystem):  # this way a server that ignores Range is noticed before it has sent the whole file
+        with system.open(path, "rb", size=end, cache_type="none") as file:
+            file.seek(start)
+            return bytes(file.read(end - start))
+    return bytes(system.cat_file(path, start=start, end=end))
+
+
+class Ranged(io.RawIOBase):
+    """A remote file of known size, read in blocks of byte ranges."""
+
+    def __init__(self, url: str, size: int) -> None:
+        self._url, self._size = url, size
+        self._position = 0
+        self._block, self._start = b"", 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._position = offset + (0, self._position, self._size)[whence]
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        if self._position >= self._size:
+            return 0
+        if not self._start <= self._position < self._start + len(self._block):
+            self._start = self._position
+            self._block = read_range(self._url, self._start, min(self._start + BLOCK, self._size))
+        data = self._block[self._position - self._start :][: len(buffer)]
+        if not data:
+            raise Unreachable(f"{self._url} ends at byte {self._position:,} of {self._size:,}; run the same command again later")
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+@contextmanager
+def opened(url: str) -> Iterator[IO[bytes]]:
+    """A seekable binary file at a path or fsspec URL; ValueError if it is not there.
+
+    A file whose server tells no size or serves no ranges is copied to a temporary file first.
+    """
+    system, path = fsspec.core.url_to_fs(url)
+    if isinstance(system, LocalFileSystem):
+        if not os.path.isfile(path):
+            raise ValueError(f"there is no archive at {url}: {ADVICE}")
+        with open(path, "rb") as file:
+            yield file
+        return
+    info = information(url)
+    if info.get("size") is not None and info.get("partial", True):
+        yield io.BufferedReader(Ranged(url, int(info["size"])), 1 << 16)
+        return
+    with tempfile.TemporaryFile() as copy:
+        _patiently(lambda: _copied(system, path, copy), url)
+        copy.seek(0)
+        yield copy
+
+
+def _copied(system: Any, path: str, copy: IO[bytes]) -> None:
+    copy.seek(0)
+    copy.truncate()
+    options = {"block_size": 0} if isinstance(system, HTTPFileSystem) else {}
+    with system.open(path, "rb", **options) as file:
+        shutil.copyfileobj(file, copy, 1 << 20)
