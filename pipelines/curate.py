@@ -14,12 +14,16 @@ from filters.funnel import Funnel
 from filters.recipe import Recipe, load
 from pipelines.collection import Collection, open_collection, stage_manifest
 from pipelines.decide import Decide, Judge, Source, segments
+from pipelines.forget import Forgotten
 from pipelines.measure import Measure, filter_digest
 from pipelines.release import Gather, Shard, card, release_digest
 from pipelines.resolve import Pictures, Resolve, Scatter, resolved_schema
 from pipelines.schema import KEPT
 from pipelines.stage import Engine, Manifest, Progress, Stage, StageFailed, run_stage, silent
 from pipelines.store import Folder, digest, lease
+
+DECISION = "decision.json"  # what the outcomes beside it are of
+SUPERSEDED = "superseded.json"  # in a release that held what was taken down: which release stands for it
 
 
 class CurateConfig(BaseModel):
@@ -56,6 +60,8 @@ class Decision:
     collections: tuple[Collection, ...]
     funnel: Funnel
     failed: int  # parts set aside on the way
+    basis: str = ""  # the digest without what was taken down
+    forgotten: str = ""  # the digest of what was taken down
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +79,21 @@ class _Runner:
 
 
 def decide(
-    root: Folder, recipe: str, collections: Sequence[str], *, engine: Engine | None = None, progress: Callable[[Progress], None] = silent
+    root: Folder,
+    recipe: str | Recipe,
+    collections: Sequence[str],
+    *,
+    engine: Engine | None = None,
+    progress: Callable[[Progress], None] = silent,
 ) -> Decision:
     """The outcome of every candidate of some collections under a recipe; what was measured or decided before is not done again.
 
+    What was taken down (`winnow forget`) ends as `permission.forgotten`, whatever the collections still hold of it.
+
     Raises ValueError for an unknown recipe or collection, StageFailed when a part of the decision itself could not be processed.
     """
-    loaded = load(recipe)
+    loaded = load(recipe) if isinstance(recipe, str) else recipe
+    forgotten = Forgotten.read(root)
     opened = tuple(open_collection(root, name) for name in collections)
     filters = filters_for(loaded.reads)
     run = _Runner(engine=engine, progress=progress, failed=[])
@@ -87,18 +101,31 @@ def decide(
     on_images = [filter_ for filter_ in filters if filter_.level == "image"]
     for id in sorted({id for collection in opened for id in collection.refers_to} - measured.keys()):
         measured[id] = _measure(open_collection(root, id), on_images, run)
-    identity = digest(
+    basis = digest(
         {
             "recipe": loaded.digest,
             "collections": [[collection.id, collection.digest] for collection in opened],
             "measured": {id: [manifest.digest for _, manifest in stages] for id, stages in measured.items()},
         }
     )
+    identity = digest({"basis": basis, "forgotten": forgotten.digest})
     folder = root / "outcomes" / identity[:16]
-    last, names = _decide(folder, identity, loaded, opened, measured, run)
+    if not folder.exists(DECISION):
+        folder.write_json(DECISION, {"recipe": loaded.name, "collections": list(collections), "forgotten": forgotten.digest})
+    last, names = _decide(folder, identity, loaded, opened, measured, forgotten, run)
     candidates = sum(collection.counts.get("candidates", 0) for collection in opened)
     counts = Funnel(recipe=loaded.name, outcomes=loaded.ordered(last.counts)).conserve(candidates)
-    return Decision(folder=folder, digest=identity, names=names, recipe=loaded, collections=opened, funnel=counts, failed=len(run.failed))
+    return Decision(
+        folder=folder,
+        digest=identity,
+        names=names,
+        recipe=loaded,
+        collections=opened,
+        funnel=counts,
+        failed=len(run.failed),
+        basis=basis,
+        forgotten=forgotten.digest,
+    )
 
 
 Measured = list[tuple[Measure, Manifest]]
@@ -110,7 +137,13 @@ def _measure(collection: Collection, filters: Iterable[Filter], run: _Runner) ->
 
 
 def _decide(
-    folder: Folder, identity: str, recipe: Recipe, collections: Sequence[Collection], measured: dict[str, Measured], run: _Runner
+    folder: Folder,
+    identity: str,
+    recipe: Recipe,
+    collections: Sequence[Collection],
+    measured: dict[str, Measured],
+    forgotten: Forgotten,
+    run: _Runner,
 ) -> tuple[Manifest, tuple[str, ...]]:
     types = {name: kind for collection in collections for stage, _ in measured[collection.id] for name, kind in stage.filter.writes.items()}
     on_images = {name for stage, _ in measured[collections[0].id] if stage.filter.level == "image" for name in stage.filter.writes}
@@ -130,6 +163,7 @@ def _decide(
             decision=identity,
             index=index,
             buckets=buckets,
+            forgotten=forgotten,
             previous=None if previous is None else work / f"segment-{index - 1}",
             verdicts=None if verdicts is None else work / f"verdicts-{index - 1}",
             verdict_names=() if verdicts is None else tuple(verdicts.names()),
@@ -220,17 +254,21 @@ def curate(root: Folder, config: CurateConfig, *, engine: Engine | None = None, 
 
 
 def publish(
-    root: Folder, config: CurateConfig, decision: Decision, *, engine: Engine | None = None, progress: Callable[[Progress], None] = silent
+    root: Folder,
+    config: CurateConfig,
+    decision: Decision,
+    *,
+    supersedes: str | None = None,
+    engine: Engine | None = None,
+    progress: Callable[[Progress], None] = silent,
 ) -> Release:
-    """Write what a decision kept as a release."""
+    """Write what a decision kept as a release; `supersedes` names the one that it stands for.
+
+    A release that stands and holds nothing that was taken down since is still the same.
+    """
     folder = root / "releases" / config.release
-    identity = digest({"decision": decision.digest, "shard_samples": config.shard_samples, "heldout": config.heldout})
-    standing = folder.read_json("manifest.json") if folder.exists("manifest.json") else None
-    if standing is not None and standing["identity"] != identity:
-        raise ValueError(
-            f"release {config.release} stands already, made with recipe {standing['recipe']} from {', '.join(standing['collections'])}; "
-            f"releases do not change: choose another name"
-        )
+    identity = digest({"decision": decision.basis, "shard_samples": config.shard_samples, "heldout": config.heldout})
+    standing = _standing(folder, identity)
     kept = decision.funnel.outcomes.get(KEPT, 0)
     if standing is None and not kept:
         raise ValueError(
@@ -238,7 +276,8 @@ def publish(
         )
     if standing is None:
         with lease(folder, "writer.json"):
-            standing = _write(root, folder, config, decision, identity, kept, _Runner(engine=engine, progress=progress, failed=[]))
+            run = _Runner(engine=engine, progress=progress, failed=[])
+            standing = _write(root, folder, config, decision, {"identity": identity, "supersedes": supersedes}, kept, run)
     return Release(
         name=config.release,
         folder=folder,
@@ -249,8 +288,32 @@ def publish(
     )
 
 
+def _standing(folder: Folder, identity: str) -> dict[str, Any] | None:
+    """The manifest of a release that stands, None if there is none; ValueError if the name is another's or was taken down."""
+    if not folder.exists("manifest.json"):
+        return None
+    if message := superseded(folder):
+        raise ValueError(message)
+    standing: dict[str, Any] = folder.read_json("manifest.json")
+    if standing["identity"] != identity:
+        raise ValueError(
+            f"release {folder.name} stands already, made with recipe {standing['recipe']} from {', '.join(standing['collections'])}; "
+            f"releases do not change: choose another name"
+        )
+    return standing
+
+
+def superseded(release: Folder) -> str | None:
+    """Why a release is not to be used any more, in words; None if it is."""
+    if not release.exists(SUPERSEDED):
+        return None
+    by = release.read_json(SUPERSEDED)["by"]
+    instead = f"use {by}, which was written without it" if by else "curate a new one"
+    return f"release {release.name} held what was taken down since, and lacks it now: {instead}"
+
+
 def _write(
-    root: Folder, folder: Folder, config: CurateConfig, decision: Decision, identity: str, kept: int, run: _Runner
+    root: Folder, folder: Folder, config: CurateConfig, decision: Decision, marks: dict[str, str | None], kept: int, run: _Runner
 ) -> dict[str, Any]:
     shards = max(1, -(-kept // config.shard_samples))
     gathered = decision.folder / "work" / f"gathered-{shards}"
@@ -270,17 +333,23 @@ def _write(
         heldout=config.heldout,
     )
     written = _whole(run(stage))
-    return _seal(folder, stage, written, config, decision, identity)
+    return _seal(folder, stage, written, config, decision, marks)
 
 
-def _seal(folder: Folder, stage: Shard, written: Manifest, config: CurateConfig, decision: Decision, identity: str) -> dict[str, Any]:
+def _seal(
+    folder: Folder, stage: Shard, written: Manifest, config: CurateConfig, decision: Decision, marks: dict[str, str | None]
+) -> dict[str, Any]:
     """Card and funnel, then the manifest that makes the release visible."""
     manifest = {
         "name": config.release,
-        "identity": identity,
+        **marks,
         "digest": release_digest(stage.out, written.names(".arrow"), stage.measurements),
         "recipe": decision.recipe.name,
         "recipe_digest": decision.recipe.digest,
+        "recipe_rules": decision.recipe.model_dump(mode="json"),
+        "shard_samples": config.shard_samples,
+        "heldout": config.heldout,
+        "forgotten": decision.forgotten,
         "collections": {collection.id: collection.digest for collection in decision.collections},
         "filters": {measured.name: filter_digest(measured) for measured in filters_for(decision.recipe.reads)},
         "samples": written.counts["samples"],

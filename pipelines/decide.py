@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from filters.recipe import GroupRule, Recipe, RowRule, decide_group, decide_row, group_key
 from filters.rules import MEASUREMENTS
 from pipelines.exchange import bucket_of, read_group, write_groups
+from pipelines.forget import FORGOTTEN, Forgotten, erased
 from pipelines.measure import KEY
 from pipelines.permission import address_outcome
 from pipelines.schema import FETCHED, KEPT
@@ -65,13 +66,14 @@ class Decide(Stage):
     """One segment over the parts of candidates: outcomes so far, and the survivors by the key of the group rule that follows."""
 
     name: ClassVar[str] = "decide"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     sources: tuple[Source, ...]
     resolved_schema: pa.Schema
     recipe: Recipe
-    decision: str
+    decision: str  # covers what was taken down
     index: int
     buckets: int
+    forgotten: Forgotten
     previous: Folder | None = None  # outcomes of the segment before
     verdicts: Folder | None = None  # of the group rule before
     verdict_names: tuple[str, ...] = ()
@@ -92,7 +94,7 @@ class Decide(Stage):
     def process(self, part: Part) -> Output:
         number = int(part.inputs[0])
         table = self._table(self.sources[number])
-        outcome = table["permission"] if self.previous is None else self._before(self.previous, part, number)
+        outcome = self._permission(table) if self.previous is None else self._before(self.previous, part, number)
         for rule in self.segment.rules:
             outcome = pc.coalesce(outcome, self._judge(rule, table))
         if self.segment.group is not None:
@@ -114,6 +116,12 @@ class Decide(Stage):
         for name in sorted(reads - set(table.column_names)):  # the part that would have measured it was set aside
             table = table.append_column(name, pa.nulls(table.num_rows, MEASUREMENTS[name]))
         return table
+
+    def _permission(self, table: pa.Table) -> pa.ChunkedArray:
+        """What was taken down comes before everything else, then what the page does not permit."""
+        gone = self.forgotten.candidates(table) | self.forgotten.images(table["image_id"])
+        erased_image = pc.fill_null(pc.equal(table["fetch_outcome"], FORGOTTEN), False)
+        return pc.if_else(pc.or_(pa.array(gone), erased_image), FORGOTTEN, table["permission"])
 
     def _before(self, previous: Folder, part: Part, number: int) -> pa.ChunkedArray:
         """The outcomes that earlier segments and the last group rule left; null for who is still in."""
@@ -146,6 +154,8 @@ class Decide(Stage):
         columns["text"] = table[self.recipe.text]
         kept = {key: table[key] for key in sorted(self.recipe.reads) if key in table.column_names and key not in columns}
         result = pa.table({"collection": pa.array([name] * table.num_rows), "outcome": outcome, **columns, **kept})
+        gone = pc.equal(outcome, FORGOTTEN).to_numpy()
+        result = erased(result, gone, keep=("collection", "outcome", "candidate_id")) if gone.any() else result
         counts = Counter(outcome.to_pylist())
         return Output(files=(write_parquet(self.out, f"{part.name}.parquet", result),), counts=counts)
 

@@ -158,6 +158,7 @@ def card(manifest: Mapping[str, Any], funnel: Mapping[str, Any], description: st
     """The data set card of a release, in Markdown with the header that Hugging Face reads; every number is the manifest's."""
     outcomes = "\n".join(f"| `{name}` | {count:,} |" for name, count in funnel["outcomes"].items())
     collections = ", ".join(f"`{name}`" for name in manifest["collections"])
+    before = f" It stands for `{manifest['supersedes']}`, of which something was taken down." if manifest["supersedes"] else ""
     return f"""---
 configs:
 - config_name: default
@@ -167,7 +168,7 @@ configs:
 ---
 # {manifest["name"]}
 
-{manifest["samples"]:,} images with {manifest["captions"]:,} texts, kept by the recipe `{manifest["recipe"]}` from {collections}.
+{manifest["samples"]:,} images with {manifest["captions"]:,} texts, kept by the recipe `{manifest["recipe"]}` from {collections}.{before}
 
 {description}
 
