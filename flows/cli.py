@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
+
+from pipelines.collect_config import CollectConfig
 
 if TYPE_CHECKING:
     from pipelines.stage import Engine, Progress
@@ -34,11 +36,11 @@ def main() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     try:
-        status = app(sys.argv[1:], exit_on_error=True) or 0
+        status = app(sys.argv[1:], exit_on_error=False, print_error=False) or 0
     except KeyboardInterrupt:
         print("\nwinnow: stopped; what was finished is kept, and the same command goes on from here", file=sys.stderr)
         _leave(130)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (CycloptsError, ValueError, OSError, RuntimeError) as error:
         if os.environ.get("WINNOW_TRACEBACK"):
             raise
         print(f"winnow: {_words(error)}", file=sys.stderr)
@@ -48,6 +50,8 @@ def main() -> None:
 
 
 def _words(error: BaseException) -> str:
+    if isinstance(error, CycloptsError) and isinstance(error.__cause__, ValidationError):
+        return _words(error.__cause__)
     if isinstance(error, ValidationError):
         return "; ".join(_complaint(one["loc"], one["msg"]) for one in error.errors())
     if isinstance(error, OSError) and error.errno is not None:
@@ -109,43 +113,26 @@ def demo(
 @app.command
 def collect(
     *,
+    config: Annotated[CollectConfig | None, Parameter(name="*", consume_multiple=True, negative_iterable=())] = None,
     root: Root = "data",
     id: Annotated[
         str | None, Parameter(help="Name of the collection; else an unfinished one of the same options goes on, else the time names it.")
     ] = None,
-    seed: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Pages to start a crawl from.")] = (),
-    warc: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Archives: files, globs or URLs.")] = (),
-    pairs: Annotated[str | None, Parameter(help="A list of `url` and `text`: Parquet, CSV, TSV or JSONL.")] = None,
-    max_pages: Annotated[int, Parameter(help="Most pages of a crawl.")] = 100_000,
-    max_depth: Annotated[int, Parameter(help="Most links from a seed to a page.")] = 20,
-    target_width: Annotated[int, Parameter(help="Of several sizes of an image, the smallest at least so wide (pixels).")] = 512,
-    contact: Annotated[str, Parameter(env_var="WINNOW_CONTACT", help="Whom the hosts may write to: an e-mail or web address.")] = "",
-    allow_private_addresses: Annotated[bool, Parameter(negative="", help="Let loopback and private hosts in.")] = False,
-    fetch: Annotated[bool, Parameter(help="Fetch images that the archive does not hold.")] = True,
+    recrawl: Annotated[str | None, Parameter(help="Earlier collection of the same pages: what did not change is not sent again.")] = None,
     runner: Runner = "FnApiRunner",
     workers: Workers = 1,
     option: Options = (),
     json: Json = False,
 ) -> int:
-    """Bring in image-text candidates from live pages, archives or a list, with their images.
+    """Bring in image-text candidates from live pages, archives, lists or data sets, with their images.
 
     Example: winnow collect --seed https://example.org/ --max-pages 100
     """
-    from pipelines.collect import CollectConfig
     from pipelines.collect import collect as run
 
-    config = CollectConfig(
-        seeds=seed,
-        warc=warc,
-        pairs=pairs,
-        max_pages=max_pages,
-        max_depth=max_depth,
-        target_width=target_width,
-        contact=contact,
-        allow_private_addresses=allow_private_addresses,
-        fetch=fetch,
-    )
-    found = run(_root(root), config, id=id, engine=_engine(runner, workers, option), progress=_progress())
+    config = config or CollectConfig()  # which says that a source is missing
+    engine = _engine(runner, workers, option)
+    found = run(_root(root), config, id=id, previous=recrawl, engine=engine, progress=_progress())
     if json:
         _print({"collection": found.id, "digest": found.digest, "counts": dict(found.counts), "failed": found.failed})
     else:

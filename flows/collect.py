@@ -8,10 +8,10 @@ from prefect.runtime import flow_run
 
 from flows.naming import named, stamped
 from flows.watch import listener, show_counts, warn
-from pipelines.collect import CONFIGURATION, CollectConfig
+from pipelines.collect import CollectConfig, unfinished
 from pipelines.collect import collect as collect_plainly
 from pipelines.collection import Collection
-from pipelines.stage import MANIFEST, Engine
+from pipelines.stage import Engine
 from pipelines.store import Folder
 
 
@@ -33,10 +33,5 @@ def bring(root: Folder, source: CollectConfig, id: str, engine: Engine | None) -
 
 def _turn(root: Folder, name: str, source: CollectConfig) -> str:
     """The id of a run's collection: the last unfinished one of the same source, else a new one."""
-    folder = root / "collections"
-    settings = {"settings": source.model_dump(mode="json")}
-    for id in reversed(named(name, folder.names())):
-        there = folder / id
-        if not there.exists(MANIFEST) and there.exists(CONFIGURATION) and there.read_json(CONFIGURATION) == settings:
-            return id
-    return stamped(name, flow_run.scheduled_start_time or datetime.now(UTC))
+    mine = named(name, (root / "collections").names())
+    return unfinished(root, source, mine) or stamped(name, flow_run.scheduled_start_time or datetime.now(UTC))

@@ -6,11 +6,11 @@ import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 import training
 from filters.recipe import load
-from pipelines.collect import CollectConfig
+from pipelines.collect_config import PATHS, CollectConfig
 from pipelines.curate import CurateConfig
 from pipelines.stage import MANIFEST, Engine
 from pipelines.store import Folder
@@ -56,12 +56,6 @@ class CollectTable(CollectConfig, _Scheduled):
     """[[collect]]: a source. Its collection is called `name`; with a schedule, each run brings `name`-<time>."""
 
     name: str = Field(pattern=NAME)
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "CollectTable":
-        if sum(map(bool, (self.seeds, self.warc, self.pairs))) != 1:
-            raise ValueError("give one kind of source: seeds for live pages, warc for archives, or pairs for a list")
-        return self
 
     def config(self) -> CollectConfig:
         return CollectConfig.model_validate(self.model_dump(include=set(CollectConfig.model_fields)))
@@ -229,9 +223,10 @@ def _anchored(plan: Configuration, folder: Path) -> Configuration:
     def at(path: str) -> str:
         return path if "://" in path else str(folder / Path(path).expanduser())
 
-    collect = tuple(
-        entry.model_copy(update={"warc": tuple(map(at, entry.warc)), "pairs": entry.pairs and at(entry.pairs)}) for entry in plan.collect
-    )
+    def anchored(value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        return tuple(map(at, value)) if isinstance(value, tuple) else value and at(value)
+
+    collect = tuple(entry.model_copy(update={name: anchored(getattr(entry, name)) for name in PATHS}) for entry in plan.collect)
     curate = tuple(
         entry.model_copy(update={"recipe": at(entry.recipe) if entry.recipe.endswith(".toml") else entry.recipe}) for entry in plan.curate
     )

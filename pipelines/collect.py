@@ -1,44 +1,39 @@
 """Collect: from a source on the web, an archive or a list to a complete collection of candidates and images."""
 
-import os
 from collections import Counter
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-from pipelines.collection import Collection, open_collection, stage_manifest
+from filters import filters_for
+from filters.recipe import load
+from pipelines.collect_config import CollectConfig
+from pipelines.collection import Collection, collections, open_collection, stage_manifest
 from pipelines.crawl import Crawl, crawl
 from pipelines.extract import Extract
 from pipelines.fetch import Fetch
+from pipelines.measure import Measure
+from pipelines.memory import Remember
 from pipelines.pairs import Pairs
 from pipelines.resolve import Distinct, Scatter
+from pipelines.retry import Retry, fates
 from pipelines.stage import MANIFEST, Engine, Manifest, Progress, Stage, run_stage, silent
 from pipelines.store import Folder, digest, lease
 
 CONFIGURATION = "configuration.json"
+TIME = "%Y%m%dT%H%M%SZ"  # of an id that the time gives
+__all__ = ["Begun", "CollectConfig", "collect", "unfinished"]
 
 
-class CollectConfig(BaseModel):
-    """Where candidates come from (one kind of source), and how far and how politely to go for them."""
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """What a collection was begun with, and keeps to however often it is resumed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    seeds: tuple[str, ...] = ()
-    warc: tuple[str, ...] = ()
-    pairs: str | None = None
-    max_pages: int = Field(default=100_000, ge=1)
-    max_depth: int = Field(default=20, ge=0)
-    target_width: int = Field(default=512, ge=1)
-    contact: str = Field(default_factory=lambda: os.environ.get("WINNOW_CONTACT", ""))
-    allow_private_addresses: bool = False
-    fetch: bool = True
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "CollectConfig":
-        if sum(map(bool, (self.seeds, self.warc, self.pairs))) != 1:
-            raise ValueError("give one kind of source: --seed for live pages, --warc for archives, or --pairs for a list")
-        return self
+    settings: dict[str, Any]
+    began: str  # ISO 8601, UTC
+    remembered: tuple[str, ...] = ()  # collections that were complete then: what they hold is referred to
+    previous: str | None = None  # the collection of the same pages before this one
 
 
 def collect(
@@ -46,59 +41,75 @@ def collect(
     config: CollectConfig,
     *,
     id: str | None = None,
+    previous: str | None = None,
     engine: Engine | None = None,
     progress: Callable[[Progress], None] = silent,
 ) -> Collection:
     """Bring a collection to its manifest, going on where an earlier run of the same options stopped.
 
+    `previous` is an earlier collection of the same pages: only those that changed since are sent again.
     Raises ValueError for a source that gives nothing or an id that belongs to other options, LeaseHeld when another process writes it.
     """
-    name = id or _unfinished(root, config) or datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    name = id or unfinished(root, config) or datetime.now(UTC).strftime(TIME)
     folder = root / "collections" / name
-    _claim(folder, config)
+    begun = _begin(root, folder, config, previous)
     if folder.exists(MANIFEST) and not folder.read_json(MANIFEST)["failed"]:
         return open_collection(root, name)
+
+    def run(stage: Stage) -> Manifest:
+        return run_stage(stage, engine, progress)
+
     with lease(folder):
-        stages = [_candidates(folder, config, progress)]
-        manifests = [_nonempty(run_stage(stages[0], engine, progress))]
-        for stage in (Scatter.of(folder), Distinct.of(folder), _fetch(folder, config)):
-            manifests.append(run_stage(stage, engine, progress))
-        _seal(folder, manifests)
+        found = _nonempty(run(_candidates(root, folder, config, run, progress)))
+        scattered = run(_scatter(folder, config, run))
+        distinct = run(_distinct(root, folder, config, begun, run))
+        fetched = run(_fetch(folder, config))
+        run(Remember.of(root, name))
+        _seal(folder, [found, scattered, distinct, fetched])
     return open_collection(root, name)
 
 
-def _settings(config: CollectConfig) -> dict[str, Any]:
-    return {"settings": config.model_dump(mode="json")}
-
-
-def _unfinished(root: Folder, config: CollectConfig) -> str | None:
-    """The last unfinished collection of the same options."""
+def unfinished(root: Folder, config: CollectConfig, names: Sequence[str] | None = None) -> str | None:
+    """The last unfinished collection of the same options, among `names` if given."""
     folder = root / "collections"
-    same = (
-        name
-        for name in reversed(folder.names())
-        if not (folder / name).exists(MANIFEST)
-        and (folder / name).exists(CONFIGURATION)
-        and (folder / name).read_json(CONFIGURATION) == _settings(config)
-    )
-    return next(same, None)
+    among = reversed(folder.names() if names is None else names)
+    open_ones = (name for name in among if not (folder / name).exists(MANIFEST) and (folder / name).exists(CONFIGURATION))
+    return next((name for name in open_ones if (folder / name).read_json(CONFIGURATION)["settings"] == _settings(config)), None)
 
 
-def _claim(folder: Folder, config: CollectConfig) -> None:
+def _settings(config: CollectConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json")
+
+
+def _begin(root: Folder, folder: Folder, config: CollectConfig, previous: str | None) -> Begun:
+    """What the collection was begun with; begins it if nothing was."""
     if not folder.exists(CONFIGURATION):
-        folder.write_json(CONFIGURATION, _settings(config))
-        return
-    there = folder.read_json(CONFIGURATION)["settings"]
-    other = [key for key, value in _settings(config)["settings"].items() if there.get(key) != value]
+        remembered = tuple(name for name in collections(root) if name != folder.name)
+        if previous is not None:
+            open_collection(root, previous)
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        folder.write_json(CONFIGURATION, asdict(Begun(settings=_settings(config), began=now, remembered=remembered, previous=previous)))
+    begun = Begun(**folder.read_json(CONFIGURATION))
+    other = [key for key, value in _settings(config).items() if begun.settings.get(key) != value]
     if other:
         raise ValueError(
             f"collection {folder.name} was made with other options ({', '.join(other)}): "
             f"collections do not change, give this one another --id"
         )
+    return begun
 
 
-def _candidates(folder: Folder, config: CollectConfig, progress: Callable[[Progress], None]) -> Stage:
+Run = Callable[[Stage], Manifest]
+
+
+def _candidates(root: Folder, folder: Folder, config: CollectConfig, run: Run, progress: Callable[[Progress], None]) -> Stage:
+    """The stage that brings the candidates, with all that must come before it done."""
     out = folder / "candidates"
+    if config.retry:
+        stages = tuple(fates(folder, open_collection(root, id)) for id in config.earlier)
+        for stage in stages:
+            run(stage)
+        return Retry(out=out, outcomes=config.retry, fates=stages)
     if config.pairs is not None:
         return Pairs(out=out, path=config.pairs)
     if config.warc:
@@ -126,6 +137,27 @@ def _nonempty(manifest: Manifest) -> Manifest:
     raise ValueError(f"the source holds no image-text candidates ({seen})")
 
 
+def _scatter(folder: Folder, config: CollectConfig, run: Run) -> Stage:
+    """The stage that sends addresses to their hosts' buckets; before it, what the rules of `before_fetch` read is measured."""
+    stage = Scatter.of(folder)
+    if config.before_fetch is None:
+        return stage
+    recipe = load(config.before_fetch)
+    measures = [Measure.of(folder, filter_) for filter_ in filters_for(name for rule in recipe.candidate_rules for name in rule.reads)]
+    for measure in measures:
+        run(measure)
+    return replace(stage, recipe=recipe, measured=tuple(measure.out for measure in measures))
+
+
+def _distinct(root: Folder, folder: Folder, config: CollectConfig, begun: Begun, run: Run) -> Stage:
+    """The stage that finds what is to be fetched, and refers to what earlier collections hold."""
+    memories = [Remember.of(root, id) for id in begun.remembered]
+    for memory in memories:
+        run(memory)
+    since = datetime.fromisoformat(begun.began) - timedelta(days=config.fresh_days)
+    return replace(Distinct.of(folder), remembered=tuple(memory.out for memory in memories), since=since.strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
 def _fetch(folder: Folder, config: CollectConfig) -> Stage:
     return Fetch(
         out=folder / "fetches",
@@ -146,11 +178,13 @@ def _seal(folder: Folder, manifests: list[Manifest]) -> None:
     if (folder / "pages").exists("crawl.json"):
         found = (folder / "pages").read_json("crawl.json")
         counts.update({f"pages.{name}": count for name, count in {**found["refused"], **found["errors"]}.items()})
+    held = {name: counts.pop(name) for name in sorted(counts) if name.startswith("held.")}
     value = {
         "digest": digest([manifest.digest for manifest in manifests]),
         "stages": {manifest.stage: manifest.digest for manifest in manifests},
-        "counts": dict(sorted(counts.items())),
+        "counts": dict(sorted({**counts, **({"held": sum(held.values())} if held else {})}.items())),
         "failed": sum(len(manifest.failed) for manifest in manifests),
+        "refers_to": [name.removeprefix("held.") for name in held],
     }
     assert stage_manifest(folder, "fetches").digest == manifests[-1].digest
     folder.write_json(MANIFEST, value)

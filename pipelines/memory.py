@@ -66,7 +66,7 @@ class Remember(Stage):
 
 
 def references(memories: Sequence[Folder], bucket: int, buckets: int, urls: pa.Array, since: str) -> pa.Table:
-    """REFERENCE rows of those `urls` (of one bucket of so many) that some memory holds, fetched at `since` or later; the newest of each."""
+    """REFERENCE rows of those `urls` (of one bucket of so many) that some memory holds, fetched after `since`; the newest of each."""
     found = [REFERENCE.empty_table()]
     for memory in memories:
         for name in _buckets_of(memory, bucket, buckets):
@@ -74,7 +74,7 @@ def references(memories: Sequence[Folder], bucket: int, buckets: int, urls: pa.A
             rows = rows.filter(pc.is_in(rows["image_url"], value_set=urls))
             found.append(rows.append_column("held_in", pa.array([memory.name] * rows.num_rows, pa.string())))
     rows = pa.concat_tables(found)
-    fresh = rows.filter(pc.greater_equal(pc.fill_null(rows["fetched_at"], ""), since))
+    fresh = rows.filter(pc.greater(pc.fill_null(rows["fetched_at"], ""), since))
     newest_first = fresh.sort_by([("fetched_at", "descending"), ("held_in", "descending")])
     others = [name for name in REFERENCE.names if name != "image_url"]
     firsts = newest_first.group_by("image_url", use_threads=False).aggregate([(name, "first", ANY) for name in others])

@@ -99,7 +99,7 @@ class Scatter(Stage):
 class Distinct(Stage):
     """The distinct image addresses of each bucket, sorted by host and address: what is to be fetched, and what is held already.
 
-    `remembered` are the memories of earlier collections; what one of them fetched at `since` (ISO 8601) or later is not fetched again.
+    `remembered` are the memories of earlier collections; what one of them fetched after `since` (ISO 8601) is not fetched again.
     """
 
     name: ClassVar[str] = "distinct"

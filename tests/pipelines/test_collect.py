@@ -1,0 +1,127 @@
+"""Collections after collections: what is held is not fetched again, what failed is tried again, what a recipe drops is not asked for."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from filters.recipe import load
+from pipelines.collect import CollectConfig, collect
+from pipelines.collection import Collection
+from pipelines.curate import CurateConfig, curate, decide
+from pipelines.store import Folder, read_table
+from tests.pipelines.web import Page, Reply, Web, jpeg, served
+
+COLORS = ("red", "green", "blue", "black")
+PHOTOS = {f"/{color}.jpg": Reply(body=jpeg(200, 150, color), type="image/jpeg") for color in COLORS}
+
+
+def listed(folder: Path, web: Web, texts: Mapping[str, str], name: str = "list.jsonl") -> str:
+    path = folder / name
+    path.write_text("\n".join(json.dumps({"url": f"{web.url}{place}", "text": text}) for place, text in texts.items()))
+    return str(path)
+
+
+@contextmanager
+def photos(pages: Mapping[str, Page] = PHOTOS) -> Iterator[Web]:
+    with served(pages) as web:
+        yield web
+
+
+def taken(root: Folder, pairs: str, id: str, **options: object) -> Collection:
+    return collect(root, CollectConfig(pairs=pairs, allow_private_addresses=True, **options), id=id)  # type: ignore[arg-type]
+
+
+def fetches(collection: Collection) -> dict[str, tuple[str, str | None]]:
+    """Outcome and holder of each address, by its path."""
+    folder = collection.folder / "fetches"
+    rows = [row for name in folder.names() if name.endswith(".parquet") for row in read_table(folder, name).to_pylist()]
+    return {"/" + row["image_url"].rsplit("/", 1)[1]: (row["outcome"], row["held_in"]) for row in rows}
+
+
+def test_what_an_earlier_collection_holds_is_not_fetched_again(tmp_path: Path) -> None:
+    root = Folder(str(tmp_path / "data"))
+    with photos() as web:
+        taken(root, listed(tmp_path, web, {"/red.jpg": "a red sign", "/green.jpg": "a green door"}), "first")
+        again = listed(tmp_path, web, {"/red.jpg": "the red sign again", "/blue.jpg": "a blue boat", "/gone.jpg": "gone"}, "again.jsonl")
+        web.asked.clear()
+        second = taken(root, again, "second")
+        assert [path for path in web.asked if path.endswith(".jpg")] == ["/blue.jpg", "/gone.jpg"]
+    assert fetches(second) == {"/red.jpg": ("fetched", "first"), "/blue.jpg": ("fetched", None), "/gone.jpg": ("fetch.http_404", None)}
+    assert second.refers_to == ("first",)
+    assert second.counts["held"] == 1
+    release = curate(root, CurateConfig(recipe="everything", collections=("second",), release="r"))
+    assert release.funnel.outcomes == {"fetch.http_404": 1, "kept": 2}
+    shard = read_table(release.folder, "train-00000-of-00001.arrow")
+    bodies = {tuple(row["caption"]): row["image"] for row in shard.to_pylist()}
+    assert bodies == {("the red sign again",): PHOTOS["/red.jpg"].body, ("a blue boat",): PHOTOS["/blue.jpg"].body}
+
+
+def test_measurements_of_held_images_decide(tmp_path: Path) -> None:
+    root = Folder(str(tmp_path / "data"))
+    pages = {"/small.jpg": Reply(body=jpeg(40, 30), type="image/jpeg"), "/large.jpg": PHOTOS["/red.jpg"]}
+    with photos(pages) as web:
+        source = listed(tmp_path, web, {"/small.jpg": "a small red sign", "/large.jpg": "a large red sign"})
+        taken(root, source, "first")
+        taken(root, source, "second", fetch=False)
+    recipe = tmp_path / "sides.toml"
+    recipe.write_text(
+        'name = "sides"\ndescription = "Sides."\n[[rule]]\nmeasure = "image.short_side"\nop = ">="\nvalue = 100\n'
+        'reason = "image.too_small"\nsource = "test"\n'
+    )
+    assert decide(root, str(recipe), ("second",)).funnel.outcomes == {"image.too_small": 1, "kept": 1}
+
+
+def test_what_is_no_longer_fresh_is_fetched_again(tmp_path: Path) -> None:
+    root = Folder(str(tmp_path / "data"))
+    with photos() as web:
+        source = listed(tmp_path, web, {"/red.jpg": "a red sign"})
+        taken(root, source, "first")
+        web.asked.clear()
+        second = taken(root, source, "second", fresh_days=0)
+        assert "/red.jpg" in web.asked
+    assert fetches(second) == {"/red.jpg": ("fetched", None)}
+    assert second.refers_to == ()
+
+
+def test_failures_are_tried_again_into_a_new_collection(tmp_path: Path) -> None:
+    root = Folder(str(tmp_path / "data"))
+    with photos({"/red.jpg": PHOTOS["/red.jpg"], "/sick.jpg": Reply(status=500), "/gone.jpg": Reply(status=404)}) as web:
+        texts = {"/red.jpg": "a red sign", "/sick.jpg": "a green door", "/gone.jpg": "nothing"}
+        first = taken(root, listed(tmp_path, web, texts), "first")
+        assert Counter(outcome for outcome, _ in fetches(first).values()) == {"fetched": 1, "fetch.http_5xx": 1, "fetch.http_404": 1}
+        web.pages["/sick.jpg"] = PHOTOS["/green.jpg"]
+        web.asked.clear()
+        config = CollectConfig(retry=("fetch.timeout,fetch.http_5xx",), earlier=("first",), allow_private_addresses=True)
+        assert config.retry == ("fetch.timeout", "fetch.http_5xx")
+        second = collect(root, config, id="second")
+        assert [path for path in web.asked if path.endswith(".jpg")] == ["/sick.jpg"]
+    assert fetches(second) == {"/sick.jpg": ("fetched", None)}
+    both = decide(root, "everything", ("first", "second")).funnel.outcomes
+    assert both == {"fetch.http_404": 1, "fetch.http_5xx": 1, "kept": 2}
+
+
+def test_nothing_to_try_again(tmp_path: Path) -> None:
+    root = Folder(str(tmp_path / "data"))
+    with photos() as web:
+        taken(root, listed(tmp_path, web, {"/red.jpg": "a red sign"}), "first")
+    with pytest.raises(ValueError, match=r"^the source holds no image-text candidates"):
+        collect(root, CollectConfig(retry=("fetch",), earlier=("first",)), id="second")
+
+
+def test_rules_on_candidates_spare_the_fetch(tmp_path: Path) -> None:
+    root = Folder(str(tmp_path / "data"))
+    texts = {"/red.jpg": "IMG_0001.JPG", "/green.jpg": "an old man sits on a bench", "/blue.jpg": "", "/black.jpg": "a black cat on a chair"}
+    with photos() as web:
+        source = listed(tmp_path, web, texts)
+        whole = taken(root, source, "whole")
+        web.asked.clear()
+        spared = taken(root, source, "spared", before_fetch="winnow", fresh_days=0)
+        asked = [path for path in web.asked if path.endswith(".jpg")]
+    assert load("winnow").candidate_rules
+    assert sorted(asked) == ["/black.jpg", "/green.jpg"]
+    assert decide(root, "winnow", (whole.id,)).funnel.outcomes == decide(root, "winnow", (spared.id,)).funnel.outcomes
+    assert decide(root, "everything", (spared.id,)).funnel.outcomes == {"fetch.not_asked": 2, "kept": 2}
