@@ -51,6 +51,9 @@ IMAGES = pa.schema(
         ("original_height", pa.int32()),
         ("original_bytes", pa.int64()),
         ("format", pa.string()),  # of the original: JPEG, PNG, WEBP…
+        ("reencoded", pa.bool_()),  # false: the bytes as fetched
+        ("animated", pa.bool_()),  # of the original; the first frame is what is stored and measured
+        ("note", pa.string()),  # what of the original is not in the stored picture, such as a colour profile that was no use
         ("image_url", pa.string()),
         ("fetched_at", pa.string()),
     ]
