@@ -2,25 +2,23 @@
 
 import contextlib
 import dataclasses
-import json
 import logging
 import re
 import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-
+from pipelines.shares import WAIT_SECONDS, Share, live_shares, right_to_write, share_of_lanes, wait_for
 from pipelines.store import FULL, Folder, Written, digest, lease
 
 ATTEMPTS = 2  # of one part before it is set aside
 SUBMISSIONS = 3  # of a job whose engine failed, each with the parts still pending
+LOCK_SECONDS = 120.0  # for another share to begin or to complete a stage
 RECEIPTS = "receipts"
 IDENTITY = "stage.json"
 MANIFEST = "manifest.json"
@@ -82,6 +80,10 @@ class Stage(ABC):
         """What the digest covers beside the inputs; plain JSON values."""
         return {}
 
+    def folders(self) -> tuple[Folder, ...]:
+        """Where its files go."""
+        return (self.out,)
+
     @abstractmethod
     def inputs(self) -> dict[str, str]:
         """Digest of each input's manifest (or of the file itself)."""
@@ -101,11 +103,17 @@ class Stage(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """Which Beam runner maps the parts; one process by default, several with `workers`."""
+    """Which Beam runner maps the parts; one process by default, several on this machine with `workers`.
+
+    With a `share`, this command does its share of each stage's parts and waits for the others before the next stage: as long as
+    they work, and `wait_seconds` more.
+    """
 
     runner: str = "FnApiRunner"
     options: tuple[str, ...] = ()
     workers: int = 1
+    share: Share | None = None
+    wait_seconds: float = WAIT_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,63 +137,159 @@ class StageFailed(RuntimeError):
 def run_stage(stage: Stage, engine: Engine | None = None, progress: Callable[[Progress], None] = silent) -> Manifest:
     """Bring a stage to its manifest: at once if it stands, else from the parts that are still pending.
 
-    Raises StageFailed when storage refuses writes or the engine fails three times. A part that raises twice is set aside: its
-    error stands in the manifest under `failed`, and a later run tries it again.
+    Raises StageFailed when storage refuses writes or the engine fails three times, LeaseHeld when somebody else writes, ShareUnfinished
+    when shares are missing that nobody runs. A part that raises twice is set aside: its error stands in the manifest under
+    `failed`, and a later run tries it again.
     """
-    done = Manifest.read(stage.out, stage.manifest)
-    if done is not None and done.digest == stage.identity():
+    run = _Run(stage=stage, engine=engine or Engine(), identity=stage.identity())
+    if (done := run.standing()) is not None:
         return done
-    with lease(stage.out):
-        return _run(stage, engine or Engine(), progress)
+    with right_to_write(stage.out, run.engine.share, about=run.identity):
+        if (done := run.begin()) is None:
+            with _watched(run, progress):
+                done = wait_for(
+                    run.advance, missing=run.missing, living=run.living, wait_seconds=run.engine.wait_seconds, what=f"stage {stage.name}"
+                )
+        progress(Progress(stage=stage.name, done=len(run.parts), parts=len(run.parts), counts=done.counts))
+    return done
 
 
-def _run(stage: Stage, engine: Engine, progress: Callable[[Progress], None]) -> Manifest:
-    receipts = stage.out / RECEIPTS
-    _adopt(stage, receipts)
-    parts = stage.parts()
-    assert len({part.name for part in parts}) == len(parts), f"parts of {stage.name} share a name"
-    with _watched(stage, receipts, len(parts), progress):
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """One command's run of a stage: all of it, or a share."""
+
+    stage: Stage
+    engine: Engine
+    identity: str
+
+    @property
+    def receipts(self) -> Folder:
+        return self.stage.out / RECEIPTS
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        parts = self.stage.parts()
+        assert len({part.name for part in parts}) == len(parts), f"parts of {self.stage.name} share a name"
+        return parts
+
+    @cached_property
+    def owners(self) -> dict[str, Share]:
+        """The share of each part; empty without shares."""
+        if self.engine.share is None:
+            return {}
+        of = self.engine.share.of
+        chosen = share_of_lanes(Counter(_lane(part) for part in self.parts), of)
+        return {part.name: Share(index=chosen[_lane(part)], of=of) for part in self.parts}
+
+    @property
+    def mine(self) -> list[Part]:
+        return [part for part in self.parts if self.engine.share is None or self.owners[part.name] == self.engine.share]
+
+    def standing(self) -> Manifest | None:
+        """The manifest if it stands and nothing of it is to be tried again by this command."""
+        manifest = Manifest.read(self.stage.out, self.stage.manifest)
+        if manifest is None or manifest.digest == self.identity:
+            return manifest
+        same = manifest.digest == _incomplete(self.identity, manifest.failed)
+        return manifest if same and self.engine.share is not None and not self._failed_of(manifest) else None
+
+    def _failed_of(self, manifest: Manifest) -> list[str]:
+        return [part.name for part in self.mine if part.name in manifest.failed]
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """What shares do one at a time: to begin, and to complete."""
+        if self.engine.share is None:
+            yield
+        else:
+            with lease(self.stage.out / "leases", "all.json", wait=LOCK_SECONDS):
+                yield
+
+    def begin(self) -> Manifest | None:
+        """Keep what an earlier run of this very stage committed and forget any other; the manifest if it stands meanwhile."""
+        with self.lock():
+            if (done := self.standing()) is not None:
+                return done
+            self.sweep(alone=self.engine.share is None)
+            if not self.receipts.exists(IDENTITY) or self.receipts.read_json(IDENTITY) != self.identity:
+                self.receipts.remove()
+                self.stage.out.remove(self.stage.manifest)
+                self.receipts.write_json(IDENTITY, self.identity)
+        mine = {part.name for part in self.mine}
+        for name in self.receipts.names():
+            if name.endswith(".failed") and name.removesuffix(".failed") in mine:  # set aside last time: its turn again
+                self.receipts.remove(name)
+        return None
+
+    def sweep(self, *, alone: bool) -> None:
+        """Remove what killed writers left half written, once nobody else can be writing."""
+        if alone:
+            for folder in (*self.stage.folders(), self.receipts):
+                folder.sweep()
+
+    def pending(self, parts: Sequence[Part]) -> list[Part]:
+        settled = set(self.receipts.names())
+        return [part for part in parts if not settled & {f"{part.name}.json", f"{part.name}.failed"}]
+
+    def missing(self) -> list[Share]:
+        return [self.owners[part.name] for part in self.pending(self.parts)] if self.owners else []
+
+    def living(self) -> Collection[Share]:
+        return live_shares(self.stage.out)
+
+    def advance(self) -> Manifest | None:
+        """Do what is pending of this command's own; complete the manifest if all is settled, or find that another share has."""
+        if self.owners and (done := self.standing()) is not None:
+            return done
         for attempt in range(SUBMISSIONS):
-            settled = set(receipts.names())
-            pending = [part for part in parts if not settled & {f"{part.name}.json", f"{part.name}.failed"}]
+            pending = self.pending(self.mine)
             if not pending:
                 break
-            _submit(stage, engine, pending, last=attempt == SUBMISSIONS - 1)
-    manifest = _manifest(stage, parts, receipts)
-    stage.out.write_json(stage.manifest, dataclasses.asdict(manifest))
-    if not manifest.failed:
-        receipts.remove()
-    return manifest
+            _submit(self.stage, self.engine, pending, last=attempt == SUBMISSIONS - 1)
+        if self.owners and self.pending(self.parts):
+            return None
+        with self.lock():
+            return (self.standing() if self.owners else None) or self.complete()
+
+    def complete(self) -> Manifest | None:
+        """Write the manifest from the receipts; None if some of these were damaged, whose parts are then pending again."""
+        read: dict[str, Any] = {}
+        for part in self.parts:
+            name = f"{part.name}.json"
+            name = name if self.receipts.exists(name) else f"{part.name}.failed"
+            try:
+                read[part.name] = self.receipts.read_json(name)
+            except ValueError as error:
+                log.warning("stage %s: part %s is done again: %s", self.stage.name, part.name, error)
+                self.receipts.remove(name)
+        if len(read) < len(self.parts):
+            return None
+        manifest = _manifest(self.stage, self.identity, read)
+        self.sweep(alone=True)
+        self.stage.out.write_json(self.stage.manifest, dataclasses.asdict(manifest))
+        if not manifest.failed:
+            self.receipts.remove()
+        return manifest
 
 
-def _adopt(stage: Stage, receipts: Folder) -> None:
-    """Keep what an earlier run of this very stage committed, and forget the receipts of any other."""
-    stage.out.sweep()
-    receipts.sweep()
-    identity = stage.identity()
-    if not receipts.exists(IDENTITY) or receipts.read_json(IDENTITY) != identity:
-        receipts.remove()
-        stage.out.remove(stage.manifest)
-        receipts.write_json(IDENTITY, identity)
-    for name in receipts.names():
-        if name.endswith(".failed"):  # set aside last time: its turn again
-            receipts.remove(name)
+def _lane(part: Part) -> str:
+    return part.lane or part.name
+
+
+def _incomplete(identity: str, failed: Collection[str]) -> str:
+    return digest({"identity": identity, "failed": sorted(failed)})
 
 
 def _submit(stage: Stage, engine: Engine, pending: Sequence[Part], *, last: bool) -> None:
     """One Beam job over the pending parts; when it fails, the caller submits what is then still pending."""
+    from pipelines.engine import map_lanes  # Beam takes seconds to import, and what is finished needs none
+
     lanes: dict[str, list[Part]] = {}
     for part in pending:
-        lanes.setdefault(part.lane or part.name, []).append(part)
+        lanes.setdefault(_lane(part), []).append(part)
     _stopping.clear()
     try:
-        with beam.Pipeline(runner=_runner(engine), options=_options(engine)) as pipeline:
-            _ = (
-                pipeline
-                | "lanes" >> beam.Create([tuple(lane) for lane in lanes.values()])
-                | "spread" >> beam.Reshuffle()
-                | stage.name >> beam.ParDo(_Work(stage))
-            )
+        map_lanes(stage, engine, [tuple(lane) for lane in lanes.values()])
     except KeyboardInterrupt:
         _stopping.set()
         raise
@@ -200,31 +304,14 @@ def _submit(stage: Stage, engine: Engine, pending: Sequence[Part], *, last: bool
         log.warning("stage %s: the job failed and is submitted again with what is pending: %s", stage.name, message)
 
 
-def _runner(engine: Engine) -> Any:
-    # DirectRunner would try to download a binary; named here, the runner is always the one that ships with Beam
-    return FnApiRunner() if engine.runner == "FnApiRunner" and engine.workers == 1 else engine.runner
-
-
-def _options(engine: Engine) -> PipelineOptions:
-    flags = list(engine.options)
-    if engine.workers > 1:
-        flags += ["--direct_running_mode=multi_processing", f"--direct_num_workers={engine.workers}"]
-    return PipelineOptions(flags)
-
-
-class _Work(beam.DoFn):  # type: ignore[misc]
-    """Runs the parts of a lane in order, each to its receipt."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-
-    def process(self, lane: tuple[Part, ...]) -> None:
-        receipts = self._stage.out / RECEIPTS
-        for part in lane:
-            if _stopping.is_set():
-                return
-            if not receipts.exists(f"{part.name}.json"):
-                _settle(self._stage, part, receipts)
+def run_lane(stage: Stage, lane: Sequence[Part]) -> None:
+    """Run the parts of a lane in order, each to its receipt; what an engine calls, perhaps twice."""
+    receipts = stage.out / RECEIPTS
+    for part in lane:
+        if _stopping.is_set():
+            return
+        if not receipts.exists(f"{part.name}.json"):
+            _settle(stage, part, receipts)
 
 
 def _settle(stage: Stage, part: Part, receipts: Folder) -> None:
@@ -246,18 +333,17 @@ def _settle(stage: Stage, part: Part, receipts: Folder) -> None:
             return
 
 
-def _manifest(stage: Stage, parts: Sequence[Part], receipts: Folder) -> Manifest:
+def _manifest(stage: Stage, identity: str, receipts: Mapping[str, Any]) -> Manifest:
+    """From the receipt of each part in order, a text where the part was set aside."""
     counts: Counter[str] = Counter()
     files: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
-    for part in parts:
-        if receipts.exists(f"{part.name}.failed"):
-            failed[part.name] = str(receipts.read_json(f"{part.name}.failed"))
+    for name, receipt in receipts.items():
+        if isinstance(receipt, str):
+            failed[name] = receipt
             continue
-        receipt = receipts.read_json(f"{part.name}.json")
-        files += [{**file, "part": part.name} for file in receipt["files"]]
+        files += [{**file, "part": name} for file in receipt["files"]]
         counts.update(receipt["counts"])
-    identity = stage.identity()
     return Manifest(
         stage=stage.name,
         version=stage.version,
@@ -266,18 +352,18 @@ def _manifest(stage: Stage, parts: Sequence[Part], receipts: Folder) -> Manifest
         files=files,
         counts=dict(sorted(counts.items())),
         failed=failed,
-        digest=identity if not failed else digest({"identity": identity, "failed": sorted(failed)}),
+        digest=_incomplete(identity, failed) if failed else identity,
     )
 
 
 @contextlib.contextmanager
-def _watched(stage: Stage, receipts: Folder, parts: int, progress: Callable[[Progress], None]) -> Iterator[None]:
-    """Report progress from the receipts, which every engine leaves alike."""
+def _watched(run: _Run, progress: Callable[[Progress], None]) -> Iterator[None]:
+    """Report progress from the receipts, which every engine and every share leaves alike."""
     if progress is silent:
         yield
         return
     stop = threading.Event()
-    thread = threading.Thread(target=_watch, args=(stage.name, receipts, parts, progress, stop), daemon=True, name="progress")
+    thread = threading.Thread(target=_watch, args=(run, progress, stop), daemon=True, name="progress")
     thread.start()
     try:
         yield
@@ -286,18 +372,15 @@ def _watched(stage: Stage, receipts: Folder, parts: int, progress: Callable[[Pro
         thread.join(timeout=5)
 
 
-def _watch(name: str, receipts: Folder, parts: int, progress: Callable[[Progress], None], stop: threading.Event) -> None:
+def _watch(run: _Run, progress: Callable[[Progress], None], stop: threading.Event) -> None:
     seen: set[str] = set()
     counts: Counter[str] = Counter()
-    while True:
-        last = stop.wait(WATCH_SECONDS)
-        with contextlib.suppress(OSError):
-            new = [entry for entry in receipts.names() if entry not in seen and entry != IDENTITY]
+    while not stop.wait(WATCH_SECONDS):
+        with contextlib.suppress(OSError, ValueError):
+            new = [entry for entry in run.receipts.names() if entry not in seen and entry != IDENTITY]
             for entry in new:
                 if entry.endswith(".json"):
-                    counts.update(json.loads(receipts.read(entry))["counts"])
+                    counts.update(run.receipts.read_json(entry)["counts"])
             seen.update(new)
-            if new or last:
-                progress(Progress(stage=name, done=len(seen), parts=parts, counts=dict(counts)))
-        if last:
-            return
+            if new:
+                progress(Progress(stage=run.stage.name, done=len(seen), parts=len(run.parts), counts=dict(counts)))

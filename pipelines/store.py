@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import json
@@ -11,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import IO, Any, cast
 
 import fsspec
@@ -78,7 +79,8 @@ class Folder:
 
     @property
     def _system(self) -> tuple[Any, str]:
-        return cast(tuple[Any, str], fsspec.core.url_to_fs(self.url))
+        # what another process has written since must be seen, so no listing is kept
+        return cast(tuple[Any, str], fsspec.core.url_to_fs(self.url, use_listings_cache=False))
 
     @property
     def is_local(self) -> bool:
@@ -109,7 +111,11 @@ class Folder:
         return cast(bytes, system.cat_file(f"{folder}/{name}"))
 
     def read_json(self, name: str) -> Any:
-        return json.loads(self.read(name))
+        """The value of a JSON file; ValueError, with a remedy, when it was cut or is something else."""
+        try:
+            return json.loads(self.read(name))
+        except ValueError as error:
+            raise ValueError(f"{self.path(name)} is damaged ({error}): remove it and run the same command again") from error
 
     def open(self, name: str) -> pa.NativeFile:
         """A file to read at random: a memory map when local."""
@@ -229,44 +235,72 @@ class LeaseHeld(RuntimeError):
     """Another living process writes here."""
 
 
-def _is_dead(lease: dict[str, Any]) -> bool:
-    if lease["host"] == socket.gethostname():
-        with contextlib.suppress(PermissionError):
-            try:
-                os.kill(int(lease["pid"]), 0)
-            except ProcessLookupError:
-                return True
-            # the number may have been given to a stranger since: its start tells
-            return _started(int(lease["pid"])) != str(lease["started"])
-    return time.time() - float(lease["renewed"]) > LEASE_SECONDS
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Who holds a lease; `about` says for what, where holders of different work must not meet."""
 
-
-def _started(pid: int) -> str:
-    """When a process of this machine started, in clock ticks since boot; empty where there is no /proc."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rsplit(")", 1)[1].split()[19]
-    except (FileNotFoundError, IndexError, ProcessLookupError):
-        return ""
-
-
-@dataclass(kw_only=True)
-class _Lease:
     owner: str
     host: str
     pid: int
     started: str
     renewed: float
+    machine: str = ""
+    about: str = ""
+
+    def dead(self) -> bool:
+        """Its process is gone (same machine), or it has not renewed its lease for a minute (another one)."""
+        if self.machine == _machine() if self.machine else self.host == socket.gethostname():
+            # the number may have been given to a stranger since: its start tells
+            return _started(self.pid) != self.started
+        return time.time() - self.renewed > LEASE_SECONDS
+
+
+def _started(pid: int) -> str:
+    """When a living process of this machine started, in clock ticks since boot ("?" where there is no /proc); empty if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            state, *numbers = file.read().rsplit(")", 1)[1].split()
+            return "" if state in "ZX" else numbers[18]  # a killed process that nobody has waited for is dead too
+    except FileNotFoundError:
+        if os.path.exists("/proc/self/stat"):
+            return ""
+    except (IndexError, ProcessLookupError):
+        return ""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        pass
+    return "?"
+
+
+@functools.cache
+def _machine() -> str:
+    """What tells one set of process numbers from another: the boot, and the container that counts them; empty where unknown."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return f"{file.read().strip()}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
 
 
 @contextlib.contextmanager
-def lease(folder: Folder, name: str = "lease.json") -> Iterator[None]:
-    """Hold the right to write a folder; LeaseHeld if a living process has it. A dead holder loses it.
+def lease(folder: Folder, name: str = "lease.json", *, about: str = "", wait: float = 0.0) -> Iterator[None]:
+    """Hold the right to write a folder; LeaseHeld if a living process has it still after `wait` seconds. A dead holder loses it.
 
     The holder renews it from a thread; it is dead when its process is gone (same machine) or it was not renewed for a minute.
     """
-    mine = _Lease(owner=uuid.uuid4().hex, host=socket.gethostname(), pid=os.getpid(), started=_started(os.getpid()), renewed=time.time())
-    _acquire(folder, name, mine)
+    mine = Holder(
+        owner=uuid.uuid4().hex,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        started=_started(os.getpid()),
+        renewed=time.time(),
+        machine=_machine(),
+        about=about,
+    )
+    _acquire(folder, name, mine, time.monotonic() + wait)
     stop = threading.Event()
     thread = threading.Thread(target=_renew, args=(folder, name, mine, stop), daemon=True, name="lease")
     thread.start()
@@ -275,29 +309,67 @@ def lease(folder: Folder, name: str = "lease.json") -> Iterator[None]:
     finally:
         stop.set()
         thread.join(timeout=5)
-        folder.remove(name)
+        there = holder(folder, name)
+        if there is not None and there.owner == mine.owner:
+            folder.remove(name)
 
 
-def _acquire(folder: Folder, name: str, mine: _Lease) -> None:
-    for _ in range(3):
+def holder(folder: Folder, name: str = "lease.json") -> Holder | None:
+    """Who holds a lease, dead or alive; None if nobody does. A file that is no lease (a crash of the machine cut it) is nobody's."""
+    try:
+        return Holder(**folder.read_json(name))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        return Holder(owner="", host="", pid=0, started="", renewed=0.0)
+
+
+def _acquire(folder: Folder, name: str, mine: Holder, deadline: float) -> None:
+    pause = 0.02
+    while True:
         try:
             folder.create(name, json.dumps(asdict(mine)).encode())
             return
         except FileExistsError:
-            with contextlib.suppress(FileNotFoundError):
-                other = folder.read_json(name)
-                if not _is_dead(other):
-                    raise LeaseHeld(
-                        f"{folder.path()} is being written by process {other['pid']} on {other['host']}; "
-                        f"wait for it, or stop it and run the same command again"
-                    ) from None
-                folder.remove(name)
-    raise LeaseHeld(f"{folder.path()} is contended; run the same command again")
+            other = holder(folder, name)
+        except FileNotFoundError:  # the last of some shares has just removed the folder of their leases
+            other = None
+        if other is None:
+            continue
+        if other.dead():
+            _bury(folder, name, other)
+        elif time.monotonic() >= deadline:
+            raise LeaseHeld(
+                f"{folder.path()} is being written by process {other.pid} on {other.host}; "
+                f"wait for it, or stop it and run the same command again"
+            )
+        else:
+            time.sleep(pause)
+            pause = min(1.0, 1.5 * pause)
 
 
-def _renew(folder: Folder, name: str, mine: _Lease, stop: threading.Event) -> None:
+def _bury(folder: Folder, name: str, dead: Holder) -> None:
+    """Remove a dead holder's lease, and no other's: of several that find it dead, one is quicker and holds it already."""
+    if not folder.is_local:
+        if holder(folder, name) == dead:
+            folder.remove(name)
+        return
+    aside = f"{TEMPORARY}{uuid.uuid4().hex}-{name}"
+    try:
+        os.rename(folder.path(name), folder.path(aside))
+    except FileNotFoundError:
+        return
+    if holder(folder, aside) != dead:
+        with contextlib.suppress(FileExistsError):
+            os.link(folder.path(aside), folder.path(name))
+    folder.remove(aside)
+
+
+def _renew(folder: Folder, name: str, mine: Holder, stop: threading.Event) -> None:
     while not stop.wait(LEASE_SECONDS / 4):
-        mine.renewed = time.time()
         # a full disk must not stop the holder here: the next file that it writes will say so
         with contextlib.suppress(OSError):
-            folder.write_json(name, asdict(mine))
+            there = holder(folder, name)
+            if there is not None and there.owner != mine.owner:  # a machine that slept for a minute has lost it
+                return
+            folder.write_json(name, asdict(replace(mine, renewed=time.time())))

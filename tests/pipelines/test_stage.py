@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pipelines import stage as stages
 from pipelines.stage import Engine, Manifest, Output, Part, Progress, Stage, StageFailed, run_stage
 from pipelines.store import Folder
 
@@ -110,16 +109,18 @@ def test_a_full_disk_stops_the_stage_with_a_remedy(tmp_path: Path) -> None:
 
 
 def test_a_failed_job_is_submitted_again_with_what_is_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    submitted: list[int] = []
-    real = stages._options
+    from pipelines import engine as engines  # seconds to import, which no worker of these tests needs
 
-    def broken_once(engine: Engine) -> Any:
+    submitted: list[int] = []
+    real = engines.map_lanes
+
+    def broken_once(stage: Stage, engine: Engine, lanes: Any) -> None:
         submitted.append(len(submitted))
         if len(submitted) == 1:
             raise RuntimeError("the engine lost a worker")
-        return real(engine)
+        real(stage, engine, lanes)
 
-    monkeypatch.setattr(stages, "_options", broken_once)
+    monkeypatch.setattr(engines, "map_lanes", broken_once)
     assert run_stage(make(tmp_path)).counts == {"sum": 12}
     assert submitted == [0, 1]
 
