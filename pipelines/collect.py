@@ -13,6 +13,7 @@ from pipelines.collection import Collection, collections, open_collection, stage
 from pipelines.crawl import Crawl, crawl
 from pipelines.extract import Extract
 from pipelines.fetch import Fetch
+from pipelines.imports import Import
 from pipelines.measure import Measure
 from pipelines.memory import Remember
 from pipelines.pairs import Pairs
@@ -110,6 +111,15 @@ def _candidates(root: Folder, folder: Folder, config: CollectConfig, run: Run, p
         for stage in stages:
             run(stage)
         return Retry(out=out, outcomes=config.retry, fates=stages)
+    if config.imports is not None:
+        return Import(
+            out=out,
+            path=config.imports,
+            images=config.import_images or "",
+            title=config.import_name or "",
+            text_column=config.text_column or "",
+            url_column=config.url_column or "",
+        )
     if config.pairs is not None:
         return Pairs(out=out, path=config.pairs)
     if config.warc:

@@ -2,16 +2,21 @@
 
 import os
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+if TYPE_CHECKING:
+    from pipelines.encode import Encoding
 
 SOURCES = {
     "seeds": "seeds for live pages",
     "warc": "warc for archives",
     "pairs": "pairs for a list",
+    "imports": "import for a data set",
     "retry": "retry for what failed before",
 }  # field: how an error names it
-PATHS = ("warc", "pairs")  # fields that name files or folders
+PATHS = ("warc", "pairs", "imports", "import_images")  # fields that name files or folders
 
 
 class CollectConfig(BaseModel):
@@ -21,6 +26,15 @@ class CollectConfig(BaseModel):
     seeds: tuple[str, ...] = Field(default=(), alias="seed", description="Pages to start a crawl from.")
     warc: tuple[str, ...] = Field(default=(), description="Archives: files, globs or URLs.")
     pairs: str | None = Field(default=None, description="A list of `url` and `text`: Parquet, CSV, TSV or JSONL.")
+    imports: str | None = Field(
+        default=None,
+        alias="import",
+        description="A data set that is there: webdataset tars, img2dataset output, Hugging Face, COCO captions, a folder of images.",
+    )
+    import_images: str | None = Field(default=None, description="The folder of the images that an imported captions file names.")
+    import_name: str | None = Field(default=None, description="What an imported data set is called in the addresses of its images.")
+    text_column: str | None = Field(default=None, description="The column of the texts, where its name does not say so.")
+    url_column: str | None = Field(default=None, description="The column of the image addresses, where its name does not say so.")
     retry: tuple[str, ...] = Field(
         default=(), description="Outcomes to try again, e.g. fetch.timeout fetch.http_5xx, or fetch for all; --from names the collections."
     )
@@ -37,6 +51,16 @@ class CollectConfig(BaseModel):
     before_fetch: str | None = Field(
         default=None, description="A recipe whose rules on candidates alone are applied before fetching, to spare bandwidth."
     )
+    resize: Literal["none", "keep_ratio", "keep_ratio_largest", "center_crop", "border"] = Field(
+        default="none", description="How images are resized to --size: keep_ratio makes the shorter side so long, border pads to a square."
+    )
+    size: int | None = Field(default=None, ge=1, description="Pixels of the side that --resize looks at.")
+    only_if_bigger: bool = Field(default=False, description="Resize only what is larger than --size.")
+    format: Literal["jpg", "png", "webp"] | None = Field(
+        default=None, description="Format of every stored image; else as it came, or anew once where readers would differ."
+    )
+    quality: int | None = Field(default=None, description="1 to 100 for jpg and webp, compression 0 to 9 for png.")
+    keep_original: bool = Field(default=False, description="Store the bytes as they came, whatever they are.")
     fresh_days: float = Field(
         default=90.0, ge=0, description="For so long an image that an earlier collection holds is referred to and not fetched again (days)."
     )
@@ -57,3 +81,15 @@ class CollectConfig(BaseModel):
         if bool(self.retry) != bool(self.earlier):
             raise ValueError("retry names outcomes and `from` the collections where they are: give both")
         return self
+
+    @model_validator(mode="after")
+    def _stored(self) -> "CollectConfig":
+        self.encoding()
+        return self
+
+    def encoding(self) -> "Encoding":
+        """How images are stored; ValueError if the options contradict each other."""
+        from pipelines.encode import Encoding
+
+        names = ("resize", "size", "only_if_bigger", "format", "quality", "keep_original")
+        return Encoding(**{name: getattr(self, name) for name in names})
