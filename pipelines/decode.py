@@ -220,7 +220,10 @@ def _kept(data: bytes, header: Header, encoding: Encoding, mode: str | None = No
 
 def _completed(header: Header, image: Image.Image) -> Header:
     """What the decoder alone knows: the size, the profile, and in AVIF the turning and whether it moves."""
-    said = replace(header, width=image.width, height=image.height)
+    width, height = image.size
+    if header.kind == "TIFF" and header.orientation >= 5:  # Pillow turns a TIFF itself
+        width, height = height, width
+    said = replace(header, width=width, height=height)
     if header.kind in ("JPEG", "PNG"):
         return said
     profile = image.info.get("icc_profile") or None
@@ -242,7 +245,7 @@ def _anew(image: Image.Image, header: Header, encoding: Encoding, max_pixels: in
         image.draft(None, _enough(fit, header))
     image.load()
     shown, note = opaque(image, header, header.profile)
-    if header.orientation in TURNS:
+    if header.orientation in TURNS and header.kind != "TIFF":
         shown = shown.transpose(TURNS[header.orientation])
     if fit is not None:
         shown = fitted(shown, fit, upright)

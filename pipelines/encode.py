@@ -58,7 +58,7 @@ class Encoding:
         if self.only_if_bigger and self.resize == "none":
             raise ValueError("only_if_bigger says when to resize: give resize and size too, or leave it out")
         self._check_quality()
-        if self.keep_original and self != Encoding(keep_original=True):
+        if self.keep_original and (self.size is not None or self.format is not None or self.quality is not None):
             raise ValueError("keep_original stores the bytes as they came: leave out resize, size, format and quality, or keep_original")
 
     def _check_quality(self) -> None:

@@ -80,6 +80,8 @@ def _png_chunks(data: bytes) -> tuple[list[bytes], dict[bytes, bytes]]:
     view, pos = memoryview(data), 8
     for _ in range(CHUNKS):
         if pos + 8 > len(data):
+            if not any(one[4:8] == b"IDAT" for one in kept):
+                raise Damaged("decode.truncated", "ends before its pixels")
             return kept, seen
         size, kind = struct.unpack_from(">I4s", data, pos)
         content = slice(pos + 8, pos + 8 + size)

@@ -2,25 +2,27 @@
 
 import hashlib
 import io
-import struct
-import zlib
-from collections import Counter
-from pathlib import Path
+import threading
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from pipelines.decode import Decoded, Undecodable, decode
+from tests.pipelines.pictures import (
+    DISPLAY_P3,
+    SRGB,
+    chunk,
+    cmyk_profile,
+    encoded,
+    exif,
+    gradient,
+    grey_profile,
+    png,
+    png16,
+    rgb_profile,
+)
 from tests.pipelines.web import jpeg
-
-BAD = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "bad_images"
-
-
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def picture(data: bytes) -> Decoded:
@@ -37,10 +39,6 @@ def outcome(data: bytes, **options: Any) -> str:
     found = decode(data, **options)
     assert isinstance(found, Undecodable), found
     return found.outcome
-
-
-def gradient(mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:
-    return Image.linear_gradient("L").resize(size).convert(mode)
 
 
 @pytest.mark.parametrize(
@@ -100,22 +98,6 @@ def test_transparency_lies_on_white() -> None:
     assert shown(keyed).getpixel((4, 4)) == (255, 255, 255)
 
 
-def png(width: int, height: int, depth: int, color_type: int, rows: bytes) -> bytes:
-    """A PNG, chunk by chunk."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-def png16(color_type: int, samples: tuple[int, ...], size: int = 8) -> bytes:
-    """A 16-bit PNG of one colour."""
-    row = b"\0" + struct.pack(f">{len(samples)}H", *samples) * size
-    return png(size, size, 16, color_type, row * size)
-
-
 @pytest.mark.parametrize(
     ("color_type", "samples", "expected"),
     [(0, (30000,), (117, 117, 117)), (2, (30000, 0, 65535), (117, 0, 255)), (6, (0, 30000, 0, 65535), (0, 117, 0))],
@@ -173,24 +155,180 @@ def test_pixels_are_counted_before_they_are_made() -> None:
     assert outcome(png(2**31 - 1, 2**31 - 1, 8, 2, b"")) == "decode.too_many_pixels"
 
 
-@pytest.mark.real
-def test_torture_files() -> None:
-    if not BAD.exists():
-        pytest.skip("the shared test data are not here")
-    counts: Counter[str] = Counter()
-    for path in sorted(path for path in BAD.rglob("*") if path.is_file()):
-        found = decode(path.read_bytes())
-        counts["decoded" if isinstance(found, Decoded) else found.outcome] += 1
-    assert counts["decode.too_many_pixels"] == 11
-    assert counts["decode.truncated"] == 6
-    assert counts["decoded"] > 900
+UPRIGHT = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0), (255, 255, 255), (128, 128, 128)]  # two across, three down
+CODED = {  # what is stored so that a viewer who turns it by its orientation shows UPRIGHT: pixels across, indices of UPRIGHT row by row
+    1: (2, (0, 1, 2, 3, 4, 5)),
+    2: (2, (1, 0, 3, 2, 5, 4)),
+    3: (2, (5, 4, 3, 2, 1, 0)),
+    4: (2, (4, 5, 2, 3, 0, 1)),
+    5: (3, (0, 2, 4, 1, 3, 5)),
+    6: (3, (1, 3, 5, 0, 2, 4)),
+    7: (3, (5, 3, 1, 4, 2, 0)),
+    8: (3, (4, 2, 0, 5, 3, 1)),
+}
 
 
-@pytest.mark.real
+@pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_real_orientations(orientation: int) -> None:
-    path = BAD / "exif-orientation" / f"Landscape_{orientation}.jpg"
-    if not path.exists():
-        pytest.skip("the shared test data are not here")
-    found = picture(path.read_bytes())
-    assert found.width > found.height
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "AVIF"])
+def test_every_orientation_to_the_pixel(kind: str, orientation: int, order: str) -> None:
+    across, indices = CODED[orientation]
+    coded = Image.new("RGB", (across, 6 // across))
+    coded.putdata([UPRIGHT[index] for index in indices])
+    options: dict[str, Any] = {"WEBP": {"lossless": True}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}}.get(kind, {})
+    if kind == "TIFF":
+        options = {"tiffinfo": {0x0112: orientation}}
+    else:
+        options["exif"] = b"Exif\0\0" + exif(orientation, order)
+    data = encoded(coded, kind, **options)
+    found = picture(data)
+    assert (found.width, found.height, found.original_width) == (2, 3, across)
+    if kind == "PNG":
+        assert list(shown(data).convert("RGB").get_flattened_data()) == UPRIGHT
+    else:  # stored as JPEG
+        red, grey = shown(data).getpixel((0, 0)), shown(data).getpixel((1, 2))
+        assert close(red, (255, 0, 0), by=60)
+        assert close(grey, (128, 128, 128), by=60)
+    assert found.reencoded is not (found.image == data)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (png16(0, (0x7FFF,)), 127),
+        (png16(0, (0x8080,)), 128),
+        (png16(0, (0xFFFF,)), 255),
+        (png16(0, (0x7FFF,), 8, chunk(b"tRNS", b"\x7f\xff")), 255),  # that grey is clear
+        (png16(0, (0x7FFF,), 8, chunk(b"tRNS", b"\x7f\xfe")), 127),  # another is
+        (png16(2, (0x7FFF, 0, 0xFFFF)), (127, 0, 255)),
+        (png16(2, (0x7FFF, 0, 0xFFFF), 8, chunk(b"tRNS", b"\x7f\xff\0\0\xff\xff")), (255, 255, 255)),
+        (png16(4, (0, 0x8000)), (127, 127, 127)),  # half black on white
+        (png16(6, (0xFFFF, 0, 0, 0x8000)), (255, 127, 127)),
+        (png(2, 1, 1, 0, b"\0\x40"), 0),
+        (png(2, 1, 4, 0, b"\0\x80"), 136),
+        (png(2, 1, 8, 4, b"\0\0\0\0\0"), 255),
+        (png(1, 1, 8, 3, b"\0\1", chunk(b"PLTE", b"\0\0\0\xff\0\0"), chunk(b"tRNS", b"\xff\x80")), (255, 127, 127)),
+        (encoded(Image.new("I;16", (4, 4), 0x7FFF), "TIFF"), 127),
+        (encoded(Image.new("F", (4, 4), 0.5), "TIFF"), 128),
+        (encoded(Image.new("F", (4, 4), 77.0), "TIFF"), 77),
+        (encoded(Image.new("CMYK", (4, 4), (0, 0, 0, 0)), "TIFF"), (255, 255, 255)),
+        (encoded(Image.new("CMYK", (4, 4), (0, 0, 0, 255)), "TIFF"), (0, 0, 0)),
+        (encoded(Image.new("CMYK", (16, 16), (255, 0, 0, 0)), "JPEG", quality=100), (0, 255, 255)),
+        (encoded(Image.new("CMYK", (16, 16), (0, 255, 0, 0)), "JPEG", quality=100), (255, 0, 255)),
+        (encoded(Image.new("CMYK", (16, 16), (0, 0, 255, 0)), "JPEG", quality=100), (255, 255, 0)),
+        (encoded(Image.new("LAB", (4, 4), (255, 128, 128)), "TIFF"), (255, 255, 255)),
+    ],
+)
+def test_exact_pixels(data: bytes, expected: Any) -> None:
+    pixel = shown(data).convert("RGB").getpixel((0, 0))
+    assert close(pixel, expected if isinstance(expected, tuple) else (expected,) * 3, by=0 if b"PNG" in data[:8] else 1), pixel
+
+
+def test_a_gif_frame_smaller_than_its_canvas_lies_on_white() -> None:
+    small = encoded(Image.new("P", (2, 2), 0), "GIF", palette=bytes((255, 0, 0)) + bytes(765))
+    place = small.index(b",")
+    data = small[:6] + b"\4\0\4\0" + small[10:place] + b",\1\0\1\0" + small[place + 5 :]
+    white, red = (255, 255, 255), (255, 0, 0)
+    assert [shown(data).convert("RGB").getpixel((step, step)) for step in range(4)] == [white, red, red, white]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_colours_of_display_p3_become_those_of_srgb(kind: str) -> None:
+    source = Image.new("RGB", (16, 16), (200, 100, 50))
+    data = encoded(source, kind, icc_profile=rgb_profile(DISPLAY_P3), **({"quality": 100} if kind != "PNG" else {}))
+    wide, srgb = ImageCms.ImageCmsProfile(io.BytesIO(rgb_profile(DISPLAY_P3))), ImageCms.createProfile("sRGB")
+    expected = ImageCms.profileToProfile(source, wide, srgb, outputMode="RGB")
+    assert expected is not None
+    assert close(expected.getpixel((8, 8)), (215, 93, 31), by=1)
+    assert close(shown(data).getpixel((8, 8)), (215, 93, 31), by=4)
+    assert picture(data).reencoded
+    assert "icc_profile" not in shown(data).info
+
+
+def test_red_of_display_p3_is_red() -> None:
+    data = encoded(Image.new("RGB", (8, 8), (255, 0, 0)), "PNG", icc_profile=rgb_profile(DISPLAY_P3))
+    assert shown(data).getpixel((4, 4)) == (255, 0, 0)  # beyond sRGB: its nearest
+    dull = encoded(Image.new("RGB", (8, 8), (180, 60, 60)), "PNG", icc_profile=rgb_profile(DISPLAY_P3))
+    assert close(shown(dull).getpixel((4, 4)), (195, 47, 54), by=1)  # by the matrices of CSS Color 4
+
+
+def test_a_profile_of_srgb_changes_nothing() -> None:
+    for icc in (rgb_profile(SRGB), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()):
+        for kind, mode in (("JPEG", "RGB"), ("PNG", "RGB"), ("WEBP", "RGB"), ("JPEG", "L")):
+            data = encoded(gradient(mode), kind, icc_profile=icc)
+            assert (picture(data).image == data, picture(data).note) == (True, None)
+
+
+def test_grey_and_printing_profiles() -> None:
+    grey = encoded(Image.new("L", (8, 8), 128), "PNG", icc_profile=grey_profile(1.0))
+    assert shown(grey).mode == "L"
+    assert close(shown(grey).getpixel((4, 4)), (188, 188, 188), by=1)
+    inks = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
+    expected = ImageCms.profileToProfile(inks, io.BytesIO(cmyk_profile()), ImageCms.createProfile("sRGB"), outputMode="RGB")
+    assert expected is not None
+    value = expected.getpixel((4, 4))
+    assert isinstance(value, tuple)
+    assert close(value, (198, 198, 198), by=2)  # lightness 80
+    assert close(shown(encoded(inks, "JPEG", icc_profile=cmyk_profile(), quality=100)).getpixel((4, 4)), value, by=2)
+    assert close(shown(encoded(inks, "TIFF", icc_profile=cmyk_profile())).getpixel((4, 4)), value, by=2)
+
+
+@pytest.mark.parametrize(
+    ("icc", "words"),
+    [(b"rubbish", "colour profile ignored: "), (cmyk_profile(), "colour profile ignored: it is one of CMYK, the picture is RGB")],
+)
+def test_a_profile_of_no_use_is_ignored_and_said_so(icc: bytes, words: str) -> None:
+    for kind in ("JPEG", "PNG"):
+        data = encoded(gradient(), kind, icc_profile=icc)
+        found = picture(data)
+        assert found.image == data
+        assert (found.note or "").startswith(words)
+
+
+def test_animation_is_said() -> None:
+    frames = [gradient().rotate(180), gradient().rotate(90)]
+    for kind in ("GIF", "PNG", "WEBP", "AVIF"):
+        found = picture(encoded(gradient(), kind, save_all=True, append_images=frames))
+        assert (found.animated, found.note, found.reencoded) == (True, "the first of several frames", True), kind
+    pages = picture(encoded(gradient(), "TIFF", save_all=True, append_images=frames))
+    assert (pages.animated, pages.note) == (False, "the first of several pictures")
+    assert not picture(encoded(gradient("P"), "GIF")).animated
+
+
+def test_the_first_frame_is_what_is_stored() -> None:
+    red, blue = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
+    for kind in ("GIF", "PNG", "WEBP", "AVIF"):
+        assert close(shown(encoded(red, kind, save_all=True, append_images=[blue])).getpixel((4, 4)), (254, 0, 0), by=4), kind
+
+
+@pytest.mark.parametrize(
+    ("data", "expected", "words"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "decode.unsupported", "HEIC, which is not decoded"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "decode.unsupported", "JPEG 2000, which is not decoded"),
+        (b"%PDF-1.7", "decode.not_an_image", "a PDF, begins with b'%PDF-1.7'"),
+        (b"<?xml version='1.0'?><svg/>", "decode.not_an_image", "an SVG drawing, begins with b\"<?xml version='1\""),
+        (b"\n<!DOCTYPE HTML>", "decode.not_an_image", "a page of HTML, begins with b'\\n<!DOCTYPE HTML>'"),
+        (b"P6 1 1 255 abc", "decode.not_an_image", "begins with b'P6 1 1 255 abc'"),
+    ],
+)
+def test_other_things_are_named(data: bytes, expected: str, words: str) -> None:
+    assert decode(data) == Undecodable(outcome=expected, detail=words)
+
+
+def test_threads_find_the_same() -> None:
+    wide = encoded(gradient(), "JPEG", icc_profile=rgb_profile(DISPLAY_P3))
+    data = [wide, encoded(gradient("RGBA"), "PNG"), jpeg(), encoded(gradient(), "WEBP")]
+    expected = [decode(one) for one in data]
+    wrong: list[object] = []
+
+    def work() -> None:
+        for _ in range(20):
+            wrong.extend(found for one, wanted in zip(data, expected, strict=True) if (found := decode(one)) != wanted)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
