@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 from flows.naming import named, stamped
 from flows.watch import listener, show_funnel, warn
 from pipelines.collection import collections as complete
-from pipelines.curate import CurateConfig, Decision, Release
+from pipelines.curate import CurateConfig, Decision, Release, superseded
 from pipelines.curate import decide as decide_plainly
 from pipelines.curate import publish as publish_plainly
 from pipelines.stage import MANIFEST, Engine
@@ -56,7 +56,7 @@ def _turn(root: Folder, name: str, decision: Decision) -> str:
     same = {"recipe_digest": decision.recipe.digest, "collections": {one.id: one.digest for one in decision.collections}}
     for there in reversed(named(name, (root / "releases").names())):
         folder = root / "releases" / there
-        if folder.exists(MANIFEST) and same.items() <= folder.read_json(MANIFEST).items():
+        if folder.exists(MANIFEST) and not superseded(folder) and same.items() <= folder.read_json(MANIFEST).items():
             return there
     return stamped(name, flow_run.scheduled_start_time or datetime.now(UTC))
 

@@ -1,6 +1,5 @@
 """What lies in a root: its state, whether its files are whole, and what a report of a decision shows."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,10 +11,13 @@ from filters import filters_for
 from filters.recipe import Recipe, RowRule, Rule
 from flows.report import Curve, ReportData, Sample, histograms
 from pipelines.collection import Collection
-from pipelines.curate import Decision
+from pipelines.curate import SUPERSEDED, Decision
 from pipelines.exchange import stable_hash
+from pipelines.forget import Forgotten
+from pipelines.redact import last_digests, redactions, sha256_of
 from pipelines.stage import MANIFEST, Manifest
 from pipelines.store import Folder, read_table
+from pipelines.takedown import remains
 
 SAMPLES = 6  # pictures shown of each outcome
 _NOT_MEASURED = ("collection", "candidate_id", "image_id", "page_url", "image_url", "image_part", "image_row", "text")
@@ -24,7 +26,8 @@ _SHOWN = ("outcome", "text", "page_url", "image_url", "candidate_id", "collectio
 
 def status(root: Folder) -> dict[str, Any]:
     """Collections, releases and models with their counts; `unfinished` names what a rerun would go on with."""
-    found: dict[str, Any] = {"root": root.path(), "collections": {}, "releases": {}, "models": [], "unfinished": []}
+    listed = len(Forgotten.read(root))
+    found: dict[str, Any] = {"root": root.path(), "collections": {}, "releases": {}, "models": [], "unfinished": [], "forgotten": listed}
     for kind in ("collections", "releases"):
         for name in (root / kind).names():
             folder = root / kind / name
@@ -34,6 +37,8 @@ def status(root: Folder) -> dict[str, Any]:
             manifest = folder.read_json(MANIFEST)
             keys = ("counts", "failed", "digest") if kind == "collections" else ("recipe", "samples", "shards", "digest")
             found[kind][name] = {key: manifest[key] for key in keys}
+            if folder.exists(SUPERSEDED):
+                found[kind][name]["superseded_by"] = folder.read_json(SUPERSEDED)["by"]
     for name in (root / "models").names():
         finished = (root / "models" / name).exists("result.json")
         found["models" if finished else "unfinished"].append(name if finished else f"models/{name}")
@@ -46,38 +51,52 @@ def status_table(found: Mapping[str, Any]) -> str:
     for name, row in found["collections"].items():
         lines.append(f"  collection {name}: " + ", ".join(f"{count:,} {what}" for what, count in row["counts"].items()))
     for name, row in found["releases"].items():
+        if "superseded_by" in row:
+            lines.append(f"  release {name}: superseded by {row['superseded_by'] or 'nothing yet'}, as it held what was taken down since")
+            continue
         lines.append(f"  release {name}: {row['samples']:,} images by {row['recipe']}, {row['shards']} shards, digest {row['digest'][:12]}")
     lines += [f"  model {name}" for name in found["models"]]
+    lines += [f"  taken down: {found['forgotten']:,} addresses, domains and images"] if found["forgotten"] else []
     lines += [f"  unfinished {name}: the same command goes on with it" for name in found["unfinished"]]
     return "\n".join(lines if len(lines) > 1 else [*lines, "  nothing yet: `winnow collect --help`"])
 
 
 def validate(root: Folder) -> list[str]:
-    """What is not as its manifest says, in words; empty if all is well."""
-    return [problem for folder, manifest in _manifests(root) for problem in _compare(folder, manifest)]
+    """What is not as its manifest and its redactions say, and what was taken down and is still there, in words; empty if all is well."""
+    problems = []
+    for home, folder, manifest in _manifests(root):
+        chains = redactions(home)
+        problems += list(_compare(home, folder, manifest, chains))
+    return problems or remains(root)
 
 
-def _manifests(root: Folder) -> Iterator[tuple[Folder, Manifest]]:
+def _manifests(root: Folder) -> Iterator[tuple[Folder, Folder, Manifest]]:
+    """The collection or release, the folder in it, and that folder's manifest."""
     for name in (root / "collections").names():
         folder = root / "collections" / name
         inner = [folder / "candidates", folder / "urls", folder / "fetches"]
         measured = [folder / "measurements" / measurement for measurement in (folder / "measurements").names()]
-        yield from ((place, manifest) for place in [*inner, *measured] if (manifest := Manifest.read(place)))
+        yield from ((folder, place, manifest) for place in [*inner, *measured] if (manifest := Manifest.read(place)))
     for name in (root / "releases").names():
         if manifest := Manifest.read(root / "releases" / name, "shards.json"):
-            yield root / "releases" / name, manifest
+            yield root / "releases" / name, root / "releases" / name, manifest
 
 
-def _compare(folder: Folder, manifest: Manifest) -> Iterator[str]:
+def _compare(home: Folder, folder: Folder, manifest: Manifest, chains: Mapping[str, dict[str, set[str]]]) -> Iterator[str]:
     for file in manifest.files:
         name = str(file["name"])
-        place = folder if folder.exists(name) else Folder(folder.url.rsplit("/", 1)[0]) / "images"
+        place = folder if folder.exists(name) else folder.beside("images")
         if not place.exists(name):
             yield f"{folder.path(name)} is missing"
-        elif hashlib.sha256(place.read(name)).hexdigest() != file["sha256"]:
+        elif sha256_of(place, name) not in last_digests(file["sha256"], chains.get(_within(home, place, name), {})):
             yield f"{place.path(name)} is not as it was written"
     for part in manifest.failed:
         yield f"{folder.path()}: part {part} was set aside; the command that made it tries it again"
+
+
+def _within(home: Folder, folder: Folder, name: str) -> str:
+    """The path of a file from its collection or release on, as redactions spell it."""
+    return f"{folder.url.removeprefix(home.url)}/{name}".lstrip("/")
 
 
 def decided(decision: Decision) -> pa.Table:

@@ -13,5 +13,5 @@ def stamped(name: str, at: datetime) -> str:
 
 
 def named(name: str, among: Iterable[str]) -> list[str]:
-    """What bears a name, with or without a time, oldest first."""
-    return sorted(one for one in among if re.fullmatch(re.escape(name) + f"({_STAMP})?", one))
+    """What bears a name, with or without a time, oldest first; a release that was written again after a take-down bears it too."""
+    return sorted(one for one in among if re.fullmatch(re.escape(name) + f"({_STAMP})?" + r"(\.r\d+)?", one))

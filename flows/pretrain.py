@@ -8,6 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.naming import named
 from flows.training import fit as fit_plainly
 from flows.watch import listener, show_counts
+from pipelines.curate import superseded
 from pipelines.stage import MANIFEST
 from pipelines.store import Folder
 from training.loop import TrainResult
@@ -59,7 +60,7 @@ def read_plan(recipe: str, releases: dict[str, str], *, seed: int, smoke: bool) 
 def _choose(root: Folder, name: str, digest: str) -> str | None:
     """The release of a name: the one of the digest, else the newest."""
     folder = root / "releases"
-    there = [one for one in named(name, folder.names()) if (folder / one).exists(MANIFEST)]
+    there = [one for one in named(name, folder.names()) if (folder / one).exists(MANIFEST) and not superseded(folder / one)]
     asked = [one for one in there if digest and (folder / one).read_json(MANIFEST)["digest"] == digest]
     return next(iter(asked or there[-1:]), None)
 

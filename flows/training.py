@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from pipelines.curate import superseded
 from pipelines.stage import MANIFEST, Progress, silent
 from pipelines.store import Folder
 from training.loop import Progress as Step
@@ -42,6 +43,8 @@ def shards(root: Folder, release: str) -> list[Path]:
     folder = root / "releases" / release
     if not folder.is_local:
         raise ValueError(f"{folder.path()} is not on this machine: training maps its shards into memory, so copy the release here")
+    if message := superseded(folder):
+        raise ValueError(message)
     if not folder.exists(MANIFEST):
         there = [name for name in (root / "releases").names() if (root / "releases" / name).exists(MANIFEST)]
         raise ValueError(f"there is no release {release} in {root.path()} (published: {', '.join(there) or 'none'})")

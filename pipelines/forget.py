@@ -66,6 +66,9 @@ class Forgotten:
         (root / FOLDER).create(f"{now:%Y%m%dT%H%M%SZ}-{hashlib.sha256(data).hexdigest()[:16]}.json", data)
         return True
 
+    def __or__(self, other: "Forgotten") -> "Forgotten":
+        return Forgotten(urls=self.urls | other.urls, domains=self.domains | other.domains, sha256=self.sha256 | other.sha256)
+
     def __bool__(self) -> bool:
         return bool(self.urls or self.domains or self.sha256)
 
@@ -163,15 +166,25 @@ def erased(table: "pa.Table", gone: "np.ndarray", *, keep: Iterable[str] = ("can
 
     Everything else is null there, or empty where other stages count on a text.
     """
+    for entry in table.schema:
+        if entry.name not in keep:
+            table = emptied(table, entry.name, gone, FORGOTTEN if entry.name == mark else "" if entry.name in NEVER_NULL else None)
+    return table
+
+
+def emptied(table: "pa.Table", name: str, gone: "np.ndarray", value: str | None) -> "pa.Table":
+    """A table with one value in some rows of a column, and no trace in memory of what was there.
+
+    `if_else` alone would hide it: it marks a value as null and leaves its bytes in the buffer, from where they would be written.
+    """
+    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    rows = pa.array(gone)
-    for place, entry in enumerate(table.schema):
-        if entry.name not in keep:
-            value = pa.scalar(FORGOTTEN if entry.name == mark else "" if entry.name in NEVER_NULL else None, entry.type)
-            table = table.set_column(place, entry, pc.if_else(rows, value, table.column(place)))
-    return table
+    place = table.schema.get_field_index(name)
+    entry = table.schema.field(place)
+    left = table.column(place).take(pa.array(np.arange(table.num_rows), mask=gone))
+    return table.set_column(place, entry, left if value is None else pc.if_else(pa.array(gone), pa.scalar(value, entry.type), left))
 
 
 def address(url: str) -> str:
