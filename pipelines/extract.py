@@ -10,10 +10,10 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from pipelines.archives import HTML, Response, is_html, responses
-from pipelines.candidates import Rows, candidates_of_page
+from pipelines.candidates import Candidates, Rows
 from pipelines.held import ARCHIVE_IMAGES, HELD
 from pipelines.images_of_page import TARGET_WIDTH
-from pipelines.schema import CANDIDATES, identify
+from pipelines.schema import identify
 from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, write_parquet
 
@@ -25,7 +25,7 @@ class Extract(Stage):
     """Reads WARC files into candidates; `pages` is the folder of our own crawl, `archives` are paths, patterns or fsspec URLs."""
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     pages: Folder | None = None
     archives: tuple[str, ...] = ()
     target_width: int = TARGET_WIDTH
@@ -42,7 +42,7 @@ class Extract(Stage):
     def process(self, part: Part) -> Output:
         label, url = part.inputs
         counts: Counter[str] = Counter(pages=0, candidates=0)
-        rows, held = Rows(CANDIDATES), Rows(ARCHIVE_IMAGES)
+        rows, held = Candidates(target_width=self.target_width), Rows(ARCHIVE_IMAGES)
         for response in responses(url, counts, wanted=lambda status, media: _wanted(status, media, counts)):
             if response.media_type.startswith("image/"):
                 held.append({"image_url": response.url, "archive": url, "offset": response.offset, "captured_at": response.captured_at})
@@ -62,19 +62,17 @@ class Extract(Stage):
         given = [(url, url) for url in expand(self.archives)]
         return [*own, *given]
 
-    def _append_page(self, rows: Rows, response: Response, label: str, counts: Counter[str]) -> None:
+    def _append_page(self, rows: Candidates, response: Response, label: str, counts: Counter[str]) -> None:
         counts["pages"] += 1
         counts["pages.cut"] += response.cut
-        for row in candidates_of_page(
+        rows.add_page(
             response.body,
             response.url,
             response.headers,
             captured_at=response.captured_at,
             archive=label,
             offset=response.offset,
-            target_width=self.target_width,
-        ):
-            rows.append(row)
+        )
 
 
 def _wanted(status: int, media: str, counts: Counter[str]) -> bool:

@@ -20,7 +20,7 @@ from w3lib.url import safe_url_string
 from pipelines.addresses import permitted, resolve
 from pipelines.archives import decoded
 from pipelines.connection import Address, Clock, Connection, tls_context
-from pipelines.images_of_page import absolute
+from pipelines.relative import absolute
 from pipelines.permission import ROBOTS_BYTES, Answer, Robots, address_outcome, headers_outcome, origin, user_agent
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})

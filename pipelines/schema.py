@@ -17,6 +17,7 @@ CANDIDATES = pa.schema(
         ("images_on_page", pa.int32()),
         ("declared_width", pa.int32()),  # CSS pixels
         ("declared_height", pa.int32()),
+        ("region", pa.string()),  # the landmark that holds the image: main, article, nav, aside, header, footer; null if none does
         ("page_language", pa.string()),  # what the page says of itself
         ("archive", pa.string()),  # where the page was read
         ("offset", pa.int64()),  # byte of its record in the archive

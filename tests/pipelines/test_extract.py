@@ -47,6 +47,7 @@ def test_the_rows_of_a_page() -> None:
         "page_url": "http://a.example/p",
         "images_on_page": 2,
         "page_language": "en",
+        "region": None,
         "archive": None,
         "offset": 7,
         "captured_at": "2026-01-02T03:04:05Z",

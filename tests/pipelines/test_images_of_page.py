@@ -2,7 +2,9 @@
 
 import pytest
 
-from pipelines.images_of_page import Picture, Source, absolute, choose, parse_srcset, read_page
+from pipelines.images_of_page import Picture, read_page
+from pipelines.relative import absolute
+from pipelines.srcset import parse_srcset
 
 URL = "http://a.example/dir/page.html"
 
@@ -28,7 +30,7 @@ def short(body: str) -> list[tuple[str, list[tuple[str, str]]]]:
         ('<img src="/b.jpg" data-src="{{ image }}" alt="x">', [("/b.jpg", [("alt", "x")])]),
         ('<img data-srcset="/s.jpg 300w, /m.jpg 700w, /l.jpg 1400w" src="/blank.gif" alt="x">', [("/m.jpg", [("alt", "x")])]),
         ('<img srcset="/s.jpg 300w, /m.jpg 400w" src="/x.jpg" alt="x">', [("/m.jpg", [("alt", "x")])]),
-        ('<img srcset="/1.jpg 1x, /2.jpg 2x" src="/1.jpg" alt="x">', [("/2.jpg", [("alt", "x")])]),
+        ('<img srcset="/1.jpg 1x, /2.jpg 2x" src="/1.jpg" alt="x">', [("/1.jpg", [("alt", "x")])]),
         ('<picture><source srcset="/p.jpg 1x" type="image/jpeg"><img src="/p.jpg" alt="x"></picture>', [("/p.jpg", [("alt", "x")])]),
         ('<picture><source srcset="/p.jxl 900w" type="image/jxl"><img src="/p.jpg" alt="x"></picture>', [("/p.jpg", [("alt", "x")])]),
         (
@@ -149,18 +151,13 @@ def test_meta_permission() -> None:
         ),
         ("  ,, a.jpg 300w 200h ,", [("a.jpg", 300, 1.0)]),
         ("data:image/png;base64,AA== 1x, b.jpg 2x", [("data:image/png;base64,AA==", None, 1.0), ("b.jpg", None, 2.0)]),
-        ("a.jpg (max-width: 1px, 2px) 300w", [("a.jpg", 300, 1.0)]),
-        ("a.jpg huge", [("a.jpg", None, 1.0)]),
+        ("a.jpg (max-width: 1px, 2px) 300w, b.jpg", [("b.jpg", None, 1.0)]),
+        ("a.jpg 2x 300w, b.jpg -1x, c.jpg 0w, d.jpg 10h, e.jpg 1e1x", [("e.jpg", None, 10.0)]),
+        ("a.jpg huge", []),
     ],
 )
 def test_srcset(value: str, expected: list[tuple[str, float | None, float]]) -> None:
     assert [(source.url, source.width, source.density) for source in parse_srcset(value)] == expected
-
-
-def test_declared_width_makes_widths_of_densities() -> None:
-    sources = [Source(url=f"http://a.example/{density}.jpg", density=density) for density in (1.0, 2.0, 3.0)]
-    assert choose(sources, 300, 512).url == "http://a.example/2.0.jpg"
-    assert choose(sources, None, 512).url == "http://a.example/3.0.jpg"
 
 
 @pytest.mark.parametrize(

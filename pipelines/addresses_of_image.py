@@ -1,0 +1,155 @@
+"""The addresses that one <img> offers, and the best of them: src, srcset, <picture>, and what scripts load later."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from selectolax.lexbor import LexborNode
+
+from pipelines.media import matches
+from pipelines.permission import address_outcome
+from pipelines.relative import Base
+from pipelines.srcset import Source, choose, parse_srcset, shown
+
+Attributes = Mapping[str, str | None]
+
+SIBLINGS = 64  # children of a <picture> before its image
+TINY = 100  # pixels; a srcset that goes no further is the blurred preview of a lazy image
+# attributes that scripts put in the place of srcset and src when the image comes into view (lazysizes, lozad, jquery.lazyload, unveil,
+# echo, blazy, slick, swiper, owl carousel, WP Rocket, Jetpack, LiteSpeed, EWWW, Smush, NitroPack, Discuz, Sina), the commonest first
+LAZY_SETS = ("data-srcset", "data-lazy-srcset", "data-lazysrcset", "data-lazyload-srcset", "data-original-set", "data-original-srcset",
+             "data-bg-srcset", "data-srcset-webp", "data-ll-srcset", "data-opt-srcset", "nitro-lazy-srcset", "lazy-srcset")  # fmt: skip
+LAZY = ("data-src", "data-lazy-src", "data-lazysrc", "data-original", "data-lazy", "data-lazyload", "data-lazy-load", "data-ll-src",
+        "data-orig-src", "data-original-src", "data-actualsrc", "data-actual-src", "data-real-src", "data-realsrc", "data-defer-src",
+        "data-deferred-src", "data-deferred", "data-delayed-src", "data-delay-src", "data-load-src", "data-async-src", "data-source",
+        "data-image-src", "data-img-src", "data-imgsrc", "data-img", "data-image", "data-hi-res-src", "data-hires", "data-full-src",
+        "data-large-src", "data-echo", "data-url", "data-opt-src", "data-flickity-lazyload", "data-flickity-lazyload-src",
+        "data-pagespeed-lazy-src", "data-cfsrc", "data-ezsrc", "data-breeze", "data-wp-src", "data-pin-media",
+        "nitro-lazy-src", "lazy-src", "lazysrc", "load-src", "original", "real_src", "_src", "file")  # fmt: skip
+LATE = frozenset((*LAZY_SETS, *LAZY))
+# what data attributes hold beside the image: pages that it leads to, things that are no image of this kind
+ELSEWHERE = re.compile(r"href|link|page|action|share|target|video|json|script|css|alt|title")
+OTHER = re.compile(r"placeholder|blank|loading|loader|fallback|error|default")  # images for when this one is not there
+IMAGE_NAME = re.compile(r"src|img|image|lazy|original|photo|pic|thumb|url|full|large|hires|file|media|poster|bg|background")
+IMAGE_FILE = re.compile(r"\.(?:jpe?g|jfif|png|webp|gif|avif|bmp|tiff?|heic)(?:$|[?#&!:@,;/])", re.IGNORECASE)
+_IN_ADDRESS = r"[^\s\"'<>()\[\]{},]"
+IN_TEXT = re.compile(
+    rf"https?:(?:\\?/){{2}}{_IN_ADDRESS}+?\.(?:jpe?g|png|webp|gif|avif)(?:\?{_IN_ADDRESS}*)?(?!{_IN_ADDRESS})", re.IGNORECASE
+)
+_NO_ADDRESS = re.compile(r"[<>{}\[\]\"]")
+_DESCRIBED = re.compile(r"\s\d+(?:\.\d+)?[wx](?:\s*,|\s*$)")
+
+
+def addresses(
+    node: LexborNode, attributes: Attributes, parent: LexborNode | None, base: Base, target_width: int
+) -> tuple[str, tuple[str, ...]]:
+    """The address to fetch and the others that the image offers; both empty where it has none."""
+    in_picture = parent is not None and parent.tag == "picture"
+    if not in_picture and "srcset" not in attributes and LATE.isdisjoint(attributes):
+        src = attributes.get("src")
+        url = base.join(src) if src else ""
+        if "data-" not in " ".join(attributes) or (url and address_outcome(url) is None):
+            return url, ()
+    offers = _Offers(attributes, base, target_width)
+    groups = list(_picture_groups(node, base, target_width)) if in_picture else []
+    chosen = next((best for taken, group in groups if taken and (best := group.best())), "") or offers.best() or offers.anything()
+    chosen = chosen or next((best for _, group in groups if (best := group.best())), "") or offers.stand_in()
+    others = dict.fromkeys([*offers.real(), *(url for _, group in groups for url in group.real())])
+    others.pop(chosen, None)
+    return chosen, tuple(others)
+
+
+class _Offers:
+    """What the attributes of one <img> or <source> offer, joined; stand-ins such as blank.gif apart."""
+
+    def __init__(self, attributes: Attributes, base: Base, target_width: int) -> None:
+        self.attributes, self.base, self.target_width = attributes, base, target_width
+        self.stand_ins: list[Source] = []
+        self.lazy_set = self._joined(source for name in LAZY_SETS if (value := attributes.get(name)) for source in parse_srcset(value))
+        self.lazy = self._joined(Source(value) for name in LAZY if (value := attributes.get(name)) and _plausible(value))
+        self.plain_set = self._joined(parse_srcset(attributes.get("srcset") or ""))
+        self.plain = self._joined([Source(src)] if (src := (attributes.get("src") or "").strip()) else [])
+
+    def _joined(self, sources: Iterable[Source]) -> list[Source]:
+        whole = [source._replace(url=url) for source in sources if (url := self.base.join(source.url))]
+        real = [source for source in whole if address_outcome(source.url) is None]
+        if len(real) < len(whole):
+            self.stand_ins += [source for source in whole if source not in real]
+        return real
+
+    def best(self) -> str:
+        """What a browser takes once scripts have put the lazy attributes in place; empty if all are stand-ins."""
+        sized = [source for source in self.plain_set if source.width]
+        if any(source.width for source in self.lazy_set):
+            offered = [*self.lazy_set, *sized]
+        elif self.lazy_set:
+            offered = self.lazy_set
+        elif self.lazy and max((source.width or 0 for source in sized), default=0) < TINY:
+            offered = self.lazy[:1]
+        else:
+            offered = self._browsers()
+        return choose(offered, self.target_width).url if offered else ""
+
+    def _browsers(self) -> list[Source]:
+        """The source set of the HTML standard: src joins in where nothing else is of width or density one."""
+        alone = not any(source.width or source.density == 1 for source in self.plain_set)
+        return [*self.plain_set, *self.plain] if alone else self.plain_set
+
+    def anything(self) -> str:
+        """Where nothing else gives an address, that of any data attribute that holds one."""
+        values = [(name, value.strip()) for name, value in self.attributes.items() if value and name.startswith("data-")]
+        found = (url for rank in (_files, _sets, _named, _within) for source in rank(values) if (url := self.base.join(source)))
+        return next((url for url in found if address_outcome(url) is None), "")
+
+    def stand_in(self) -> str:
+        """An address that is no image but all there is."""
+        late = self.plain_set or self.plain
+        return choose(late, self.target_width).url if late else self.stand_ins[-1].url if self.stand_ins else ""
+
+    def real(self) -> Iterator[str]:
+        return (source.url for offered in (self.lazy_set, self.lazy, self.plain_set, self.plain) for source in offered)
+
+
+def _picture_groups(node: LexborNode, base: Base, target_width: int) -> Iterator[tuple[bool, _Offers]]:
+    """Each <source> before an image in its <picture> of a type that browsers show, and whether one as wide as the target takes it."""
+    sources: list[Attributes] = []
+    before = node.prev
+    for _ in range(SIBLINGS):
+        if before is None:
+            break
+        if before.tag == "source":
+            sources.append(before.attributes)
+        before = before.prev
+    for attributes in reversed(sources):
+        if shown(attributes.get("type") or ""):
+            offers = {name: value for name, value in attributes.items() if name != "src"}
+            yield matches(attributes.get("media") or "", target_width), _Offers(offers, base, target_width)
+
+
+def _plausible(value: str) -> bool:
+    """Whether a data attribute holds an address and not a setting, a number or a template."""
+    return len(value) > 2 and ("/" in value or "." in value) and not _NO_ADDRESS.search(value) and not _DESCRIBED.search(value)
+
+
+def _files(values: list[tuple[str, str]]) -> Iterator[str]:
+    """Values that are addresses of image files, those of attributes that are named like it first."""
+    found = [(name[5:], value) for name, value in values if IMAGE_FILE.search(value) and _plausible(value) and not OTHER.search(name)]
+    return (value for _, value in sorted(found, key=lambda one: IMAGE_NAME.search(one[0]) is None))
+
+
+def _sets(values: list[tuple[str, str]]) -> Iterator[str]:
+    """Values written like a srcset, the widest first."""
+    for _, value in values:
+        if _DESCRIBED.search(value) and not _NO_ADDRESS.search(value):
+            yield from (source.url for source in sorted(parse_srcset(value), key=lambda source: -(source.width or source.density)))
+
+
+def _named(values: list[tuple[str, str]]) -> Iterator[str]:
+    """Values that look like an address in attributes that are named like one of an image."""
+    begins = ("http://", "https://", "//", "/", "./", "../")
+    return (value for name, value in values if value.startswith(begins) and _plausible(value) and " " not in value
+            and IMAGE_NAME.search(name[5:]) and not ELSEWHERE.search(name[5:]) and not OTHER.search(name))  # fmt: skip
+
+
+def _within(values: list[tuple[str, str]]) -> Iterator[str]:
+    """Whole addresses of image files inside JSON and the like."""
+    return (match[0].replace("\\/", "/") for _, value in values for match in IN_TEXT.finditer(value[:65_536]))

@@ -1,0 +1,85 @@
+"""The tree of an HTML page, as browsers without scripts build it."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser, LexborNode
+
+from pipelines import charset
+from pipelines.relative import Base
+
+# elements inside each other; building the tree takes time with the square of it (measured: 20,000 take a second, 100,000 take 22).
+# Chromium goes no deeper than 512 (its maximumHTMLParserDOMTreeDepth), so nothing that anybody sees lies behind this.
+DEEPEST = 10_000
+# elements without content, and those that the next of their kind closes
+FLAT = frozenset(b"area base br col embed hr img input link meta param source track wbr p li dt dd option optgroup tr td th tbody thead "
+                 b"tfoot rb rp rt rtc html head body".split())  # fmt: skip
+_TAG = re.compile(rb"<(/?)([A-Za-z][^\t\n\f\r />]*)[^>]*>?")
+
+
+def parse(html: bytes, content_type: str) -> tuple[LexborHTMLParser, str]:
+    """The tree of a page and the name of its character encoding."""
+    html = shallow(html)
+    found = charset.charset_of(html, content_type)
+    tree = _tree(html, found)
+    if found.tentative and not html.isascii():
+        declared = next((name for node in tree.css("meta") if (name := charset.of_meta(node.attributes)) is not None), found.name)
+        if declared != found.name:
+            return _tree(html, charset.Charset(declared)), declared
+    return tree, found.name
+
+
+def _tree(html: bytes, found: charset.Charset) -> LexborHTMLParser:
+    return LexborHTMLParser(charset.characters(html, found), options=LexborDocumentOptions.WO_EVENTS)
+
+
+def shallow(html: bytes) -> bytes:
+    """A page without the tags that lie deeper than any page is; nearly always the whole of it."""
+    if not _may_be_deep(html):
+        return html
+    depth, opened, left_out = 0, Counter[bytes](), Counter[bytes]()
+    pieces: list[bytes] = []
+    start = 0
+    for match in _TAG.finditer(html):
+        name = match[2].lower()
+        if name in FLAT:
+            continue
+        counter, step = (left_out, 0) if (depth >= DEEPEST if not match[1] else left_out[name]) else (opened, 1)
+        if not match[1]:
+            counter[name] += 1
+            depth += step
+        elif counter[name]:
+            counter[name] -= 1
+            depth -= step
+        if not step:
+            pieces.append(html[start : match.start()])
+            start = match.end()
+    return b"".join([*pieces, html[start:]])
+
+
+def _may_be_deep(html: bytes) -> bool:
+    """Whether more than the allowed tags stand open somewhere, if every tag has to be closed."""
+    characters = np.frombuffer(html, np.uint8)
+    begins = characters == ord("<")
+    if np.count_nonzero(begins) <= DEEPEST:
+        return False
+    places = np.flatnonzero(begins[:-1])
+    steps = np.where(characters[places + 1] == ord("/"), -1, 1)
+    return bool(steps.cumsum().max() > DEEPEST)
+
+
+def base_of(nodes: Iterable[LexborNode], url: str) -> str:
+    """What relative addresses are joined to: the first <base> with an address, if it is one of the web, else the page."""
+    for node in nodes:
+        if node.tag == "base" and (href := node.attributes.get("href")) is not None:
+            joined = Base(url).join(href)
+            return joined if joined.startswith(("http://", "https://")) else url
+    return url
+
+
+def language_of(tree: LexborHTMLParser) -> str | None:
+    """The lang attribute of the html element."""
+    attributes = tree.root.attributes if tree.root is not None else {}
+    return ((attributes.get("lang") or attributes.get("xml:lang") or "").strip()[:64]) or None

@@ -1,0 +1,150 @@
+"""What is said of an image where it stands: its link, its caption, the words around it, and the landmark that holds it."""
+
+from itertools import islice
+from typing import NamedTuple
+
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from pipelines.addresses_of_image import Attributes
+
+TEXT_CHARACTERS = 8192  # no caption is longer; a hostile alt may be
+TEXT_NODES = 1000  # of a link or a caption; one of more is a page in a wrapper
+CONTEXT_CHARACTERS = 200  # on each side of the image
+CONTEXT_READ = 2000  # characters on each side that are looked at for context: blanks may fill most of them
+MARK = "\0"  # no text of a page holds it: the HTML standard drops or replaces it
+# elements that stand inside a line of text: their borders part no words
+INLINE = frozenset({
+    "-text", "-comment", "a", "abbr", "acronym", "amp-img", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font",
+    "i", "img", "ins", "kbd", "label", "mark", "nobr", "picture", "q", "s", "samp", "small", "source", "span", "strike", "strong", "sub",
+    "sup", "svg", "time", "tt", "u", "var", "wbr",
+})  # fmt: skip
+LANDMARKS = frozenset({"main", "article", "nav", "aside", "header", "footer"})
+HOLDERS = LANDMARKS | {"a", "figure", "noscript"}
+Text = tuple[str, str]  # text_source, text
+
+
+class Holders(NamedTuple):
+    """What holds an element: the nearest link, figure, landmark and noscript."""
+
+    link: LexborNode | None = None
+    figure: LexborNode | None = None
+    region: str | None = None
+    noscript: LexborNode | None = None
+
+
+class Surroundings:
+    """What stands around the images of one page; every element is asked once."""
+
+    def __init__(self) -> None:
+        self._holders: dict[int, Holders] = {}
+        self._captions: dict[int, LexborNode] = {}
+        self._texts: dict[int, str] = {}
+
+    def holders(self, parent: LexborNode | None) -> Holders:
+        """What holds the children of an element."""
+        path: list[tuple[int, LexborNode]] = []
+        known: Holders | None = None
+        while parent is not None and (known := self._holders.get(place := parent.mem_id)) is None:
+            path.append((place, parent))
+            parent = parent.parent
+        state = known or Holders()
+        for place, element in reversed(path):
+            state = self._holders[place] = _entered(state, element)
+        return state
+
+    def add_caption(self, node: LexborNode) -> None:
+        """A figcaption speaks for the nearest figure that holds it, the first of several."""
+        figure = self.holders(node.parent).figure
+        if figure is not None:
+            self._captions.setdefault(figure.mem_id, node)
+
+    def texts(self, attributes: Attributes, holders: Holders) -> tuple[Text, ...]:
+        """The texts that are there, each with its source; an empty alt if it is there, or if nothing else is."""
+        said: list[Text] = []
+        if (title := attributes.get("title")) and not title.isspace():
+            said.append(("title", title[:TEXT_CHARACTERS]))
+        if holders.figure is not None and self._captions and (caption := self._captions.get(holders.figure.mem_id)) is not None:
+            said.append(("figcaption", self._text(caption)))
+        if (label := attributes.get("aria-label")) and not label.isspace():
+            said.append(("aria_label", label[:TEXT_CHARACTERS]))
+        if holders.link is not None:
+            said.append(("link", self._text(holders.link)))
+        said = [text for text in said if text[1]]
+        if "alt" in attributes or not said:
+            return (("alt", (attributes.get("alt") or "")[:TEXT_CHARACTERS]), *said)
+        return tuple(said)
+
+    def _text(self, node: LexborNode) -> str:
+        known = self._texts.get(node.mem_id)
+        if known is None:
+            known = self._texts[node.mem_id] = text_of(node)
+        return known
+
+
+def _entered(outside: Holders, element: LexborNode) -> Holders:
+    tag = element.tag
+    if tag not in HOLDERS:
+        return outside
+    if tag == "a":
+        return outside._replace(link=element)
+    if tag == "figure":
+        return outside._replace(figure=element)
+    if tag == "noscript":
+        return outside._replace(noscript=element)
+    if tag in ("header", "footer") and outside.region is not None:
+        return outside  # that of an article is no banner of the page (HTML Accessibility API Mappings, header and footer)
+    return outside._replace(region=tag)
+
+
+def text_of(node: LexborNode) -> str:
+    """The text inside an element as it reads: blanks collapsed, one where a block or a line begins or ends; bounded."""
+    first = node.first_child
+    if first is None:
+        return ""
+    if first.next is None and (tag := first.tag) in ("-text", "img"):
+        return " ".join((first.text_content or "").split())[:TEXT_CHARACTERS] if tag == "-text" else ""
+    pieces: list[str] = []
+    for inner in islice(node.traverse(include_text=True), 1, TEXT_NODES):
+        before, tag = inner.prev, inner.tag
+        if before is not None and before.tag not in INLINE:
+            pieces.append(" ")
+        if tag == "-text":
+            pieces.append((inner.text_content or "")[: 2 * TEXT_CHARACTERS])
+        elif tag not in INLINE:
+            pieces.append(" ")
+    return " ".join("".join(pieces).split())[:TEXT_CHARACTERS]
+
+
+def contexts(tree: LexborHTMLParser, images: list[LexborNode]) -> list[str]:
+    """The words before and after each image in the document; the tree holds marks afterwards."""
+    root = tree.body or tree.root
+    if not images or root is None:
+        return []
+    for image in images:
+        image.insert_before(MARK)
+    text = root.text(separator=" ", skip_empty=True)
+    if text.count(MARK) != len(images) and tree.root is not None:  # a page of frames has images outside its body
+        text = tree.root.text(separator=" ", skip_empty=True)
+    parts = [_collapsed(part) for part in text.split(MARK)]
+    assert len(parts) == len(images) + 1
+    before = _running(parts[:-1])
+    after = _running([part[::-1] for part in parts[:0:-1]])[::-1]
+    return [f"{left} {right[::-1]}" if left and right else left or right[::-1] for left, right in zip(before, after, strict=True)]
+
+
+def _collapsed(part: str) -> str:
+    """A text with its blanks collapsed; of a long one only what may be context."""
+    if len(part) > 2 * CONTEXT_READ:
+        part = f"{part[:CONTEXT_READ]} {part[-CONTEXT_READ:]}"
+    return " ".join(part.split())
+
+
+def _running(parts: list[str]) -> list[str]:
+    """The last characters up to and with each part."""
+    found: list[str] = []
+    tail = ""
+    for part in parts:
+        if part:
+            tail = (f"{tail} {part}" if tail else part)[-CONTEXT_CHARACTERS:].strip()
+        found.append(tail)
+    return found
