@@ -144,7 +144,7 @@ def _coco(url: str, images: list[dict[str, Any]], annotations: Any) -> list[Capt
         address = found_key(image, URL_KEYS)
         name = "".join(texts_of(image.get("file_name")))
         found.append((name, "".join(texts_of(image.get(address or ""))), texts.pop(str(image.get("id")), [])))
-    return [*found, *((f"{number}", "", captions) for number, captions in texts.items())]  # captions of images that are not listed
+    return [*found, *(("", "", captions) for captions in texts.values())]  # captions of images that are not listed
 
 
 def coco_samples(url: str, version: str, folder: str, label: str, first: int, end: int) -> Iterator[Sample]:
