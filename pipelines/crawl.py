@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from pipelines.addresses import is_public
 from pipelines.archives import PAGE_BYTES
+from pipelines.images_of_page import TARGET_WIDTH
 from pipelines.warc_writer import ROTATE_BYTES
 
 if TYPE_CHECKING:  # the crawling process does without pyarrow and starts sooner
@@ -34,8 +35,10 @@ REPORT = "crawl.json"
 class Crawl:
     """What to crawl, how far and how politely.
 
-    `allowed_hosts` (names, with a port where one is meant) are those of the seeds unless given; `contact` is an e-mail or web
-    address that the user agent shows.
+    `allowed_hosts` (names, with a port where one is meant, or `*.example.org` for a domain and all below it) are those of the seeds
+    unless given; `contact` is an e-mail or web address that the user agent shows. With `sitemaps` the pages that the sites of the
+    seeds list are seeds too, with `images` the images of the pages are stored beside them, from whatever host. `previous` is the
+    address of the pages of an earlier crawl: what did not change since is stored as that and not sent again.
     """
 
     seeds: tuple[str, ...]
@@ -48,6 +51,14 @@ class Crawl:
     private_concurrency: int = 8  # pages of one private host at once
     timeout: float = 30.0  # seconds for a page
     page_bytes: int = PAGE_BYTES
+    max_pages_per_host: int | None = None
+    seconds: float | None = None  # for the whole crawl, which then ends as it is
+    sitemaps: bool = False
+    images: bool = False
+    target_width: int = TARGET_WIDTH  # which of an image's sizes is stored
+    image_bytes: int = 32 * 1024 * 1024
+    images_per_second: float = 10.0  # of one public host
+    previous: str | None = None
     rotate_bytes: int = ROTATE_BYTES
 
     def __post_init__(self) -> None:
@@ -57,6 +68,11 @@ class Crawl:
             _check_seed(seed, self)
         if self.max_pages < 1 or self.max_depth < 0 or self.pages_per_second <= 0 or self.timeout <= 0:
             raise ValueError("max_pages must be at least 1, max_depth at least 0, pages_per_second and timeout above 0")
+        if (self.max_pages_per_host or 1) < 1 or self.images_per_second <= 0 or (self.seconds is not None and self.seconds <= 0):
+            raise ValueError("max_pages_per_host must be at least 1, images_per_second and seconds above 0")
+        for host in self.allowed_hosts:
+            if "/" in host or "*" in host.removeprefix("*."):
+                raise ValueError(f"{host!r} is no host: write it as example.org, example.org:8080 or *.example.org")
 
     def hosts(self) -> frozenset[str]:
         """The hosts that may be asked for pages, in lower case."""
@@ -81,7 +97,10 @@ def _check_seed(seed: str, config: Crawl) -> None:
         )
 
 
-Report = dict[str, Any]  # pages, seconds, refused {outcome: n}, errors {outcome: n}
+Report = dict[str, Any]  # pages, not_modified, refused, errors, left, images (each {name: n}), first_error: frontier.Frontier.report
+
+
+DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(Crawl)}  # for crawls from before an option was there
 
 
 def crawl(config: Crawl, pages: "Folder", *, progress: Callable[[int], None] = lambda done: None) -> Report:
@@ -93,19 +112,32 @@ def crawl(config: Crawl, pages: "Folder", *, progress: Callable[[int], None] = l
     order = json.loads(json.dumps(dataclasses.asdict(config)))
     if pages.exists(REPORT):
         known = cast(Report, pages.read_json(REPORT))
-        if known["config"] != order:
+        if any(known["config"].get(name, DEFAULTS.get(name)) != value for name, value in order.items()):
             raise ValueError(f"{pages.url} holds the pages of another crawl: give this one another --id")
         if known["complete"]:
             return known
     pages.write_json(REPORT, {"config": order, "complete": False})
     with _local(pages) as folder:
-        found = _run({"config": order, "folder": str(folder)}, progress)
+        found = _run({"config": order, "folder": str(folder), "pages": pages.path(), "earlier": _earlier(config)}, progress)
     if not found["pages"]:
         pages.remove(REPORT)
         raise ValueError(_nothing(config, found))
     report = {"config": order, "complete": True, **found}
     pages.write_json(REPORT, report)
     return report
+
+
+def _earlier(config: Crawl) -> list[str]:
+    """The archives of the earlier crawl."""
+    if config.previous is None:
+        return []
+    from pipelines.store import Folder
+
+    pages = Folder(config.previous)
+    names = [name for name in pages.names() if name.startswith("part-") and ".warc" in name]
+    if not names:
+        raise ValueError(f"there are no pages of an earlier crawl in {config.previous}: give the pages folder of a collection")
+    return [pages.path(name) for name in names]
 
 
 def _nothing(config: Crawl, found: Report) -> str:
@@ -166,11 +198,12 @@ def main() -> None:
     """The crawling process: reads its order, prints a JSON line for each page, and the report last."""
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_caller, daemon=True).start()
-    from pipelines.spider import run  # only this process loads Scrapy and its reactor
+    from pipelines.spider import Where, run  # only this process loads Scrapy and its reactor
 
     values = order["config"]
     config = Crawl(**{**values, "seeds": tuple(values["seeds"]), "allowed_hosts": tuple(values["allowed_hosts"])})
-    report = run(config, Path(order["folder"]), lambda pages: print(json.dumps({"pages": pages}), flush=True))
+    where = Where(folder=Path(order["folder"]), pages=order["pages"], earlier=tuple(order["earlier"]))
+    report = run(config, where, lambda pages: print(json.dumps({"pages": pages}), flush=True))
     if report is None:
         sys.exit(1)
     print(json.dumps({"report": report}), flush=True)

@@ -1,11 +1,13 @@
-"""Where a page leads: the addresses of other pages that a crawl may follow."""
+"""Where a page leads: the addresses of other pages that a crawl may follow, and of the images that it shows."""
 
 from urllib.parse import urlsplit
 
 from scrapy.linkextractors import IGNORED_EXTENSIONS
 
-from pipelines.images_of_page import absolute, base_of, parse
-from pipelines.permission import TOKEN, follows_links
+from pipelines.images_of_page import read_page
+from pipelines.page_tree import base_of, parse
+from pipelines.permission import TOKEN, address_outcome, follows_links
+from pipelines.relative import absolute
 
 SKIPPED = tuple(f".{name}" for name in IGNORED_EXTENSIONS)  # links to what is no page
 Headers = tuple[tuple[str, str], ...]
@@ -18,7 +20,7 @@ def header(headers: Headers, name: str) -> str:
 
 def links_of_page(html: bytes, url: str, headers: Headers = ()) -> list[str]:
     """The pages that a page links to, each once, in document order; none where it says nofollow."""
-    tree = parse(html, header(headers, "content-type"))
+    tree, _ = parse(html, header(headers, "content-type"))
     nodes = tree.css("a[href], area[href], base, meta[name]")
     said = [value for name, value in headers if name.lower() == "x-robots-tag"]
     metas = (node.attributes for node in nodes if node.tag == "meta")
@@ -29,6 +31,13 @@ def links_of_page(html: bytes, url: str, headers: Headers = ()) -> list[str]:
     links = (node.attributes for node in nodes if node.tag in ("a", "area"))
     found = (page_address(base, link["href"] or "") for link in links if "nofollow" not in (link.get("rel") or "").lower())
     return list(dict.fromkeys(address for address in found if address and not urlsplit(address).path.lower().endswith(SKIPPED)))
+
+
+def images_on_page(html: bytes, url: str, headers: Headers = (), *, target_width: int) -> list[str]:
+    """The chosen address of each image of a page, each once, in document order; those that cannot be asked for are left out."""
+    page = read_page(html, url, header(headers, "content-type"), target_width=target_width)
+    found = dict.fromkeys(picture.url for picture in page.pictures)
+    return [address for address in found if address.startswith(("http://", "https://")) and address_outcome(address) is None]
 
 
 def page_address(base: str, href: str) -> str:

@@ -19,7 +19,9 @@ from pipelines.wellknown import MediaRules, Reservations, media_rules_of, reserv
 
 __all__ = [
     "ROBOTS_BYTES",
+    "ROBOTS_PATH",
     "TOKEN",
+    "WELL_KNOWN",
     "Answer",
     "Policies",
     "Policy",

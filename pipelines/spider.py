@@ -2,78 +2,42 @@
 
 import asyncio
 import logging
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
-from scrapy import Request, Spider, exceptions
+from scrapy import Spider
 from scrapy.crawler import CrawlerProcess
 from scrapy.http import Response
 from scrapy.resolver import CachingThreadedResolver
 from twisted.internet.defer import Deferred
 from twisted.internet.error import DNSLookupError
 
-from pipelines.addresses import permitted, resolve
-from pipelines.archives import PAGE_BYTES, decoded, is_html, media_type, response_at, responses
+from pipelines.addresses import permitted
+from pipelines.archives import decoded, is_html, media_type
+from pipelines.asking import MAX_REDIRECTS, REDIRECTS, Asker, headers_of
 from pipelines.crawl import Crawl
-from pipelines.images_of_page import absolute
-from pipelines.links import Headers, header, links_of_page, page_address
-from pipelines.permission import Answer, Rules, address_outcome, origin, rules_of, user_agent
+from pipelines.frontier import AT_ONCE, Frontier, Visit, host_of
+from pipelines.links import Headers, header, images_on_page, links_of_page, page_address
+from pipelines.permission import headers_outcome, origin, user_agent
+from pipelines.recrawl import Stored, by_address
+from pipelines.relative import absolute
+from pipelines.sitemaps import MAX_DEPTH, MAX_FILES, read_sitemap
 from pipelines.warc_writer import PageWriter, mend, part_names
 
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
-MAX_REDIRECTS = 5  # RFC 9309 2.3.1.2 asks for at least five hops
-TRY_AGAIN = frozenset({429, 500, 502, 503, 504})
-MAX_RETRY_AFTER = 30.0  # seconds; a longer wish is an error of that page
-AT_ONCE = 1000  # pages in flight or waiting for their host's turn
-FAILURES = {
-    exceptions.DownloadTimeoutError: "fetch.timeout",
-    exceptions.CannotResolveHostError: "fetch.dns",
-    exceptions.DownloadConnectionRefusedError: "fetch.refused",
-    exceptions.DownloadCancelledError: "fetch.too_large",  # Scrapy cancels a download only for its size
-    exceptions.ResponseDataLossError: "fetch.cut",
-    exceptions.DownloadFailedError: "fetch.failed",
-}
 NOT_USED = ("robotstxt.RobotsTxtMiddleware", "retry.RetryMiddleware", "redirect.MetaRefreshMiddleware", "redirect.RedirectMiddleware",
             "offsite.OffsiteMiddleware", "httpcompression.HttpCompressionMiddleware", "cookies.CookiesMiddleware",
             "httpproxy.HttpProxyMiddleware", "httpauth.HttpAuthMiddleware")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
-    """Where the archive holds a response."""
+class Where:
+    """Where a crawl writes (a local folder), the address that its archives will have, and the archives of the crawl before."""
 
-    path: str
-    offset: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Visit:
-    """What became of one address: a page with links, a hop to another address, or an outcome that stopped it."""
-
-    outcome: str = ""
-    detail: str = ""
-    links: tuple[str, ...] = ()
-    hop: str = ""
-
-
-@dataclass
-class Lane:
-    """The pace of one host: so many at once, and so many seconds between two starts."""
-
-    at_once: asyncio.Semaphore
-    seconds: float
-    next_start: float = 0.0
-
-    async def turn(self) -> None:
-        now = time.monotonic()
-        start = max(now, self.next_start)
-        self.next_start = start + self.seconds
-        await asyncio.sleep(start - now)
+    folder: Path
+    pages: str
+    earlier: tuple[str, ...] = ()
 
 
 class GuardingResolver(CachingThreadedResolver):
@@ -91,50 +55,13 @@ class GuardingResolver(CachingThreadedResolver):
         return address
 
 
-@dataclass
-class Frontier:
-    """The addresses still to visit, by depth, and what came of those visited."""
-
-    config: Crawl
-    hosts: set[str]
-    seen: set[str] = field(default_factory=set)
-    pages: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter)
-    first_error: str = ""
-
-    def fresh(self, urls: Iterable[str]) -> list[str]:
-        """Those not seen before that may be visited, now seen."""
-        found = []
-        for url in urls:
-            if url not in self.seen and self.inside(url):
-                self.seen.add(url)
-                found.append(url)
-        return found
-
-    def inside(self, url: str) -> bool:
-        parts = urlsplit(url)
-        return parts.netloc.rsplit("@", 1)[-1].lower() in self.hosts or (parts.hostname or "") in self.hosts
-
-    def note(self, url: str, visit: Visit) -> None:
-        if visit.outcome:
-            self.outcomes[visit.outcome] += 1
-            self.first_error = self.first_error or f"{url}: {visit.detail or visit.outcome}"
-        elif not visit.hop:
-            self.pages += 1
-
-    def report(self) -> dict[str, Any]:
-        refused = {name: n for name, n in sorted(self.outcomes.items()) if name.startswith(("permission.", "address."))}
-        errors = {name: n for name, n in sorted(self.outcomes.items()) if name not in refused}
-        return {"pages": self.pages, "refused": refused, "errors": errors, "first_error": self.first_error}
-
-
-def run(config: Crawl, folder: Path, progress: Callable[[int], None]) -> dict[str, Any] | None:
+def run(config: Crawl, where: Where, progress: Callable[[int], None]) -> dict[str, Any] | None:
     """Crawl into a local folder; None if it was stopped before its end."""
     logging.getLogger("scrapy").setLevel(logging.ERROR)
     GuardingResolver.allow_private = config.allow_private_addresses
     found: dict[str, Any] = {}
     process = CrawlerProcess(_settings(config))
-    process.crawl(PageSpider, config=config, folder=folder, progress=progress, found=found)
+    process.crawl(PageSpider, config=config, where=where, progress=progress, found=found)
     process.start(install_signal_handlers=False)  # whoever started this process ends it
     return found.get("report")
 
@@ -164,19 +91,21 @@ class PageSpider(Spider):
 
     name = "winnow"
 
-    def __init__(self, config: Crawl, folder: Path, progress: Callable[[int], None], found: dict[str, Any], **rest: Any) -> None:
+    def __init__(self, config: Crawl, where: Where, progress: Callable[[int], None], found: dict[str, Any], **rest: Any) -> None:
         super().__init__(**rest)
-        self.config, self.folder, self.progress, self.found = config, folder, progress, found
+        self.config, self.where, self.progress, self.found = config, where, progress, found
         self.frontier = Frontier(config=config, hosts=set(config.hosts()))
-        self.lanes: dict[str, Lane] = {}
-        self.robots: dict[str, asyncio.Task[Rules | Visit]] = {}
-        self.private: dict[str, asyncio.Task[Visit | bool]] = {}
 
     async def start(self) -> AsyncIterator[Any]:
         """Scrapy's entry: here the whole crawl."""
-        mend(self.folder)
-        self.stored = _stored(self.folder)
-        self.writer = PageWriter(self.folder, rotate_bytes=self.config.rotate_bytes, software=user_agent(self.config.contact))
+        assert self.crawler.engine is not None
+        folder, config = self.where.folder, self.config
+        self.end = None if config.seconds is None else asyncio.get_running_loop().time() + config.seconds
+        mend(folder)
+        self.stored = by_address(str(folder / name) for name in part_names(folder) if (folder / name).stat().st_size)
+        self.earlier = by_address(self.where.earlier)
+        self.writer = PageWriter(folder, rotate_bytes=config.rotate_bytes, software=user_agent(config.contact))
+        self.asker = Asker(config=config, download=self.crawler.engine.download_async, writer=self.writer)
         try:
             await self._levels()
         finally:
@@ -187,182 +116,181 @@ class PageSpider(Spider):
 
     async def _levels(self) -> None:
         frontier, config = self.frontier, self.config
-        level = frontier.fresh(filter(None, (page_address(seed, seed) for seed in config.seeds)))
+        seeds = list(filter(None, (page_address(seed, seed) for seed in config.seeds)))
+        level = frontier.fresh(seeds + (await self._listed(seeds) if config.sitemaps else []))
         for depth in range(config.max_depth + 1):
             below: list[str] = []
-            while level and frontier.pages < config.max_pages:
-                count = min(AT_ONCE, config.max_pages - frontier.pages)
-                now, level = level[:count], level[count:]
-                visits = await asyncio.gather(*(self._visit(url) for url in now))
+            while level and frontier.pages < config.max_pages and not self._is_over():
+                now, level = frontier.take(level)
+                visits = await asyncio.gather(*(self._in_time(self._visit(url)) for url in now))
                 hops: list[str] = []
                 for url, visit in zip(now, visits, strict=True):
                     self._note(url, visit, hops, below, depth)
+                await self._images([image for visit in visits for image in visit.images])
                 level = frontier.fresh(hops) + level
+            self._leave("fetch.deadline" if self._is_over() else "max_pages", level)
             level = frontier.fresh(below)
+        self._leave("fetch.deadline" if self._is_over() else "max_depth", level)
+
+    def _is_over(self) -> bool:
+        return self.end is not None and asyncio.get_running_loop().time() >= self.end
+
+    def _leave(self, why: str, level: list[str]) -> None:
+        """Count addresses that a budget leaves unvisited; those that the deadline leaves are outcomes like those that it stopped."""
+        if level:
+            (self.frontier.outcomes if why == "fetch.deadline" else self.frontier.left)[why] += len(level)
+
+    async def _in_time(self, work: Coroutine[Any, Any, Visit]) -> Visit:
+        try:
+            async with asyncio.timeout_at(self.end):
+                return await work
+        except TimeoutError:
+            return Visit(outcome="fetch.deadline", detail=f"the crawl ended after its {self.config.seconds:g} seconds")
 
     def _note(self, url: str, visit: Visit, hops: list[str], below: list[str], depth: int) -> None:
         self.frontier.note(url, visit)
         below += visit.links
         if visit.hop:
             if depth == 0 and not self.config.allowed_hosts:  # a seed may live elsewhere by now, as with www
-                self.frontier.hosts.add(urlsplit(visit.hop).netloc.lower())
+                self.frontier.hosts.add(host_of(visit.hop))
             hops.append(visit.hop)
         elif not visit.outcome:
             self.progress(self.frontier.pages)
 
     async def _visit(self, url: str) -> Visit:
         """One address: from the archive if it holds it, else from the web if that is permitted."""
-        stored = self.stored.get(url)
-        if stored is not None:
-            held = response_at(stored.path, stored.offset, limit=self.config.page_bytes)
-            if held is not None and held.url == url:
-                return _read(url, held.status, held.headers, held.body)
-        refusal = await self._refusal(url)
-        if refusal is not None:
+        if (held := self.stored.get(url)) is not None and (visit := await self._known(url, held)) is not None:
+            return visit
+        if (refusal := await self.asker.refusal(url)) is not None:
             return refusal
-        response = await self._download(url)
+        response = await self._ask(url)
         if isinstance(response, Visit):
             return response
-        visit = await asyncio.to_thread(_read_response, url, response)
+        if response.status == 304:
+            visit = await self._unchanged(url, response)
+            return visit if visit is not None else Visit(outcome="fetch.http_304", detail="nothing changed, but nothing is held")
+        body = decoded(response.body, headers_of(response), self.config.page_bytes)
+        visit = await asyncio.to_thread(self._read, url, response.status, headers_of(response), body)
         if visit.hop or not visit.outcome:
-            self._store(url, response)
+            self.writer.write(self.asker.exchange(url, response))
         return visit
 
-    async def _refusal(self, url: str) -> Visit | None:
-        """Why an address may not be asked, None if it may."""
-        if outcome := address_outcome(url):
-            return Visit(outcome=outcome) if outcome != "address.placeholder" else None
-        private = await self._is_private(url)
-        if isinstance(private, Visit):
-            return private
-        rules = await self._rules(url)
-        if isinstance(rules, Visit):
-            return rules
-        if not rules.allows(url):
-            return Visit(outcome="permission.robots", detail="its robots.txt does not allow it, or answers with an error")
-        self._lane(url, private, rules)
-        return None
+    async def _known(self, url: str, held: Stored) -> Visit | None:
+        """A page as an archive of ours holds it."""
+        found = await asyncio.to_thread(held.response, self.config.page_bytes)
+        if found is None:
+            return None
+        visit = await asyncio.to_thread(self._read, url, found.status, found.headers, found.body)
+        return replace(visit, not_modified=held.not_modified)
 
-    async def _is_private(self, url: str) -> Visit | bool:
-        """Whether the host of an address is private; the outcome if it may not or cannot be reached."""
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        if host not in self.private:
-            self.private[host] = asyncio.create_task(self._look_up(host, parts.port or 80))
-        return await self.private[host]
+    async def _ask(self, url: str, *, image: bool = False) -> Response | Visit:
+        """The answer of the web; what the crawl before holds is asked for only if it changed and can still be read."""
+        held = self.earlier.get(url)
+        if held is None or held.status != 200 or not held.conditions() or await asyncio.to_thread(held.response) is None:
+            return await self.asker.get(url, image=image)
+        return await self.asker.get(url, image=image, conditions=held.conditions())
 
-    async def _look_up(self, host: str, port: int) -> Visit | bool:
-        try:
-            addresses = [address for _, address in await asyncio.to_thread(resolve, host, port)]
-        except (OSError, UnicodeError) as error:
-            return Visit(outcome="fetch.dns", detail=str(error))
-        if not permitted(addresses, allow_private=self.config.allow_private_addresses):
-            return Visit(outcome="address.private", detail=f"{host} is a private address")
-        return not permitted(addresses, allow_private=False)
+    async def _unchanged(self, url: str, response: Response) -> Visit | None:
+        """A page that is as it was: a revisit record, and the links of the earlier body."""
+        held = self.earlier.get(url)
+        if held is None:
+            return None
+        now = replace(held, headers=headers_of(response), not_modified=True, date=held.captured_at)
+        self.writer.write_unchanged(self.asker.exchange(url, response), refers_to=held.refers_to(self.where.pages))
+        return await self._known(url, now)
 
-    async def _rules(self, url: str) -> Rules | Visit:
-        """What robots.txt says, or why its host gave no answer: then no page of it is asked for either."""
-        key = origin(url)
-        if key not in self.robots:
-            self.robots[key] = asyncio.create_task(self._ask_robots(f"{key}/robots.txt"))
-        return await self.robots[key]
+    def _read(self, url: str, status: int, headers: Headers, body: bytes) -> Visit:
+        """What a response means for the crawl."""
+        if status in REDIRECTS:
+            hop = page_address(url, header(headers, "location"))
+            return Visit(hop=hop) if hop else Visit(outcome="fetch.redirect", detail="a redirect to nowhere")
+        if status != 200:
+            return Visit(outcome="fetch.http_5xx" if status >= 500 else f"fetch.http_{status}", detail=f"HTTP {status}")
+        content_type = header(headers, "content-type")
+        if not is_html(media_type(content_type), body):
+            return Visit(outcome="page.not_html", detail=f"{content_type or 'no content type'}")
+        images = images_on_page(body, url, headers, target_width=self.config.target_width) if self._shows(headers) else []
+        return Visit(links=tuple(links_of_page(body, url, headers)), images=tuple(images))
 
-    async def _ask_robots(self, url: str) -> Rules | Visit:
-        answer: Answer = (None, b"")
+    def _shows(self, headers: Headers) -> bool:
+        """Whether images of a page are stored: if that is asked for, and the page does not forbid its use."""
+        return self.config.images and headers_outcome(headers) is None
+
+    async def _images(self, found: list[str]) -> None:
+        """The images of pages into the same archives, so that fetching them needs no web."""
+        fresh = self.frontier.fresh_images(found)
+        for start in range(0, len(fresh), AT_ONCE):
+            if self._is_over():
+                self.frontier.images["fetch.deadline"] += len(fresh) - start
+                return
+            visits = await asyncio.gather(*(self._in_time(self._image(url)) for url in fresh[start : start + AT_ONCE]))
+            self.frontier.images.update(visit.outcome or "fetched" for visit in visits)
+
+    async def _image(self, url: str) -> Visit:
+        """One image, stored with the hops that lead to it; nothing is kept of one that its headers refuse."""
         for _ in range(MAX_REDIRECTS + 1):
-            private = await self._is_private(url)
-            response = private if isinstance(private, Visit) else await self._once(url)
+            held = self.stored.get(url)
+            if held is not None and held.status == 200:
+                return Visit(not_modified=held.not_modified)
+            if (refusal := await self.asker.refusal(url)) is not None:
+                return refusal
+            response = await self._ask(url, image=True)
             if isinstance(response, Visit):
                 return response
-            headers = _headers(response)
-            answer = response.status, decoded(response.body, headers, self.config.page_bytes)
-            target = absolute(url, header(headers, "location")) if response.status in REDIRECTS else ""
-            if not target:
-                break
-            url, answer = target, (404, b"")  # RFC 9309 2.3.1.2: after too many hops it counts as unavailable
-        return rules_of(answer, time.monotonic())
+            visit = self._keep_image(url, response)
+            if not visit.hop:
+                return visit
+            url = visit.hop
+        return Visit(outcome="fetch.redirects", detail=f"more than {MAX_REDIRECTS} redirects")
 
-    def _lane(self, url: str, private: bool, rules: Rules) -> Lane:
-        host = urlsplit(url).netloc.lower()
-        if host not in self.lanes:
-            seconds = 0.0 if private else 1 / self.config.pages_per_second
-            at_once = self.config.private_concurrency if private else 1
-            self.lanes[host] = Lane(at_once=asyncio.Semaphore(at_once), seconds=max(seconds, rules.delay()))
-        return self.lanes[host]
+    def _keep_image(self, url: str, response: Response) -> Visit:
+        headers = headers_of(response)
+        if outcome := headers_outcome(headers):
+            return Visit(outcome=outcome)
+        if response.status == 304 and (held := self.earlier.get(url)) is not None:
+            self.writer.write_unchanged(self.asker.exchange(url, response), refers_to=held.refers_to(self.where.pages))
+            return Visit(not_modified=True)
+        hop = absolute(url, header(headers, "location")) if response.status in REDIRECTS else ""
+        if response.status != 200 and not hop:
+            return Visit(outcome="fetch.http_5xx" if response.status >= 500 else f"fetch.http_{response.status}")
+        if not hop and is_html(media_type(header(headers, "content-type")), response.body):
+            return Visit(outcome="image.not_image", detail="a page in the place of an image")
+        self.writer.write(self.asker.exchange(url, response))
+        return Visit(hop=hop)
 
-    async def _download(self, url: str) -> Response | Visit:
-        """A response in its host's turn, asked for again once where that may help."""
-        lane = self.lanes[urlsplit(url).netloc.lower()]
-        async with lane.at_once:
-            await lane.turn()
-            response = await self._once(url)
-            wait = _patience(response)
-            if wait is not None:
-                await asyncio.sleep(wait)
-                response = await self._once(url)
-        return response
+    async def _listed(self, seeds: list[str]) -> list[str]:
+        """The pages that the sites of the seeds list in their sitemaps: those that robots.txt names, and /sitemap.xml."""
+        level: list[str] = []
+        for site in dict.fromkeys(origin(seed) for seed in seeds):
+            policy = None if self._is_over() else await self.asker.policy(site)
+            named = policy.robots.sitemaps if policy is not None and not isinstance(policy, Visit) else ()
+            level += [absolute(f"{site}/", address) for address in (*named, "/sitemap.xml")]
+        pages: dict[str, None] = {}
+        read: set[str] = set()
+        for _ in range(MAX_DEPTH):
+            below: list[str] = []
+            for url in dict.fromkeys(level):
+                if url and url not in read and len(read) < MAX_FILES and self.frontier.inside(url) and not self._is_over():
+                    read.add(url)
+                    body = await self._sitemap(url)
+                    listed = await asyncio.to_thread(read_sitemap, body, url)
+                    pages |= dict.fromkeys(listed.pages)
+                    below += listed.sitemaps
+            level = below
+        return list(pages)
 
-    async def _once(self, url: str) -> Response | Visit:
+    async def _sitemap(self, url: str) -> bytes:
+        """The bytes of a sitemap, empty where it may not or cannot be had: a site need not have one."""
+        if (held := self.stored.get(url)) is not None and (found := held.response(self.config.page_bytes)) is not None:
+            return found.body if found.status == 200 else b""
         try:
-            assert self.crawler.engine is not None
-            return await self.crawler.engine.download_async(Request(url, dont_filter=True))
-        except tuple(FAILURES) as error:
-            outcome = "fetch.tls" if "SSL.Error" in str(error) else FAILURES[type(error)]
-            return Visit(outcome=outcome, detail=str(error))
-        except (OSError, ValueError) as error:
-            return Visit(outcome="fetch.failed", detail=str(error))
-
-    def _store(self, url: str, response: Response) -> None:
-        request = response.request.headers if response.request is not None else {}
-        asked = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, values in request.items() for value in values)
-        self.writer.write(
-            url,
-            status=f"{response.status} {'OK' if response.status == 200 else 'Moved'}",
-            headers=_headers(response),
-            body=response.body,
-            request=(("Host", urlsplit(url).netloc), *asked),
-            address=str(response.ip_address) if response.ip_address else None,
-        )
-
-
-def _stored(folder: Path) -> dict[str, Stored]:
-    """Where each stored address lies in the archives of an earlier try."""
-    found = {}
-    for name in part_names(folder):
-        path = str(folder / name)
-        for response in responses(path, Counter(), wanted=lambda status, media: True, limit=1):
-            found[response.url] = Stored(path=path, offset=response.offset)
-    return found
-
-
-def _patience(response: Response | Visit) -> float | None:
-    """Seconds to wait before one more try, None if that would not help."""
-    if isinstance(response, Visit):
-        return 1.0 if response.outcome in ("fetch.failed", "fetch.cut") else None
-    if response.status not in TRY_AGAIN:
-        return None
-    wish = header(_headers(response), "retry-after")
-    seconds = float(wish) if wish.isdigit() else 1.0
-    return seconds if seconds <= MAX_RETRY_AFTER else None
-
-
-def _headers(response: Response) -> Headers:
-    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, values in response.headers.items() for value in values)
-
-
-def _read_response(url: str, response: Response) -> Visit:
-    headers = _headers(response)
-    return _read(url, response.status, headers, decoded(response.body, headers, PAGE_BYTES))
-
-
-def _read(url: str, status: int, headers: Headers, body: bytes) -> Visit:
-    """What a response means for the crawl."""
-    if status in REDIRECTS:
-        hop = page_address(url, header(headers, "location"))
-        return Visit(hop=hop) if hop else Visit(outcome="fetch.redirect", detail="a redirect to nowhere")
-    if status != 200:
-        return Visit(outcome="fetch.http_5xx" if status >= 500 else f"fetch.http_{status}", detail=f"HTTP {status}")
-    content_type = header(headers, "content-type")
-    if not is_html(media_type(content_type), body):
-        return Visit(outcome="page.not_html", detail=f"{content_type or 'no content type'}")
-    return Visit(links=tuple(links_of_page(body, url, headers)))
+            async with asyncio.timeout_at(self.end):
+                refused = await self.asker.refusal(url)
+                response = refused if refused is not None else await self.asker.get(url)
+        except TimeoutError:
+            return b""
+        if isinstance(response, Visit) or response.status != 200:
+            return b""
+        if not is_html(media_type(header(headers_of(response), "content-type")), b""):
+            self.writer.write(self.asker.exchange(url, response))
+        return decoded(response.body, headers_of(response), self.config.page_bytes)

@@ -3,7 +3,8 @@
 import io
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -13,6 +14,7 @@ from warcio.warcwriter import WARCWriter
 
 SUFFIX = ".warc.gz"
 ROTATE_BYTES = 1024 * 1024 * 1024  # Common Crawl's and Heritrix's usual size of an archive
+NOT_MODIFIED = "http://netpreserve.org/warc/1.1/revisit/server-not-modified"
 Headers = Iterable[tuple[str, str]]
 
 
@@ -51,12 +53,24 @@ def mend(folder: Path) -> int:
     return size - whole
 
 
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """One request and its answer: `status` is e.g. `200 OK`, `body` the bytes as sent, without transfer encoding."""
+
+    url: str
+    status: str
+    headers: Headers
+    body: bytes
+    request: Headers
+    address: str | None = None
+
+
 class PageWriter:
-    """Appends responses with their requests; each record is one gzip member, handed to the system at once."""
+    """Appends exchanges; each record is one gzip member, and what belongs together is handed to the system at once."""
 
     def __init__(self, folder: Path, *, rotate_bytes: int = ROTATE_BYTES, software: str = "winnow") -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._rotate, self._software = folder, rotate_bytes, software
+        self._folder, self._rotate_bytes, self._software = folder, rotate_bytes, software
         names = part_names(folder)
         self._open(max(0, len(names) - 1))
 
@@ -69,25 +83,49 @@ class PageWriter:
             self._writer.write_record(self._writer.create_warcinfo_record(name, info))
             self._file.flush()
 
-    def write(self, url: str, *, status: str, headers: Headers, body: bytes, request: Headers, address: str | None) -> None:
-        """Store one exchange; `status` is e.g. `200 OK`, `body` the bytes as sent, without transfer encoding."""
-        if self._file.tell() >= self._rotate:
+    def write(self, exchange: Exchange) -> None:
+        """Store an answer with its request."""
+        self._append("response", exchange, io.BytesIO(exchange.body), {})
+
+    def write_unchanged(self, exchange: Exchange, *, refers_to: Mapping[str, str]) -> None:
+        """Store a 304 as a revisit record; `refers_to` are the WARC headers that name the earlier response."""
+        self._append("revisit", exchange, io.BytesIO(b""), {"WARC-Profile": NOT_MODIFIED, **refers_to})
+
+    def write_note(self, url: str, fields: Mapping[str, str]) -> None:
+        """Store a metadata record about an address that has no response record."""
+        body = "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode()
+        self._rotate()
+        extra = {"WARC-Date": _now(), "Content-Type": "application/warc-fields"}
+        record = self._writer.create_warc_record(url, "metadata", io.BytesIO(body), length=len(body), warc_headers_dict=extra)
+        self._writer.write_record(record)
+        self._file.flush()
+
+    def _append(self, kind: str, exchange: Exchange, payload: io.BytesIO, named: Mapping[str, str]) -> None:
+        self._rotate()
+        extra = {"WARC-Date": _now()} | ({"WARC-IP-Address": exchange.address} if exchange.address else {})
+        answer = StatusAndHeaders(exchange.status, _kept(exchange.headers), protocol="HTTP/1.1")
+        response = self._writer.create_warc_record(
+            exchange.url, kind, payload=payload, http_headers=answer, warc_headers_dict={**extra, **named}
+        )
+        self._writer.write_record(response)
+        asked = StatusAndHeaders(f"GET {_path(exchange.url)} HTTP/1.1", list(exchange.request), is_http_request=True)
+        extra["WARC-Concurrent-To"] = response.rec_headers.get_header("WARC-Record-ID")
+        self._writer.write_record(self._writer.create_warc_record(exchange.url, "request", http_headers=asked, warc_headers_dict=extra))
+        self._file.flush()
+
+    def _rotate(self) -> None:
+        if self._file.tell() >= self._rotate_bytes:
             self.close()
             self._open(self._number + 1)
-        extra = {"WARC-Date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")} | ({"WARC-IP-Address": address} if address else {})
-        answer = StatusAndHeaders(status, _kept(headers), protocol="HTTP/1.1")
-        payload = io.BytesIO(body)
-        response = self._writer.create_warc_record(url, "response", payload=payload, http_headers=answer, warc_headers_dict=dict(extra))
-        self._writer.write_record(response)
-        asked = StatusAndHeaders(f"GET {_path(url)} HTTP/1.1", list(request), is_http_request=True)
-        extra["WARC-Concurrent-To"] = response.rec_headers.get_header("WARC-Record-ID")
-        self._writer.write_record(self._writer.create_warc_record(url, "request", http_headers=asked, warc_headers_dict=extra))
-        self._file.flush()
 
     def close(self) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _kept(headers: Headers) -> list[tuple[str, str]]:

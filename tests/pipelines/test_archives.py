@@ -12,7 +12,7 @@ import zstandard
 from fastwarc.warc import ArchiveIterator
 
 from pipelines.archives import decoded, response_at, responses
-from pipelines.warc_writer import PageWriter, mend, part_names, whole_length
+from pipelines.warc_writer import Exchange, PageWriter, mend, part_names, whole_length
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "warc"
 
@@ -218,7 +218,7 @@ def test_a_crawl_is_written_as_warc(tmp_path: Path) -> None:
     for number in range(2):
         url = f"http://a.example/{number}?q=1"
         headers, request = [("Content-Type", "text/html")], [("Host", "a.example")]
-        writer.write(url, status="200 OK", headers=headers, body=b"x", request=request, address="1.2.3.4")
+        writer.write(Exchange(url=url, status="200 OK", headers=headers, body=b"x", request=request, address="1.2.3.4"))
     writer.close()
     assert part_names(tmp_path) == ["part-00000.warc.gz", "part-00001.warc.gz", "part-00002.warc.gz"]
     data = (tmp_path / "part-00001.warc.gz").read_bytes()

@@ -15,9 +15,11 @@ import pytest
 from twisted.internet.error import DNSLookupError
 
 from pipelines.archives import responses
+from pipelines.asking import Lane
 from pipelines.crawl import Crawl, crawl
 from pipelines.links import links_of_page
-from pipelines.spider import GuardingResolver, Lane
+from pipelines.permission import WELL_KNOWN
+from pipelines.spider import GuardingResolver
 from pipelines.store import Folder
 from tests.pipelines.test_opener import served_securely
 from tests.pipelines.web import Page, Reply, served
@@ -35,7 +37,7 @@ def stored(folder: Path) -> list[str]:
     for path in sorted(folder.glob("*.warc.gz")):
         for response in responses(str(path), Counter(), wanted=lambda status, media: status == 200):
             found.append("/" + response.url.split("/", 3)[3])
-    return found
+    return [path for path in found if path not in WELL_KNOWN]
 
 
 def run(folder: Path, url: str, **options: Any) -> dict[str, Any]:
@@ -193,7 +195,7 @@ def test_a_public_host_is_asked_once_a_second(monkeypatch: pytest.MonkeyPatch) -
         for _ in range(4):
             await lane.turn()
 
-    monkeypatch.setattr("pipelines.spider.asyncio.sleep", sleep)
+    monkeypatch.setattr("pipelines.asking.asyncio.sleep", sleep)
     asyncio.run(turns())
     assert slept == [0.0, 1.0, 2.0, 3.0]
 

@@ -59,6 +59,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.web.asked.append(self.path)
         self.web.agents.add(self.headers.get("User-Agent", ""))
         reply = self.web.reply(self.path)
+        if self._has(reply):
+            reply = Reply(status=304, type="", headers=reply.headers)
         self.send_response(reply.status)
         if reply.type:
             self.send_header("Content-Type", reply.type)
@@ -74,6 +76,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._send(reply)
         except OSError:  # the client had enough
             self.close_connection = True
+
+    def _has(self, reply: Reply) -> bool:
+        """Whether the client says that it holds this answer already."""
+        named = {"ETag": self.headers.get("If-None-Match"), "Last-Modified": self.headers.get("If-Modified-Since")}
+        return any(named.get(name) == value for name, value in reply.headers)
 
     def _send(self, reply: Reply) -> None:
         while True:
