@@ -63,6 +63,9 @@ class Fetch(Stage):
             "image_bytes": self.image_bytes,
         }
 
+    def folders(self) -> tuple[Folder, ...]:
+        return (self.out, self.images)
+
     def inputs(self) -> dict[str, str]:
         folders = {"urls": self.urls} | ({"held": self.held} if self.held is not None else {})
         manifests = {name: Manifest.read(folder) for name, folder in folders.items()}
