@@ -2,9 +2,11 @@
 
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 EMBEDDING = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address wrapped for NAT64
+Address = tuple[socket.AddressFamily, str]
+Resolver = Callable[[str, int], list[Address]]
 
 
 def is_public(address: str) -> bool:
@@ -22,7 +24,18 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not (isinstance(ip, ipaddress.IPv6Address) and ip.is_site_local)
 
 
-def resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:
+def is_literal(host: str) -> bool:
+    """Whether a host is an IP address in any spelling that a resolver takes without asking: `127.1`, `0x7f.1`, `2130706433`, `::1`."""
+    if ":" in host:
+        return True
+    try:
+        socket.inet_aton(host)
+    except (OSError, UnicodeError):
+        return False
+    return True
+
+
+def resolve(host: str, port: int) -> list[Address]:
     """(family, address) of a host in the system's order; OSError (gaierror) if it has none."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys((socket.AddressFamily(family), str(address[0])) for family, _, _, _, address in found))

@@ -1,49 +1,45 @@
-"""Fetching images: chunks of addresses of one bucket of hosts, each address ending as exactly one row.
-
-img2dataset's Downloader asks for the addresses; what opens them is our Opener, and what keeps the samples is a collector in memory.
-"""
+"""Fetching images: chunks of addresses of one bucket of hosts, each address ending as exactly one row."""
 
 import functools
-import importlib
-import importlib.util
-import os
-import sys
-import tempfile
-import threading
-import types
-import urllib.request
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import IO, Any, ClassVar
-from urllib.parse import urlsplit
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.decode import Decoded, Undecodable, decode
+from pipelines.decode import AS_IT_COMES, Decoded, Undecodable, decode
+from pipelines.downloader import Decode, downloader_of
+from pipelines.encode import Encoding
 from pipelines.held import from_archives
-from pipelines.opener import Attempt, Guest, Opener
-from pipelines.permission import TOKEN, address_outcome
-from pipelines.schema import FETCHES, IMAGES
-from pipelines.spool import SPOOL_BYTES, Found, Keep, Spool, settled
+from pipelines.opener import Attempt, Guest
+from pipelines.permission import address_outcome
+from pipelines.resolve import hosts
+from pipelines.schema import FETCHED, FETCHES, IMAGES
+from pipelines.spool import SPOOL_BYTES, Found, Keep, Spool
 from pipelines.stage import Manifest, Output, Part, Stage
 from pipelines.store import Folder, read_table, write_batches, write_parquet
 
 CHUNK = 256  # addresses of a part: what a kill costs a worker at most
-THREADS = 32  # at once; img2dataset's own measurements peak between 32 and 64
+Row = tuple[str, Attempt, Decoded | None]
+REFERENCE = ("image_id", "held_in", "etag", "last_modified", "fetched_at")  # what is known of an address that is held already
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fetch(Stage):
     """Turns the distinct addresses of `urls` (a file for each bucket of hosts) into images and one row for each address.
 
-    `held` is the folder of candidates whose index names images that the archives hold; without `web` only those are read.
+    `held` is the folder of candidates whose index names images that the archives hold; without `web` only those are read. Addresses that
+    an earlier collection holds (`held_in` in `urls`) are passed through. With `deadline_seconds`, what is not there so long after this
+    stage was made ends as `fetch.deadline`; a command that goes on with an unfinished stage makes it anew and has its own time.
     """
 
     name: ClassVar[str] = "fetch"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     images: Folder
     urls: Folder
     held: Folder | None = None
@@ -53,7 +49,10 @@ class Fetch(Stage):
     seconds: float = 30.0  # for one image
     image_bytes: int = 32 * 1024 * 1024
     images_per_second: float = 10.0  # of one public host
-    threads: int = THREADS
+    connections: int = Guest.connections  # at once
+    encoding: Encoding = AS_IT_COMES  # what is stored of a picture
+    deadline_seconds: float | None = None
+    begun: float = field(default_factory=time.time)  # epoch seconds
 
     def config(self) -> dict[str, Any]:
         return {
@@ -61,10 +60,9 @@ class Fetch(Stage):
             "web": self.web,
             "seconds": self.seconds,
             "image_bytes": self.image_bytes,
+            **({"encoding": asdict(self.encoding)} if self.encoding != AS_IT_COMES else {}),
+            **({"deadline_seconds": self.deadline_seconds} if self.deadline_seconds is not None else {}),
         }
-
-    def folders(self) -> tuple[Folder, ...]:
-        return (self.out, self.images)
 
     def inputs(self) -> dict[str, str]:
         folders = {"urls": self.urls} | ({"held": self.held} if self.held is not None else {})
@@ -86,46 +84,67 @@ class Fetch(Stage):
 
     def process(self, part: Part) -> Output:
         name, start = part.inputs
-        urls = [str(url) for url in read_table(self.urls, name, ["image_url"])["image_url"].slice(int(start), CHUNK).to_pylist()]
+        rows = read_table(self.urls, name)
+        rows = rows.take(taking_turns(hosts(rows["image_url"]))[int(start) : int(start) + CHUNK])
+        urls = [str(url) for url in rows["image_url"].to_pylist()]
+        known = references(rows)
+        decoder = functools.partial(decode, encoding=self.encoding)
         found: dict[str, Found] = {url: (Attempt(outcome=outcome), None) for url in urls if (outcome := address_outcome(url)) is not None}
         with Spool() as spool:
-            found |= from_archives(self.held, [url for url in urls if url not in found], spool, limit=self.image_bytes)
-            found |= self._from_web(interleaved([url for url in urls if url not in found]), spool)
-            assert found.keys() == set(urls), "an address was lost or made up"
-            return self._write(part.name, [(url, *found[url]) for url in urls], spool)
+            wanted = [url for url in urls if url not in found and url not in known]
+            found |= from_archives(self.held, wanted, spool, limit=self.image_bytes, decode=decoder)
+            found |= self._from_web([url for url in wanted if url not in found], spool, decoder)
+            assert found.keys() | known.keys() == set(urls), "an address was lost or made up"
+            return self._write(part.name, [(url, *found[url]) for url in urls if url not in known], known, spool)
 
-    def _from_web(self, urls: Sequence[str], spool: Spool) -> dict[str, Found]:
+    def _from_web(self, urls: Sequence[str], spool: Spool, decoder: Decode) -> dict[str, Found]:
+        nowhere: dict[str, Found] = {url: (Attempt(outcome="address.scheme"), None) for url in urls if url[:6].lower() == "given:"}
+        urls = [url for url in urls if url not in nowhere]
         if not urls or not self.web:
-            return {url: (Attempt(outcome="fetch.not_asked"), None) for url in urls}
+            return nowhere | {url: (Attempt(outcome="fetch.not_asked"), None) for url in urls}
         guest = Guest(
             allow_private_addresses=self.allow_private_addresses,
             contact=self.contact,
             images_per_second=self.images_per_second,
+            connections=self.connections,
             seconds=self.seconds,
             image_bytes=self.image_bytes,
         )
-        return download(urls, guest, threads=self.threads, keep=spool.keep)
+        deadline = None if self.deadline_seconds is None else self.begun + self.deadline_seconds
+        return nowhere | download(urls, guest, decode=decoder, keep=spool.keep, deadline=deadline)
 
-    def _write(self, name: str, rows: list[tuple[str, Attempt, Decoded | None]], spool: Spool) -> Output:
+    def _write(self, name: str, rows: list[Row], known: dict[str, dict[str, Any]], spool: Spool) -> Output:
         """Images first, then the rows that speak of them."""
-        table = fetches_table(rows)
+        table = pa.concat_tables([fetches_table(rows), referred_table(known)])
         images = write_batches(self.images, f"{name}.arrow", IMAGES, image_batches(rows, spool))
         counts = Counter(table["outcome"].to_pylist())
         return Output(files=(images, write_parquet(self.out, f"{name}.parquet", table)), counts={**counts, "images": images.rows or 0})
 
 
-def interleaved(urls: Sequence[str]) -> list[str]:
-    """Addresses in an order that goes round the hosts, so that few threads wait for one host's turn."""
-    turn: Counter[str] = Counter()
-    ranked = []
-    for url in urls:
-        host = urlsplit(url).netloc
-        ranked.append((turn[host], host, url))
-        turn[host] += 1
-    return [url for _, _, url in sorted(ranked)]
+def taking_turns(hosts: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Row numbers in an order that goes round the hosts, so that a part asks many of them and waits for none alone."""
+    codes = hosts.combine_chunks().dictionary_encode().indices.to_numpy()
+    together = np.argsort(codes, kind="stable")
+    begins = np.flatnonzero(np.diff(codes[together], prepend=-1))
+    turn = np.empty(len(codes), dtype=np.int64)
+    turn[together] = np.arange(len(codes)) - np.repeat(begins, np.diff(begins, append=len(codes)))
+    return np.argsort(turn, kind="stable")
 
 
-def fetches_table(rows: Sequence[tuple[str, Attempt, Decoded | None]]) -> pa.Table:
+def references(rows: pa.Table) -> dict[str, dict[str, Any]]:
+    """What is known of those addresses of a bucket that an earlier collection holds."""
+    if "held_in" not in rows.column_names:
+        return {}
+    held = rows.filter(pc.is_valid(rows["held_in"])).select(["image_url", *REFERENCE])
+    return {row.pop("image_url"): row for row in held.to_pylist()}
+
+
+def referred_table(known: dict[str, dict[str, Any]]) -> pa.Table:
+    """A row of FETCHES for each address that is held already."""
+    return pa.Table.from_pylist([{"image_url": url, "outcome": FETCHED, **row} for url, row in known.items()], FETCHES)
+
+
+def fetches_table(rows: Sequence[Row]) -> pa.Table:
     """A row of FETCHES for each address."""
     fields = [name for name in FETCHES.names if name not in ("image_url", "image_id", "held_in")]
     columns: dict[str, list[Any]] = {name: [getattr(attempt, name) for _, attempt, _ in rows] for name in fields}
@@ -137,7 +156,7 @@ def fetches_table(rows: Sequence[tuple[str, Attempt, Decoded | None]]) -> pa.Tab
     return pa.table([pa.array(columns[entry.name], entry.type) for entry in FETCHES], schema=FETCHES)
 
 
-def image_batches(rows: Sequence[tuple[str, Attempt, Decoded | None]], spool: Spool) -> Iterator[pa.RecordBatch]:
+def image_batches(rows: Sequence[Row], spool: Spool) -> Iterator[pa.RecordBatch]:
     """A row of IMAGES for each distinct picture, in the order of its first address, some megabytes at a time."""
     first: dict[str, tuple[str, Attempt, Decoded]] = {}
     for url, attempt, picture in rows:
@@ -157,105 +176,13 @@ def image_batches(rows: Sequence[tuple[str, Attempt, Decoded | None]], spool: Sp
         yield pa.RecordBatch.from_pylist(batch, IMAGES)
 
 
-@dataclass
-class Collector:
-    """What img2dataset writes samples to: it decodes each as it comes and hands it on."""
-
-    keep: Keep
-    found: dict[str, Decoded | Undecodable] = field(default_factory=dict)
-
-    def __call__(self, *shard: Any) -> "Collector":
-        """Stands where img2dataset makes a writer of a class."""
-        return self
-
-    def write(self, data: bytes | None, key: str, caption: str | None, meta: dict[str, Any]) -> None:
-        if data is not None:
-            self.found[meta["url"]] = self.keep(decode(data))
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-@functools.cache
-def _opener(guest: Guest) -> Opener:
-    """One opener a process: its TLS context, robots rules and paces outlive a chunk."""
-    return Opener(guest)
-
-
-_installed = threading.Lock()  # urllib has one opener a process, so one chunk at a time is downloaded in it
-
-
-@contextmanager
-def _installed_opener(guest: Guest) -> Iterator[Opener]:
-    with _installed:
-        opener, before = _opener(guest), urllib.request._opener  # type: ignore[attr-defined]
-        opener.attempts = {}
-        urllib.request.install_opener(opener)  # type: ignore[arg-type]
-        try:
-            yield opener
-        finally:
-            urllib.request.install_opener(before)
-            opener.close()
-
-
 def as_it_is(picture: Decoded | Undecodable) -> Decoded | Undecodable:
     """The picture with its bytes, for a few of them."""
     return picture
 
 
-def download(urls: Sequence[str], guest: Guest, *, threads: int = THREADS, keep: Keep = as_it_is) -> dict[str, Found]:
-    """What became of each address, fetched by img2dataset's Downloader through our opener; `keep` takes each picture over."""
-    collector = Collector(keep)
-    with _installed_opener(guest) as opener, tempfile.TemporaryDirectory(prefix="winnow-fetch-") as folder:
-        shard = os.path.join(folder, "urls.arrow")
-        _write_shard(shard, urls)
-        _downloader_class()(
-            sample_writer_class=collector,
-            resizer=_as_they_came,
-            thread_count=min(threads, len(urls)),
-            save_caption=False,
-            extract_exif=False,
-            output_folder=folder,
-            column_list=["url"],
-            timeout=guest.seconds,
-            number_sample_per_shard=max(2, len(urls)),
-            oom_shard_count=1,
-            compute_hash=None,
-            verify_hash_type=None,
-            encode_format="jpg",
-            retries=0,  # the opener tries again where that helps
-            user_agent_token=TOKEN,
-            disallowed_header_directives=None,  # the opener reads X-Robots-Tag, correctly and before the body
-        ).download_shard((0, shard))
-        lost = Attempt(outcome="fetch.lost", detail="img2dataset did not report on this address")
-        return {url: settled(opener.attempts.get(url, lost), collector.found.get(url)) for url in urls}
-
-
-def _as_they_came(stream: IO[bytes], boxes: object = None) -> tuple[bytes, None, None, None, None, None]:
-    """What img2dataset's Resizer does when all its encoding is off, without the 2 s that albumentations takes to import."""
-    return stream.read(), None, None, None, None, None
-
-
-@functools.cache
-def _downloader_class() -> Any:
-    """img2dataset's Downloader without its package: that imports torch, pandas, wandb and albumentations, 8 s in each worker process."""
-    loaded = {name: sys.modules.get(name) for name in ("img2dataset", "wandb")}
-    spec = importlib.util.find_spec("img2dataset")
-    assert spec is not None, "img2dataset is a dependency"
-    package = types.ModuleType("img2dataset")
-    package.__path__ = list(spec.submodule_search_locations or [])
-    sys.modules |= {"img2dataset": package, "wandb": types.ModuleType("wandb")}
-    try:
-        return importlib.import_module("img2dataset.downloader").Downloader
-    finally:
-        for name, module in loaded.items():
-            if module is None:
-                del sys.modules[name]
-            else:
-                sys.modules[name] = module
-
-
-def _write_shard(path: str, urls: Sequence[str]) -> None:
-    table = pa.table({"url": pa.array(urls, pa.string())})
-    with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+def download(
+    urls: Sequence[str], guest: Guest, *, decode: Decode = decode, keep: Keep = as_it_is, deadline: float | None = None
+) -> dict[str, Found]:
+    """What became of each address, by the downloader of this process; `keep` takes each picture over, `deadline` is in epoch seconds."""
+    return downloader_of(guest).fetch(urls, decode=decode, keep=keep, deadline=deadline)

@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipelines.fetch import Fetch, download, interleaved
+from pipelines.fetch import Fetch, download, taking_turns
 from pipelines.opener import Guest
+from pipelines.permission import WELL_KNOWN
 from pipelines.schema import FETCHES, IMAGES
 from pipelines.store import Folder, read_table, write_parquet
 from tests.pipelines.test_archives import record
@@ -38,7 +39,6 @@ def test_outcomes_of_answers() -> None:
         "/away.jpg": (Reply(status=410), "fetch.http_410"),
         "/forbidden.jpg": (Reply(status=403), "fetch.http_403"),
         "/error.jpg": (Reply(status=500), "fetch.http_5xx"),
-        "/busy.jpg": (Reply(status=503, headers=(("Retry-After", "3600"),)), "fetch.http_5xx"),
         "/drip.jpg": (image(drip=1, pause=0.05), "fetch.timeout"),
         "/endless.jpg": (image(body=b"\xff\xd8\xff" + b"x" * 20_000, endless=True), "fetch.too_large"),
         "/large.jpg": (image(body=b"x" * 200_000), "fetch.too_large"),
@@ -104,6 +104,14 @@ def test_robots_are_read_once_and_errors_refuse() -> None:
         assert web.asked == ["/robots.txt"]
 
 
+def test_what_an_origin_says_of_itself_is_asked_once() -> None:
+    with served({f"/{number}.jpg": image() for number in range(9)}) as web:
+        for _ in range(2):
+            download([f"{web.url}/{number}.jpg" for number in range(9)], LOCAL)
+        assert {path: web.asked.count(path) for path in WELL_KNOWN} == dict.fromkeys(WELL_KNOWN, 1)
+        assert web.asked[0] == "/robots.txt"
+
+
 def test_a_private_host_is_paced_only_if_it_asks() -> None:
     pages = {f"/{number}.jpg": image() for number in range(5)}
     begin = time.monotonic()
@@ -112,8 +120,9 @@ def test_a_private_host_is_paced_only_if_it_asks() -> None:
 
 
 def test_hosts_take_turns() -> None:
-    urls = ["http://a/1", "http://a/2", "http://a/3", "http://b/1", "http://c/1"]
-    assert interleaved(urls) == ["http://a/1", "http://b/1", "http://c/1", "http://a/2", "http://a/3"]
+    assert taking_turns(pa.chunked_array([["a", "a", "a", "b", "c"]])).tolist() == [0, 3, 4, 1, 2]
+    assert taking_turns(pa.chunked_array([["b", "a", "b"]])).tolist() == [0, 1, 2]
+    assert taking_turns(pa.chunked_array([[]], pa.string())).tolist() == []
 
 
 def stage(tmp_path: Path, urls: list[str], **options: Any) -> Fetch:
@@ -124,7 +133,8 @@ def stage(tmp_path: Path, urls: list[str], **options: Any) -> Fetch:
 
 def test_a_part_is_written_images_and_rows(tmp_path: Path) -> None:
     with served({"/a.jpg": image(), "/same.jpg": image(), "/b.jpg": image(body=jpeg(20, 10, "blue"))}) as web:
-        urls = [f"{web.url}{path}" for path in ("/a.jpg", "/b.jpg", "/gone.jpg", "/same.jpg")] + ["data:image/png;base64,AA", ""]
+        urls = [f"{web.url}{path}" for path in ("/a.jpg", "/b.jpg", "/gone.jpg", "/same.jpg")]
+        urls = [urls[0], "data:image/png;base64,AA", urls[1], "", *urls[2:]]  # in the order in which hosts take turns
         fetch = stage(tmp_path, urls)
         (part,) = fetch.parts()
         output = fetch.process(part)
@@ -136,9 +146,9 @@ def test_a_part_is_written_images_and_rows(tmp_path: Path) -> None:
     assert rows.schema.equals(FETCHES)
     assert images.schema.equals(IMAGES)
     assert rows["image_url"].to_pylist() == urls
-    assert images["image_url"].to_pylist() == urls[:2]
+    assert images["image_url"].to_pylist() == [urls[0], urls[2]]
     first, second = images["image_id"].to_pylist()
-    assert rows["image_id"].to_pylist() == [first, second, None, first, None, None]
+    assert rows["image_id"].to_pylist() == [first, None, second, None, None, first]
     assert (images["width"].to_pylist(), images["format"].to_pylist()) == ([64, 20], ["JPEG", "JPEG"])
     assert images["original_bytes"].to_pylist()[0] == len(PHOTO)
 
@@ -150,6 +160,37 @@ def test_addresses_are_cut_into_chunks_of_one_lane(tmp_path: Path) -> None:
         ("part-00000-00001", "256", "00000"),
         ("part-00000-00002", "512", "00000"),
     ]
+
+
+def test_what_an_earlier_collection_holds_is_passed_through(tmp_path: Path) -> None:
+    with served({"/a.jpg": image(), "/b.jpg": image()}) as web:
+        fetch = stage(tmp_path, [f"{web.url}/a.jpg", f"{web.url}/b.jpg"])
+        rows = read_table(fetch.urls, "bucket-00000.parquet")
+        known = {"image_id": "e" * 64, "held_in": "first", "etag": None, "last_modified": "x", "fetched_at": "2026-01-02T03:04:05Z"}
+        for name, value in known.items():
+            rows = rows.append_column(name, pa.array([value, None], pa.string()))
+        write_parquet(fetch.urls, "bucket-00000.parquet", rows)
+        output = fetch.process(fetch.parts()[0])
+        assert "/a.jpg" not in web.asked
+    assert output.counts == {"fetched": 2, "images": 1}
+    held, _ = sorted(read_table(fetch.out, "part-00000-00000.parquet").to_pylist(), key=lambda row: row["image_url"])
+    assert {name: value for name, value in held.items() if value is not None} == {
+        **{name: value for name, value in known.items() if value is not None},
+        "image_url": f"{web.url}/a.jpg",
+        "outcome": "fetched",
+    }
+
+
+def test_a_run_ends_by_its_deadline(tmp_path: Path) -> None:
+    pages: dict[str, Page] = {f"/slow{number}.jpg": image(drip=1, pause=0.05) for number in range(3)}
+    with served({"/quick.jpg": image(), **pages}) as web:
+        fetch = stage(tmp_path, [f"{web.url}{path}" for path in ("/quick.jpg", *pages)], deadline_seconds=0.6)
+        begin = time.monotonic()
+        first = fetch.process(fetch.parts()[0])
+        again = fetch.process(fetch.parts()[0])
+        assert time.monotonic() - begin < 2.0
+    assert first.counts == {"fetched": 1, "fetch.deadline": 3, "images": 1}
+    assert again.counts == {"fetch.deadline": 4, "images": 0}
 
 
 def test_images_of_the_archive_are_not_asked_for(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
-"""The opener's connections: to permitted addresses only, over one TLS context, and kept open."""
+"""What an answer means for the guest, and TLS: when another try may help, how long to wait, whom to trust."""
 
 import ssl
 import threading
-import urllib.request
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,73 +17,68 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pipelines import opener as module
-from pipelines.opener import Guest, Opener, Refused
-from tests.pipelines.web import Reply, jpeg, served
+from pipelines.body import MEMORY_BYTES, Body
+from pipelines.decode import Undecodable
+from pipelines.downloader import Downloader
+from pipelines.fetch import as_it_is
+from pipelines.opener import Guest, Refused, Reply, patience, retry_after
 
 LOCAL = Guest(allow_private_addresses=True, seconds=5.0)
 
 
-def outcome(opener: Opener, url: str) -> str:
-    try:
-        return f"{len(opener.open(urllib.request.Request(url)).read())} bytes"
-    except Refused as refused:
-        return refused.outcome
+def reply(status: int, *headers: tuple[str, str]) -> Reply:
+    return Reply(status, headers, Body())
 
 
-def test_a_name_that_turns_private_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DNS rebinding: what was checked is what is connected to, so a later answer of the name server does not matter."""
-    with served({"/a.jpg": Reply(body=jpeg(), type="image/jpeg")}) as web:
-        port = int(web.url.rsplit(":", 1)[1])
-        answers = iter([[(2, "8.8.8.8"), (2, "127.0.0.1")]])
-        monkeypatch.setattr(module, "resolve", lambda host, port: next(answers))
-        assert outcome(Opener(Guest()), f"http://photos.example:{port}/a.jpg") == "address.private"
-        assert web.asked == []
+@pytest.mark.parametrize(
+    ("answer", "waits"),
+    [
+        (reply(200), [None, None, None]),
+        (reply(404), [None, None, None]),
+        (reply(403), [None, None, None]),
+        (reply(501), [None, None, None]),
+        (reply(500), [0.5, 2.0, None]),
+        (reply(503), [0.5, 2.0, None]),
+        (reply(429, ("Retry-After", "7")), [7.0, 7.0, None]),
+        (reply(429, ("retry-after", " 0 ")), [0.0, 0.0, None]),
+        (reply(503, ("Retry-After", "31")), [None, None, None]),
+        (reply(503, ("Retry-After", "soon")), [0.5, 2.0, None]),
+        (Refused("fetch.closed", "x"), [0.5, 2.0, None]),
+        (Refused("fetch.cut", "x"), [0.5, 2.0, None]),
+        (Refused("fetch.timeout", "x"), [None, None, None]),
+        (Refused("fetch.tls", "x"), [None, None, None]),
+        (Refused("fetch.refused", "x"), [None, None, None]),
+        (Refused("permission.noai", "x"), [None, None, None]),
+    ],
+)
+def test_another_try_only_where_it_may_help(answer: Reply | Refused, waits: list[float | None]) -> None:
+    assert [patience(answer, tries) for tries in (1, 2, 3)] == waits
 
 
-def test_redirects_inward_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A public host may not send us to a private one: here the public one is the loopback by another name."""
-    with served({"/a.jpg": Reply(status=302, headers=(("Location", "http://inside.example/secret.jpg"),))}) as web:
-        port = int(web.url.rsplit(":", 1)[1])
-        addresses = {"public.example": (2, "127.0.0.1"), "inside.example": (2, "10.0.0.1")}
-        monkeypatch.setattr(module, "resolve", lambda host, port: [addresses[host]])
-        monkeypatch.setattr("pipelines.addresses.is_public", lambda address: address == "127.0.0.1")
-        assert outcome(Opener(Guest(images_per_second=1000)), f"http://public.example:{port}/a.jpg") == "address.private"
-        assert web.asked == ["/robots.txt", "/a.jpg"]
+def test_retry_after_may_be_a_date() -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
+    assert retry_after(reply(503, ("Retry-After", later))) == pytest.approx(20, abs=2)
+    assert retry_after(reply(503, ("Retry-After", "Fri, 02 Jan 1998 03:04:05 GMT"))) == 0.0
+    assert retry_after(reply(503)) is None
 
 
-def test_public_hosts_are_paced(monkeypatch: pytest.MonkeyPatch) -> None:
-    with served({f"/{number}.jpg": Reply(body=b"x") for number in range(4)}) as web:
-        port = int(web.url.rsplit(":", 1)[1])
-        monkeypatch.setattr(module, "resolve", lambda host, port: [(2, "127.0.0.1")])
-        monkeypatch.setattr("pipelines.addresses.is_public", lambda address: True)
-        slept: list[float] = []
-        monkeypatch.setattr(module.time, "sleep", slept.append)
-        opener = Opener(Guest())
-        assert [outcome(opener, f"http://a.example:{port}/{number}.jpg") for number in range(4)] == ["1 bytes"] * 4
-    assert [round(seconds, 1) for seconds in slept if seconds] == [0.1, 0.2, 0.3]
+def test_a_long_body_lies_in_a_file() -> None:
+    body = Body()
+    pieces = [bytes([number]) * 100_000 for number in range(25)]
+    for piece in pieces:
+        body.write(piece)
+    assert (body.size, body.size > MEMORY_BYTES, body._pieces) == (2_500_000, True, [])
+    assert body.take() == b"".join(pieces)
+    assert (body.size, body.take()) == (0, b"")
 
 
-def test_connections_are_kept_and_replaced() -> None:
-    opener = Opener(LOCAL)
-    with served({"/a.jpg": Reply(body=b"abc")}) as web:
-        assert [outcome(opener, f"{web.url}/a.jpg") for _ in range(3)] == ["3 bytes"] * 3
-        assert [len(idle) for idle in opener._idle.values()] == [1]
-        for connections in opener._idle.values():
-            assert connections[0].sock is not None
-            connections[0].sock.close()
-        assert outcome(opener, f"{web.url}/a.jpg") == "3 bytes"
-    opener.close()
-    assert opener._idle == {}
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that signs itself, and its key."""
+def certificate(folder: Path, *, host: str = "127.0.0.1", days: int = 1) -> tuple[Path, Path]:
+    """A certificate for an IP address that signs itself, good for so many days before and after now, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    built = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(1), now + timedelta(1))
-    built = built.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    end = datetime.now(UTC) + timedelta(days)
+    built = x509.CertificateBuilder(name, name, key.public_key(), 1, min(end, datetime.now(UTC)) - timedelta(5), end)
+    built = built.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))]), critical=False)
     built = built.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / "key.pem").write_bytes(private)
@@ -100,13 +96,18 @@ class _Photo(BaseHTTPRequestHandler):
         pass
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that does not trust us is no news."""
+
+
 @contextmanager
-def served_securely(folder: Path) -> Iterator[str]:
+def served_securely(folder: Path, **options: object) -> Iterator[str]:
     """The address of a photo on a server whose certificate, in `folder`, nobody trusts."""
-    cert, key = certificate(folder)
+    cert, key = certificate(folder, **options)  # type: ignore[arg-type]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Photo)
+    server = _Server(("127.0.0.1", 0), _Photo)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
@@ -116,8 +117,35 @@ def served_securely(folder: Path) -> Iterator[str]:
         server.server_close()
 
 
-def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with served_securely(tmp_path) as url:
-        assert outcome(Opener(LOCAL), url) == "fetch.tls"
+def outcome(url: str) -> str:
+    """What becomes of an address; the four bytes of the photo are no picture."""
+    downloader = Downloader(LOCAL)
+    try:
+        ((attempt, _),) = downloader.fetch(
+            [url], decode=lambda data: Undecodable(outcome=f"{len(data)} bytes", detail=""), keep=as_it_is
+        ).values()
+        return attempt.outcome
+    finally:
+        downloader.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, "4 bytes"), ({"host": "127.0.0.2"}, "fetch.tls"), ({"days": -1}, "fetch.tls")],
+    ids=["right", "other host", "expired"],
+)
+def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object], expected: str) -> None:
+    with served_securely(tmp_path, **options) as url:
+        assert outcome(url) == "fetch.tls"
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
-        assert outcome(Opener(LOCAL), url) == "4 bytes"
+        assert outcome(url) == expected
+
+
+def test_a_proxy_of_the_environment_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with served_securely(tmp_path) as url:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+        begin = time.monotonic()
+        assert outcome(url) == "4 bytes"
+        assert time.monotonic() - begin < 5

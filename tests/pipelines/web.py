@@ -100,6 +100,9 @@ class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up in the middle is no news."""
+
 
 @contextmanager
 def served(pages: Mapping[str, Page], port: int = 0) -> Iterator[Web]:

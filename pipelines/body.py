@@ -1,0 +1,37 @@
+"""The bytes of one answer as they come: in memory while they are few, else in a file."""
+
+import tempfile
+from typing import IO
+
+MEMORY_BYTES = 1024 * 1024  # of one body; 99 of 100 images of the web are smaller, and many come at once
+
+
+class Body:
+    """A growing body. Not safe between threads: whoever has it whole reads it."""
+
+    __slots__ = ("_file", "_pieces", "size")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._file: IO[bytes] | None = None
+        self.size = 0
+
+    def write(self, piece: bytes) -> None:
+        self.size += len(piece)
+        if self._file is not None:
+            self._file.write(piece)
+            return
+        self._pieces.append(piece)
+        if self.size > MEMORY_BYTES:
+            self._file = tempfile.TemporaryFile(prefix="winnow-body-")  # noqa: SIM115 - closed by `take`, or with the body
+            self._file.writelines(self._pieces)
+            self._pieces = []
+
+    def take(self) -> bytes:
+        """All of it; afterwards it is empty."""
+        pieces, file, self._pieces, self._file, self.size = self._pieces, self._file, [], None, 0
+        if file is None:
+            return b"".join(pieces)
+        with file:
+            file.seek(0)
+            return file.read()

@@ -1,0 +1,261 @@
+"""The downloader: one event loop in a thread of its own asks for the images of many addresses, as a guest should.
+
+Instead of a thread for each image, which then sleeps for its host's turn, each address is a task. img2dataset's Downloader is gone
+round here, with the same contract (addresses in, for each one picture or the reason why there is none): its threads hold one address
+each, so that a paced host fills them all, and a thread that waits for bytes costs more than the exchange itself.
+"""
+
+import asyncio
+import atexit
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from pipelines.addresses import Resolver, is_public, resolve
+from pipelines.archives import decoded
+from pipelines.connection import Order, Wire
+from pipelines.decode import Decoded, Undecodable
+from pipelines.hosts import Host
+from pipelines.opener import MAX_REDIRECTS, REDIRECTS, Attempt, Guest, Refused, Reply, patience, status_outcome
+from pipelines.permission import ROBOTS_BYTES, WELL_KNOWN, Answer, Policy, address_outcome, origin, policy_of, user_agent
+from pipelines.relative import absolute
+from pipelines.spool import Found, Keep, settled
+
+ROBOTS = WELL_KNOWN[0]
+RESOLVERS = 16  # look-ups at once
+DECODERS = min(8, os.cpu_count() or 1)  # threads; Pillow lets go of the interpreter lock
+REMEMBERED = 20_000  # hosts and origins, beyond which idle ones are forgotten
+Decode = Callable[[bytes], Decoded | Undecodable]
+
+
+@dataclass(slots=True)
+class _Clock:
+    """The seconds that are left for the exchanges of one image."""
+
+    left: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """The policy of an origin, or why its robots.txt gave no answer: then nothing else is asked there."""
+
+    policy: Policy
+    silence: Refused | None
+
+
+class Downloader:
+    """Fetches images on a thread of its own; safe between threads. Hosts, policies and connections outlive a call.
+
+    `resolver` and `public` stand for the name servers and for what counts as a public address.
+    """
+
+    def __init__(self, guest: Guest, *, resolver: Resolver = resolve, public: Callable[[str], bool] = is_public) -> None:
+        self.guest, self._resolver, self._public = guest, resolver, public
+        self._hosts: dict[str, Host] = {}
+        self._sites: dict[str, asyncio.Task[_Site]] = {}
+        self._loop = asyncio.new_event_loop()
+        self._wire = Wire(self._loop, user_agent(guest.contact))
+        self._open = asyncio.Semaphore(guest.connections)
+        self._resolvers = ThreadPoolExecutor(RESOLVERS, thread_name_prefix="resolver")
+        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
+        self._thread = threading.Thread(target=self._loop.run_forever, name="downloader", daemon=True)
+        self._thread.start()
+
+    def fetch(self, urls: Sequence[str], *, decode: Decode, keep: Keep, deadline: float | None = None) -> dict[str, Found]:
+        """What became of each address; `keep` takes each picture over. What is not there at `deadline` (epoch seconds) is late."""
+        seconds = None if deadline is None else deadline - time.time()
+        future = asyncio.run_coroutine_threadsafe(self._part(urls, decode, keep, seconds), self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """End the thread and close all connections."""
+        if self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._wire.close()
+            self._loop.close()
+            self._resolvers.shutdown(wait=False, cancel_futures=True)
+            self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    async def _stop(self) -> None:
+        await _ended(task for task in asyncio.all_tasks() if task is not asyncio.current_task())
+
+    async def _part(self, urls: Sequence[str], decode: Decode, keep: Keep, seconds: float | None) -> dict[str, Found]:
+        self._forget()
+        if not urls or (seconds is not None and seconds <= 0):
+            return {url: (_late(), None) for url in urls}
+        tasks = {url: asyncio.create_task(self._image(url, decode, keep)) for url in urls}
+        try:
+            _, late = await asyncio.wait(tasks.values(), timeout=seconds)
+        except asyncio.CancelledError:
+            await _ended(tasks.values())
+            raise
+        await _ended(late)
+        return {url: (_late(), None) if task.cancelled() else task.result() for url, task in tasks.items()}
+
+    def _forget(self) -> None:
+        """Let go of what is not needed, where there is much."""
+        if len(self._hosts) > REMEMBERED:
+            self._hosts = {name: host for name, host in self._hosts.items() if not host.idle}
+        if len(self._sites) > REMEMBERED:
+            self._sites = {key: task for key, task in self._sites.items() if not task.done()}
+
+    async def _image(self, url: str, decode: Decode, keep: Keep) -> Found:
+        """One address from its first question to its picture."""
+        try:
+            final, reply = await self._followed(url)
+            body = reply.body.take()
+            picture = await self._loop.run_in_executor(self._decoders, _picture, reply, body, self.guest.image_bytes, decode)
+        except Refused as refused:
+            return refused.attempt(), None
+        return settled(reply.attempt(final), keep(picture))
+
+    async def _followed(self, url: str) -> tuple[str, Reply]:
+        clock = _Clock(self.guest.seconds)
+        for _ in range(MAX_REDIRECTS + 1):
+            reply = await self._asked(url, clock)
+            target = absolute(url, reply.header("location") or "") if reply.status in REDIRECTS else ""
+            if not target:
+                if reply.status != 200:
+                    raise Refused(status_outcome(reply.status), f"HTTP {reply.status}", reply.status)
+                return url, reply
+            url = target
+        raise Refused("fetch.redirects", f"more than {MAX_REDIRECTS} redirects")
+
+    async def _asked(self, url: str, clock: _Clock) -> Reply:
+        """One address, permitted and in its host's turn, tried again where that may help."""
+        host = await self._located(url)
+        site = await self._site(url)
+        if site.silence is not None:
+            raise Refused(site.silence.outcome, site.silence.detail)
+        refusal = site.policy.refusal(url)
+        if refusal is not None:
+            raise Refused("permission.robots_image" if refusal == "permission.robots" else refusal, f"{origin(url)} does not allow it")
+        tries = 0
+        while True:
+            tries += 1
+            answer = await self._in_turn(url, host, site.policy.delay(), clock)
+            wait = patience(answer, tries)
+            if wait is None or clock.left <= 0:
+                break
+            await asyncio.sleep(wait)
+        if isinstance(answer, Refused):
+            raise answer
+        return answer
+
+    async def _in_turn(self, url: str, host: Host, delay: float, clock: _Clock) -> Reply | Refused:
+        async with host.slots:
+            await host.turn(delay)
+            async with self._open:
+                order = Order(url=url, addresses=host.addresses, seconds=clock.left, limit=self.guest.image_bytes)
+                answer = await self._timed(order, clock)
+            host.note(answer)
+            return answer
+
+    async def _timed(self, order: Order, clock: _Clock) -> Reply | Refused:
+        begin = time.monotonic()
+        try:
+            return await self._wire.ask(order)
+        except Refused as refused:
+            return refused
+        finally:
+            clock.left -= time.monotonic() - begin
+
+    async def _located(self, url: str) -> Host:
+        """The host of an address, if the address may be asked at all."""
+        outcome = address_outcome(url)
+        if outcome not in (None, "address.placeholder") or url[:6].lower() == "given:":
+            raise Refused(outcome or "address.scheme", f"{url[:100]} is no address of an image")
+        parts = urlsplit(url)
+        name, port = parts.hostname or "", parts.port or 80
+        key = name if port in (80, 443) else f"{name}:{port}"  # a host is one house by http and https; another port is another's
+        host = self._hosts.get(key)
+        if host is None:
+            host = self._hosts[key] = Host(name, self.guest)
+        await host.locate(port, self._resolver, self._resolvers, self._public)
+        return host
+
+    async def _site(self, url: str) -> _Site:
+        """What the origin of an address says of itself, asked once however many wait for it."""
+        key = origin(url)
+        task = self._sites.get(key)
+        if task is None or (task.done() and task.result().policy.until < time.monotonic()):
+            task = self._sites[key] = asyncio.create_task(self._read_site(key))
+        return task.result() if task.done() else await asyncio.shield(task)
+
+    async def _read_site(self, key: str) -> _Site:
+        answers: dict[str, Answer] = {}
+        try:
+            answers[ROBOTS] = await self._file(f"{key}{ROBOTS}")
+        except Refused as refused:
+            return _Site(policy_of({ROBOTS: (None, b"")}, time.monotonic()), refused)
+        if not policy_of(answers, 0.0).closed:
+            others = [path for path in WELL_KNOWN if path != ROBOTS]
+            answers |= dict(zip(others, await asyncio.gather(*(self._maybe(f"{key}{path}") for path in others)), strict=True))
+        return _Site(policy_of(answers, time.monotonic()), None)
+
+    async def _maybe(self, url: str) -> Answer:
+        try:
+            return await self._file(url)
+        except Refused:
+            return None, b""
+
+    async def _file(self, url: str) -> Answer:
+        """A well-known file, redirects followed; 404 after too many of them (RFC 9309 2.3.1.2)."""
+        clock = _Clock(self.guest.seconds)
+        for _ in range(MAX_REDIRECTS + 1):
+            host = await self._located(url)
+            async with self._open:
+                order = Order(url=url, addresses=host.addresses, seconds=clock.left, limit=ROBOTS_BYTES, whole=False)
+                answer = await self._timed(order, clock)
+            if isinstance(answer, Refused):
+                raise answer
+            target = absolute(url, answer.header("location") or "") if answer.status in REDIRECTS else ""
+            if not target:
+                return answer.status, answer.body.take()
+            url = target
+        return 404, b""
+
+
+def _picture(reply: Reply, body: bytes, limit: int, decode: Decode) -> Decoded | Undecodable:
+    """The picture of a body without its content encoding; runs in a thread. Refused if it inflates beyond the limit."""
+    encoding = tuple(header for header in reply.headers if header[0].lower() == "content-encoding")
+    if encoding:
+        body = decoded(body, encoding, limit + 1)
+        if len(body) > limit:
+            raise Refused("fetch.too_large", f"inflates to more than {limit} bytes", reply.status)
+    return decode(body)
+
+
+def _late() -> Attempt:
+    return Attempt(outcome="fetch.deadline", detail="the time for the run was over")
+
+
+async def _ended(tasks: Iterable[asyncio.Task[Found]]) -> None:
+    """Cancel tasks and see them end."""
+    pending = list(tasks)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+
+
+@functools.cache
+def _downloader(guest: Guest, process: int) -> Downloader:
+    made = Downloader(guest)
+    atexit.register(made.close)
+    return made
+
+
+def downloader_of(guest: Guest) -> Downloader:
+    """The downloader of this process: its connections, policies and paces outlive a part."""
+    return _downloader(guest, os.getpid())
