@@ -188,7 +188,10 @@ class _Run:
     def standing(self) -> Manifest | None:
         """The manifest if it stands and nothing of it is to be tried again by this command."""
         manifest = Manifest.read(self.stage.out, self.stage.manifest)
-        if manifest is None or manifest.digest == self.identity:
+        if manifest is None:
+            return None
+        if manifest.digest == self.identity:
+            self.receipts.remove()  # a kill after the manifest leaves them
             return manifest
         same = manifest.digest == _incomplete(self.identity, manifest.failed)
         return manifest if same and self.engine.share is not None and not self._failed_of(manifest) else None

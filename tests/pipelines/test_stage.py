@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -162,3 +164,83 @@ run_stage(make(Path({str(tmp_path)!r}), lanes=1, orders={{"part-00002": "sleep"}
     manifest = run_stage(make(tmp_path, lanes=1, orders={"part-00002": "sleep"}))
     assert manifest.counts == {"sum": 12}
     assert calls(tmp_path) == Counter({"part-00000": 1, "part-00001": 1, "part-00002": 2, "part-00003": 1})
+
+
+def test_a_damaged_receipt_costs_its_part_alone(tmp_path: Path) -> None:
+    with pytest.raises(StageFailed):
+        run_stage(make(tmp_path, lanes=1, orders={"part-00002": "full"}))
+    (tmp_path / "out" / "receipts" / "part-00001.json").write_bytes(b'{"counts": {"su')
+    assert run_stage(make(tmp_path, lanes=1)).counts == {"sum": 12}
+    assert calls(tmp_path) == Counter({"part-00000": 1, "part-00001": 2, "part-00002": 2, "part-00003": 1})
+
+
+def test_a_damaged_manifest_says_what_to_do(tmp_path: Path) -> None:
+    run_stage(make(tmp_path))
+    (tmp_path / "out" / "manifest.json").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"out/manifest\.json is damaged .* remove it"):
+        run_stage(make(tmp_path))
+    (tmp_path / "out" / "manifest.json").unlink()
+    assert run_stage(make(tmp_path)).counts == {"sum": 12}
+
+
+def test_what_a_kill_left_after_the_manifest_is_tidied(tmp_path: Path) -> None:
+    manifest = run_stage(make(tmp_path))
+    stage = make(tmp_path)
+    (stage.out / "receipts").write_json("stage.json", stage.identity())
+    assert run_stage(stage) == manifest
+    assert "receipts" not in os.listdir(tmp_path / "out")
+
+
+def test_workers_end_with_their_caller(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from tests.pipelines.test_stage import make
+from pipelines.stage import Engine, run_stage
+run_stage(make(Path({str(tmp_path)!r}), orders={{"part-00002": "sleep"}}), Engine(workers=2))
+"""
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    log = tmp_path / "log"
+    until(lambda: log.exists() and calls(tmp_path)["part-00002"] == 1)
+    workers = started_by(child.pid)
+    assert len(workers) == 2
+    child.kill()
+    child.wait()
+    until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in workers))
+    (tmp_path / "log.awake").touch()
+    assert run_stage(make(tmp_path, orders={"part-00002": "sleep"})).counts == {"sum": 12}
+
+
+def test_a_worker_that_dies_costs_no_part(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    def end_one() -> None:
+        until(lambda: log.exists() and calls(tmp_path)["part-00002"] == 1)
+        (tmp_path / "log.awake").touch()  # for the second time
+        for pid in started_by(os.getpid()):
+            os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=end_one)
+    thread.start()
+    manifest = run_stage(make(tmp_path, orders={"part-00002": "sleep"}), Engine(workers=2))
+    thread.join()
+    assert (manifest.counts, manifest.failed) == ({"sum": 12}, {})
+
+
+def started_by(pid: int) -> list[int]:
+    """The workers of a process."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            if parent == pid and b"pipelines.workers" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.02)
