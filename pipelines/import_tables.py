@@ -34,12 +34,12 @@ class Columns:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column can hold texts: strings, lists of them, or objects with one."""
+    """Whether a column can hold texts: strings, lists of them, objects with one, or nothing but nulls."""
     if kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind):
         return is_text(kind.value_type)
     if kinds.is_struct(kind):
         return any(entry.name == "raw" or entry.name in TEXT_KEYS for entry in kind)
-    return is_string(kind)
+    return is_string(kind) or bool(kinds.is_null(kind))
 
 
 def is_string(kind: pa.DataType) -> bool:

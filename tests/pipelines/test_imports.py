@@ -44,9 +44,8 @@ class Imported:
         assert len({row["candidate_id"] for row in self.rows}) == len(self.rows) == self.counts["candidates"]
         for stage in (Scatter.of(folder), Distinct.of(folder)):
             run_stage(stage)
-        fetch = Fetch(
-            out=folder / "fetches", images=folder / "images", urls=folder / "urls", held=folder / "candidates", web=False, image_bytes=100_000
-        )
+        parts = {name: folder / name for name in ("images", "urls")}
+        fetch = Fetch(out=folder / "fetches", **parts, held=folder / "candidates", web=False, image_bytes=100_000)
         fetched = run_stage(fetch)
         assert fetched.failed == {}
         rows = [row for name in fetched.names(".parquet") for row in read_table(fetch.out, name).to_pylist()]
@@ -326,7 +325,10 @@ def test_parquet_of_plain_bytes_with_addresses(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def downloaded(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """What img2dataset itself writes of a small web in its three formats; its imports take 10 s, so its processes are forked, not spawned."""
+    """What img2dataset itself writes of a small web in its three formats.
+
+    Its imports take 10 s of CPU, so its processes are forked here, not spawned.
+    """
     folder = tmp_path_factory.mktemp("img2dataset")
     pages = {f"/{color}.jpg": Reply(body=data, type="image/jpeg") for color, data in (("red", RED), ("green", GREEN), ("blue", BLUE))}
     script = """
@@ -441,8 +443,10 @@ def test_lines_of_captions(tmp_path: Path) -> None:
 
 
 def coco() -> dict[str, Any]:
-    images = [{"id": 7, "file_name": "000007.jpg", "coco_url": f"{WEB}/000007.jpg"}, {"id": 8, "file_name": "000008.jpg"}, {"id": 9, "file_name": "9.jpg"}]
-    notes = [{"image_id": 8, "caption": "eight"}, {"image_id": 7, "caption": "seven"}, {"image_id": 7, "caption": "sieben"}, {"image_id": 1, "caption": "?"}]
+    images = [{"id": number, "file_name": f"{number:06d}.jpg"} for number in (7, 8, 9)]
+    images[0]["coco_url"] = f"{WEB}/000007.jpg"
+    captions = ((8, "eight"), (7, "seven"), (7, "sieben"), (1, "?"))
+    notes = [{"image_id": number, "caption": caption} for number, caption in captions]
     return {"info": {}, "images": images, "annotations": notes}
 
 
@@ -462,13 +466,13 @@ def test_coco_captions(tmp_path: Path) -> None:
             (f"{WEB}/000007.jpg", "seven"),
             (f"{WEB}/000007.jpg", "sieben"),
             (f"{at}/000008.jpg", "eight"),
-            (f"{at}/9.jpg", ""),
+            (f"{at}/000009.jpg", ""),
             (f"{at}/000000003", "?"),
         ]
         assert found.outcomes == {
             f"{WEB}/000007.jpg": "fetched",
             f"{at}/000008.jpg": "fetched",
-            f"{at}/9.jpg": "fetch.missing",
+            f"{at}/000009.jpg": "fetch.missing",
             f"{at}/000000003": "fetch.missing",
         }
 

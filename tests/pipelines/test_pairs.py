@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.pairs import ROWS, Pairs
+from pipelines.pairs import FIELD_BYTES, ROWS, Pairs, columns_of
+from pipelines.samples import Keys
 from pipelines.schema import CANDIDATES, identify
 from pipelines.stage import run_stage
 from pipelines.store import Folder, read_table
 
 
-def imported(path: Path) -> tuple[list[tuple[str, str]], dict[str, int]]:
+def imported(path: Path, out: Path | None = None, **options: Any) -> tuple[list[tuple[str, str]], dict[str, int]]:
     """(address, text) of all candidates of a list, and the counts."""
-    out = Folder(str(path.parent / "candidates"))
-    manifest = run_stage(Pairs(out=out, path=str(path)))
-    tables = [read_table(out, name) for name in manifest.names(".parquet")]
+    folder = Folder(str(out or path.parent / "candidates"))
+    manifest = run_stage(Pairs(out=folder, path=str(path), **options))
+    tables = [read_table(folder, name) for name in manifest.names(".parquet")]
     assert all(table.schema.equals(CANDIDATES) for table in tables)
     assert manifest.failed == {}
     return [(row["image_url"], row["text"]) for table in tables for row in table.to_pylist()], dict(manifest.counts)
@@ -106,9 +108,89 @@ def test_lists_that_cannot_be(tmp_path: Path, name: str, content: bytes, message
         Pairs(out=Folder(str(tmp_path / "x")), path=str(tmp_path / name)).parts()
 
 
+@pytest.mark.parametrize(
+    ("columns", "pairs"),
+    [
+        ({"SAMPLE_ID": 1, "URL": "u", "TEXT": "t", "NSFW": "no"}, [("u", "t")]),  # LAION-400M
+        ({"url": "u", "top_caption": "t", "similarity": 0.3}, [("u", "t")]),
+        ({"URL": "u", "TEXT": "t", "top_caption": "other", "all_captions": ["x"]}, [("u", "t")]),  # LAION-COCO
+        ({"id": 1, "url": "u", "text": "t", "width": 2, "image_phash": "x"}, [("u", "t")]),  # COYO
+        ({"image_url": "u", "alt": "t"}, [("u", "t")]),
+        ({"image_url": "u", "caption_reference_description": "x", "title": "t"}, [("u", "t")]),
+        ({"url": "u", "captions": ["one", None, "two", "one"]}, [("u", "one"), ("u", "two"), ("u", "one")]),
+        ({"url": "u", "captions": []}, [("u", "")]),
+        ({"url": " u ", "caption": None}, [("u", "")]),
+        ({"image": "u", "sentences": [{"raw": "one", "tokens": ["one"]}]}, [("u", "one")]),
+    ],
+)
+def test_the_columns_of_known_lists(tmp_path: Path, columns: dict[str, Any], pairs: list[tuple[str, str]]) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(columns))
+    pq.write_table(pa.Table.from_pylist([columns]), tmp_path / "b.parquet")
+    assert imported(tmp_path / "a.jsonl", tmp_path / "out-a")[0] == pairs
+    assert imported(tmp_path / "b.parquet", tmp_path / "out-b")[0] == pairs
+
+
+def test_columns_that_are_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"url": ["u"], "text": ["t"], "link": ["l"], "words": ["w"]}), tmp_path / "a.parquet")
+    (tmp_path / "b.csv").write_text("url,text,link,words\nu,t,l,w\n")
+    for name in ("a.parquet", "b.csv"):
+        assert imported(tmp_path / name, tmp_path / name[0], text_column="words", url_column="link")[0] == [("l", "w")]
+        with pytest.raises(ValueError, match="has the columns url, text, link, words; it needs one named url and one named wörds"):
+            columns_of(str(tmp_path / name), ["url", "text", "link", "words"], Keys("wörds"))
+
+
+def test_several_lists(tmp_path: Path) -> None:
+    for name in ("1.csv", "sub/2.csv"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text("url,text\nu,t\nv,w\n")
+    pq.write_table(pa.table({"url": ["x"], "text": ["y"]}), tmp_path / "in/3.parquet")
+    (tmp_path / "in/notes.txt").write_text("not read")
+    found, counts = imported(tmp_path / "in", tmp_path / "out-1")
+    assert found == [("u", "t"), ("v", "w"), ("x", "y"), ("u", "t"), ("v", "w")]
+    assert counts == {"candidates": 5}
+    assert imported(tmp_path / "in/*.csv", tmp_path / "out-2")[0] == [("u", "t"), ("v", "w")]
+    ids = [row for name in Folder(str(tmp_path / "out-1")).names() if name.startswith("part-") for row in _ids(tmp_path / "out-1", name)]
+    assert len(set(ids)) == 5
+    shutil.copytree(tmp_path / "in", tmp_path / "moved/in")
+    imported(tmp_path / "moved/in", tmp_path / "out-3")
+    assert _ids(tmp_path / "out-3", "part-00000.parquet") == _ids(tmp_path / "out-1", "part-00000.parquet")
+
+
+def _ids(folder: Path, name: str) -> list[str]:
+    return [str(value) for value in read_table(Folder(str(folder)), name, ["candidate_id"])["candidate_id"].to_pylist()]
+
+
+def test_remote_lists(tmp_path: Path) -> None:
+    import fsspec
+
+    with fsspec.open("memory://lists/a.csv.gz", "wb") as file:
+        file.write(gzip.compress(b"url,text\nu,t\n"))
+    stage = Pairs(out=Folder(str(tmp_path / "out")), path="memory://lists/*.csv.gz")
+    stage.process(stage.parts()[0])
+    assert [row["text"] for row in read_table(stage.out, "part-00000.parquet").to_pylist()] == ["t"]
+
+
+def test_hostile_lines_do_not_stop_a_list(tmp_path: Path) -> None:
+    deep, lone = "[" * 100_000, '{"url": "u", "text": "\\ud800 x"}'
+    (tmp_path / "a.jsonl").write_text("\n".join([deep, lone, '{"url": ["u"], "text": "t"}', '{"url": 7, "text": true}']))
+    assert imported(tmp_path / "a.jsonl", tmp_path / "out-a") == ([("u", "? x"), ("7", "")], {"candidates": 2, "pairs.bad_line": 2})
+    long = "x" * (FIELD_BYTES + 10)
+    (tmp_path / "b.csv").write_text(f'url,text\nu,t\n{long},t\nv,"a\nb"\n')
+    assert imported(tmp_path / "b.csv", tmp_path / "out-b") == ([("u", "t"), ("v", "a\nb")], {"candidates": 2, "pairs.bad_line": 1})
+    (tmp_path / "c.csv").write_text("url,text\nu,t\n", "utf-16")
+    with pytest.raises(ValueError, match="written in UTF-16: save it as UTF-8"):
+        imported(tmp_path / "c.csv", tmp_path / "out-c")
+    pq.write_table(pa.table({"image": [{"bytes": b"x", "path": "p"}], "text": ["t"]}), tmp_path / "d.parquet")
+    pq.write_table(pa.table({"url": [7], "text": ["t"]}), tmp_path / "e.parquet")
+    for name, message in (("d", "has the columns text; it needs one named url"), ("e", "holds int64, not addresses")):
+        stage = Pairs(out=Folder(str(tmp_path / "x")), path=str(tmp_path / f"{name}.parquet"))
+        with pytest.raises(ValueError, match=message):
+            stage.parts()
+
+
 def test_a_missing_list_is_named(tmp_path: Path) -> None:
     gone = Pairs(out=Folder(str(tmp_path / "x")), path=str(tmp_path / "gone.csv"))
     with pytest.raises(ValueError, match=r"there is no list of pairs at .*gone\.csv"):
         gone.parts()
-    with pytest.raises(ValueError, match=r"there is no file at .*gone\.csv"):
+    with pytest.raises(ValueError, match=r"there is no list of pairs at .*gone\.csv"):
         run_stage(gone)
