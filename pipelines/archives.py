@@ -6,7 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from fastwarc.stream_io import BrotliReader, ZstdReader
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
@@ -16,6 +16,7 @@ from pipelines.sources import opened
 
 READ = (WarcRecordType.response, WarcRecordType.resource)
 PAGE_BYTES = 16 * 1024 * 1024  # inflated; the largest of a million Common Crawl pages is cut at 1 MiB there, so this is ample
+RECORD_BLOCK = 512 * 1024  # bytes of a remote archive asked for at once where a single record is read
 HTML = frozenset({"text/html", "application/xhtml+xml"})
 GZIP, LZ4, ZSTD = b"\x1f\x8b", b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd"
 ZSTD_DICTIONARY = b"\x5d\x2a\x4d\x18"  # a skippable frame
@@ -48,7 +49,9 @@ def media_type(content_type: str | None) -> str:
     return (content_type or "").split(";", 1)[0].strip().lower()
 
 
+T = TypeVar("T")
 Wanted = Callable[[int, str], bool]  # by status and media type, before the body is read
+Reader = Callable[[WarcRecord], tuple[T | None, bool]]  # what a record gives, and whether it was whole as far as it was read
 
 
 def responses(
@@ -60,21 +63,28 @@ def responses(
     `archive.truncated`. ValueError if it is no WARC file at all. A file of gzip members alone can be read in ranges, cut anywhere:
     ranges that adjoin give each record once.
     """
+
+    def read(record: WarcRecord) -> tuple[Response | None, bool]:
+        return _response(record, counts, wanted, limit) if record.record_type in READ else (None, True)
+
+    return walk(url, counts, read, start=start, end=end)
+
+
+def walk(url: str, counts: Counter[str], read: Reader[T], *, start: int = 0, end: int | None = None) -> Iterator[T]:
+    """What `read` makes of the records of an archive; how damage is passed over and ranges are cut is told at `responses`."""
     with opened(url) as stream:
         _require_warc(url, stream)
         position = first_boundary(stream, start)
         stop = None if end is None else first_boundary(stream, end)
         while position is not None and (stop is None or position < stop):
-            damaged = yield from _responses(stream, position, stop, counts, wanted, limit)
+            damaged = yield from _undamaged(stream, position, stop, read)
             position = None if damaged is None else first_boundary(stream, damaged + 1)
             if damaged is not None:
                 counts["archive.truncated" if position is None else "archive.corrupt_member"] += 1
 
 
-def _responses(
-    stream: IO[bytes], start: int, stop: int | None, counts: Counter[str], wanted: Wanted, limit: int
-) -> Generator[Response, None, int | None]:
-    """Responses up to the first damage; gives back the place of the damaged record, or None when there was none."""
+def _undamaged(stream: IO[bytes], start: int, stop: int | None, read: Reader[T]) -> Generator[T, None, int | None]:
+    """Records up to the first damage; gives back the place of the damaged record, or None when there was none."""
     records = _records(stream, start)
     last: int | None = None
     while True:
@@ -85,18 +95,16 @@ def _responses(
         if record is None or (stop is not None and record.stream_pos >= stop):
             return None
         last = record.stream_pos
-        if record.record_type not in READ:
-            continue
-        response, whole = _response(record, counts, wanted, limit)
-        if response is not None:
-            yield response
+        found, whole = read(record)
+        if found is not None:
+            yield found
         if not whole:
             return last
 
 
 def response_at(url: str, offset: int, *, limit: int) -> Response | None:
     """The response whose record begins at a byte of an archive; None if none can be read there."""
-    with opened(url) as stream:
+    with opened(url, RECORD_BLOCK) as stream:
         return response_of(stream, offset, limit=limit)
 
 

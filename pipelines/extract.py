@@ -1,111 +1,160 @@
-"""From archives to candidates: one part of candidates for each WARC file, and an index of the images that the archive holds."""
+"""From archives to candidates: a part of candidates for each WARC or WAT file, or each range of a large one, and an index of the images
+that the archives hold."""
 
-import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
-
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
 
 from pipelines.archives import HTML, Response, is_html, responses
 from pipelines.candidates import Candidates, Rows
 from pipelines.held import ARCHIVE_IMAGES, HELD
 from pipelines.images_of_page import TARGET_WIDTH
-from pipelines.schema import identify
+from pipelines.sources import Source, expand, fingerprint, information
 from pipelines.stage import Output, Part, Stage
-from pipelines.store import Folder, write_parquet
+from pipelines.store import Folder, Written, write_parquet
+from pipelines.wat import pages_of
+from pipelines.wat_rows import WatRows
 
-HASHED_WHOLE = 64 * 1024 * 1024  # bytes; a larger archive is known by its size and time of change
+RANGE_BYTES = 256 * 1024 * 1024  # of a compressed archive: a part of some minutes; Common Crawl's archives have about 1 GB
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extract(Stage):
-    """Reads WARC files into candidates; `pages` is the folder of our own crawl, `archives` are paths, patterns or fsspec URLs."""
+    """Reads WARC files into candidates; `pages` is the folder of our own crawl, `archives` what `sources.expand` takes.
+
+    A gzipped archive larger than `range_bytes` becomes several parts, each of which reads the records that begin in its range. An
+    archive that a path list names at a remote host is one part: it is not looked at before it is read.
+    """
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     pages: Folder | None = None
     archives: tuple[str, ...] = ()
+    prefix: str = ""  # what the lines of a path list are joined to
     target_width: int = TARGET_WIDTH
+    surrounding: bool = False  # a candidate for the words around an image too
+    range_bytes: int = RANGE_BYTES
 
     def config(self) -> dict[str, Any]:
-        return {"target_width": self.target_width}
+        return {"target_width": self.target_width, "surrounding": self.surrounding, "range_bytes": self.range_bytes}
 
     def inputs(self) -> dict[str, str]:
-        return {label: fingerprint(url) for label, url in self._sources()}
+        return {label: fingerprint(source) for label, source in self._sources()}
 
     def parts(self) -> list[Part]:
-        return [Part(name=f"{index:05d}", inputs=source) for index, source in enumerate(self._sources())]
+        return ranges_of(self._sources(), self.range_bytes)
 
     def process(self, part: Part) -> Output:
-        label, url = part.inputs
-        counts: Counter[str] = Counter(pages=0, candidates=0)
-        rows, held = Candidates(target_width=self.target_width), Rows(ARCHIVE_IMAGES)
-        for response in responses(url, counts, wanted=lambda status, media: _wanted(status, media, counts)):
-            if response.media_type.startswith("image/"):
-                held.append({"image_url": response.url, "archive": url, "offset": response.offset, "captured_at": response.captured_at})
-            elif is_html(response.media_type, response.body):
-                self._append_page(rows, response, label, counts)
-            else:
-                counts["skipped.media_type"] += 1
-        counts["candidates"], counts["archive_images"] = rows.rows, held.rows
-        files = [write_parquet(self.out, f"part-{part.name}.parquet", rows.table())]
-        if held.rows:
-            files.append(write_parquet(self.out, f"{HELD}{part.name}.parquet", held.table().sort_by("image_url")))
-        return Output(files=tuple(files), counts=dict(counts))
+        label, url, start, end = part.inputs
+        found = Found(label=label, target_width=self.target_width, surrounding=self.surrounding)
+        for response in responses(url, found.counts, wanted=found.wants, start=int(start), end=int(end) if end else None):
+            found.add(response, url)
+        return found.output(self.out, part.name)
 
-    def _sources(self) -> list[tuple[str, str]]:
-        """(label that provenance keeps, address to read) of each archive: our own by name, given ones as found."""
+    def _sources(self) -> list[tuple[str, Source]]:
+        """(label that provenance keeps, what to read) of each archive: our own by name, given ones as found."""
         own = [] if self.pages is None else [(name, self.pages.path(name)) for name in self.pages.names() if ".warc" in name]
-        given = [(url, url) for url in expand(self.archives)]
-        return [*own, *given]
-
-    def _append_page(self, rows: Candidates, response: Response, label: str, counts: Counter[str]) -> None:
-        counts["pages"] += 1
-        counts["pages.cut"] += response.cut
-        rows.add_page(
-            response.body,
-            response.url,
-            response.headers,
-            captured_at=response.captured_at,
-            archive=label,
-            offset=response.offset,
-        )
+        given = [(source.url, source) for source in expand(self.archives, self.prefix)]
+        for url, _ in given:
+            _require_kind(url, (".wat", ".wet"), "give WAT files as wat; WET files hold texts without images")
+        return [*((name, Source(url=url)) for name, url in own), *given]
 
 
-def _wanted(status: int, media: str, counts: Counter[str]) -> bool:
-    if status != 200:
-        counts["skipped.status"] += 1
+@dataclass(frozen=True, kw_only=True)
+class ExtractWat(Stage):
+    """Reads WAT files into candidates: alt and title of each image link. `textless` has images of which neither is said, too."""
+
+    name: ClassVar[str] = "extract"
+    version: ClassVar[int] = 1
+    wat: tuple[str, ...] = ()
+    prefix: str = ""
+    textless: bool = False
+    range_bytes: int = RANGE_BYTES
+
+    def config(self) -> dict[str, Any]:
+        return {"textless": self.textless, "range_bytes": self.range_bytes}
+
+    def inputs(self) -> dict[str, str]:
+        return {label: fingerprint(source) for label, source in self._sources()}
+
+    def parts(self) -> list[Part]:
+        return ranges_of(self._sources(), self.range_bytes)
+
+    def process(self, part: Part) -> Output:
+        label, url, start, end = part.inputs
+        counts: Counter[str] = Counter(pages=0, candidates=0)
+        rows = WatRows(archive=label, textless=self.textless)
+        for page in pages_of(url, counts, textless=self.textless, start=int(start), end=int(end) if end else None):
+            counts["skipped.no_text"] += page.count - len(page.links)
+            rows.append(page)
+        counts["candidates"] = rows.rows
+        return Output(files=(write_parquet(self.out, f"part-{part.name}.parquet", rows.table()),), counts=dict(counts))
+
+    def _sources(self) -> list[tuple[str, Source]]:
+        return [(source.url, source) for source in expand(self.wat, self.prefix)]
+
+
+@dataclass(kw_only=True)
+class Found:
+    """What one part found so far: candidates, places of held images, counts."""
+
+    label: str
+    target_width: int = TARGET_WIDTH
+    surrounding: bool = False
+    counts: Counter[str] = field(default_factory=lambda: Counter(pages=0, candidates=0))
+    held: Rows = field(default_factory=lambda: Rows(ARCHIVE_IMAGES))
+    rows: Candidates = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rows = Candidates(target_width=self.target_width, surrounding=self.surrounding)
+
+    def wants(self, status: int, media: str) -> bool:
+        """Whether a response is worth reading, by status and media type; one that is not is counted."""
+        if status != 200:
+            self.counts["skipped.status"] += 1
+            return False
+        if media in HTML or not media or media.startswith("image/"):
+            return True
+        self.counts["skipped.media_type"] += 1
         return False
-    if media in HTML or not media or media.startswith("image/"):
-        return True
-    counts["skipped.media_type"] += 1
-    return False
+
+    def add(self, response: Response, archive: str) -> None:
+        """A wanted response of an archive: a page's candidates, or the place of an image."""
+        if response.media_type.startswith("image/"):
+            place = {"image_url": response.url, "archive": archive, "offset": response.offset, "captured_at": response.captured_at}
+            self.held.append(place)
+        elif is_html(response.media_type, response.body):
+            self.counts["pages"] += 1
+            self.counts["pages.cut"] += response.cut
+            headers, at = response.headers, response.captured_at
+            self.rows.add_page(response.body, response.url, headers, captured_at=at, archive=self.label, offset=response.offset)
+        else:
+            self.counts["skipped.media_type"] += 1
+
+    def output(self, out: Folder, name: str) -> Output:
+        """The files of the part."""
+        self.counts["candidates"], self.counts["archive_images"] = self.rows.rows, self.held.rows
+        files: list[Written] = [write_parquet(out, f"part-{name}.parquet", self.rows.table())]
+        if self.held.rows:
+            files.append(write_parquet(out, f"{HELD}{name}.parquet", self.held.table().sort_by("image_url")))
+        return Output(files=tuple(files), counts=dict(self.counts))
 
 
-def expand(archives: Sequence[str]) -> list[str]:
-    """Sorted archive addresses of paths, patterns and fsspec URLs, each once; ValueError if one finds nothing."""
-    found: set[str] = set()
-    for pattern in archives:
-        system, path = fsspec.core.url_to_fs(pattern)
-        matches = system.glob(path) if any(mark in path for mark in "*?[") else [path] if system.exists(path) else []
-        if not matches:
-            raise ValueError(f"there is no archive at {pattern}: give a WARC file, a pattern such as 'dir/*.warc.gz', or an fsspec URL")
-        found |= {str(match) if isinstance(system, LocalFileSystem) else str(system.unstrip_protocol(match)) for match in matches}
-    return sorted(found)
+def ranges_of(sources: Sequence[tuple[str, Source]], range_bytes: int) -> list[Part]:
+    """A part for each archive, or for each range of one that can be cut; inputs are label, address, start and end (empty: the end)."""
+    cut = [(label, source.url, *limits) for label, source in sources for limits in _ranges(source, range_bytes)]
+    return [Part(name=f"{index:05d}", inputs=inputs) for index, inputs in enumerate(cut)]
 
 
-def fingerprint(url: str) -> str:
-    """What tells one version of an archive from another: its content where that is quickly read, else size and time of change."""
-    system, path = fsspec.core.url_to_fs(url)
-    try:
-        info = system.info(path)
-    except FileNotFoundError as error:
-        raise ValueError(f"there is no file at {url}") from error
-    if isinstance(system, LocalFileSystem) and info["size"] <= HASHED_WHOLE:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    changed = info.get("ETag") or info.get("mtime") or info.get("LastModified")
-    return identify(str(info["size"]), str(changed))
+def _ranges(source: Source, range_bytes: int) -> Iterator[tuple[str, str]]:
+    size = information(source.url).get("size") if source.url.endswith(".gz") and not source.listed else None
+    starts = range(0, max(int(size or 0), 1), range_bytes)
+    for start in starts:
+        yield str(start), str(start + range_bytes) if start != starts[-1] else ""
+
+
+def _require_kind(url: str, other: tuple[str, ...], remedy: str) -> None:
+    name = url.rsplit("/", 1)[-1]
+    if any(name.endswith((kind, f"{kind}.gz")) for kind in other):
+        raise ValueError(f"{url} is no WARC file by its name: {remedy}")

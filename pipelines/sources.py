@@ -20,6 +20,7 @@ from typing import IO, Any, TypeVar
 import fsspec
 from fsspec.implementations.http import HTTPFileSystem
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import get_protocol
 
 from pipelines.schema import identify
 
@@ -27,6 +28,7 @@ HASHED_WHOLE = 64 * 1024 * 1024  # bytes; a larger file is known by its size and
 COMMON_CRAWL = "https://data.commoncrawl.org/"  # what Common Crawl's own path lists are relative to
 LISTS = (".paths", ".paths.gz", ".txt", ".txt.gz")
 BLOCK = 8 * 1024 * 1024  # bytes of a remote file asked for at once
+REFUSALS = frozenset({401, 403, 404, 410})  # HTTP statuses that asking again does not change
 ATTEMPTS = 4
 PAUSE = 0.5  # seconds before the second attempt, doubled for each further one
 T = TypeVar("T")
@@ -45,8 +47,12 @@ class Source:
     listed: bool = False
 
 
+class NoRanges(RuntimeError):
+    """A server that sends the whole file whatever range is asked for."""
+
+
 def is_local(url: str) -> bool:
-    return isinstance(fsspec.core.url_to_fs(url)[0], LocalFileSystem)
+    return get_protocol(url) in ("file", "local")
 
 
 def expand(patterns: Sequence[str], prefix: str = "") -> list[Source]:
@@ -116,8 +122,11 @@ def _beside(folder: str, name: str) -> str | None:
 
 def exists(url: str) -> bool:
     """Whether something is at an address; Unreachable if that cannot be told."""
-    system, path = fsspec.core.url_to_fs(url)
-    return _patiently(lambda: bool(system.exists(path)), url)
+    try:
+        information(url)
+    except ValueError:
+        return False
+    return True
 
 
 def information(url: str) -> dict[str, Any]:
@@ -147,17 +156,35 @@ def _patiently(ask: Callable[[], T], url: str) -> T:
     for attempt in range(ATTEMPTS):
         try:
             return ask()
-        except (FileNotFoundError, IsADirectoryError) as error:
-            raise ValueError(f"there is no archive at {url}: {ADVICE}") from error
+        except NoRanges:
+            raise
         except Exception as error:  # each file system raises its own kinds
+            if (why := _refusal(error)) is not None:
+                raise ValueError(f"there is no archive at {url}{why}: {ADVICE}") from error
             if attempt == ATTEMPTS - 1:
                 raise Unreachable(f"{url} cannot be read ({type(error).__name__}: {error}); run the same command again later") from error
             time.sleep(PAUSE * 2**attempt)
     raise AssertionError
 
 
+def _refusal(error: BaseException) -> str | None:
+    """Why asking again cannot help, empty if a file simply is not there; None if it can.
+
+    The http file system says of whatever went wrong that the file was not found, and gives the cause beside it.
+    """
+    status = getattr(error, "status", None) or getattr(error.__cause__, "status", None)
+    if status is not None:
+        return f" (HTTP status {status})" if status in REFUSALS else None
+    if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError) and error.__cause__ is None:
+        return ""
+    return None
+
+
 def read_range(url: str, start: int, end: int) -> bytes:
-    """Bytes [start, end) of a file, fewer only where it ends; ValueError if there is none, Unreachable after several failures."""
+    """Bytes [start, end) of a file, fewer only where it ends.
+
+    Raises ValueError if there is no such file, NoRanges if its server sends whole files alone, Unreachable after several failures.
+    """
     system, path = fsspec.core.url_to_fs(url)
     if isinstance(system, LocalFileSystem):
         with opened(url) as file:
@@ -167,18 +194,21 @@ def read_range(url: str, start: int, end: int) -> bytes:
 
 
 def _range(system: Any, path: str, start: int, end: int) -> bytes:
-    if isinstance(system, HTTPFileSystem):  # this way a server that ignores Range is noticed before it has sent the whole file
+    if not isinstance(system, HTTPFileSystem):
+        return bytes(system.cat_file(path, start=start, end=end))
+    try:  # as a file, for so a server that ignores the range is noticed before it has sent everything
         with system.open(path, "rb", size=end, cache_type="none") as file:
             file.seek(start)
             return bytes(file.read(end - start))
-    return bytes(system.cat_file(path, start=start, end=end))
+    except ValueError as error:
+        raise NoRanges(f"{path} is on a server that sends no byte ranges: copy the file here first") from error
 
 
 class Ranged(io.RawIOBase):
     """A remote file of known size, read in blocks of byte ranges."""
 
-    def __init__(self, url: str, size: int) -> None:
-        self._url, self._size = url, size
+    def __init__(self, url: str, size: int, block: int = BLOCK) -> None:
+        self._url, self._size, self._step = url, size, block
         self._position = 0
         self._block, self._start = b"", 0
 
@@ -200,7 +230,7 @@ class Ranged(io.RawIOBase):
             return 0
         if not self._start <= self._position < self._start + len(self._block):
             self._start = self._position
-            self._block = read_range(self._url, self._start, min(self._start + BLOCK, self._size))
+            self._block = read_range(self._url, self._start, min(self._start + self._step, self._size))
         data = self._block[self._position - self._start :][: len(buffer)]
         if not data:
             raise Unreachable(f"{self._url} ends at byte {self._position:,} of {self._size:,}; run the same command again later")
@@ -210,8 +240,8 @@ class Ranged(io.RawIOBase):
 
 
 @contextmanager
-def opened(url: str) -> Iterator[IO[bytes]]:
-    """A seekable binary file at a path or fsspec URL; ValueError if it is not there.
+def opened(url: str, block: int = BLOCK) -> Iterator[IO[bytes]]:
+    """A seekable binary file at a path or fsspec URL, remote ones read `block` bytes at a time; ValueError if it is not there.
 
     A file whose server tells no size or serves no ranges is copied to a temporary file first.
     """
@@ -223,13 +253,20 @@ def opened(url: str) -> Iterator[IO[bytes]]:
             yield file
         return
     info = information(url)
-    if info.get("size") is not None and info.get("partial", True):
-        yield io.BufferedReader(Ranged(url, int(info["size"])), 1 << 16)
+    if info.get("size") is not None and _serves_ranges(url, system, int(info["size"])):
+        yield io.BufferedReader(Ranged(url, int(info["size"]), block), 1 << 16)
         return
     with tempfile.TemporaryFile() as copy:
         _patiently(lambda: _copied(system, path, copy), url)
         copy.seek(0)
         yield copy
+
+
+def _serves_ranges(url: str, system: Any, size: int) -> bool:
+    try:
+        return not isinstance(system, HTTPFileSystem) or size < 2 or len(read_range(url, 1, 2)) == 1
+    except NoRanges:
+        return False
 
 
 def _copied(system: Any, path: str, copy: IO[bytes]) -> None:

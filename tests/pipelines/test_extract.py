@@ -8,12 +8,13 @@ from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from pipelines.candidates import candidates_of_page
 from pipelines.crawl import Crawl, crawl
-from pipelines.extract import Extract, expand
+from pipelines.extract import Extract
 from pipelines.held import ARCHIVE_IMAGES
 from pipelines.schema import CANDIDATES, identify
 from pipelines.stage import run_stage
@@ -130,14 +131,26 @@ def test_what_is_no_archive_is_set_aside_by_name(tmp_path: Path) -> None:
     assert "odd.warc is no WARC file" in manifest.failed["00001"]
 
 
-def test_archives_are_found_by_path_pattern_and_url(tmp_path: Path) -> None:
-    for name in ("b.warc", "a.warc"):
-        (tmp_path / name).write_bytes(b"")
-    paths = [str(tmp_path / "a.warc"), str(tmp_path / "b.warc")]
-    assert expand([str(tmp_path / "*.warc")]) == paths
-    assert expand([f"file://{tmp_path}/b.warc", paths[0], paths[1]]) == paths
-    with pytest.raises(ValueError, match="there is no archive at"):
-        expand([str(tmp_path / "*.arc")])
+def test_a_large_archive_becomes_several_parts_of_the_same_candidates(tmp_path: Path) -> None:
+    pages = [record(f"http://a.example/{number}", b"<img src=a.jpg alt=%d>" % number) for number in range(200)]
+    photo = record("http://a.example/a.jpg", jpeg(), "Content-Type: image/jpeg\r\n")
+    path = tmp_path / "a.warc.gz"
+    path.write_bytes(b"".join(gzip.compress(one) for one in [*pages, photo]))
+    whole = run_stage(extract(tmp_path, path))
+    expected = read_table(Folder(str(tmp_path / "candidates")), "part-00000.parquet")
+    stage = Extract(out=Folder(str(tmp_path / "cut")), archives=(str(path),), range_bytes=path.stat().st_size // 4)
+    assert [part.name for part in stage.parts()] == ["00000", "00001", "00002", "00003", "00004"]
+    manifest = run_stage(stage)
+    assert +Counter(manifest.counts) == +Counter(whole.counts)
+    tables = [read_table(stage.out, name) for name in manifest.names(".parquet", prefix="part-")]
+    assert all(table.num_rows for table in tables[:4])
+    assert pa.concat_tables(tables).equals(expected)
+
+
+def test_a_wat_or_arc_file_among_warc_files_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.warc.wat.gz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a\.warc\.wat\.gz is no WARC file by its name: give WAT files as wat"):
+        extract(tmp_path, tmp_path / "*").parts()
 
 
 def test_a_changed_archive_is_another_input(tmp_path: Path) -> None:

@@ -1,0 +1,129 @@
+"""What there is to read, near and far."""
+
+import gzip
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from pipelines import sources
+from pipelines.archives import responses
+from pipelines.extract import Extract
+from pipelines.sources import NoRanges, Source, Unreachable, expand, fingerprint, opened, read_range
+from pipelines.store import Folder
+from tests.pipelines.ranges import ranged
+from tests.pipelines.test_archives import record
+
+DATA = bytes(range(256)) * 400
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "PAUSE", 0.01)
+
+
+def urls(*patterns: str, prefix: str = "") -> list[str]:
+    return [source.url for source in expand(patterns, prefix)]
+
+
+def test_paths_patterns_and_urls(tmp_path: Path) -> None:
+    for name in ("b.warc", "a.warc", "odd[1].warc"):
+        (tmp_path / name).write_bytes(b"")
+    a, b = str(tmp_path / "a.warc"), str(tmp_path / "b.warc")
+    assert urls(f"{tmp_path}/?.warc") == [a, b]
+    assert urls(f"file://{b}", a, b) == [a, b]
+    assert urls(f"{tmp_path}/odd[1].warc") == [f"{tmp_path}/odd[1].warc"]
+    with pytest.raises(ValueError, match=r"there is no archive at .*\.arc: give a file, a pattern such as"):
+        urls(f"{tmp_path}/*.arc")
+
+
+def test_a_local_path_list(tmp_path: Path) -> None:
+    (tmp_path / "crawl-data" / "x").mkdir(parents=True)
+    (tmp_path / "crawl-data" / "x" / "1.warc.gz").write_bytes(b"")
+    (tmp_path / "2.warc.gz").write_bytes(b"")
+    lines = ["crawl-data/x/1.warc.gz", "crawl-data/x/2.warc.gz", "", "crawl-data/x/3.warc.gz", "s3://other/4.warc.gz"]
+    (tmp_path / "warc.paths.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    near = [Source(url=f"{tmp_path}/2.warc.gz"), Source(url=f"{tmp_path}/crawl-data/x/1.warc.gz")]
+    far = [Source(url="https://data.commoncrawl.org/crawl-data/x/3.warc.gz", listed=True), Source(url="s3://other/4.warc.gz", listed=True)]
+    assert expand([f"{tmp_path}/warc.paths.gz"]) == [*near, *far]
+    assert urls(f"{tmp_path}/warc.paths.gz", prefix="s3://commoncrawl/") == [
+        "s3://commoncrawl/crawl-data/x/1.warc.gz",
+        "s3://commoncrawl/crawl-data/x/2.warc.gz",
+        "s3://commoncrawl/crawl-data/x/3.warc.gz",
+        "s3://other/4.warc.gz",
+    ]
+
+
+def test_an_empty_path_list_is_named(tmp_path: Path) -> None:
+    (tmp_path / "warc.paths").write_bytes(b"\n")
+    with pytest.raises(ValueError, match=r"warc\.paths is empty: it must name one archive a line"):
+        urls(f"{tmp_path}/warc.paths")
+
+
+def test_a_path_list_of_a_host_is_joined_to_that_host_and_nothing_in_it_is_looked_at() -> None:
+    names = [f"crawl-data/CC/{number}.warc.gz" for number in range(50)]
+    with ranged({"/crawl-data/CC/warc.paths.gz": gzip.compress("\n".join(names).encode()), f"/{names[0]}": b"x"}) as web:
+        found = expand([f"{web.url}/crawl-data/CC/warc.paths.gz"])
+        assert found == [Source(url=f"{web.url}/{name}", listed=True) for name in sorted(names)]
+        before = len(web.asked) + len(web.heads)
+        assert len({fingerprint(source) for source in found}) == 50
+        stage = Extract(out=Folder("memory://none"), archives=(f"{web.url}/crawl-data/CC/warc.paths.gz",))
+        assert len(stage.parts()) == 50
+        assert len(web.asked) + len(web.heads) - before < 8
+
+
+def test_names_beside_a_list_and_names_that_are_nowhere() -> None:
+    with ranged({"/lists/a.paths": b"x/1.warc.gz", "/lists/x/1.warc.gz": b"x", "/lists/b.paths": b"x/9.warc.gz"}) as web:
+        assert urls(f"{web.url}/lists/a.paths") == [f"{web.url}/lists/x/1.warc.gz"]
+        assert urls(f"{web.url}/lists/b.paths") == ["https://data.commoncrawl.org/x/9.warc.gz"]
+
+
+def test_ranges_of_a_remote_file_are_read_and_nothing_else() -> None:
+    with ranged({"/a": DATA}) as web:
+        assert read_range(f"{web.url}/a", 1000, 1300) == DATA[1000:1300]
+        assert (web.asked, web.heads, web.sent) == ([("/a", 1000, 1300)], [], 300)
+        assert read_range(f"{web.url}/a", len(DATA) - 10, len(DATA) + 90) == DATA[-10:]
+        assert read_range(f"{web.url}/a", len(DATA) + 5, len(DATA) + 90) == b""
+        with pytest.raises(ValueError, match="there is no archive at"):
+            read_range(f"{web.url}/b", 0, 10)
+
+
+def test_a_server_without_ranges_does_not_send_the_whole_file_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = DATA * 100
+    with ranged({"/a": large}) as web:
+        web.ranges = False
+        with pytest.raises(NoRanges, match="/a is on a server that sends no byte ranges: copy the file here first"):
+            read_range(f"{web.url}/a", 1000, 1300)
+        assert len(web.asked) == 1
+        with opened(f"{web.url}/a") as file:
+            file.seek(5000)
+            assert file.read(100) == large[5000:5100]
+
+
+def test_what_fails_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ranged({"/a": DATA}) as web:
+        web.fail, web.cut = 2, 1
+        assert read_range(f"{web.url}/a", 0, 5000) == DATA[:5000]
+        assert len(web.asked) == 4
+        web.fail = 100
+        with pytest.raises(Unreachable, match=r"/a cannot be read \(.*503.*\); run the same command again later"):
+            read_range(f"{web.url}/a", 0, 5000)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_remote_archive_is_read_in_blocks_and_no_failure_passes_for_its_end(monkeypatch: pytest.MonkeyPatch, ranges: bool) -> None:
+    monkeypatch.setattr(sources, "BLOCK", 1 << 14)
+    draw = random.Random(1)
+    pages = [gzip.compress(record(f"http://a.example/{number}", draw.randbytes(2000))) for number in range(40)]
+    with ranged({"/a.warc.gz": b"".join(pages)}) as web:
+        web.ranges = ranges
+        counts: Counter[str] = Counter()
+        web.fail, web.cut = (2, 1) if ranges else (0, 0)
+        every = list(responses(f"{web.url}/a.warc.gz", counts, wanted=lambda status, media: True))
+        assert [response.url for response in every] == [f"http://a.example/{number}" for number in range(40)]
+        assert not counts
+        web.fail = 1000
+        with pytest.raises(Unreachable):
+            list(responses(f"{web.url}/a.warc.gz", counts, wanted=lambda status, media: True))
+        assert not counts
