@@ -212,7 +212,9 @@ def bmp_header(data: bytes) -> Header:
     if len(data) < 26:
         raise Damaged("decode.corrupt", "begins like a BMP, yet its header cannot be read")
     width, height, packing = _dib(data, 14)
-    if packing in (1, 2) and width * height > RLE_PIXELS:
+    if packing == 2:
+        raise Damaged("decode.unsupported", "a BMP of 4-bit runs, which Pillow 12.3 shows wrong")
+    if packing == 1 and width * height > RLE_PIXELS:
         raise Damaged("decode.too_many_pixels", f"{width} x {height} pixels in runs, at most {RLE_PIXELS} are decoded")
     return Header(kind="BMP", width=width, height=height, body=data)
 

@@ -100,7 +100,10 @@ def bombs() -> dict[str, tuple[bytes, str]]:
             tiff.replace(struct.pack("<HHI", 273, 4, 1), struct.pack("<HHI", 273, 4, 2**31)),
             "decode.corrupt",
         ),
-        "tiff of a strip as high as can be": (tiff.replace(struct.pack("<HHII", 278, 4, 1, 30), struct.pack("<HHII", 278, 4, 1, 2**32 - 1)), ""),
+        "tiff of a strip as high as can be": (
+            tiff.replace(struct.pack("<HHII", 278, 4, 1, 30), struct.pack("<HHII", 278, 4, 1, 2**32 - 1)),
+            "decode",
+        ),
         "tiff of 60,000 x 60,000": (
             tiff.replace(struct.pack("<HHII", 256, 4, 1, 40), struct.pack("<HHII", 256, 4, 1, 60_000)).replace(
                 struct.pack("<HHII", 257, 4, 1, 30), struct.pack("<HHII", 257, 4, 1, 60_000)
@@ -173,7 +176,7 @@ def test_torture_files() -> None:
     assert {name: seconds for name, (_, _, seconds) in found.items() if seconds > 5} == {}
     counts = Counter(said for said, _, _ in found.values())
     assert set(counts) == OUTCOMES
-    assert counts["decoded"] >= 930
+    assert counts["decoded"] >= 920
     assert 8 <= counts["decode.too_many_pixels"] <= 12
     pictures = {name: stored for name, (said, stored, _) in found.items() if said == "decoded"}
     assert {name: stored for name, stored in pictures.items() if not same_size((BAD / name).read_bytes(), stored)} == {}
@@ -280,9 +283,9 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 
 def report_fuzz() -> dict[str, Any]:
-    """Eight CPU seconds of damaged files; the slowest of them."""
+    """Five CPU seconds of damaged files; the slowest of them."""
     files, counts, slowest = whole_files(), Counter[str](), 0.0
-    rng, end = random.Random(4), time.process_time() + 8
+    rng, end = random.Random(4), time.process_time() + 5
     while time.process_time() < end:
         for data in files.values():
             start = time.process_time()
