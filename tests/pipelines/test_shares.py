@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pipelines.shares import Share, ShareUnfinished, live_shares, right_to_write, share_of_lanes
 from pipelines.stage import Engine, Manifest, Output, Part, run_stage
 from pipelines.store import Folder, LeaseHeld
+from tests.pipelines.objects import bucket
 from tests.pipelines.test_stage import Double, calls, make
 
 OF = 16
@@ -60,7 +61,7 @@ def run_slow(folder: Path, index: int) -> None:
 
 
 def started(folder: Path, indices: list[int]) -> dict[int, BaseProcess]:
-    children = {index: processes.Process(target=run_slow, args=(folder, index)) for index in indices}
+    children: dict[int, BaseProcess] = {index: processes.Process(target=run_slow, args=(folder, index)) for index in indices}
     for child in children.values():
         child.start()
     return children
@@ -215,16 +216,26 @@ def test_a_living_share_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_shares_meet_in_an_object_store(tmp_path: Path) -> None:
-    out = Folder(f"memory://{tmp_path.name}-{time.time_ns()}")
-    stage = Double(out=out, log=str(tmp_path / "log"), parts_wanted=24)
-    found: list[Manifest] = []
-    threads = [threading.Thread(target=lambda share=index: found.append(run_stage(stage, engine(share, 4)))) for index in range(1, 5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert len(found) == 4
-    assert found.count(found[0]) == 4
-    assert found[0].counts == {"sum": 552}
+    with bucket(tmp_path) as url:
+        stage = Double(out=Folder(f"{url}/out"), log=str(tmp_path / "log"), parts_wanted=24)
+        found: list[Manifest] = []
+        threads = [threading.Thread(target=lambda share=index: found.append(run_stage(stage, engine(share, 4)))) for index in range(1, 5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert len(found) == 4
+        assert found.count(found[0]) == 4
+        assert found[0].counts == {"sum": 552}
+        assert set(calls(tmp_path).values()) == {1}
+        assert stage.out.names() == sorted(["manifest.json", *found[0].names()])
+
+
+def test_shares_meet_in_memory(tmp_path: Path) -> None:
+    stage = Double(out=Folder(f"memory://{tmp_path.name}-{time.time_ns()}"), log=str(tmp_path / "log"))
+    with pytest.raises(ShareUnfinished):
+        run_stage(stage, engine(1, 2, wait_seconds=0))
+    manifest = run_stage(stage, engine(2, 2, wait_seconds=0))
+    assert run_stage(stage, engine(1, 2, wait_seconds=0)) == manifest
     assert set(calls(tmp_path).values()) == {1}
-    assert out.names() == sorted(["manifest.json", *found[0].names()])
+    assert stage.out.names() == sorted(["manifest.json", *manifest.names()])

@@ -35,8 +35,8 @@ class Double(Stage):
         return {"source": self.source}
 
     def parts(self) -> list[Part]:
-        lane = (lambda i: f"lane-{i % self.lanes}") if self.lanes else (lambda i: "")
-        return [Part(name=f"part-{i:05d}", inputs=(str(i),), lane=lane(i)) for i in range(self.parts_wanted)]
+        lanes = [f"lane-{i % self.lanes}" if self.lanes else "" for i in range(self.parts_wanted)]
+        return [Part(name=f"part-{i:05d}", inputs=(str(i),), lane=lane) for i, lane in enumerate(lanes)]
 
     def process(self, part: Part) -> Output:
         with open(self.log, "a") as log:

@@ -1,5 +1,6 @@
 """The store: whole files or none, exclusive creation, leases that the dead lose."""
 
+import contextlib
 import errno
 import json
 import os
@@ -14,11 +15,16 @@ import pyarrow as pa
 import pytest
 
 from pipelines.store import FULL, Folder, LeaseHeld, lease, read_table, write_arrow, write_parquet
+from tests.pipelines.objects import bucket
 
 
-@pytest.fixture(params=["local", "memory"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
-    return Folder(str(tmp_path / "root")) if request.param == "local" else Folder(f"memory://{tmp_path.name}-{time.time_ns()}")
+@pytest.fixture(params=["local", "memory", "s3"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder]:
+    if request.param == "s3":
+        with bucket(tmp_path) as url:
+            yield Folder(f"{url}/root")
+    else:
+        yield Folder(str(tmp_path / "root")) if request.param == "local" else Folder(f"memory://{tmp_path.name}-{time.time_ns()}")
 
 
 def test_a_written_file_is_listed_hashed_and_read_back(folder: Folder) -> None:
@@ -41,6 +47,23 @@ def test_creation_is_exclusive(folder: Folder) -> None:
     with pytest.raises(FileExistsError):
         folder.create("one", b"second")
     assert folder.read("one") == b"first"
+
+
+@pytest.mark.parametrize("folder", ["local", "s3"], indirect=True)  # fsspec's memory is for one thread
+def test_of_many_creators_one_is_first(folder: Folder) -> None:
+    created: list[int] = []
+
+    def create(number: int) -> None:
+        with contextlib.suppress(FileExistsError):
+            folder.create("one", str(number).encode())
+            created.append(number)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [str(number).encode() for number in created] == [folder.read("one")]
 
 
 def test_names_of_an_absent_folder_are_empty(folder: Folder) -> None:
