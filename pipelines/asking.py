@@ -114,6 +114,11 @@ class Asker:
             self.private[host] = asyncio.create_task(self._look_up(host, parts.port or 80))
         return await asyncio.shield(self.private[host])
 
+    def close(self) -> None:
+        """Leave what is still being asked."""
+        for task in (*self.policies.values(), *self.private.values()):
+            task.cancel()
+
     async def _look_up(self, host: str, port: int) -> Visit | bool:
         try:
             addresses = [address for _, address in await asyncio.to_thread(resolve, host, port)]

@@ -50,7 +50,10 @@ class Stored:
 
     def response(self, limit: int = PAGE_BYTES) -> Response | None:
         """The response as it is now: the stored body, with the headers that came with a 304; None if it cannot be read any more."""
-        found = response_at(self.path, self.offset, limit=limit)
+        try:
+            found = response_at(self.path, self.offset, limit=limit)
+        except ValueError:  # there is no such archive
+            found = None
         if found is None or found.url != self.url:
             return None
         if not self.not_modified:
@@ -86,10 +89,7 @@ def unchanged(path: str, counts: Counter[str]) -> Iterator[tuple[Stored, Respons
     """
     for found in stored(path):
         if found.not_modified:
-            try:
-                response = found.response()
-            except ValueError:  # there is no such archive
-                response = None
+            response = found.response()
             counts["archive.earlier_missing" if response is None else "pages.not_modified"] += 1
             if response is not None:
                 yield found, response

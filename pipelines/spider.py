@@ -109,6 +109,7 @@ class PageSpider(Spider):
         try:
             await self._levels()
         finally:
+            self.asker.close()
             self.writer.close()
         self.found["report"] = self.frontier.report()
         return
@@ -166,9 +167,14 @@ class PageSpider(Spider):
         response = await self._ask(url)
         if isinstance(response, Visit):
             return response
-        if response.status == 304:
-            visit = await self._unchanged(url, response)
-            return visit if visit is not None else Visit(outcome="fetch.http_304", detail="nothing changed, but nothing is held")
+        if response.status == 304 and (held := self.earlier.get(url)) is not None:
+            now = replace(held, headers=headers_of(response), not_modified=True)
+            if (visit := await self._known(url, now)) is not None:
+                self._write_unchanged(url, response, held)
+                return visit
+            response = await self.asker.get(url)  # the earlier archive is gone
+            if isinstance(response, Visit):
+                return response
         body = decoded(response.body, headers_of(response), self.config.page_bytes)
         visit = await asyncio.to_thread(self._read, url, response.status, headers_of(response), body)
         if visit.hop or not visit.outcome:
@@ -184,20 +190,13 @@ class PageSpider(Spider):
         return replace(visit, not_modified=held.not_modified)
 
     async def _ask(self, url: str, *, image: bool = False) -> Response | Visit:
-        """The answer of the web; what the crawl before holds is asked for only if it changed and can still be read."""
+        """The answer of the web; of what the crawl before holds, only if it changed."""
         held = self.earlier.get(url)
-        if held is None or held.status != 200 or not held.conditions() or await asyncio.to_thread(held.response) is None:
-            return await self.asker.get(url, image=image)
-        return await self.asker.get(url, image=image, conditions=held.conditions())
+        conditions = held.conditions() if held is not None and held.status == 200 else ()
+        return await self.asker.get(url, image=image, conditions=conditions)
 
-    async def _unchanged(self, url: str, response: Response) -> Visit | None:
-        """A page that is as it was: a revisit record, and the links of the earlier body."""
-        held = self.earlier.get(url)
-        if held is None:
-            return None
-        now = replace(held, headers=headers_of(response), not_modified=True, date=held.captured_at)
+    def _write_unchanged(self, url: str, response: Response, held: Stored) -> None:
         self.writer.write_unchanged(self.asker.exchange(url, response), refers_to=held.refers_to(self.where.pages))
-        return await self._known(url, now)
 
     def _read(self, url: str, status: int, headers: Headers, body: bytes) -> Visit:
         """What a response means for the crawl."""
@@ -248,7 +247,7 @@ class PageSpider(Spider):
         if outcome := headers_outcome(headers):
             return Visit(outcome=outcome)
         if response.status == 304 and (held := self.earlier.get(url)) is not None:
-            self.writer.write_unchanged(self.asker.exchange(url, response), refers_to=held.refers_to(self.where.pages))
+            self._write_unchanged(url, response, held)
             return Visit(not_modified=True)
         hop = absolute(url, header(headers, "location")) if response.status in REDIRECTS else ""
         if response.status != 200 and not hop:

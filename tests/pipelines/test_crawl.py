@@ -22,7 +22,7 @@ from pipelines.permission import WELL_KNOWN
 from pipelines.spider import GuardingResolver
 from pipelines.store import Folder
 from tests.pipelines.test_opener import served_securely
-from tests.pipelines.web import Page, Reply, served
+from tests.pipelines.web import Page, Reply, Web, jpeg, served
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,6 +123,19 @@ def test_a_forbidden_site_is_left_alone(tmp_path: Path, robots: Reply, outcome: 
         assert "/" not in web.asked
 
 
+@pytest.mark.parametrize(("hops", "pages"), [(5, 0), (6, 1)])
+def test_robots_behind_redirects(tmp_path: Path, hops: int, pages: int) -> None:
+    """RFC 9309 2.3.1.2: five redirects are followed, behind more of them robots.txt counts as unavailable."""
+    chain: dict[str, Page] = {f"/{hop}": Reply(status=301, headers=(("Location", f"/{hop + 1}"),)) for hop in range(1, hops)}
+    chain |= {"/robots.txt": Reply(status=301, headers=(("Location", "/1"),)), f"/{hops}": Reply(body=b"User-agent: *\nDisallow: /")}
+    with served({**chain, "/": page()}) as web:
+        if pages:
+            assert run(tmp_path, f"{web.url}/")["pages"] == pages
+        else:
+            with pytest.raises(ValueError, match=r"permission\.robots \(1\)"):
+                run(tmp_path, f"{web.url}/")
+
+
 def test_missing_robots_allow(tmp_path: Path) -> None:
     with served({"/robots.txt": Reply(status=403), "/": page()}) as web:
         assert run(tmp_path, f"{web.url}/")["pages"] == 1
@@ -208,28 +221,38 @@ def test_links() -> None:
 
 
 def test_a_killed_crawl_goes_on(tmp_path: Path) -> None:
+    """At one moment among the pages and at one among the images: what is stored is not asked for again, and all comes in the end."""
     slow = {f"/{number}": Reply(body=page(f"/{number}/below").encode(), drip=10, pause=0.01) for number in range(30)}
-    below: dict[str, Page] = {f"/{number}/below": page() for number in range(30)}
-    with served({"/": page(*slow), **slow, **below}) as web:
-        whole = run(tmp_path / "whole", f"{web.url}/")
-        web.asked.clear()
-        config = f"Crawl(seeds=('{web.url}/',), allow_private_addresses=True)"
-        imports = "from pipelines.crawl import Crawl, crawl; from pipelines.store import Folder"
-        program = f"{imports}; crawl({config}, Folder({str(tmp_path / 'killed')!r}))"
-        child = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        while len(web.asked) < 20:
-            assert child.poll() is None, "the crawl ended before it could be killed"
-            time.sleep(0.005)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        time.sleep(0.3)  # the crawling process notices that its caller is gone
-        before = len(web.asked)
-        with open(tmp_path / "killed" / "part-00000.warc.gz", "ab") as file:
-            file.write(b"\x1f\x8b\x08\x00half a record")
-        held = set(stored(tmp_path / "killed"))
-        assert 0 < len(held) < 61
-        report = run(tmp_path / "killed", f"{web.url}/")
-        again = set(web.asked[before:]) & held
-    assert again == set()
+    below: dict[str, Page] = {f"/{number}/below": f"<img src=/{number}.jpg><img src=/{number}.png>" for number in range(30)}
+    photos = {f"/{number}.jpg": Reply(body=jpeg(width=60 + number), type="image/jpeg", drip=200, pause=0.01) for number in range(30)}
+    with served({"/": page(*slow), **slow, **below, **photos}) as web:
+        whole = run(tmp_path / "whole", f"{web.url}/", images=True)
+        assert whole["images"] == {"fetch.http_404": 30, "fetched": 30}
+        for moment in (20, 80):
+            _kill_and_go_on(tmp_path, web, moment)
+        held, before = set(stored(tmp_path / "killed")), len(web.asked)
+        assert 20 < len(held) < 61 + 30
+        report = run(tmp_path / "killed", f"{web.url}/", images=True)
+        assert not set(web.asked[before:]) & held
     assert {**report, "config": None} == {**whole, "config": None}
     assert sorted(stored(tmp_path / "killed")) == sorted(stored(tmp_path / "whole"))
+    assert len(stored(tmp_path / "whole")) == 61 + 30
+
+
+def _kill_and_go_on(folder: Path, web: Web, moment: int) -> None:
+    """Kill a crawl when it has asked for so many addresses in all its tries, and leave half a record."""
+    config = f"Crawl(seeds=('{web.url}/',), allow_private_addresses=True, images=True)"
+    imports = "from pipelines.crawl import Crawl, crawl; from pipelines.store import Folder"
+    program = f"{imports}; crawl({config}, Folder({str(folder / 'killed')!r}))"
+    held = set(stored(folder / "killed"))
+    before = len(web.asked)
+    child = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    while len(held | set(web.asked[before:])) < moment:
+        assert child.poll() is None, "the crawl ended before it could be killed"
+        time.sleep(0.005)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    time.sleep(0.3)  # the crawling process notices that its caller is gone
+    assert not set(web.asked[before:]) & held
+    with open(folder / "killed" / "part-00000.warc.gz", "ab") as file:
+        file.write(b"\x1f\x8b\x08\x00half a record")
