@@ -25,7 +25,6 @@ __all__ = [
     "Answer",
     "Policies",
     "Policy",
-    "Robots",
     "Rules",
     "address_outcome",
     "directives_outcome",
@@ -53,30 +52,6 @@ def origin(url: str) -> str:
     """Scheme, host and port: the realm of one robots.txt."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rsplit('@', 1)[-1].lower()}"
-
-
-@dataclass
-class Robots:
-    """robots.txt of many hosts, each read once; safe between threads, one reader an origin."""
-
-    ask: Callable[[str], Answer]
-    _rules: dict[str, Rules] = field(default_factory=dict)
-    _locks: dict[str, threading.Lock] = field(default_factory=dict)
-    _guard: threading.Lock = field(default_factory=threading.Lock)
-
-    def rules(self, url: str) -> Rules:
-        key = origin(url)
-        with self._guard:
-            lock = self._locks.setdefault(key, threading.Lock())
-        with lock:
-            known = self._rules.get(key)
-            if known is None or known.until < time.monotonic():
-                known = rules_of(self.ask(f"{key}/robots.txt"), time.monotonic())
-                self._rules[key] = known
-            return known
-
-    def allows(self, url: str) -> bool:
-        return self.rules(url).allows(url)
 
 
 ROBOTS_PATH, TDM_PATH, AI_PATH = "/robots.txt", "/.well-known/tdmrep.json", "/ai.txt"

@@ -6,7 +6,6 @@ import pytest
 
 from pipelines.permission import (
     Policies,
-    Robots,
     address_outcome,
     follows_links,
     headers_outcome,
@@ -264,21 +263,6 @@ def test_a_site_that_was_not_asked_refuses() -> None:
 )
 def test_file_types_of_an_ai_txt(url: str, outcome: str | None) -> None:
     assert policy_of({ROBOTS: (404, b""), AI: (200, b"User-Agent: *\nDisallow: *.jpg")}, 0.0).refusal(url) == outcome
-
-
-def test_robots_of_many_hosts() -> None:
-    asked: list[str] = []
-
-    def ask(url: str) -> tuple[int | None, bytes]:
-        asked.append(url)
-        return 200, b"User-agent: *\nDisallow: /no"
-
-    robots = Robots(ask)
-    answers = [
-        robots.allows(url) for url in ("http://a.example/no", "http://A.example/yes", "http://a.example:81/no", "https://a.example/no")
-    ]
-    assert answers == [False, True, False, False]
-    assert asked == ["http://a.example/robots.txt", "http://a.example:81/robots.txt", "https://a.example/robots.txt"]
 
 
 def test_well_known_files_are_read_once_an_origin() -> None:
