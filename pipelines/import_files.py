@@ -49,15 +49,28 @@ def stem_of(name: str) -> str:
 
 def place_of(folder: str, name: str) -> Place:
     """Where a named file of a data set lies; a name that leads out of the folder, by itself or through a link, is never opened."""
-    system, root = fsspec.core.url_to_fs(folder)
+    local, root, real_root = _root(folder)
     plain = posixpath.normpath(name.replace("\\", "/"))
     if plain.startswith(("../", "/")) or plain in ("..", ".") or "\0" in name or "://" in name:
         return Place(OUTSIDE)
-    if not isinstance(system, LocalFileSystem):
+    if not local:
         return Place("file", f"{folder.rstrip('/')}/{plain}")
     path = os.path.join(root, plain)
-    real = os.path.realpath(path)
-    return Place("file", path) if real.startswith(os.path.realpath(root).rstrip("/") + "/") else Place(OUTSIDE)
+    real = os.path.realpath(path) if os.path.islink(path) else _real_folder(os.path.dirname(path)) + "/"
+    return Place("file", path) if real.startswith(real_root) else Place(OUTSIDE)
+
+
+@functools.lru_cache(maxsize=16)
+def _root(folder: str) -> tuple[bool, str, str]:
+    """Whether a folder is local, its path, and that without links, with a slash behind."""
+    system, root = fsspec.core.url_to_fs(folder)
+    local = isinstance(system, LocalFileSystem)
+    return local, str(root), os.path.realpath(root).rstrip("/") + "/" if local else ""
+
+
+@functools.lru_cache(maxsize=4096)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def grouped(names: Sequence[str]) -> list[list[str]]:
