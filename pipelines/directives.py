@@ -29,6 +29,7 @@ BOT = re.compile(r"[a-z*][^\s,:;]*")
 # use means what the wider one says
 TRAINING = ("train-ai", "train-genai", "ai", "genai")
 WIDER = ("tdm", "all", "bots")
+SPEAKING = frozenset({"x-robots-tag", "robots", TOKEN, "tdm-reservation", "content-usage", "content-signal"})  # headers and meta elements
 KEY = re.compile(r"[a-z*][a-z0-9_.*-]*")  # RFC 9651 3.1.2
 STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 LIST = re.compile(r"\([^()]*\)")
@@ -152,6 +153,8 @@ def metas_outcome(metas: Iterable[tuple[str, str]], at: datetime | None = None) 
 def page_outcome(headers: Iterable[tuple[str, str]], metas: Iterable[tuple[str, str]], at: datetime | None = None) -> str | None:
     """What the headers and the meta elements of one page say of its use, a meta element's TDM reservation before a header's."""
     of_headers, of_metas = _by_name(headers), _by_name(metas)
+    if not of_headers and not of_metas:
+        return None
     robots = [*of_headers.get("x-robots-tag", []), *of_metas.get("robots", []), *of_metas.get(TOKEN, [])]
     if outcome := directives_outcome(robots, at):
         return outcome
@@ -165,5 +168,6 @@ def page_outcome(headers: Iterable[tuple[str, str]], metas: Iterable[tuple[str, 
 def _by_name(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, value in pairs:
-        found.setdefault(name.lower().strip(), []).append(value)
+        if (said := name.lower().strip()) in SPEAKING:
+            found.setdefault(said, []).append(value)
     return found
