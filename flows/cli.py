@@ -28,6 +28,7 @@ Root = Annotated[str, Parameter(name="--root", env_var="WINNOW_ROOT", help="Wher
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print the result as JSON.")]
 Runner = Annotated[str, Parameter(name="--runner", help="Beam runner that maps the parts.")]
 Workers = Annotated[int, Parameter(name="--workers", help="Processes on this machine.")]
+Share = Annotated[str | None, Parameter(name="--share", help="This command's share of every stage, e.g. 3/16 in a job array of sixteen.")]
 Options = Annotated[tuple[str, ...], Parameter(name="--option", help="An option for the runner, as Beam spells it; may be repeated.")]
 
 
@@ -79,10 +80,11 @@ def _root(url: str) -> "Folder":
     return Folder(url if "://" in url else str(Path(url).expanduser().resolve()))
 
 
-def _engine(runner: str, workers: int, options: Sequence[str]) -> "Engine":
+def _engine(runner: str, workers: int, options: Sequence[str], share: str | None = None) -> "Engine":
+    from pipelines.shares import Share
     from pipelines.stage import Engine
 
-    return Engine(runner=runner, workers=workers, options=tuple(options))
+    return Engine(runner=runner, workers=workers, options=tuple(options), share=None if share is None else Share.parse(share))
 
 
 def _progress() -> "Callable[[Progress], None]":
@@ -121,6 +123,7 @@ def collect(
     recrawl: Annotated[str | None, Parameter(help="Earlier collection of the same pages: what did not change is not sent again.")] = None,
     runner: Runner = "FnApiRunner",
     workers: Workers = 1,
+    share: Share = None,
     option: Options = (),
     json: Json = False,
 ) -> int:
@@ -131,7 +134,7 @@ def collect(
     from pipelines.collect import collect as run
 
     config = config or CollectConfig()  # which says that a source is missing
-    engine = _engine(runner, workers, option)
+    engine = _engine(runner, workers, option, share)
     found = run(_root(root), config, id=id, previous=recrawl, engine=engine, progress=_progress())
     if json:
         _print({"collection": found.id, "digest": found.digest, "counts": dict(found.counts), "failed": found.failed})
@@ -161,6 +164,7 @@ def curate(
     heldout: Annotated[float, Parameter(help="Share of the images held out.")] = 0.0,
     runner: Runner = "FnApiRunner",
     workers: Workers = 1,
+    share: Share = None,
     option: Options = (),
     json: Json = False,
 ) -> int:
@@ -173,7 +177,7 @@ def curate(
     from pipelines.curate import curate as run
 
     config = CurateConfig(recipe=recipe, collections=collection, release=release, shard_samples=shard_samples, heldout=heldout)
-    made = run(_root(root), config, engine=_engine(runner, workers, option), progress=_progress())
+    made = run(_root(root), config, engine=_engine(runner, workers, option, share), progress=_progress())
     if json:
         _print({"release": made.name, "digest": made.digest, "samples": made.samples, "shards": made.shards, **made.funnel.to_json()})
     else:
@@ -190,6 +194,7 @@ def funnel(
     collection: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Ids of collections.")],
     runner: Runner = "FnApiRunner",
     workers: Workers = 1,
+    share: Share = None,
     option: Options = (),
     json: Json = False,
 ) -> int:
@@ -203,7 +208,7 @@ def funnel(
     failed = 0
     shown = []
     for name in recipe:
-        decision = decide(_root(root), name, collection, engine=_engine(runner, workers, option), progress=_progress())
+        decision = decide(_root(root), name, collection, engine=_engine(runner, workers, option, share), progress=_progress())
         failed = max(failed, decision.failed)
         shown.append(decision.funnel)
     if json:

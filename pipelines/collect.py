@@ -1,7 +1,11 @@
 """Collect: from a source on the web, an archive or a list to a complete collection of candidates and images."""
 
+import json
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +23,7 @@ from pipelines.memory import Remember
 from pipelines.pairs import Pairs
 from pipelines.resolve import Distinct, Scatter
 from pipelines.retry import Retry, fates
+from pipelines.shares import right_to_write
 from pipelines.stage import MANIFEST, Engine, Manifest, Progress, Stage, run_stage, silent
 from pipelines.store import Folder, digest, lease
 
@@ -51,6 +56,9 @@ def collect(
     `previous` is an earlier collection of the same pages: only those that changed since are sent again.
     Raises ValueError for a source that gives nothing or an id that belongs to other options, LeaseHeld when another process writes it.
     """
+    if id is None and engine is not None and engine.share is not None:
+        raise ValueError("shares of one collection find each other by its name: give all of them the same id")
+    started = time.time()
     name = id or unfinished(root, config) or datetime.now(UTC).strftime(TIME)
     folder = root / "collections" / name
     begun = _begin(root, folder, config, previous)
@@ -60,11 +68,11 @@ def collect(
     def run(stage: Stage) -> Manifest:
         return run_stage(stage, engine, progress)
 
-    with lease(folder):
-        found = _nonempty(run(_candidates(root, folder, config, run, progress)))
+    with right_to_write(folder, engine.share if engine is not None else None, name="writer"):
+        found = _nonempty(run(_candidates(root, folder, config, begun, run, progress)))
         scattered = run(_scatter(folder, config, run))
         distinct = run(_distinct(root, folder, config, begun, run))
-        fetched = run(_fetch(folder, config))
+        fetched = run(_fetch(folder, config, started))
         run(Remember.of(root, name))
         _seal(folder, [found, scattered, distinct, fetched])
     return open_collection(root, name)
@@ -89,7 +97,9 @@ def _begin(root: Folder, folder: Folder, config: CollectConfig, previous: str | 
         if previous is not None:
             open_collection(root, previous)
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        folder.write_json(CONFIGURATION, asdict(Begun(settings=_settings(config), began=now, remembered=remembered, previous=previous)))
+        begun = Begun(settings=_settings(config), began=now, remembered=remembered, previous=previous)
+        with suppress(FileExistsError):  # another share was quicker
+            folder.create(CONFIGURATION, json.dumps(asdict(begun), indent=1).encode())
     begun = Begun(**folder.read_json(CONFIGURATION))
     other = [key for key, value in _settings(config).items() if begun.settings.get(key) != value]
     if other:
@@ -103,7 +113,7 @@ def _begin(root: Folder, folder: Folder, config: CollectConfig, previous: str | 
 Run = Callable[[Stage], Manifest]
 
 
-def _candidates(root: Folder, folder: Folder, config: CollectConfig, run: Run, progress: Callable[[Progress], None]) -> Stage:
+def _candidates(root: Folder, folder: Folder, config: CollectConfig, begun: Begun, run: Run, progress: Callable[[Progress], None]) -> Stage:
     """The stage that brings the candidates, with all that must come before it done."""
     out = folder / "candidates"
     if config.retry:
@@ -124,17 +134,34 @@ def _candidates(root: Folder, folder: Folder, config: CollectConfig, run: Run, p
         return Pairs(out=out, path=config.pairs)
     if config.warc:
         return Extract(out=out, archives=config.warc, target_width=config.target_width)
+    return Extract(out=out, pages=_crawled(root, folder, config, begun, progress), target_width=config.target_width)
+
+
+def _crawled(root: Folder, folder: Folder, config: CollectConfig, begun: Begun, progress: Callable[[Progress], None]) -> Folder:
+    """The folder of the crawled pages. Of several shares one crawls, and the others wait for it."""
     order = Crawl(
         seeds=config.seeds,
+        allowed_hosts=config.sites,
+        sitemaps=config.sitemaps,
+        images=config.crawl_images,
         max_pages=config.max_pages,
+        max_pages_per_host=config.max_pages_per_host,
         max_depth=config.max_depth,
+        seconds=_seconds(config),
+        target_width=config.target_width,
         allow_private_addresses=config.allow_private_addresses,
         contact=config.contact,
+        previous=None if begun.previous is None else (root / "collections" / begun.previous / "pages").path(),
     )
     pages = folder / "pages"
-    found = crawl(order, pages, progress=lambda done: progress(Progress(stage="crawl", done=done, parts=0, counts={"pages": done})))
+    with lease(pages, "crawling.json", wait=math.inf):
+        found = crawl(order, pages, progress=lambda done: progress(Progress(stage="crawl", done=done, parts=0, counts={"pages": done})))
     progress(Progress(stage="crawl", done=1, parts=1, counts={"pages": found["pages"], **found["refused"], **found["errors"]}))
-    return Extract(out=out, pages=pages, target_width=config.target_width)
+    return pages
+
+
+def _seconds(config: CollectConfig) -> float | None:
+    return None if config.deadline is None else config.deadline * 3600
 
 
 def _nonempty(manifest: Manifest) -> Manifest:
@@ -168,7 +195,7 @@ def _distinct(root: Folder, folder: Folder, config: CollectConfig, begun: Begun,
     return replace(Distinct.of(folder), remembered=tuple(memory.out for memory in memories), since=since.strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
-def _fetch(folder: Folder, config: CollectConfig) -> Stage:
+def _fetch(folder: Folder, config: CollectConfig, started: float) -> Stage:
     return Fetch(
         out=folder / "fetches",
         images=folder / "images",
@@ -177,6 +204,10 @@ def _fetch(folder: Folder, config: CollectConfig) -> Stage:
         allow_private_addresses=config.allow_private_addresses,
         contact=config.contact,
         web=config.fetch,
+        images_per_second=config.images_per_second,
+        encoding=config.encoding(),
+        deadline_seconds=_seconds(config),
+        begun=started,
     )
 
 

@@ -24,6 +24,11 @@ class CollectConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
     seeds: tuple[str, ...] = Field(default=(), alias="seed", description="Pages to start a crawl from.")
+    sites: tuple[str, ...] = Field(
+        default=(), alias="site", description="Hosts that a crawl may visit, *.example.org for all below; else those of the seeds."
+    )
+    sitemaps: bool = Field(default=False, description="The pages that the sites' sitemaps list are seeds too.")
+    crawl_images: bool = Field(default=False, description="Store the pages' images in the archive too, beside the pages.")
     warc: tuple[str, ...] = Field(default=(), description="Archives: files, globs or URLs.")
     pairs: str | None = Field(default=None, description="A list of `url` and `text`: Parquet, CSV, TSV or JSONL.")
     imports: str | None = Field(
@@ -40,6 +45,7 @@ class CollectConfig(BaseModel):
     )
     earlier: tuple[str, ...] = Field(default=(), alias="from", description="Ids of the collections that --retry looks at.")
     max_pages: int = Field(default=100_000, ge=1, description="Most pages of a crawl.")
+    max_pages_per_host: int | None = Field(default=None, ge=1, description="Most pages of one host.")
     max_depth: int = Field(default=20, ge=0, description="Most links from a seed to a page.")
     target_width: int = Field(default=512, ge=1, description="Of several sizes of an image, the smallest at least so wide (pixels).")
     contact: str = Field(
@@ -48,6 +54,7 @@ class CollectConfig(BaseModel):
     )
     allow_private_addresses: bool = Field(default=False, description="Let loopback and private hosts in.")
     fetch: bool = Field(default=True, description="Fetch images that the source does not hold.")
+    images_per_second: float = Field(default=10.0, gt=0, description="Images a second of one public host.")
     before_fetch: str | None = Field(
         default=None, description="A recipe whose rules on candidates alone are applied before fetching, to spare bandwidth."
     )
