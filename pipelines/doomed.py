@@ -1,7 +1,7 @@
 """What a list of things taken down means for the collections of a root: their candidates, images, addresses and pages."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,8 +46,8 @@ class Survey:
         """The candidate_id of all that was taken down in the root."""
         return pa.array(sorted({one for doomed in self.collections.values() for one in doomed.candidates.to_pylist()}), pa.string())
 
-    def samples(self, shard: pa.Table) -> np.ndarray:
-        """[n] truths: which samples of a release hold something of it."""
+    def samples(self, shard: pa.Table, names: Collection[str] = ()) -> np.ndarray:
+        """[n] truths: which samples of a release hold something of it; `names` are of all its columns, which does not matter here."""
         gone = among(shard["candidate_id"], self.candidates) | self.forgotten.candidates(shard) | self.forgotten.images(shard["image_id"])
         for row in np.flatnonzero(among(shard["image_id"], pa.array(sorted(self.texts), pa.string()))).tolist():
             texts = self.texts[shard["image_id"][row].as_py()]
@@ -148,7 +148,8 @@ def _read(folder: Folder, name: str, columns: Iterable[str]) -> pa.Table:
             there = set(pq.read_schema(file).names)
         return read_table(folder, name, [column for column in columns if column in there])
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{folder.path(name)} cannot be read, so nobody knows what it holds ({error}): remove it or bring it back") from error
+        words = f"{folder.path(name)} cannot be read, so nobody knows what it holds"
+        raise ValueError(f"{words}: remove it or bring it back ({error})") from error
 
 
 def _texts(column: pa.ChunkedArray) -> set[str]:

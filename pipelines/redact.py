@@ -7,6 +7,7 @@ it take the old one's name: a file is thus always as its manifest or as the last
 import contextlib
 import hashlib
 import os
+import re
 import struct
 import tempfile
 import uuid
@@ -29,7 +30,7 @@ from pipelines.store import TEMPORARY, Folder, Written, digest
 
 REDACTIONS = "redactions"
 STORED = 65_535  # bytes of a stored block of deflate, RFC 1951 3.2.4
-Mask = Callable[[pa.Table], np.ndarray]  # [n] rows to erase of a table
+Mask = Callable[[pa.Table, set[str]], np.ndarray]  # [n] rows to erase, by the keys of a table and the names of all its columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +140,7 @@ def last_digests(written: str, chain: dict[str, set[str]]) -> set[str]:
 def rows_of(doomed: Doomed) -> Mask:
     """Which rows of a table of a collection are to be erased, by what the table is keyed by."""
 
-    def mask(table: pa.Table) -> np.ndarray:
-        names = set(table.column_names)
+    def mask(table: pa.Table, names: set[str]) -> np.ndarray:
         if "candidate_id" in names:
             return among(table["candidate_id"], doomed.candidates)
         if _of_images(names):
@@ -172,9 +172,8 @@ def _kept(names: set[str]) -> tuple[str, ...]:
     return ("image_id",) if _of_images(names) else ("part", "row")
 
 
-def _only_address(table: pa.Table, doomed: Doomed | None) -> np.ndarray:
+def _only_address(table: pa.Table, names: set[str], doomed: Doomed | None) -> np.ndarray:
     """Which images stay although the address that they were fetched from goes: another one leads to them too."""
-    names = set(table.column_names)
     if doomed is None or not _of_images(names) or "image_url" not in names:
         return np.zeros(table.num_rows, dtype=bool)
     return _of_doomed_addresses(table, doomed)
@@ -213,8 +212,9 @@ def erase_table(place: Place, mask: Mask, forgotten: Forgotten, doomed: Doomed |
 
 def _cleaned(read: "Read", schema: pa.Schema, mask: Mask, doomed: Doomed | None) -> pa.Table | None:
     """A group of rows as it should be; None where nothing of it is to be erased, of which only the keys are read."""
-    keys = read(_keys(set(schema.names)))
-    gone, only_address = mask(keys), _only_address(keys, doomed)
+    names = set(schema.names)
+    keys = read(_keys(names))
+    gone, only_address = mask(keys, names), _only_address(keys, names, doomed)
     return _clean(read(None), gone, only_address) if gone.any() or only_address.any() else None
 
 
@@ -330,6 +330,32 @@ def blank_record(size: int, name: str) -> bytes:
     member = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff" + deflated + struct.pack("<II", zlib.crc32(record), len(record) & 0xFFFFFFFF)
     assert len(member) == size, "the record that stands in must be as long"
     return member
+
+
+def scrub(folder: Folder, doomed: Doomed) -> None:
+    """Take doomed addresses out of what reports and errors say; what its user configured stays, being its user's own words."""
+    for name in folder.names():
+        if name.endswith((".json", ".failed")) and name not in ("configuration.json", "lease.json"):
+            said = folder.read_json(name)
+            kept = {key: said[key] for key in said.keys() & {"config", "inputs"}} if isinstance(said, dict) else {}
+            left = _scrubbed(said, doomed)
+            left = {**left, **kept} if kept else left
+            if left != said:
+                folder.write_json(name, left)
+
+
+def _scrubbed(value: Any, doomed: Doomed) -> Any:
+    if isinstance(value, str):
+        return re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>\\]+", lambda found: _said(found[0], doomed), value)
+    if isinstance(value, list):
+        return [_scrubbed(one, doomed) for one in value]
+    return {key: _scrubbed(one, doomed) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+def _said(url: str, doomed: Doomed) -> str:
+    """An address in a sentence, without what punctuation may follow it; empty if it is doomed."""
+    bare = url.rstrip(".,:;)]}")
+    return url[len(bare) :] if doomed.address(bare) else url
 
 
 def _copy(source: Any, target: IO[bytes], size: int | None) -> None:

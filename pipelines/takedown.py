@@ -4,6 +4,7 @@ The order is what makes a killed take-down complete when it is run again: the li
 candidates (releases, images, measurements, pages); then addresses and fetches; the candidates themselves; and at last the new releases.
 """
 
+import contextlib
 import json
 import re
 from collections import Counter
@@ -15,12 +16,12 @@ from filters.recipe import Recipe, available, load
 from pipelines.curate import DECISION, SUPERSEDED, CurateConfig, decide, publish
 from pipelines.doomed import Survey, survey
 from pipelines.forget import FOLDER, Forgotten
-from pipelines.redact import Doomed, Place, dirty_rows, doomed_records, erase_records, erase_table, rows_of
+from pipelines.redact import Doomed, Place, dirty_rows, doomed_records, erase_records, erase_table, rows_of, scrub
 from pipelines.schema import KEPT
 from pipelines.stage import MANIFEST, RECEIPTS, Engine, Progress, silent
 from pipelines.store import Folder, lease
 
-REBUILT = ("outcomes", "aggregates", "memory")  # what is made again from the rest when it is asked for
+REBUILT = ("outcomes", "aggregates")  # what is made again from the rest when it is asked for
 LATE = ("urls/by-host", "urls", "fetches", "candidates")  # erased last, in this order: the rest is found through them
 _CARD = "> This release held what was taken down since, and lacks it now"
 
@@ -102,6 +103,7 @@ class _Takedown:
         for late in (False, True):
             for name, doomed in affected:
                 self._erase_collection(self.root / "collections" / name, doomed, late=late)
+                self._erase_memory(self.root / "memory" / name, doomed)
 
     def look(self) -> Report:
         """What `erase` would do."""
@@ -148,6 +150,8 @@ class _Takedown:
 
     def _erase_collection(self, home: Folder, doomed: Doomed, *, late: bool) -> None:
         with lease(home):
+            for folder in [home / inside for inside in ("", "pages", RECEIPTS, *(f"{inside}/{RECEIPTS}" for inside in LATE))]:
+                scrub(folder, doomed)
             swept = set()
             for place in _places(home, late):
                 if place.inside not in swept:
@@ -158,6 +162,12 @@ class _Takedown:
                 self.collections.setdefault(home.name, Counter())[place.inside] += count
                 if count:
                     self._tell(home.name, self.collections[home.name].total())
+
+    def _erase_memory(self, home: Folder, doomed: Doomed) -> None:
+        places = [Place(home=home, inside="", name=name) for name in home.names() if name.endswith(".parquet")]
+        with lease(home) if places else contextlib.nullcontext():
+            for place in places:
+                erase_table(place, rows_of(doomed), doomed.forgotten, doomed)
 
     def _drop_rebuilt(self) -> None:
         """Remove what was derived before something went onto the list; it is made again, without it, when it is asked for."""

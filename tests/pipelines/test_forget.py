@@ -3,6 +3,7 @@
 Slow for a test file: it crawls a site once, then curates a dozen copies of the collection, a second or two each.
 """
 
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -32,7 +33,7 @@ from pipelines.collect import collect
 from pipelines.curate import CurateConfig, Release, curate, decide
 from pipelines.forget import FORGOTTEN, Forgotten, address
 from pipelines.redact import blank_record
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder, LeaseHeld, lease, read_table, write_parquet
 from pipelines.takedown import forget
 from tests.pipelines.web import served
 
@@ -130,19 +131,21 @@ def picture(seed: int) -> bytes:
     return buffer.getvalue()
 
 
-SHARED, SECRET, TWIN, PLAIN = (picture(seed) for seed in range(4))
+SHARED, SECRET, TWIN, PLAIN, HILL = (picture(seed) for seed in range(5))
 TEXTS = {
     "index": "a harbour in the evening",
     "good": "a red boat on calm water",
     "twin": "two birds on a wire",
     "bad": "hidden words about a boat",
     "secret": "hidden words about a lake",
+    "hill": "hidden words about a hill",
+    "list": "a hill in the open",
 }
 
 
 @dataclass(frozen=True)
 class Made:
-    """A root with the collection `web` and its release `all`, and the address of the site (which is down by now)."""
+    """A root with the collection `web`, its release `all`, and `list`, which refers to an image of `web`; the site's address."""
 
     root: Folder
     url: str
@@ -154,6 +157,20 @@ class Made:
         return self.url.replace("127.0.0.1", "localhost")
 
 
+def refer(collection: Folder, other: str) -> None:
+    """Let a collection refer to the images that another one holds, as a fetch of addresses that are held leaves it."""
+    manifest, own = (collection / "fetches").read_json("manifest.json"), collection.read_json("manifest.json")
+    files = [file for file in manifest["files"] if file["name"].endswith(".parquet")]
+    for file in files:
+        table = read_table(collection / "fetches", file["name"])
+        place = table.schema.get_field_index("held_in")
+        table = table.set_column(place, table.schema.field(place), pa.array([other] * table.num_rows))
+        file.update(dataclasses.asdict(write_parquet(collection / "fetches", file["name"], table)))
+    (collection / "fetches").write_json("manifest.json", {**manifest, "files": files})
+    collection.write_json("manifest.json", {**own, "refers_to": [other]})
+    (collection / "images").remove()
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     root = Folder(str(tmp_path_factory.mktemp("forget") / "root"))
@@ -162,10 +179,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
         web.pages |= {
             "/": f'<a href="/good.html">g</a><a href="/bad.html">b</a><img src="/plain.png" alt="{TEXTS["index"]}">',
             "/good.html": f'<img src="/shared.png" alt="{TEXTS["good"]}"><img src="{other}/twin.png" alt="{TEXTS["twin"]}">',
-            "/bad.html": f'<img src="/shared.png" alt="{TEXTS["bad"]}"><p>so hidden</p><img src="/secret.png" alt="{TEXTS["secret"]}">',
+            "/bad.html": f'<img src="/shared.png" alt="{TEXTS["bad"]}"><p>so hidden</p><img src="/secret.png" alt="{TEXTS["secret"]}">'
+            f'<img src="/hill.png" alt="{TEXTS["hill"]}">',
         }
-        web.pages |= {f"/{name}.png": data for name, data in (("plain", PLAIN), ("shared", SHARED), ("twin", TWIN), ("secret", SECRET))}
+        pictures = {"plain": PLAIN, "shared": SHARED, "twin": TWIN, "secret": SECRET, "hill": HILL}
+        web.pages |= {f"/{name}.png": data for name, data in pictures.items()}
         collect(root, CollectConfig(seeds=(web.url,), allow_private_addresses=True), id="web")
+        pairs = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+        pairs.write_text(json.dumps({"url": f"{web.url}/hill.png", "text": TEXTS["list"]}))
+        collect(root, CollectConfig(pairs=str(pairs), allow_private_addresses=True), id="list")
+        refer(root / "collections" / "list", "web")
         yield Made(root, web.url, curate(root, CurateConfig(recipe="everything", collections=("web",), release="all")))
 
 
@@ -211,14 +234,18 @@ def stored(root: Folder, data: bytes) -> bytes:
     return next(bytes(row["image"]) for row in rows if row["image_id"] == image_id(data))
 
 
+KEPT = [(PLAIN, "index"), (SHARED, "good"), (TWIN, "twin")]  # when the page bad.html is taken down
+
+
 def test_what_was_made_is_as_expected(made: Made) -> None:
-    assert dict(made.release.funnel.outcomes) == {"kept": 5}
+    assert dict(made.release.funnel.outcomes) == {"kept": 6}
     assert samples(made.root, "all") == sorted(
         [
             (image_id(PLAIN), [TEXTS["index"]]),
             (image_id(SHARED), [TEXTS["good"], TEXTS["bad"]]),
             (image_id(TWIN), [TEXTS["twin"]]),
             (image_id(SECRET), [TEXTS["secret"]]),
+            (image_id(HILL), [TEXTS["hill"]]),
         ]
     )
     assert validate(made.root) == []
@@ -228,8 +255,8 @@ def test_a_dry_run_says_what_a_take_down_would_do_and_does_nothing(copy: Made) -
     before = everything(Path(copy.root.path()))
     report = forget(copy.root, urls=[f"{copy.url}/bad.html"], dry_run=True)
     assert everything(Path(copy.root.path())) == before
-    assert (report.releases, report.reissued, report.listed) == ({"all": 2}, {"all": "all.r1"}, 1)
-    assert report.collections["web"]["candidates"] == 2
+    assert (report.releases, report.reissued, report.listed) == ({"all": 3}, {"all": "all.r1"}, 1)
+    assert report.collections["web"]["candidates"] == 3
     done = forget(copy.root, urls=[f"{copy.url}/bad.html"])
     assert (done.collections, done.releases, done.reissued) == (report.collections, report.releases, report.reissued)
 
@@ -241,14 +268,13 @@ def test_a_page_is_taken_down_with_its_texts_and_the_images_that_only_it_shows(c
     assert holders(root, *needles)
     report = forget(root, urls=[page], note="by mail")
     assert holders(root, *needles) == []
-    assert report.collections == {"web": {"candidates": 2, "fetches": 1, "images": 1, "pages": 2, "urls": 1, "urls/by-host": 1}}
-    assert report.releases == {"all": 2}
+    # of the hill only the address goes: the list leads to that image too
+    assert report.collections == {"web": {"candidates": 3, "fetches": 2, "images": 2, "pages": 2, "urls": 2, "urls/by-host": 2}}
+    assert report.releases == {"all": 3}
     assert report.reissued == {"all": "all.r1"}
-    left = [(image_id(PLAIN), [TEXTS["index"]]), (image_id(SHARED), [TEXTS["good"]]), (image_id(TWIN), [TEXTS["twin"]])]
-    assert samples(root, "all.r1") == sorted(left)
+    assert samples(root, "all.r1") == sorted((image_id(data), [TEXTS[name]]) for data, name in KEPT)
     assert validate(root) == []
-    funnel = decide(root, "everything", ["web"]).funnel
-    assert dict(funnel.outcomes) == {FORGOTTEN: 2, "kept": 3}
+    assert dict(decide(root, "everything", ["web"]).funnel.outcomes) == {FORGOTTEN: 3, "kept": 3}
     again = forget(root)
     assert (again.collections, again.releases, again.reissued) == ({}, {}, {})
 
@@ -274,7 +300,7 @@ def test_a_reissue_is_what_curate_would_write(copy: Made) -> None:
     assert curate(copy.root, CurateConfig(recipe="everything", collections=("web",), release=new)).digest == fresh.digest
     card = (copy.root / "releases" / new).read("README.md").decode()
     assert "It stands for `all`, of which something was taken down." in card
-    assert f"| `{FORGOTTEN}` | 2 |" in card
+    assert f"| `{FORGOTTEN}` | 3 |" in card
 
 
 def test_the_old_release_says_what_to_use(copy: Made) -> None:
@@ -295,7 +321,7 @@ def test_the_old_release_says_what_to_use(copy: Made) -> None:
 def test_a_domain_takes_its_images_wherever_they_are_shown(copy: Made) -> None:
     twin = stored(copy.root, TWIN)
     report = forget(copy.root, domains=["localhost"])
-    assert dict(decide(copy.root, "everything", ["web"]).funnel.outcomes) == {FORGOTTEN: 1, "kept": 4}
+    assert dict(decide(copy.root, "everything", ["web"]).funnel.outcomes) == {FORGOTTEN: 1, "kept": 5}
     # the page that shows it goes from the archive too, as it holds the text; its other candidates stay
     assert report.collections == {"web": {"candidates": 1, "fetches": 1, "images": 1, "pages": 2, "urls": 1, "urls/by-host": 1}}
     assert holders(copy.root, twin, TWIN, TEXTS["twin"].encode(), b"localhost") == []
@@ -304,19 +330,18 @@ def test_a_domain_takes_its_images_wherever_they_are_shown(copy: Made) -> None:
 def test_an_image_is_taken_down_with_all_its_pairs(copy: Made) -> None:
     shared = stored(copy.root, SHARED)
     forget(copy.root, sha256=[image_id(SHARED)])
-    assert dict(decide(copy.root, "everything", ["web"]).funnel.outcomes) == {FORGOTTEN: 2, "kept": 3}
+    assert dict(decide(copy.root, "everything", ["web"]).funnel.outcomes) == {FORGOTTEN: 2, "kept": 4}
     assert holders(copy.root, shared, SHARED, b"a red boat", b"words about a boat", b"shared.png") == []
-    assert samples(copy.root, "all.r1") == sorted(
-        [(image_id(PLAIN), [TEXTS["index"]]), (image_id(SECRET), [TEXTS["secret"]]), (image_id(TWIN), [TEXTS["twin"]])]
-    )
+    left = [(PLAIN, "index"), (SECRET, "secret"), (TWIN, "twin"), (HILL, "hill")]
+    assert samples(copy.root, "all.r1") == sorted((image_id(data), [TEXTS[name]]) for data, name in left)
 
 
 def test_before_anything_is_erased_the_list_alone_decides(copy: Made) -> None:
     Forgotten.of(urls=[f"{copy.url}/bad.html"]).remember(copy.root)
-    assert dict(decide(copy.root, "everything", ["web"]).funnel.outcomes) == {FORGOTTEN: 2, "kept": 3}
+    assert dict(decide(copy.root, "everything", ["web"]).funnel.outcomes) == {FORGOTTEN: 3, "kept": 3}
     assert Counter(validate(copy.root)) == {
-        "collection web still holds 2 rows or records that were taken down: run `winnow forget`": 1,
-        "release all still holds 2 samples that were taken down: run `winnow forget`": 1,
+        "collection web still holds 3 rows or records that were taken down: run `winnow forget`": 1,
+        "release all still holds 3 samples that were taken down: run `winnow forget`": 1,
     }
 
 
@@ -340,8 +365,46 @@ def test_nothing_left_is_no_new_release(copy: Made) -> None:
     assert report.reissued == {"all": None}
     assert "release all: could not be written again: curate a new one" in report.lines()
     assert validate(copy.root) == []
-    # the configuration of the crawl names its seed, as its user wrote it
+    # the configuration of a crawl names its seed, as its user wrote it
     assert set(holders(copy.root, b"127.0.0.1", b"localhost")) == {"collections/web/configuration.json", "collections/web/pages/crawl.json"}
+
+
+def test_an_image_that_another_collection_refers_to_stays_until_it_is_taken_down_itself(copy: Made) -> None:
+    forget(copy.root, urls=[f"{copy.url}/bad.html"])
+    released = curate(copy.root, CurateConfig(recipe="everything", collections=("list",), release="list"))
+    assert samples(copy.root, "list") == [(image_id(HILL), [TEXTS["list"]])]
+    hill = stored(copy.root, HILL)
+    assert any(hill in data for name, data in everything(Path(copy.root.path())).items() if name.startswith("collections/web/images"))
+    forget(copy.root, urls=[f"{copy.elsewhere}/hill.png", f"{copy.url}/hill.png"])
+    assert holders(copy.root, hill, HILL, b"in the open", b"hill.png") == []
+    assert validate(copy.root) == []
+    assert released.folder.read_json("superseded.json") == {"by": None, "pending": False}
+
+
+def test_what_is_unfinished_is_erased_too_unless_somebody_writes_it(copy: Made) -> None:
+    collection, release = copy.root / "collections" / "web", copy.root / "releases" / "all"
+    for folder in (collection, collection / "fetches", release):
+        folder.remove("manifest.json")
+    (collection / "pages").write_json("crawl.json", {"config": {}, "first_error": f"{copy.url}/bad.html: HTTP 503"})
+    with lease(collection), pytest.raises(LeaseHeld):
+        forget(copy.root, urls=[f"{copy.url}/bad.html"])
+    forget(copy.root)
+    assert holders(copy.root, b"hidden words", b"so hidden", SECRET, b"secret.png") == []
+    assert (collection / "pages").read_json("crawl.json")["first_error"] == ": HTTP 503"
+    assert not [name for name in release.names() if name.endswith(".arrow")]
+
+
+def test_what_cannot_be_reached_is_said(copy: Made) -> None:
+    given = (copy.root / "collections" / "web" / "pages").path("part-00000.warc.gz")
+    shutil.copy(given, Path(copy.root.path()).parent / "given.warc.gz")
+    path = str(Path(copy.root.path()).parent / "given.warc.gz")
+    collect(copy.root, CollectConfig(warc=(path,), fetch=False), id="archive")
+    (copy.root / "models" / "runs" / "one").write_json("plan.json", {"releases": {"train": copy.release.digest}})
+    (copy.root / "models" / "two").write_json("plan.json", {"releases": {"train": "another"}})
+    report = forget(copy.root, urls=[f"{copy.url}/bad.html"])
+    assert (report.models, report.outside) == (("runs/one",), (path,))
+    assert f"archive {path} was given and still holds pages of it: it is yours to change" in report.lines()
+    assert report.collections["archive"]["candidates"] == 3
 
 
 def test_a_root_on_another_file_system(copy: Made) -> None:
@@ -385,7 +448,7 @@ for place, root in enumerate(roots):
 
 
 def test_a_killed_take_down_is_completed(made: Made, tmp_path: Path) -> None:
-    roots = [tmp_path / f"root-{moment}" for moment in (1, 2, 4, 7, 9, 12, 15, 18, 21, 24, 28, 33, 40, 50)]
+    roots = [tmp_path / f"root-{moment}" for moment in (1, 4, 7, 13, 19, 24, 31)]
     for root in roots:
         shutil.copytree(made.root.path(), root)
     page = f"{made.url}/bad.html"
@@ -396,12 +459,11 @@ def test_a_killed_take_down_is_completed(made: Made, tmp_path: Path) -> None:
     secret = stored(made.root, SECRET)
     for path in roots:
         root = Folder(str(path))
-        assert dict(decide(root, "everything", ["web"]).funnel.outcomes) == {FORGOTTEN: 2, "kept": 3}
         forget(root)
         assert holders(root, b"hidden words", b"so hidden", SECRET, secret, b"secret.png") == [], path.name
         assert validate(root) == [], path.name
         assert json.loads((path / "releases/all/superseded.json").read_text()) == {"by": "all.r1", "pending": False}
-        assert samples(root, "all.r1") == samples(root, "all.r1")
+        assert samples(root, "all.r1") == sorted((image_id(data), [TEXTS[name]]) for data, name in KEPT), path.name
 
 
 def test_address_is_settled() -> None:
