@@ -1,0 +1,229 @@
+"""Indexes of archives: the columnar index of Common Crawl (Parquet), CDX and CDXJ files; of all their records, those that are chosen.
+
+Columns and fields: Common Crawl's cc-index-table and pywb's CDXJ; CDX as the Internet Archive's CDX file format of 2015 has it.
+"""
+
+import gzip
+import io
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, ClassVar
+
+import duckdb
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from pipelines.archives import GZIP, HTML
+from pipelines.sources import Source, expand, fingerprint, is_local, joiner, opened
+from pipelines.stage import Output, Part, Stage
+from pipelines.store import write_batches
+
+CHOSEN = pa.schema([("archive", pa.string()), ("offset", pa.int64()), ("length", pa.int64()), ("url", pa.string())])
+CHOSEN_FILE = "chosen.arrow"
+ROWS = 2048  # records of a part of extraction
+LINES = 20_000  # of a text index, read into a record batch
+SORTING: dict[str, Any] = {"memory_limit": "1GB", "threads": "1"}  # of the table of chosen records, which lies on the disk
+COLUMNS = {"archive": "warc_filename", "offset": "warc_record_offset", "length": "warc_record_length", "url": "url"}
+LETTERS = {"a": "url", "m": "mime", "s": "status", "S": "length", "V": "offset", "g": "filename"}  # of the header of a CDX file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choose(Stage):
+    """Writes which records of which archives an index names and the filters let through, ordered by archive and place.
+
+    `languages` are three-letter codes, any of which the page must be in; `hosts` include what lies below them; `mime` are types that
+    the crawler detected, `image/*` for all of a kind. `prefix` is what names of archives are joined to (see `sources.expand`).
+    """
+
+    name: ClassVar[str] = "choose"
+    version: ClassVar[int] = 1
+    index: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    mime: tuple[str, ...] = tuple(sorted(HTML))
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        odd = [code for code in self.languages if not (len(code) == 3 and code.isascii() and code.isalpha() and code.islower())]
+        if odd:
+            raise ValueError(f"an index names languages by three letters (ISO 639-3): eng, deu, zho; not {', '.join(odd)}")
+        whole = [host for host in self.hosts if "/" in host or ":" in host]
+        if whole:
+            raise ValueError(f"give hosts by name alone, such as example.org; not {', '.join(whole)}")
+
+    def config(self) -> dict[str, Any]:
+        return {"languages": self.languages, "hosts": self.hosts, "mime": self.mime, "prefix": self.prefix}
+
+    def inputs(self) -> dict[str, str]:
+        return {source.url: fingerprint(source) for source in self._files()}
+
+    def parts(self) -> list[Part]:
+        return [Part(name="00000", inputs=tuple(source.url for source in self._files()))]
+
+    def process(self, part: Part) -> Output:
+        with tempfile.TemporaryDirectory() as folder, duckdb.connect(f"{folder}/chosen", config=SORTING) as table:
+            table.execute('CREATE TABLE chosen (archive VARCHAR, "offset" BIGINT, length BIGINT, url VARCHAR)')
+            for batch in self._chosen(part.inputs):
+                table.register("batch", pa.Table.from_batches([batch]))
+                table.execute("INSERT INTO chosen SELECT * FROM batch")
+            ordered = table.sql('SELECT DISTINCT archive, "offset", length, url FROM chosen ORDER BY archive, "offset", length, url')
+            written = write_batches(self.out, CHOSEN_FILE, CHOSEN, (batch.cast(CHOSEN) for batch in ordered.to_arrow_reader(ROWS)))
+        return Output(files=(written,), counts={"index.chosen": written.rows or 0})
+
+    def _files(self) -> list[Source]:
+        return [source for given in expand(self.index, self.prefix) for source in _inside(given)]
+
+    def _chosen(self, urls: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+        for url in urls:
+            for batch in self._of_parquet(url) if _is_parquet(url) else self._of_text(url):
+                if batch.num_rows:
+                    yield _resolved(batch, url, self.prefix)
+
+    def _of_parquet(self, url: str) -> Iterator[pa.RecordBatch]:
+        system, path = fsspec.core.url_to_fs(url)
+        data = ds.dataset(path, filesystem=system, format="parquet")
+        missing = {*COLUMNS.values(), *self._columns_asked()} - set(data.schema.names)
+        if missing:
+            raise ValueError(f"{url} has no column {', '.join(sorted(missing))}: is it a table of Common Crawl's columnar index?")
+        columns = {name: ds.field(column) for name, column in COLUMNS.items()}
+        for batch in data.scanner(columns=columns, filter=self._condition(set(data.schema.names)), use_threads=False).to_batches():
+            yield batch.cast(CHOSEN)
+
+    def _columns_asked(self) -> set[str]:
+        asked = {"content_languages": self.languages, "url_host_name": self.hosts, "content_mime_detected": self.mime, "fetch_status": True}
+        return {name for name, wanted in asked.items() if wanted}
+
+    def _condition(self, names: set[str]) -> Any:
+        """The filters as an expression; that on the sort key lets whole row groups be passed over."""
+        condition = ds.field("fetch_status") == 200
+        if self.languages:
+            condition &= pc.match_substring_regex(ds.field("content_languages"), rf"(^|,)({'|'.join(self.languages)})(,|$)")
+        if self.mime:
+            condition &= _any(_mime_is(ds.field("content_mime_detected"), kind) for kind in self.mime)
+        if self.hosts:
+            host = ds.field("url_host_name")
+            condition &= _any((host == name) | pc.ends_with(host, f".{name}") for name in self.hosts)
+            if "url_surtkey" in names:
+                key = ds.field("url_surtkey")
+                condition &= _any((key >= begin) & (key < f"{begin}~") for begin in map(_surt, self.hosts))
+        return condition
+
+    def _of_text(self, url: str) -> Iterator[pa.RecordBatch]:
+        rows: list[dict[str, Any]] = []
+        languages = False
+        for entry in _entries(url):
+            languages = languages or "languages" in entry
+            if (row := self._row(entry)) is not None:
+                rows.append(row)
+            if len(rows) == LINES:
+                yield pa.RecordBatch.from_pylist(rows, CHOSEN)
+                rows = []
+        if self.languages and not languages:
+            raise ValueError(f"{url} does not say the language of a page: choose by host and MIME type alone, or take a columnar index")
+        yield pa.RecordBatch.from_pylist(rows, CHOSEN)
+
+    def _row(self, entry: Mapping[str, str]) -> dict[str, Any] | None:
+        """A line as a row of CHOSEN if the filters let it through."""
+        mime = (entry.get("mime-detected") or entry.get("mime") or "").lower()
+        chosen = (
+            entry.get("status") == "200"
+            and (not self.languages or bool({*self.languages} & {*entry.get("languages", "").split(",")}))
+            and (not self.mime or any(mime == kind or (kind.endswith("/*") and mime.startswith(kind[:-1])) for kind in self.mime))
+            and (not self.hosts or _below(entry.get("url", ""), self.hosts))
+        )
+        if not chosen or not (entry.get("offset", "").isdigit() and entry.get("length", "").isdigit() and entry.get("filename")):
+            return None
+        return {"archive": entry["filename"], "offset": int(entry["offset"]), "length": int(entry["length"]), "url": entry.get("url", "")}
+
+
+def _inside(source: Source) -> list[Source]:
+    """The tables in a folder, or the file itself."""
+    if source.listed:
+        return [source]
+    system, path = fsspec.core.url_to_fs(source.url)
+    if not system.isdir(path):
+        return [source]
+    names = [name for name in sorted(system.find(path)) if name.endswith(".parquet")]
+    if not names:
+        raise ValueError(f"the folder {source.url} holds no .parquet file: give the files of an index, or a folder of its tables")
+    return [Source(url=name if is_local(source.url) else str(system.unstrip_protocol(name))) for name in names]
+
+
+def _is_parquet(url: str) -> bool:
+    with opened(url) as file:
+        return file.read(4) == b"PAR1"
+
+
+def _resolved(batch: pa.RecordBatch, url: str, prefix: str) -> pa.RecordBatch:
+    """A batch whose names of archives are addresses."""
+    names = batch.column("archive").dictionary_encode()
+    address = joiner(url, prefix, names.dictionary[0].as_py())
+    places = pa.array([address(name) for name in names.dictionary.to_pylist()], pa.string())
+    return batch.set_column(0, "archive", places.take(names.indices))
+
+
+def _any(conditions: Iterator[Any]) -> Any:
+    found = next(conditions)
+    for condition in conditions:
+        found |= condition
+    return found
+
+
+def _mime_is(column: Any, kind: str) -> Any:
+    return pc.starts_with(column, kind[:-1]) if kind.endswith("/*") else column == kind
+
+
+def _surt(host: str) -> str:
+    """What the sort key of a host begins with: `org,example` of www.example.org."""
+    return ",".join(reversed(re.sub(r"^www\d*\.", "", host.lower()).split(".")))
+
+
+def _below(url: str, hosts: tuple[str, ...]) -> bool:
+    name = url.split("://", 1)[-1].split("/", 1)[0].split("?", 1)[0].rsplit("@", 1)[-1].split(":", 1)[0].lower()
+    return any(name == host or name.endswith(f".{host}") for host in hosts)
+
+
+@contextmanager
+def _text(url: str) -> Iterator[io.TextIOWrapper]:
+    with opened(url) as file:
+        packed = file.read(2) == GZIP
+        file.seek(0)
+        yield io.TextIOWrapper(gzip.GzipFile(fileobj=file) if packed else file, encoding="utf-8", errors="replace")
+
+
+def _entries(url: str) -> Iterator[Mapping[str, str]]:
+    """The lines of a CDX file under their names of CDXJ; ValueError if it is none."""
+    with _text(url) as lines:
+        first = lines.readline()
+        if first.lstrip().startswith("CDX"):
+            yield from _columned(url, first, lines)
+            return
+        if "{" not in first:
+            raise ValueError(f"{url} is no index: it begins with {first[:40]!r} instead of ' CDX ', a CDXJ line or a Parquet table")
+        for line in chain((first,), lines):
+            begin = line.find("{")
+            try:
+                entry = json.loads(line[begin:]) if begin >= 0 else None
+            except ValueError:
+                continue
+            if isinstance(entry, dict):
+                yield {str(name): str(value) for name, value in entry.items()}
+
+
+def _columned(url: str, header: str, lines: Iterator[str]) -> Iterator[Mapping[str, str]]:
+    delimiter = header[0] if header[:1] in " \t" else " "
+    letters = header.split()[1:]
+    missing = [name for letter, name in LETTERS.items() if letter not in letters]
+    if missing:
+        raise ValueError(f"{url} has no {', '.join(missing)}: give an index of 11 columns (CDX N b a m s k r M S V g), or CDXJ")
+    for line in lines:
+        values = line.rstrip("\r\n").split(delimiter)
+        if len(values) == len(letters):
+            yield {LETTERS[letter]: value for letter, value in zip(letters, values, strict=True) if letter in LETTERS}
