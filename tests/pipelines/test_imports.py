@@ -368,6 +368,21 @@ def test_what_img2dataset_wrote(tmp_path: Path, downloaded: tuple[str, Path], ki
     assert len(found.index) == 2
 
 
+def test_a_cut_tar_of_img2dataset(tmp_path: Path) -> None:
+    """A row that says success has its image in the tar, or it is missing; a row that failed can be fetched again."""
+    keys = ["000000000", "000000001", "000000002"]
+    states = ["success", "failed_to_download", "success"]
+    table = {"key": keys, "status": states, "url": [f"{WEB}/{key}" for key in keys], "caption": list("abc")}
+    path = tar(tmp_path / "out/00000.tar", [(f"{keys[0]}.jpg", RED), (f"{keys[0]}.txt", b"a"), (f"{keys[2]}.jpg", GREEN)])
+    path.write_bytes(path.read_bytes()[:2048])
+    pq.write_table(pa.table(table), tmp_path / "out/00000.parquet")
+    write(tmp_path / "out", {"00000_stats.json": {"count": 3}})
+    found = Imported(tmp_path / "out", tmp_path / "collection")
+    assert found.pairs == [(f"{WEB}/{key}", text) for key, text in zip(keys, "abc", strict=True)]
+    assert list(found.outcomes.values()) == ["fetched", "fetch.not_asked", "fetch.missing"]
+    assert found.counts == {"candidates": 3, "archive_images": 1, "import.missing": 1, "import.bad_sidecar": 1, "import.truncated": 1}
+
+
 def write(folder: Path, files: dict[str, bytes | str | dict[str, Any]]) -> Path:
     for name, data in files.items():
         path = folder / name
