@@ -131,7 +131,7 @@ def _candidates(root: Folder, folder: Folder, config: CollectConfig, begun: Begu
             url_column=config.url_column or "",
         )
     if config.pairs is not None:
-        return Pairs(out=out, path=config.pairs)
+        return Pairs(out=out, path=config.pairs, text_column=config.text_column or "", url_column=config.url_column or "")
     if config.warc:
         return Extract(out=out, archives=config.warc, target_width=config.target_width)
     return Extract(out=out, pages=_crawled(root, folder, config, begun, progress), target_width=config.target_width)

@@ -31,9 +31,10 @@ LOST = "fetch.lost"  # no row tells what became of the address: the part that he
 
 
 def hosts(urls: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The host (with its port) of each address; empty where there is none."""
-    matched = pc.extract_regex(urls, r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?P<host>[^/?#]*)")
-    return pc.utf8_lower(pc.fill_null(pc.struct_field(matched, "host"), ""))
+    """The host (with its port) of each address; empty where there is none. Of an imported image, its data set and the shard in it."""
+    matched = pc.extract_regex(urls, r"^(?:given://(?P<shard>[^/]*/[^/]*)|[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?P<host>[^/?#]*))")
+    shard, host = (pc.fill_null(pc.struct_field(matched, name), "") for name in ("shard", "host"))
+    return pc.if_else(pc.equal(shard, ""), pc.utf8_lower(host), shard)
 
 
 @dataclass(frozen=True, kw_only=True)
