@@ -121,6 +121,8 @@ def wait_for(
         if len(absent) != last or not set(absent).isdisjoint(living()):
             last, since = len(absent), now
         if absent and now - since >= wait_seconds:
+            if (found := ready()) is not None:  # what was missing has just been done, and tidied away
+                return found
             raise ShareUnfinished(
                 f"{what}: this share is done, but {len(absent):,} parts of shares {listed(set(absent))} are not, and nobody has worked on "
                 f"them for {wait_seconds:.0f} s; run those shares, and then this one again: what is finished is kept"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
+from pipelines.forget import NOTHING, Forgotten
 from pipelines.shares import WAIT_SECONDS, Share, live_shares, right_to_write, share_of_lanes, wait_for
 from pipelines.store import FULL, Folder, Written, digest, lease
 
@@ -75,6 +76,7 @@ class Stage(ABC):
     version: ClassVar[int]
     manifest: ClassVar[str] = MANIFEST
     out: Folder
+    forgotten: Forgotten = NOTHING  # what was taken down by now; not of its identity, since a take-down erases what is written already
 
     def config(self) -> dict[str, Any]:
         """What the digest covers beside the inputs; plain JSON values."""
@@ -242,10 +244,10 @@ class _Run:
 
     def advance(self) -> Manifest | None:
         """Do what is pending of this command's own; complete the manifest if all is settled, or find that another share has."""
-        if self.owners and (done := self.standing()) is not None:
-            return done
         for attempt in range(SUBMISSIONS):
             pending = self.pending(self.mine)
+            if self.owners and (done := self.standing()) is not None:  # looked for last: receipts go once it stands
+                return done
             if not pending:
                 break
             _submit(self.stage, self.engine, pending, last=attempt == SUBMISSIONS - 1)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.shares import Share, ShareUnfinished, live_shares, right_to_write, share_of_lanes
-from pipelines.stage import Engine, Manifest, Output, Part, run_stage
+from pipelines.stage import Engine, Manifest, Output, Part, Stage, run_stage
 from pipelines.store import Folder, LeaseHeld
 from tests.pipelines.objects import bucket
 from tests.pipelines.test_stage import Double, calls, make
@@ -213,6 +213,26 @@ def test_a_living_share_is_waited_for(tmp_path: Path) -> None:
     threading.Timer(1.0, (tmp_path / "log.awake").touch).start()
     assert run_stage(stage, engine(1, 2, wait_seconds=0.2)).counts == {"sum": 12}
     other.join()
+
+
+def test_a_share_whose_stage_another_completes_does_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines import engine as engines
+
+    real = engines.map_lanes
+
+    def tardy(stage: Stage, engine: Engine, lanes: Any) -> None:
+        real(stage, engine, lanes)
+        until(lambda: Manifest.read(stage.out) is not None and not (stage.out / "receipts").exists())
+
+    monkeypatch.setattr(engines, "map_lanes", tardy)
+    with pytest.raises(ShareUnfinished):  # the share without parts
+        run_stage(make(tmp_path), engine(5, 5, wait_seconds=0))
+    threads = [threading.Thread(target=run_stage, args=(make(tmp_path), engine(index, 5))) for index in (1, 2, 3, 4, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert calls(tmp_path) == Counter({f"part-{number:05d}": 1 for number in range(4)})
 
 
 def test_shares_meet_in_an_object_store(tmp_path: Path) -> None:
