@@ -17,6 +17,7 @@ from pipelines.collection import Collection, collections, open_collection, stage
 from pipelines.crawl import Crawl, crawl
 from pipelines.extract import Extract
 from pipelines.fetch import Fetch
+from pipelines.forget import Forgotten
 from pipelines.imports import Import
 from pipelines.measure import Measure
 from pipelines.memory import Remember
@@ -65,8 +66,10 @@ def collect(
     if folder.exists(MANIFEST) and not folder.read_json(MANIFEST)["failed"]:
         return open_collection(root, name)
 
+    forgotten = Forgotten.read(root)
+
     def run(stage: Stage) -> Manifest:
-        return run_stage(stage, engine, progress)
+        return run_stage(replace(stage, forgotten=forgotten), engine, progress)
 
     with right_to_write(folder, engine.share if engine is not None else None, name="writer"):
         found = _nonempty(run(_candidates(root, folder, config, begun, run, progress)))

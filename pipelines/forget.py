@@ -151,6 +151,9 @@ class Forgotten:
         return erased(candidates, self.candidates(candidates)) if self else candidates
 
 
+NOTHING = Forgotten()
+
+
 def among(values: "pa.Array | pa.ChunkedArray", listed: "pa.Array") -> "np.ndarray":
     """[n] truths: which values are among those listed; a null never is."""
     import numpy as np

@@ -79,7 +79,7 @@ class Import(Stage):
     def process(self, part: Part) -> Output:
         counts: Counter[str] = Counter(candidates=0, archive_images=0)
         candidates, index = tables(self._samples(part.inputs[1:], counts), part.inputs[0], counts)
-        files = [write_parquet(self.out, f"part-{part.name}.parquet", candidates)]
+        files = [write_parquet(self.out, f"part-{part.name}.parquet", self.forgotten.blank(candidates))]
         if index.num_rows:
             files.append(write_parquet(self.out, f"{HELD}{part.name}.parquet", index.sort_by("image_url")))
         return Output(files=tuple(files), counts={name: count for name, count in counts.items() if count or name == "candidates"})

@@ -72,7 +72,7 @@ class Pairs(Stage):
         rows = list(self._rows(path, start, counts))
         counts["candidates"] = len(rows)
         table = _candidates(rows, label)
-        return Output(files=(write_parquet(self.out, f"part-{part.name}.parquet", table),), counts=dict(counts))
+        return Output(files=(write_parquet(self.out, f"part-{part.name}.parquet", self.forgotten.blank(table)),), counts=dict(counts))
 
     def _rows(self, path: str, start: str, counts: Counter[str]) -> Iterator[Row]:
         kind = kind_of(path)

@@ -75,6 +75,7 @@ class Scatter(Stage):
         name, index = part.inputs
         table = read_table(self.collection / "candidates", name, ["image_url", "permission"])
         refused = pa.array([address_outcome(url) is not None for url in table["image_url"].to_pylist()], pa.bool_())
+        refused = pc.or_(refused, pa.array(self.forgotten.addresses(table["image_url"])))
         stopped = pc.is_valid(self._stopped(name, table["permission"]))
         place = {"part": np.full(table.num_rows, int(index), dtype=np.int32), "row": np.arange(table.num_rows, dtype=np.int32)}
         rows = pa.table({**place, "image_url": table["image_url"]}, schema=WANTED).filter(pc.invert(pc.or_(refused, stopped)))

@@ -61,7 +61,7 @@ class Retry(Stage):
         candidates = read_table(one.scatter.collection / "candidates", name)
         fate = read_group(one.out, _complete(one).names(), int(index), one.schema)
         rows = fate.filter(asked_for(fate["fetch_outcome"], self.outcomes))["row"]
-        again = candidates.take(rows.combine_chunks()).select(CANDIDATES.names)
+        again = self.forgotten.blank(candidates.take(rows.combine_chunks()).select(CANDIDATES.names))
         return Output(files=(write_parquet(self.out, f"part-{part.name}.parquet", again),), counts={"candidates": again.num_rows})
 
 

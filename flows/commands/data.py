@@ -1,0 +1,164 @@
+"""Commands on collections and releases: collect, curate, look, take down."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows.commands.options import (
+    Json,
+    Options,
+    Root,
+    Runner,
+    Share,
+    Workers,
+    app,
+    engine_of,
+    exit_status,
+    folder_of,
+    print_json,
+    progress_lines,
+)
+from pipelines.collect_config import CollectConfig
+
+
+@app.command
+def collect(
+    *,
+    config: Annotated[CollectConfig | None, Parameter(name="*", consume_multiple=True, negative_iterable=())] = None,
+    root: Root = "data",
+    id: Annotated[
+        str | None, Parameter(help="Name of the collection; else an unfinished one of the same options goes on, else the time names it.")
+    ] = None,
+    recrawl: Annotated[str | None, Parameter(help="Earlier collection of the same pages: what did not change is not sent again.")] = None,
+    runner: Runner = "FnApiRunner",
+    workers: Workers = 1,
+    share: Share = None,
+    option: Options = (),
+    json: Json = False,
+) -> int:
+    """Bring in image-text candidates from live pages, archives, lists or data sets, with their images.
+
+    Example: winnow collect --seed https://example.org/ --max-pages 100
+    """
+    from pipelines.collect import collect as run
+
+    config = config or CollectConfig()  # which says that a source is missing
+    engine = engine_of(runner, workers, option, share)
+    found = run(folder_of(root), config, id=id, previous=recrawl, engine=engine, progress=progress_lines())
+    if json:
+        print_json({"collection": found.id, "digest": found.digest, "counts": dict(found.counts), "failed": found.failed})
+    else:
+        print(f"collection {found.id}: " + ", ".join(f"{count:,} {name}" for name, count in found.counts.items()))
+        print(f"next: winnow funnel --root {root} --recipe winnow --collection {found.id}")
+    return exit_status(found.failed)
+
+
+@app.command
+def curate(
+    *,
+    root: Root = "data",
+    recipe: Annotated[str, Parameter(help="Name of a recipe, or a TOML file.")] = "winnow",
+    collection: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Ids of collections.")],
+    release: Annotated[str, Parameter(help="Name of the release.")],
+    shard_samples: Annotated[int, Parameter(help="Images in a shard.")] = 10_000,
+    heldout: Annotated[float, Parameter(help="Share of the images held out.")] = 0.0,
+    runner: Runner = "FnApiRunner",
+    workers: Workers = 1,
+    share: Share = None,
+    option: Options = (),
+    json: Json = False,
+) -> int:
+    """Measure what is missing, decide with a recipe, write the release.
+
+    Example: winnow curate --recipe winnow --collection web --release web-1
+    """
+    from flows.progress import funnel_table
+    from pipelines.curate import CurateConfig
+    from pipelines.curate import curate as run
+
+    config = CurateConfig(recipe=recipe, collections=collection, release=release, shard_samples=shard_samples, heldout=heldout)
+    made = run(folder_of(root), config, engine=engine_of(runner, workers, option, share), progress=progress_lines())
+    if json:
+        print_json({"release": made.name, "digest": made.digest, "samples": made.samples, "shards": made.shards, **made.funnel.to_json()})
+    else:
+        print(funnel_table(made.funnel))
+        print(f"release {made.name}: {made.samples:,} images in {made.shards} shards at {made.folder.path()}, digest {made.digest}")
+    return 0
+
+
+@app.command
+def funnel(
+    *,
+    root: Root = "data",
+    recipe: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Names of recipes, or TOML files.")] = ("winnow",),
+    collection: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Ids of collections.")],
+    runner: Runner = "FnApiRunner",
+    workers: Workers = 1,
+    share: Share = None,
+    option: Options = (),
+    json: Json = False,
+) -> int:
+    """Measure what is missing and show what each recipe keeps and drops; no release.
+
+    Example: winnow funnel --recipe winnow --recipe everything --collection web
+    """
+    from flows.progress import funnel_table
+    from pipelines.curate import decide
+
+    failed = 0
+    shown = []
+    for name in recipe:
+        decision = decide(folder_of(root), name, collection, engine=engine_of(runner, workers, option, share), progress=progress_lines())
+        failed = max(failed, decision.failed)
+        shown.append(decision.funnel)
+    if json:
+        print_json(shown[0].to_json() if len(shown) == 1 else [one.to_json() for one in shown])
+    else:
+        print("\n\n".join(funnel_table(one) for one in shown))
+    return exit_status(failed)
+
+
+@app.command
+def report(
+    *,
+    root: Root = "data",
+    recipe: Annotated[str, Parameter(help="Name of a recipe, or a TOML file.")] = "winnow",
+    collection: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Ids of collections.")],
+    out: Annotated[Path, Parameter(help="The HTML file.")] = Path("report.html"),
+) -> int:
+    """One static HTML file: the funnel, distributions kept against dropped, samples with their pictures.
+
+    Example: winnow report --recipe winnow --collection web --out report.html
+    """
+    from flows.inspect import report_data
+    from flows.report import write_report
+    from pipelines.curate import decide
+
+    decision = decide(folder_of(root), recipe, collection, progress=progress_lines())
+    print(write_report(out, report_data(folder_of(root), decision)))
+    return exit_status(decision.failed)
+
+
+@app.command
+def forget(
+    *,
+    root: Root = "data",
+    url: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative_iterable=(), help="Addresses of pages or images.")] = (),
+    domain: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative_iterable=(), help="Domains, with all below them.")] = (),
+    sha256: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative_iterable=(), help="Images by their image_id.")] = (),
+    note: Annotated[str, Parameter(help="Why, for the record.")] = "",
+    dry_run: Annotated[bool, Parameter(negative="", help="Say what would be erased, and do nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Take something out for ever: remembered, erased wherever it lies, and releases written again without it.
+
+    Example: winnow forget --domain example.org --note "asked by its owner"
+    """
+    from pipelines.takedown import forget as run
+
+    done = run(folder_of(root), urls=url, domains=domain, sha256=sha256, note=note, dry_run=dry_run, progress=progress_lines())
+    if json:
+        print_json(done.to_json())
+    else:
+        print(done.lines())

@@ -1,0 +1,77 @@
+"""Commands on models: train, evaluate, match."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows.commands.options import Json, Root, app, folder_of, print_json, print_line, progress_lines
+
+
+@app.command
+def train(
+    recipe: Annotated[str, Parameter(help="Name of a training recipe.")],
+    *,
+    root: Root = "data",
+    release: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="NAME, or DATA=NAME where the recipe reads several.")],
+    out: Annotated[Path, Parameter(help="Folder of the run.")],
+    seed: Annotated[int, Parameter(help="Seed of weights, order and masks.")] = 0,
+    smoke: Annotated[bool, Parameter(negative="", help="The recipe shrunk to seconds, to see that all runs.")] = False,
+    json: Json = False,
+) -> None:
+    """Pretrain a recipe's stages on releases; resumes exactly where it stopped.
+
+    Example: winnow train vilt --release web-1 --out data/models/vilt
+    """
+    from flows.training import fit, match_releases
+    from training.recipes import load
+
+    plan = load(recipe, seed=seed, smoke=smoke)
+    result = fit(folder_of(root), plan, match_releases(plan, release), out, progress_lines())
+    if json:
+        print_json({"model": str(result.model), "steps": result.steps, **result.numbers})
+    else:
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in result.numbers.items())
+        print(f"model {result.model} after {result.steps:,} steps: {numbers}")
+        print(f"next: winnow evaluate {result.model} --captions captions.jsonl")
+
+
+@app.command
+def evaluate(
+    model: Annotated[Path, Parameter(help="Exported model folder.")],
+    *,
+    captions: Annotated[Path, Parameter(help='Lines of {"image": path beside the file, "captions": [text, …]}.')],
+    json: Json = False,
+) -> None:
+    """Retrieval recall of a model, both ways, on held-out captions.
+
+    Example: winnow evaluate runs/vilt/model --captions captions.jsonl
+    """
+    from flows.progress import recall_table
+    from training.evaluate import evaluate as run
+
+    found = run(model, captions)
+    if json:
+        print_json(found)
+    else:
+        print(recall_table({"model": found}))
+
+
+@app.command
+def match(
+    model: Annotated[Path, Parameter(help="Exported model folder.")],
+    *,
+    captions: Annotated[Path, Parameter(help='Lines of {"image": path beside the file, "captions": [text, …]}.')],
+    json: Json = False,
+) -> None:
+    """Score each given pair: the probability that text and image belong together.
+
+    Example: winnow match runs/vilt/model --captions captions.jsonl
+    """
+    from captioning.matcher import match as run
+
+    for row in run(model, captions):
+        if json:
+            print_line(row)
+        else:
+            print(f"{row['score']:.4f}\t{row['image']}\t{row['caption']}")
