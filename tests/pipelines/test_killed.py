@@ -320,3 +320,19 @@ def test_a_crawl_survives_kills_at_random_moments(tmp_path: Path) -> None:
         asked = Counter(path for path in quiet.asked() if path.startswith("/p/"))
     assert asked.keys() == {f"/p/{number:05d}" for number in range(pages)}
     check(command, alone)
+
+
+def test_shares_bring_a_collection_together(tmp_path: Path) -> None:
+    pages = 20
+    with site(tmp_path / "site", pages) as quiet:
+        options = ("--seed", f"{quiet.url}/p/00000")
+        alone = Command(root=tmp_path / "alone", options=options)
+        alone.finish()
+        os.truncate(quiet.log, 0)
+        shares = [Command(root=tmp_path / "shares", options=(*options, "--share", f"{index}/3")) for index in (3, 1, 2)]
+        for child in [share.start() for share in shares]:
+            said, _ = child.communicate(timeout=300)
+            assert child.returncode == 0, said
+        assert set(Counter(quiet.asked()).values()) == {1}
+    check(shares[0], alone)
+    assert not list((tmp_path / "shares").rglob("*lease*"))
