@@ -19,8 +19,9 @@ from pipelines.measure import Measure, filter_digest
 from pipelines.release import Gather, Shard, card, release_digest
 from pipelines.resolve import Pictures, Resolve, Scatter, resolved_schema
 from pipelines.schema import KEPT
+from pipelines.shares import right_to_write
 from pipelines.stage import Engine, Manifest, Progress, Stage, StageFailed, run_stage, silent
-from pipelines.store import Folder, digest, lease
+from pipelines.store import Folder, digest
 
 DECISION = "decision.json"  # what the outcomes beside it are of
 SUPERSEDED = "superseded.json"  # in a release that held what was taken down: which release stands for it
@@ -275,7 +276,7 @@ def publish(
             f"recipe {config.recipe} keeps none of {decision.funnel.candidates} candidates: `winnow funnel` shows what stopped them"
         )
     if standing is None:
-        with lease(folder, "writer.json"):
+        with right_to_write(folder, engine.share if engine is not None else None, name="writer"):
             run = _Runner(engine=engine, progress=progress, failed=[])
             standing = _write(root, folder, config, decision, {"identity": identity, "supersedes": supersedes}, kept, run)
     return Release(
