@@ -34,6 +34,8 @@ def test_an_unfinished_collection_goes_on_and_a_finished_one_does_not(tmp_path: 
     turn = collect._turn(root, "web", SOURCE)
     assert re.fullmatch(NEW, turn)
     assert turn > "web-20260103T000000Z"
+    assert collect._before(root, "web", turn) == "web-20260101T000000Z"  # the others are not complete or not of this name
+    assert collect._before(root, "web", "web-20260101T000000Z") is None
 
 
 def decision(root: Folder, *collections: str) -> Decision:
