@@ -25,7 +25,7 @@ LAZY = ("data-src", "data-lazy-src", "data-lazysrc", "data-original", "data-lazy
         "data-large-src", "data-echo", "data-url", "data-opt-src", "data-flickity-lazyload", "data-flickity-lazyload-src",
         "data-pagespeed-lazy-src", "data-cfsrc", "data-ezsrc", "data-breeze", "data-wp-src", "data-pin-media",
         "nitro-lazy-src", "lazy-src", "lazysrc", "load-src", "original", "real_src", "_src", "file")  # fmt: skip
-LATE = frozenset((*LAZY_SETS, *LAZY))
+LATE = frozenset((*LAZY_SETS, *LAZY, "srcset"))
 # what data attributes hold beside the image: pages that it leads to, things that are no image of this kind
 ELSEWHERE = re.compile(r"href|link|page|action|share|target|video|json|script|css|alt|title")
 OTHER = re.compile(r"placeholder|blank|loading|loader|fallback|error|default")  # images for when this one is not there
@@ -44,7 +44,7 @@ def addresses(
 ) -> tuple[str, tuple[str, ...]]:
     """The address to fetch and the others that the image offers; both empty where it has none."""
     in_picture = parent is not None and parent.tag == "picture"
-    if not in_picture and "srcset" not in attributes and LATE.isdisjoint(attributes):
+    if not in_picture and LATE.isdisjoint(attributes):
         src = attributes.get("src")
         url = base.join(src) if src else ""
         if "data-" not in " ".join(attributes) or (url and address_outcome(url) is None):

@@ -11,6 +11,7 @@ from w3lib.url import safe_url_string
 URL_CHARACTERS = 8192  # servers refuse longer ones (nginx and Apache: 8 KiB of request line)
 
 _PRINTED = re.compile(r"[!-~]+")
+_ORIGIN = re.compile(r"(https?:)//[A-Za-z0-9.:-]+(?=[/?#]|$)")
 _REMOVED = re.compile(r"[\t\r\n]")
 _PLAIN = re.compile(r"[!$%&'()*+,\-./0-9:;=?@A-Z_a-z~]+")  # characters that stay as they are in every place of an address
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -24,18 +25,22 @@ class Base:
 
     def __init__(self, url: str, charset: str = "utf-8") -> None:
         self.url, self.charset = url, charset
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            parts = urlsplit("")
-        self.scheme = f"{parts.scheme}:"
-        self.origin = f"{parts.scheme}://{parts.netloc}" if parts.scheme in ("http", "https") and parts.netloc else ""
-        self.folder = self.origin + (parts.path.rpartition("/")[0] if parts.path else "") + "/"
-        if not _PLAIN.fullmatch(self.folder) or _DOTS.search(self.folder):
-            self.origin = ""  # not for the short way
+        self._known: dict[str, str] = {}
+        origin = _ORIGIN.match(url)
+        path = url[origin.end() :].partition("#")[0].partition("?")[0] if origin else ""
+        folder = path[: path.rfind("/") + 1] or "/"
+        simple = origin is not None and "/." not in folder and _PLAIN.fullmatch(folder)
+        self.scheme, self.origin = (origin[1], origin[0]) if origin and simple else ("", "")  # without an origin all go the long way
+        self.folder = self.origin + folder
 
     def join(self, address: str) -> str:
         """The whole address; one of data: stays; empty if it cannot be one."""
+        whole = self._known.get(address)
+        if whole is None:
+            whole = self._known[address] = self._join(address)
+        return whole
+
+    def _join(self, address: str) -> str:
         if self.origin and _PLAIN.fullmatch(address) and "/." not in address and address[0] not in ".?":
             if address[0] == "/":
                 whole = self.origin + address if address[1:2] != "/" else self.scheme + address

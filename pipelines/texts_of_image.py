@@ -10,7 +10,7 @@ from pipelines.addresses_of_image import Attributes
 TEXT_CHARACTERS = 8192  # no caption is longer; a hostile alt may be
 TEXT_NODES = 1000  # of a link or a caption; one of more is a page in a wrapper
 CONTEXT_CHARACTERS = 200  # on each side of the image
-CONTEXT_READ = 2000  # characters on each side that are looked at for context: blanks may fill most of them
+CONTEXT_READ = 300  # characters on each side that are looked at for context; many times that where blanks fill them
 MARK = "\0"  # no text of a page holds it: the HTML standard drops or replaces it
 # elements that stand inside a line of text: their borders part no words
 INLINE = frozenset({
@@ -42,6 +42,8 @@ class Surroundings:
 
     def holders(self, parent: LexborNode | None) -> Holders:
         """What holds the children of an element."""
+        if parent is not None and (nearest := self._holders.get(parent.mem_id)) is not None:
+            return nearest
         path: list[tuple[int, LexborNode]] = []
         known: Holders | None = None
         while parent is not None and (known := self._holders.get(place := parent.mem_id)) is None:
@@ -60,15 +62,18 @@ class Surroundings:
 
     def texts(self, attributes: Attributes, holders: Holders) -> tuple[Text, ...]:
         """The texts that are there, each with its source; an empty alt if it is there, or if nothing else is."""
+        link, figure = holders.link, holders.figure
+        if link is None and figure is None and "title" not in attributes and "aria-label" not in attributes:
+            return (("alt", (attributes.get("alt") or "")[:TEXT_CHARACTERS]),)
         said: list[Text] = []
         if (title := attributes.get("title")) and not title.isspace():
             said.append(("title", title[:TEXT_CHARACTERS]))
-        if holders.figure is not None and self._captions and (caption := self._captions.get(holders.figure.mem_id)) is not None:
+        if figure is not None and self._captions and (caption := self._captions.get(figure.mem_id)) is not None:
             said.append(("figcaption", self._text(caption)))
         if (label := attributes.get("aria-label")) and not label.isspace():
             said.append(("aria_label", label[:TEXT_CHARACTERS]))
-        if holders.link is not None:
-            said.append(("link", self._text(holders.link)))
+        if link is not None:
+            said.append(("link", self._text(link)))
         said = [text for text in said if text[1]]
         if "alt" in attributes or not said:
             return (("alt", (attributes.get("alt") or "")[:TEXT_CHARACTERS]), *said)
@@ -125,26 +130,28 @@ def contexts(tree: LexborHTMLParser, images: list[LexborNode]) -> list[str]:
     text = root.text(separator=" ", skip_empty=True)
     if text.count(MARK) != len(images) and tree.root is not None:  # a page of frames has images outside its body
         text = tree.root.text(separator=" ", skip_empty=True)
-    parts = [_collapsed(part) for part in text.split(MARK)]
+    parts = text.split(MARK)
     assert len(parts) == len(images) + 1
-    before = _running(parts[:-1])
-    after = _running([part[::-1] for part in parts[:0:-1]])[::-1]
-    return [f"{left} {right[::-1]}" if left and right else left or right[::-1] for left, right in zip(before, after, strict=True)]
-
-
-def _collapsed(part: str) -> str:
-    """A text with its blanks collapsed; of a long one only what may be context."""
-    if len(part) > 2 * CONTEXT_READ:
-        part = f"{part[:CONTEXT_READ]} {part[-CONTEXT_READ:]}"
-    return " ".join(part.split())
-
-
-def _running(parts: list[str]) -> list[str]:
-    """The last characters up to and with each part."""
-    found: list[str] = []
-    tail = ""
-    for part in parts:
+    before = after = ""
+    befores: list[str] = []
+    afters: list[str] = []
+    for part in parts[:-1]:
         if part:
-            tail = (f"{tail} {part}" if tail else part)[-CONTEXT_CHARACTERS:].strip()
-        found.append(tail)
-    return found
+            before = f"{before} {_end(part)}"[-CONTEXT_CHARACTERS:].strip()
+        befores.append(before)
+    for part in parts[:0:-1]:
+        if part:
+            after = f"{_end(part, first=True)} {after}"[:CONTEXT_CHARACTERS].strip()
+        afters.append(after)
+    return [f"{left} {right}" if left and right else left or right for left, right in zip(befores, reversed(afters), strict=True)]
+
+
+def _end(part: str, *, first: bool = False) -> str:
+    """One end of a text with its blanks collapsed, long enough for a context if the text is."""
+    if len(part) <= CONTEXT_READ:
+        return " ".join(part.split())
+    for read in (CONTEXT_READ, 16 * CONTEXT_READ):
+        words = " ".join((part[:read] if first else part[-read:]).split())
+        if len(words) > CONTEXT_CHARACTERS:
+            break
+    return words
