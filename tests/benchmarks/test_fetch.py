@@ -1,6 +1,6 @@
 """Fetching against img2dataset 1.47, images from nginx (one worker) on the loopback address over http and https.
 
-Both run as commands of their own in one environment: img2dataset in two processes of 32 threads, Winnow in one process. Steady images a
+Both run as commands of their own in one environment with two worker processes; img2dataset has 32 threads in each. Steady images a
 second leave out start-up: from the first shard's or part's begin to the last one's end, writing included. img2dataset opens a connection
 for each image, Winnow keeps them; against a server that closes each after its answer it is measured too. By default img2dataset encodes
 each image anew (border, 224), with `disable_all_reencoding` it does not look at the pixels; Winnow always decodes, and encodes where asked.
@@ -55,18 +55,28 @@ if __name__ == "__main__":
     print(json.dumps({"images": sum(one["successes"] for one in stats), "seconds": seconds, "cpu": cpu}))
 """
 OURS = """
-import json, sys, time
+import glob, json, sys, time
 from pipelines.encode import Encoding
 from pipelines.fetch import Fetch
+from pipelines.stage import Engine, run_stage
 from pipelines.store import Folder
-folder = Folder(sys.argv[2])
-stage = Fetch(out=folder / "fetches", images=folder / "images", urls=Folder(sys.argv[1]), allow_private_addresses=True,
-              encoding=Encoding(**json.loads(sys.argv[3])))
-parts = stage.parts()
-begin, cpu = time.perf_counter(), time.process_time()
-counts = [stage.process(part).counts for part in parts]
-seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
-print(json.dumps({"images": sum(one.get("fetched", 0) for one in counts), "seconds": seconds, "cpu": cpu}))
+class Timed(Fetch):
+    def process(self, part):
+        begin, cpu = time.monotonic(), time.process_time()
+        output = super().process(part)
+        told = {"begin": begin, "end": time.monotonic(), "cpu": time.process_time() - cpu}
+        with open(f"{self.out.path()}/../{part.name}.time", "w") as file:
+            json.dump(told, file)
+        return output
+if __name__ == "__main__":
+    import ours
+    folder = Folder(sys.argv[2])
+    stage = ours.Timed(out=folder / "fetches", images=folder / "images", urls=Folder(sys.argv[1]), allow_private_addresses=True,
+                       encoding=Encoding(**json.loads(sys.argv[3])))
+    images = run_stage(stage, Engine(workers=2)).counts["fetched"]
+    told = [json.load(open(name)) for name in glob.glob(sys.argv[2] + "/*.time")]
+    seconds = max(one["end"] for one in told) - min(one["begin"] for one in told)
+    print(json.dumps({"images": images, "seconds": seconds, "cpu": sum(one["cpu"] for one in told)}))
 """
 SHARED = """
 import ssl, urllib.request
@@ -215,14 +225,16 @@ def peer(site: Site, kind: str, *, images: int = IMAGES, shared: bool = False, *
 
 
 def ours(site: Site, kind: str, **encoding: Any) -> Run:
-    """The Fetch stage on these images, in one process."""
+    """The Fetch stage on these images."""
     work = site.folder / "ours"
     shutil.rmtree(work, ignore_errors=True)
     (work / "urls").mkdir(parents=True)
-    urls = [f"{site.base(kind)}{number:05d}.jpg" for number in range(IMAGES)]
-    pq.write_table(pa.table({"image_url": urls}), work / "urls" / "bucket-00000.parquet")
-    command = [sys.executable, "-c", OURS, str(work / "urls"), str(work), json.dumps(encoding)]
-    return _measured(command, _environment(site, PYTHONPATH=str(ROOT)))
+    (work / "ours.py").write_text(OURS)
+    for bucket in range(2):
+        urls = [f"{site.base(kind)}{number:05d}.jpg" for number in range(bucket, IMAGES, 2)]
+        pq.write_table(pa.table({"image_url": urls}), work / "urls" / f"bucket-{bucket:05d}.parquet")
+    command = [sys.executable, str(work / "ours.py"), str(work / "urls"), str(work), json.dumps(encoding)]
+    return _measured(command, _environment(site, PYTHONPATH=f"{ROOT}:{work}"))
 
 
 def compared(title: str, ways: dict[str, Any]) -> dict[str, Run]:
