@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from flows.commands import data, models, plans
 from flows.commands.options import app
+from pipelines.shares import ShareUnfinished
 
 __all__ = ["app", "data", "main", "models", "plans"]
 
@@ -21,6 +22,9 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nwinnow: stopped; what was finished is kept, and the same command goes on from here", file=sys.stderr)
         _leave(130)
+    except ShareUnfinished as waiting:
+        print(f"winnow: {waiting}", file=sys.stderr)
+        _leave(os.EX_TEMPFAIL)  # a job array runs such a share again
     except (CycloptsError, ValueError, OSError, RuntimeError) as error:
         if os.environ.get("WINNOW_TRACEBACK"):
             raise

@@ -30,9 +30,11 @@ REFERENCE = pa.schema([*HELD_URLS, ("held_in", pa.string())])  # what a later co
 def host_buckets(candidates: int) -> int:
     """How many buckets of hosts a collection has: about one for 16,384 candidates, so that a bucket fits in memory.
 
-    Always a power of two: a bucket of a large collection is then a part of one bucket of a smaller.
+    A small one has up to 16 of some hundred candidates, so that several workers have something to fetch. Always a power of two: a
+    bucket of a large collection is then a part of one bucket of a smaller.
     """
-    return 1 << max(0, (max(1, candidates) - 1).bit_length() - 14)
+    bits = (max(1, candidates) - 1).bit_length()
+    return 1 << max(0, bits - 14, min(4, bits - 9))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,20 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.options import (
-    Json,
-    Options,
-    Root,
-    Runner,
-    Share,
-    Workers,
-    app,
-    engine_of,
-    exit_status,
-    folder_of,
-    print_json,
-    progress_lines,
-)
+from flows.commands.options import ALONE, Json, Root, Work, app, exit_status, folder_of, print_json, progress_lines
 from pipelines.collect_config import CollectConfig
 
 
@@ -31,10 +18,7 @@ def collect(
         str | None, Parameter(help="Name of the collection; else an unfinished one of the same options goes on, else the time names it.")
     ] = None,
     recrawl: Annotated[str | None, Parameter(help="Earlier collection of the same pages: what did not change is not sent again.")] = None,
-    runner: Runner = "FnApiRunner",
-    workers: Workers = 1,
-    share: Share = None,
-    option: Options = (),
+    work: Work = ALONE,
     json: Json = False,
 ) -> int:
     """Bring in image-text candidates from live pages, archives, lists or data sets, with their images.
@@ -44,8 +28,7 @@ def collect(
     from pipelines.collect import collect as run
 
     config = config or CollectConfig()  # which says that a source is missing
-    engine = engine_of(runner, workers, option, share)
-    found = run(folder_of(root), config, id=id, previous=recrawl, engine=engine, progress=progress_lines())
+    found = run(folder_of(root), config, id=id, previous=recrawl, engine=work.engine(), progress=progress_lines())
     if json:
         print_json({"collection": found.id, "digest": found.digest, "counts": dict(found.counts), "failed": found.failed})
     else:
@@ -63,10 +46,7 @@ def curate(
     release: Annotated[str, Parameter(help="Name of the release.")],
     shard_samples: Annotated[int, Parameter(help="Images in a shard.")] = 10_000,
     heldout: Annotated[float, Parameter(help="Share of the images held out.")] = 0.0,
-    runner: Runner = "FnApiRunner",
-    workers: Workers = 1,
-    share: Share = None,
-    option: Options = (),
+    work: Work = ALONE,
     json: Json = False,
 ) -> int:
     """Measure what is missing, decide with a recipe, write the release.
@@ -78,7 +58,7 @@ def curate(
     from pipelines.curate import curate as run
 
     config = CurateConfig(recipe=recipe, collections=collection, release=release, shard_samples=shard_samples, heldout=heldout)
-    made = run(folder_of(root), config, engine=engine_of(runner, workers, option, share), progress=progress_lines())
+    made = run(folder_of(root), config, engine=work.engine(), progress=progress_lines())
     if json:
         print_json({"release": made.name, "digest": made.digest, "samples": made.samples, "shards": made.shards, **made.funnel.to_json()})
     else:
@@ -93,10 +73,7 @@ def funnel(
     root: Root = "data",
     recipe: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Names of recipes, or TOML files.")] = ("winnow",),
     collection: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Ids of collections.")],
-    runner: Runner = "FnApiRunner",
-    workers: Workers = 1,
-    share: Share = None,
-    option: Options = (),
+    work: Work = ALONE,
     json: Json = False,
 ) -> int:
     """Measure what is missing and show what each recipe keeps and drops; no release.
@@ -109,7 +86,7 @@ def funnel(
     failed = 0
     shown = []
     for name in recipe:
-        decision = decide(folder_of(root), name, collection, engine=engine_of(runner, workers, option, share), progress=progress_lines())
+        decision = decide(folder_of(root), name, collection, engine=work.engine(), progress=progress_lines())
         failed = max(failed, decision.failed)
         shown.append(decision.funnel)
     if json:

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,23 +23,34 @@ app = App(
 
 Root = Annotated[str, Parameter(name="--root", env_var="WINNOW_ROOT", help="Where all data lies: a folder or any fsspec URL.")]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print the result as JSON.")]
-Runner = Annotated[str, Parameter(name="--runner", help="Beam runner that maps the parts.")]
-Workers = Annotated[int, Parameter(name="--workers", help="Processes on this machine.")]
-Share = Annotated[str | None, Parameter(name="--share", help="This command's share of every stage, e.g. 3/16 in a job array of sixteen.")]
-Options = Annotated[tuple[str, ...], Parameter(name="--option", help="An option for the runner, as Beam spells it; may be repeated.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """Who does the work of a command."""
+
+    runner: Annotated[str, Parameter(help="Beam runner that maps the parts.")] = "FnApiRunner"
+    workers: Annotated[int, Parameter(help="Processes on this machine.")] = 1
+    share: Annotated[str | None, Parameter(help="This command's share of every stage, e.g. 3/16 in a job array of sixteen.")] = None
+    wait: Annotated[float, Parameter(help="Seconds that a share waits for shares which nobody runs.")] = 600.0
+    option: Annotated[tuple[str, ...], Parameter(negative="", help="An option for the runner, as Beam spells it; may be repeated.")] = ()
+
+    def engine(self) -> "Engine":
+        from pipelines.shares import Share
+        from pipelines.stage import Engine
+
+        share = None if self.share is None else Share.parse(self.share)
+        return Engine(runner=self.runner, workers=self.workers, options=self.option, share=share, wait_seconds=self.wait)
+
+
+Work = Annotated[EngineOptions, Parameter(name="*")]
+ALONE = EngineOptions()
 
 
 def folder_of(url: str) -> "Folder":
     from pipelines.store import Folder
 
     return Folder(url if "://" in url else str(Path(url).expanduser().resolve()))
-
-
-def engine_of(runner: str, workers: int, options: Sequence[str], share: str | None = None) -> "Engine":
-    from pipelines.shares import Share
-    from pipelines.stage import Engine
-
-    return Engine(runner=runner, workers=workers, options=tuple(options), share=None if share is None else Share.parse(share))
 
 
 def progress_lines() -> "Callable[[Progress], None]":
