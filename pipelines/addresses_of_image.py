@@ -31,10 +31,8 @@ ELSEWHERE = re.compile(r"href|link|page|action|share|target|video|json|script|cs
 OTHER = re.compile(r"placeholder|blank|loading|loader|fallback|error|default")  # images for when this one is not there
 IMAGE_NAME = re.compile(r"src|img|image|lazy|original|photo|pic|thumb|url|full|large|hires|file|media|poster|bg|background")
 IMAGE_FILE = re.compile(r"\.(?:jpe?g|jfif|png|webp|gif|avif|bmp|tiff?|heic)(?:$|[?#&!:@,;/])", re.IGNORECASE)
-_IN_ADDRESS = r"[^\s\"'<>()\[\]{},]"
-IN_TEXT = re.compile(
-    rf"https?:(?:\\?/){{2}}{_IN_ADDRESS}+?\.(?:jpe?g|png|webp|gif|avif)(?:\?{_IN_ADDRESS}*)?(?!{_IN_ADDRESS})", re.IGNORECASE
-)
+_TOKEN = re.compile(r"[^\s\"'<>()\[\]{},]+")
+_BEGIN = re.compile(r"https?:(?:\\?/){2}", re.IGNORECASE)
 _NO_ADDRESS = re.compile(r"[<>{}\[\]\"]")
 _DESCRIBED = re.compile(r"\s\d+(?:\.\d+)?[wx](?:\s*,|\s*$)")
 
@@ -152,4 +150,8 @@ def _named(values: list[tuple[str, str]]) -> Iterator[str]:
 
 def _within(values: list[tuple[str, str]]) -> Iterator[str]:
     """Whole addresses of image files inside JSON and the like."""
-    return (match[0].replace("\\/", "/") for _, value in values for match in IN_TEXT.finditer(value[:65_536]))
+    for _, value in values:
+        for token in _TOKEN.findall(value[:65_536]):
+            begin = _BEGIN.search(token)
+            if begin and IMAGE_FILE.search(token, begin.end()):
+                yield token[begin.start() :].replace("\\/", "/")

@@ -160,5 +160,6 @@ def _is_utf8(body: bytes) -> bool:
     try:
         body.decode(UTF8)
     except UnicodeDecodeError as error:
-        return error.end == len(body) and error.reason == "unexpected end of data"  # a page cut inside a character
+        cut = error.end == len(body) and error.reason == "unexpected end of data"  # inside the last character
+        return cut and not body[: error.start].isascii()
     return True

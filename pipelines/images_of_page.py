@@ -101,13 +101,20 @@ def _image(node: LexborNode, base: Base, surroundings: Surroundings, target_widt
     attributes, parent = node.attributes, node.parent
     url, alternatives = addresses(node, attributes, parent, base, target_width)
     holders = surroundings.holders(parent)
-    width, height = _number(attributes.get("width")), _number(attributes.get("height"))
-    return _Image(node, url, alternatives, surroundings.texts(attributes, holders), width, height, holders)
+    width, height = attributes.get("width"), attributes.get("height")
+    return _Image(
+        node,
+        url,
+        alternatives,
+        surroundings.texts(attributes, holders),
+        _number(width) if width else None,
+        _number(height) if height else None,
+        holders,
+    )
 
 
-def _number(value: str | None) -> int | None:
-    if not value:
-        return None
+def _number(value: str) -> int | None:
+    """A length in CSS pixels."""
     if len(value) < 7 and value.isdecimal():
         return int(value)
     match = _NUMBER.match(value)

@@ -51,7 +51,10 @@ class Surroundings:
             parent = parent.parent
         state = known or Holders()
         for place, element in reversed(path):
-            state = self._holders[place] = _entered(state, element)
+            tag = element.tag
+            if tag in HOLDERS:
+                state = _entered(state, element, tag)
+            self._holders[place] = state
         return state
 
     def add_caption(self, node: LexborNode) -> None:
@@ -86,10 +89,7 @@ class Surroundings:
         return known
 
 
-def _entered(outside: Holders, element: LexborNode) -> Holders:
-    tag = element.tag
-    if tag not in HOLDERS:
-        return outside
+def _entered(outside: Holders, element: LexborNode, tag: str | None) -> Holders:
     if tag == "a":
         return outside._replace(link=element)
     if tag == "figure":

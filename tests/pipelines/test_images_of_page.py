@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipelines.charset import charset_of, decoded
 from pipelines.images_of_page import Picture, read_page
 from pipelines.relative import absolute
 from pipelines.srcset import parse_srcset
@@ -184,3 +185,112 @@ def test_hostile_pages_end() -> None:
     assert len(read_page(b"<img src=a alt=x>" * 20_000, URL).pictures) == 10_000
     assert read_page(b"", URL).pictures == ()
     assert read_page(bytes(range(256)) * 50, URL).pictures == ()
+    wrongly_closed = b"<div></x>" * 60_000 + b"<img src=a alt=x>"  # 60,000 deep: without a bound nine seconds
+    assert len(read_page(wrongly_closed, URL).pictures) == 1
+    assert len(read_page(b'<img data-x="' + b"http://" * 100_000 + b'">', URL).pictures) == 0
+    (picture,) = read_page(b'<img src=a alt="' + b"x " * 500_000 + b'">', URL).pictures
+    assert len(picture.texts[0][1]) == 8192
+    nested = read_page(b"<figure><figcaption><div><img src=a>x" * 5000, URL).pictures
+    assert len(nested) == 5000
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('<img data-anything="/real.jpg" alt=x>', ["/real.jpg"]),
+        ('<img src=/blank.gif data-anything="/real.jpg?w=9" alt=x>', ["/real.jpg?w=9"]),
+        ('<img src="data:," data-photo-url="//cdn.example/42" alt=x>', ["http://cdn.example/42"]),
+        ('<img data-href="/product/1" data-id="42" data-json=\'{"a": 1}\' alt=x>', []),
+        ('<img data-sizes-set="/s.jpg 300w, /m.jpg 600w" alt=x>', ["/m.jpg"]),
+        ("""<img data-dynamic='{"https:\\/\\/m.example\\/1.jpg":[500,500]}' alt=x>""", ["https://m.example/1.jpg"]),
+        ('<img src="/photo.jpg" data-id="7" data-large="/large.jpg" alt=x>', ["/photo.jpg"]),
+        ('<img src="/photo.jpg" data-placeholder="/p.jpg" alt=x>', ["/photo.jpg"]),
+        ('<img data-placeholder="/p.jpg" alt=x>', []),
+        ("<img src=/t.gif file=/real.jpg alt=x>", ["/real.jpg"]),
+        ('<img src=/tiny.jpg srcset="/tiny.jpg 20w" data-src=/real.jpg alt=x>', ["/real.jpg"]),
+        ('<img srcset="/s.jpg 300w, /m.jpg 600w" data-src=/unsized.jpg alt=x>', ["/m.jpg"]),
+        ('<img srcset="/lqip.jpg 20w" data-srcset="/s.jpg 300w, /m.jpg 600w" alt=x>', ["/m.jpg"]),
+        ('<picture><source data-srcset="/l.webp" media="(min-width: 400px)"><img src=/blank.gif alt=x></picture>', ["/l.webp"]),
+        ('<picture><source srcset="/wide.jpg" media="(min-width: 900px)"><img src=/small.jpg alt=x></picture>', ["/small.jpg"]),
+        ('<picture><source srcset="/late.jpg"><img src=/a.jpg alt=x><source srcset="/after.jpg"></picture>', ["/late.jpg"]),
+        ("<image src=/old.jpg alt=x>", ["/old.jpg"]),
+        ("<template><img src=/no.jpg></template><iframe><img src=/no.jpg></iframe><noframes><img src=/no.jpg></noframes>", []),
+        ("<svg><foreignObject><img src=/in-svg.jpg></foreignObject></svg>", ["/in-svg.jpg"]),
+        ("<p><noscript><img src=/a.jpg alt=x></noscript><img src=data:, alt=x>", ["/a.jpg"]),
+        ("<img class=lazy alt=x><noscript><img src=/a.jpg></noscript>", ["/a.jpg"]),
+        ("<img data-src=/a-300.jpg alt=dog><noscript><img src=/a-900.jpg alt=dog></noscript>", ["/a-300.jpg"]),
+        ("<img src=/hero.jpg alt=''><noscript><img width=1 height=1 src=/count?id=1></noscript>", ["/hero.jpg", "/count?id=1"]),
+        ("<amp-img src=/a.jpg alt=x><noscript><img src=/b/a.jpg alt=x></noscript></amp-img>", ["/a.jpg"]),
+    ],
+)
+def test_which_address(body: str, expected: list[str]) -> None:
+    assert [picture.url.removeprefix("http://a.example") for picture in pictures(body)] == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "region"),
+    [
+        ("<nav><ul><li><img src=a></ul></nav>", "nav"),
+        ("<header><img src=a></header>", "header"),
+        ("<main><article><header><p><img src=a></p></header></article></main>", "article"),
+        ("<main><aside><img src=a></aside></main>", "aside"),
+        ("<footer><div><img src=a></div></footer>", "footer"),
+        ("<div><img src=a></div>", None),
+    ],
+)
+def test_the_landmark_of_an_image(body: str, region: str | None) -> None:
+    assert pictures(body)[0].region == region
+
+
+def test_captions_read_as_they_look() -> None:
+    body = "<figure><img src=a><figcaption><p>One.</p><p>Two<sup>2</sup>,<br>three<script>x()</script></p></figcaption></figure>"
+    assert pictures(body)[0].texts == (("figcaption", "One. Two2, three"),)
+    gallery = "<figure><figure><img src=a alt=1></figure><figcaption>All</figcaption></figure>"
+    assert pictures(gallery)[0].texts == (("alt", "1"),)
+
+
+@pytest.mark.parametrize(
+    ("html", "content_type", "name"),
+    [
+        (b"\xef\xbb\xbfx", "text/html; charset=koi8-r", "utf-8"),
+        (b"x", 'text/html; charset="ISO-8859-1"', "windows-1252"),
+        (b"x", "text/html; Charset=GB2312", "gbk"),
+        (b"<meta charset=utf-16>\xe9", "", "utf-8"),
+        (b"<meta charset=x-user-defined>\xe9", "", "windows-1252"),
+        (b"<!-- <meta charset=koi8-r> --><meta charset=big5>\xe9", "", "big5"),
+        (b"<a title='<meta charset=koi8-r>'><META\nhttp-equiv='Content-Type' content='text/html;charset=euc-kr'>\xe9", "", "euc-kr"),
+        (b"<meta name=x content='text/html; charset=koi8-r'>\xe9", "", "windows-1252"),
+        (b"<?xml version='1.0' encoding='shift_jis'?>\xe9", "", "shift_jis"),
+        (b" " * 1020 + b"<meta charset=koi8-r>\xe9", "", "windows-1252"),
+        ("Grüße".encode(), "", "utf-8"),
+        ("Grüße, cut in ".encode() + b"\xc3", "", "utf-8"),
+        (b"x", "text/html; charset=iso-2022-kr", "replacement"),
+    ],
+)
+def test_charset_names(html: bytes, content_type: str, name: str) -> None:
+    assert charset_of(html, content_type).name == name
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "text"),
+    [
+        (b"\x81\x80\x93", "windows-1252", "\x81\u20ac\u201c"),
+        (b"\xad\xa1\xa4\xa2\xff", "euc-jp", "①あ\ufffd"),
+        (b"\x87\x40", "shift_jis", "①"),
+        (b"\xb0\xa1", "gbk", "啊"),
+        (b"\xe9", "x-user-defined", "\uf7e9"),
+        (b"anything", "replacement", "\ufffd"),
+    ],
+)
+def test_characters_of_encodings(data: bytes, name: str, text: str) -> None:
+    assert decoded(data, name) == text
+
+
+def test_a_declaration_far_down_counts() -> None:
+    html = f"<html><head><title>{'x' * 2000}</title><meta charset=koi8-r></head><body><img src=a alt='Привет'>".encode("koi8-r")
+    assert read_page(html, URL, "text/html").pictures[0].texts == (("alt", "Привет"),)
+
+
+def test_the_query_of_an_address_is_written_in_the_charset_of_the_page() -> None:
+    html = "<meta charset=windows-1251><img src='/ж.jpg?ж'>".encode("cp1251")
+    assert read_page(html, URL, "text/html").pictures[0].url == "http://a.example/%D0%B6.jpg?%E6"
