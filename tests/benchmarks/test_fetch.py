@@ -30,7 +30,7 @@ from PIL import Image
 from pipelines.connection import authorities
 from tests.pipelines.test_opener import certificate
 
-IMAGES = 2000
+IMAGES = 8000
 STOCK_IMAGES = 400  # of stock img2dataset over https, which makes some seventy a second
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "2"))
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +48,7 @@ Downloader.download_shard = timed  # in each worker too, which imports this file
 if __name__ == "__main__":
     urls, out, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     download(url_list=urls, input_format="parquet", url_col="url", output_folder=out, output_format="parquet", image_size=224,
-             processes_count=2, thread_count=32, number_sample_per_shard=500, retries=0, timeout=20, enable_wandb=False, **options)
+             processes_count=2, thread_count=32, retries=0, timeout=20, enable_wandb=False, **options)
     stats = [json.load(open(name)) for name in glob.glob(out + "/*_stats.json")]
     seconds = max(one["end_time"] for one in stats) - min(one["start_time"] for one in stats)
     cpu = sum(float(open(name).read()) for name in glob.glob(out + "/*.cpu"))
@@ -220,8 +220,9 @@ def peer(site: Site, kind: str, *, images: int = IMAGES, shared: bool = False, *
     if shared:
         (work / "path" / "sitecustomize.py").write_text(SHARED)
     pq.write_table(pa.table({"url": [f"{site.base(kind)}{number:05d}.jpg" for number in range(images)]}), work / "urls.parquet")
-    command = [sys.executable, str(work / "peer.py"), str(work / "urls.parquet"), str(work / "out"), json.dumps(options)]
-    return _measured(command, _environment(site, PYTHONPATH=str(work / "path")))
+    command = [sys.executable, str(work / "peer.py"), str(work / "urls.parquet"), str(work / "out")]
+    options["number_sample_per_shard"] = min(1000, images // 2)  # work for both processes
+    return _measured([*command, json.dumps(options)], _environment(site, PYTHONPATH=str(work / "path")))
 
 
 def ours(site: Site, kind: str, **encoding: Any) -> Run:
