@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from selectolax.lexbor import LexborNode
 
 from pipelines.media import matches
-from pipelines.permission import address_outcome
+from pipelines.permission import address_outcome, is_placeholder
 from pipelines.relative import Base
 from pipelines.srcset import Source, choose, parse_srcset, shown
 
@@ -25,7 +25,8 @@ LAZY = ("data-src", "data-lazy-src", "data-lazysrc", "data-original", "data-lazy
         "data-large-src", "data-echo", "data-url", "data-opt-src", "data-flickity-lazyload", "data-flickity-lazyload-src",
         "data-pagespeed-lazy-src", "data-cfsrc", "data-ezsrc", "data-breeze", "data-wp-src", "data-pin-media",
         "nitro-lazy-src", "lazy-src", "lazysrc", "load-src", "original", "real_src", "_src", "file")  # fmt: skip
-LATE = frozenset((*LAZY_SETS, *LAZY, "srcset"))
+RANK = {name: rank for rank, name in enumerate((*LAZY_SETS, *LAZY, "srcset"))}
+LATE = frozenset(RANK)
 # what data attributes hold beside the image: pages that it leads to, things that are no image of this kind
 ELSEWHERE = re.compile(r"href|link|page|action|share|target|video|json|script|css|alt|title")
 OTHER = re.compile(r"placeholder|blank|loading|loader|fallback|error|default")  # images for when this one is not there
@@ -45,15 +46,21 @@ def addresses(
     if not in_picture and LATE.isdisjoint(attributes):
         src = attributes.get("src")
         url = base.join(src) if src else ""
-        if "data-" not in " ".join(attributes) or (url and address_outcome(url) is None):
+        if "data-" not in " ".join(attributes) or (url and is_real(url)):
             return url, ()
     offers = _Offers(attributes, base, target_width)
     groups = list(_picture_groups(node, base, target_width)) if in_picture else []
-    chosen = next((best for taken, group in groups if taken and (best := group.best())), "") or offers.best() or offers.anything()
-    chosen = chosen or next((best for _, group in groups if (best := group.best())), "") or offers.stand_in()
-    others = dict.fromkeys([*offers.real(), *(url for _, group in groups for url in group.real())])
+    chosen = (_best(group for taken, group in groups if taken) if groups else "") or offers.best() or offers.anything()
+    chosen = chosen or _best(group for _, group in groups) or offers.stand_in()
+    others = dict.fromkeys(offers.real())
+    for _, group in groups:
+        others |= dict.fromkeys(group.real())
     others.pop(chosen, None)
     return chosen, tuple(others)
+
+
+def _best(groups: "Iterable[_Offers]") -> str:
+    return next((best for group in groups if (best := group.best())), "")
 
 
 class _Offers:
@@ -62,26 +69,32 @@ class _Offers:
     def __init__(self, attributes: Attributes, base: Base, target_width: int) -> None:
         self.attributes, self.base, self.target_width = attributes, base, target_width
         self.stand_ins: list[Source] = []
-        self.lazy_set = self._joined(source for name in LAZY_SETS if (value := attributes.get(name)) for source in parse_srcset(value))
-        self.lazy = self._joined(Source(value) for name in LAZY if (value := attributes.get(name)) and _plausible(value))
-        self.plain_set = self._joined(parse_srcset(attributes.get("srcset") or ""))
-        self.plain = self._joined([Source(src)] if (src := (attributes.get("src") or "").strip()) else [])
+        self.lazy_set: list[Source] = []
+        self.lazy: list[Source] = []
+        for name in sorted(LATE.intersection(attributes), key=RANK.__getitem__):
+            value = attributes[name]
+            if not value:
+                continue
+            if RANK[name] < len(LAZY_SETS):
+                self.lazy_set += self._joined(parse_srcset(value))
+            elif name != "srcset" and _plausible(value):
+                self.lazy += self._joined([Source(value)])
+        self.plain_set = self._joined(parse_srcset(srcset)) if (srcset := attributes.get("srcset")) else []
+        self.plain = self._joined([Source(src)]) if (src := attributes.get("src")) else []
 
     def _joined(self, sources: Iterable[Source]) -> list[Source]:
-        whole = [source._replace(url=url) for source in sources if (url := self.base.join(source.url))]
-        real = [source for source in whole if address_outcome(source.url) is None]
-        if len(real) < len(whole):
-            self.stand_ins += [source for source in whole if source not in real]
+        real: list[Source] = []
+        for address, width, density in sources:
+            if url := self.base.join(address):
+                (real if is_real(url) else self.stand_ins).append(Source(url, width, density))
         return real
 
     def best(self) -> str:
         """What a browser takes once scripts have put the lazy attributes in place; empty if all are stand-ins."""
-        sized = [source for source in self.plain_set if source.width]
-        if any(source.width for source in self.lazy_set):
-            offered = [*self.lazy_set, *sized]
-        elif self.lazy_set:
-            offered = self.lazy_set
-        elif self.lazy and max((source.width or 0 for source in sized), default=0) < TINY:
+        if self.lazy_set:
+            sized = any(source.width for source in self.lazy_set)
+            offered = [*self.lazy_set, *(source for source in self.plain_set if source.width and sized)]
+        elif self.lazy and max((source.width or 0 for source in self.plain_set), default=0) < TINY:
             offered = self.lazy[:1]
         else:
             offered = self._browsers()
@@ -96,15 +109,15 @@ class _Offers:
         """Where nothing else gives an address, that of any data attribute that holds one."""
         values = [(name, value.strip()) for name, value in self.attributes.items() if value and name.startswith("data-")]
         found = (url for rank in (_files, _sets, _named, _within) for source in rank(values) if (url := self.base.join(source)))
-        return next((url for url in found if address_outcome(url) is None), "")
+        return next((url for url in found if is_real(url)), "")
 
     def stand_in(self) -> str:
         """An address that is no image but all there is."""
         late = self.plain_set or self.plain
         return choose(late, self.target_width).url if late else self.stand_ins[-1].url if self.stand_ins else ""
 
-    def real(self) -> Iterator[str]:
-        return (source.url for offered in (self.lazy_set, self.lazy, self.plain_set, self.plain) for source in offered)
+    def real(self) -> list[str]:
+        return [source[0] for source in (*self.lazy_set, *self.lazy, *self.plain_set, *self.plain)]
 
 
 def _picture_groups(node: LexborNode, base: Base, target_width: int) -> Iterator[tuple[bool, _Offers]]:
@@ -121,6 +134,13 @@ def _picture_groups(node: LexborNode, base: Base, target_width: int) -> Iterator
         if shown(attributes.get("type") or ""):
             offers = {name: value for name, value in attributes.items() if name != "src"}
             yield matches(attributes.get("media") or "", target_width), _Offers(offers, base, target_width)
+
+
+def is_real(url: str) -> bool:
+    """Whether an address is one of an image and not of a stand-in: what address_outcome says, by a shorter way for most."""
+    if not url.startswith(("http://", "https://")):
+        return address_outcome(url) is None
+    return not is_placeholder(url.partition("?")[0])
 
 
 def _plausible(value: str) -> bool:

@@ -18,6 +18,11 @@ SMALL = 128 * 1024  # bytes; what fits in there takes a second and a half at wor
 # elements without content, and those that the next of their kind closes
 FLAT = frozenset(b"area base br col embed hr img input link meta param source track wbr p li dt dd option optgroup tr td th tbody thead "
                  b"tfoot rb rp rt rtc html head body".split())  # fmt: skip
+# the first two characters of the commonest of them that no other element begins with, a letter and its successor as one number
+_PAIRS = (b"br", b"dd", b"dt", b"hr", b"im", b"li", b"p\0", b"td", b"th", b"tr")
+_FOLDED = np.array([ord(chr(byte).lower()) if chr(byte).isalnum() and byte < 128 else 0 for byte in range(256)], np.uint8)
+_WEIGHTS = np.ones(1 << 16, np.int8)
+_WEIGHTS[[one[0] * 256 + one[1] for one in _PAIRS]] = 0
 _THREAD = threading.local()
 _TAG = re.compile(rb"<(/?)([A-Za-z][^\t\n\f\r />]*)[^>]*>?")
 
@@ -71,12 +76,23 @@ def shallow(html: bytes) -> bytes:
 
 
 def _may_be_deep(html: bytes) -> bool:
-    """Whether a page has more start tags than may stand inside each other."""
+    """Whether more tags than may be inside each other stand open somewhere, whatever end tags close, or are never closed by name.
+
+    Names are told apart by their first two characters, which is right for nearly all and quick; `shallow` then looks closely.
+    """
     characters = np.frombuffer(html, np.uint8)
-    begins = characters == ord("<")
-    if np.count_nonzero(begins) <= DEEPEST:
+    places = np.flatnonzero(characters[:-3] == ord("<"))
+    if len(places) <= DEEPEST:
         return False
-    return bool(np.count_nonzero(characters[np.flatnonzero(begins[:-1]) + 1] != ord("/")) > DEEPEST)
+    closing = characters[places + 1] == ord("/")
+    begin = places + 1 + closing
+    names = _FOLDED[characters[begin]].astype(np.uint16) * 256 + _FOLDED[characters[begin + 1]]
+    opened = _WEIGHTS[names]
+    if np.count_nonzero(opened) <= DEEPEST:
+        return False
+    steps = np.where(closing, -opened, opened)
+    open_by_name = np.bincount(names, weights=steps)
+    return bool(steps.cumsum(dtype=np.int64).max() > DEEPEST or open_by_name[open_by_name > 0].sum() > DEEPEST)
 
 
 def base_of(nodes: Iterable[LexborNode], url: str) -> str:

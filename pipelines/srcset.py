@@ -14,6 +14,7 @@ SHOWN = frozenset({"image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image
                    "image/avif", "image/svg+xml", "image/bmp", "image/x-icon", "image/vnd.microsoft.icon"})  # fmt: skip
 
 _CANDIDATE = re.compile(r"[\t\n\f\r ,]*([^\t\n\f\r ]*[^\t\n\f\r ,])(?:,+(?=[\t\n\f\r ]|$)|((?:[^,(]+|\([^)]*(?:\)|$))*)(?:,|$))")
+_WIDTH = re.compile(r"([1-9][0-9]{0,8})w")
 _DESCRIPTOR = re.compile(r"(?:[^\t\n\f\r (]+|\([^)]*(?:\)|$))+")
 _FLOAT = re.compile(r"-?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?")
 
@@ -28,8 +29,25 @@ class Source(NamedTuple):
 
 def parse_srcset(value: str) -> list[Source]:
     """The candidates of a srcset attribute, those with wrong descriptors left out."""
-    found = (_described(match[1], match[2]) for match in islice(_CANDIDATE.finditer(value), CANDIDATES))
-    return [source for source in found if source is not None]
+    if quick := _sized(value):
+        return quick
+    found: list[Source] = []
+    for match in islice(_CANDIDATE.finditer(value), CANDIDATES):
+        url, descriptors = match.groups()
+        if (source := _described(url, descriptors)) is not None:
+            found.append(source)
+    return found
+
+
+def _sized(value: str) -> list[Source]:
+    """What is written plainly, each address with a width and none with a comma; nothing if it is written otherwise."""
+    found: list[Source] = []
+    for piece in value.split(",", CANDIDATES):
+        words = piece.split()
+        if len(words) != 2 or not (width := _WIDTH.fullmatch(words[1])):
+            return []
+        found.append(Source(words[0], int(width[1])))
+    return found[:CANDIDATES] if value.isascii() else []
 
 
 def _described(url: str, descriptors: str | None) -> Source | None:

@@ -10,7 +10,7 @@ from pipelines.addresses_of_image import Attributes
 TEXT_CHARACTERS = 8192  # no caption is longer; a hostile alt may be
 TEXT_NODES = 1000  # of a link or a caption; one of more is a page in a wrapper
 CONTEXT_CHARACTERS = 200  # on each side of the image
-CONTEXT_READ = 300  # characters on each side that are looked at for context; many times that where blanks fill them
+CONTEXT_READ = 240  # characters on each side that are looked at for context; many times that where blanks fill them
 MARK = "\0"  # no text of a page holds it: the HTML standard drops or replaces it
 # elements that stand inside a line of text: their borders part no words
 INLINE = frozenset({
@@ -136,22 +136,23 @@ def contexts(tree: LexborHTMLParser, images: list[LexborNode]) -> list[str]:
     befores: list[str] = []
     afters: list[str] = []
     for part in parts[:-1]:
-        if part:
-            before = f"{before} {_end(part)}"[-CONTEXT_CHARACTERS:].strip()
+        if words := _end(part):
+            before = f"{before} {words}"[-CONTEXT_CHARACTERS:].strip()
         befores.append(before)
     for part in parts[:0:-1]:
-        if part:
-            after = f"{_end(part, first=True)} {after}"[:CONTEXT_CHARACTERS].strip()
+        if words := _end(part, first=True):
+            after = f"{words} {after}"[:CONTEXT_CHARACTERS].strip()
         afters.append(after)
     return [f"{left} {right}" if left and right else left or right for left, right in zip(befores, reversed(afters), strict=True)]
 
 
 def _end(part: str, *, first: bool = False) -> str:
     """One end of a text with its blanks collapsed, long enough for a context if the text is."""
-    if len(part) <= CONTEXT_READ:
-        return " ".join(part.split())
     for read in (CONTEXT_READ, 16 * CONTEXT_READ):
-        words = " ".join((part[:read] if first else part[-read:]).split())
-        if len(words) > CONTEXT_CHARACTERS:
+        words = part if len(part) <= read else part[:read] if first else part[-read:]
+        if not (words.isascii() and words.isprintable() and "  " not in words):
+            words = " ".join(words.split())
+        words = words.strip()
+        if len(words) > CONTEXT_CHARACTERS or len(part) <= read:
             break
     return words

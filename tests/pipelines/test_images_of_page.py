@@ -294,3 +294,8 @@ def test_a_declaration_far_down_counts() -> None:
 def test_the_query_of_an_address_is_written_in_the_charset_of_the_page() -> None:
     html = "<meta charset=windows-1251><img src='/ж.jpg?ж'>".encode("cp1251")
     assert read_page(html, URL, "text/html").pictures[0].url == "http://a.example/%D0%B6.jpg?%E6"
+
+
+def test_context_has_single_blanks() -> None:
+    contexts = [picture.context for picture in pictures("<p>One\n  two </p> <img src=a> <b> </b> <img src=b> <p>\u00a0 three")]
+    assert contexts == ["One two three", "One two three"]
