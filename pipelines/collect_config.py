@@ -22,7 +22,7 @@ PATHS = ("warc", "pairs", "imports", "import_images")  # fields that name files 
 class CollectConfig(BaseModel):
     """Where candidates come from (one kind of source), and how far and how politely to go for them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
     seeds: tuple[str, ...] = Field(default=(), alias="seed", description="Pages to start a crawl from.")
     sites: tuple[str, ...] = Field(
         default=(), alias="site", description="Hosts that a crawl may visit, *.example.org for all below; else those of the seeds."

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from pipelines.decode import AS_IT_COMES, Decoded, Undecodable, decode
 from pipelines.downloader import Decode, downloader_of
 from pipelines.encode import Encoding
+from pipelines.forget import FORGOTTEN
 from pipelines.held import from_archives
 from pipelines.opener import Attempt, Guest
 from pipelines.permission import address_outcome
@@ -36,6 +37,7 @@ class Fetch(Stage):
     `held` is the folder of candidates whose index names images that the archives hold; without `web` only those are read. Addresses that
     an earlier collection holds (`held_in` in `urls`) are passed through. With `deadline_seconds`, what is not there so long after this
     stage was made ends as `fetch.deadline`; a command that goes on with an unfinished stage makes it anew and has its own time.
+    A part does not wait for slow addresses: they stay under way, and the last part of their bucket has their rows.
     """
 
     name: ClassVar[str] = "fetch"
@@ -79,25 +81,45 @@ class Fetch(Stage):
         with self.urls.open(name) as file:
             rows = pq.ParquetFile(file).metadata.num_rows
         bucket = name.removesuffix(".parquet").rsplit("-", 1)[-1]
-        for number, start in enumerate(range(0, rows, CHUNK)):
-            yield Part(name=f"part-{bucket}-{number:05d}", inputs=(name, str(start)), lane=bucket)
+        for number in range(-(-rows // CHUNK)):
+            yield Part(name=_chunk(bucket, number), inputs=(name, str(number), str(rows)), lane=bucket)
 
     def process(self, part: Part) -> Output:
-        name, start = part.inputs
-        rows = read_table(self.urls, name)
-        rows = rows.take(taking_turns(hosts(rows["image_url"]))[int(start) : int(start) + CHUNK])
+        name, number, count = part.inputs
+        start, last = int(number) * CHUNK, -(-int(count) // CHUNK) - 1
+        table = read_table(self.urls, name)
+        table = table.take(taking_turns(hosts(table["image_url"])))
+        leave = int(number) < last and not self.out.exists(f"{_chunk(part.lane, last)}.parquet")
+        rows = table.slice(start, CHUNK)
+        if int(number) == last:
+            rows = pa.concat_tables([rows, self._left_behind(table, part.lane, last)])
         urls = [str(url) for url in rows["image_url"].to_pylist()]
-        known = references(rows)
+        gone = {url for url, taken in zip(urls, self.forgotten.addresses(rows["image_url"]), strict=True) if taken}
+        held = references(rows)
+        gone |= {url for url, row in held.items() if self.forgotten.image(row["image_id"])}
+        known = {url: row for url, row in held.items() if url not in gone}
         decoder = functools.partial(decode, encoding=self.encoding)
         found: dict[str, Found] = {url: (Attempt(outcome=outcome), None) for url in urls if (outcome := address_outcome(url)) is not None}
-        with Spool() as spool:
+        found |= {url: (Attempt(outcome=FORGOTTEN), None) for url in gone}
+        with Spool(self.forgotten) as spool:
             wanted = [url for url in urls if url not in found and url not in known]
             found |= from_archives(self.held, wanted, spool, limit=self.image_bytes, decode=decoder)
-            found |= self._from_web([url for url in wanted if url not in found], spool, decoder)
-            assert found.keys() | known.keys() == set(urls), "an address was lost or made up"
-            return self._write(part.name, [(url, *found[url]) for url in urls if url not in known], known, spool)
+            found |= self._from_web([url for url in wanted if url not in found], spool, decoder, leave)
+            lacking = set(urls) ^ (found.keys() | known.keys())
+            assert lacking <= (set(urls) if leave else set()), "an address was lost or made up"
+            return self._write(part.name, [(url, *found[url]) for url in urls if url in found], known, spool)
 
-    def _from_web(self, urls: Sequence[str], spool: Spool, decoder: Decode) -> dict[str, Found]:
+    def _left_behind(self, table: pa.Table, bucket: str, last: int) -> pa.Table:
+        """The addresses that earlier parts of a bucket had no time to wait for; all of a part that failed are its own to try again."""
+        names = [(number, f"{_chunk(bucket, number)}.parquet") for number in range(last)]
+        behind = [table.schema.empty_table()]
+        for number, name in names:
+            if self.out.exists(name):
+                rows, there = table.slice(number * CHUNK, CHUNK), read_table(self.out, name, ["image_url"])["image_url"]
+                behind.append(rows.filter(pc.invert(pc.is_in(rows["image_url"], value_set=there.combine_chunks()))))
+        return pa.concat_tables(behind)
+
+    def _from_web(self, urls: Sequence[str], spool: Spool, decoder: Decode, leave: bool) -> dict[str, Found]:
         nowhere: dict[str, Found] = {url: (Attempt(outcome="address.scheme"), None) for url in urls if url[:6].lower() == "given:"}
         urls = [url for url in urls if url not in nowhere]
         if not urls or not self.web:
@@ -109,9 +131,10 @@ class Fetch(Stage):
             connections=self.connections,
             seconds=self.seconds,
             image_bytes=self.image_bytes,
+            forgotten=self.forgotten,
         )
         deadline = None if self.deadline_seconds is None else self.begun + self.deadline_seconds
-        return nowhere | download(urls, guest, decode=decoder, keep=spool.keep, deadline=deadline)
+        return nowhere | download(urls, guest, decode=decoder, keep=spool.keep, deadline=deadline, leave=leave)
 
     def _write(self, name: str, rows: list[Row], known: dict[str, dict[str, Any]], spool: Spool) -> Output:
         """Images first, then the rows that speak of them."""
@@ -181,8 +204,12 @@ def as_it_is(picture: Decoded | Undecodable) -> Decoded | Undecodable:
     return picture
 
 
+def _chunk(bucket: str, number: int) -> str:
+    return f"part-{bucket}-{number:05d}"
+
+
 def download(
-    urls: Sequence[str], guest: Guest, *, decode: Decode = decode, keep: Keep = as_it_is, deadline: float | None = None
+    urls: Sequence[str], guest: Guest, *, decode: Decode = decode, keep: Keep = as_it_is, deadline: float | None = None, leave: bool = False
 ) -> dict[str, Found]:
-    """What became of each address, by the downloader of this process; `keep` takes each picture over, `deadline` is in epoch seconds."""
-    return downloader_of(guest).fetch(urls, decode=decode, keep=keep, deadline=deadline)
+    """What became of each address, by the downloader of this process; see `Downloader.fetch`."""
+    return downloader_of(guest).fetch(urls, decode=decode, keep=keep, deadline=deadline, leave=leave)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from pipelines.body import Body
+from pipelines.forget import NOTHING, Forgotten
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 5
@@ -26,9 +27,10 @@ class Guest:
     contact: str = ""
     images_per_second: float = 10.0  # of one public host; private hosts are not paced unless they ask
     connections_per_host: int = 8  # at once to one public host; browsers open six
-    connections: int = 128  # at once to all hosts
+    connections: int = 256  # at once to all hosts: one in ten of the web's addresses keeps its connection until the time is over
     seconds: float = 30.0  # for one image, redirects and retries and all; waiting for its turn or for robots.txt not counted
     image_bytes: int = 32 * 1024 * 1024
+    forgotten: Forgotten = NOTHING  # what was taken down, and is not asked for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

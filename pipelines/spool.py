@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pipelines.decode import Decoded, Undecodable
+from pipelines.forget import FORGOTTEN, NOTHING, Forgotten
 from pipelines.opener import Attempt
 from pipelines.schema import FETCHED
 
@@ -17,7 +18,8 @@ Keep = Callable[[Decoded | Undecodable], Decoded | Undecodable]
 class Spool:
     """The pictures of a part under their ids, each once: in memory while they are small together, else on disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, forgotten: Forgotten = NOTHING) -> None:
+        self._forgotten = forgotten
         self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - closed with the spool
         self._places: dict[str, tuple[int, int]] = {}
 
@@ -28,9 +30,11 @@ class Spool:
         self._file.close()
 
     def keep(self, picture: Decoded | Undecodable) -> Decoded | Undecodable:
-        """Take over the bytes of a picture; what returns is the rest of it."""
+        """Take over the bytes of a picture; what returns is the rest of it, or why it is not stored."""
         if isinstance(picture, Undecodable):
             return picture
+        if self._forgotten.image(picture.image_id):
+            return Undecodable(outcome=FORGOTTEN, detail="the image was taken down")
         if picture.image_id not in self._places:
             self._places[picture.image_id] = (self._file.seek(0, os.SEEK_END), len(picture.image))
             self._file.write(picture.image)

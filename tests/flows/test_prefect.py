@@ -186,4 +186,4 @@ def test_an_error_of_a_flow_is_one_line_whatever_the_profile_says(tmp_path: Path
         assert process.wait(timeout=120) == 1
     said = [line for line in log.read_text().splitlines() if not line.startswith("WARNING:root:apitools")]
     assert len(said) == 1
-    assert said[0].startswith(f"winnow: there is no file at {tmp_path}/pairs.jsonl")
+    assert said[0].startswith(f"winnow: there is no list of pairs at {tmp_path}/pairs.jsonl")

@@ -3,13 +3,16 @@
 import hashlib
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from pipelines import downloader
 from pipelines.fetch import Fetch, download, taking_turns
+from pipelines.forget import Forgotten
 from pipelines.opener import Guest
 from pipelines.permission import WELL_KNOWN
 from pipelines.schema import FETCHES, IMAGES
@@ -157,9 +160,44 @@ def test_addresses_are_cut_into_chunks_of_one_lane(tmp_path: Path) -> None:
     fetch = stage(tmp_path, [f"http://h/{number}" for number in range(600)])
     assert [(part.name, part.inputs[1], part.lane) for part in fetch.parts()] == [
         ("part-00000-00000", "0", "00000"),
-        ("part-00000-00001", "256", "00000"),
-        ("part-00000-00002", "512", "00000"),
+        ("part-00000-00001", "1", "00000"),
+        ("part-00000-00002", "2", "00000"),
     ]
+
+
+def test_slow_addresses_are_left_behind_and_taken_up_by_the_last_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloader, "PART_SECONDS", 0.2)
+    slow = {f"/slow{number}.jpg": image(drip=len(PHOTO) // 3, pause=0.8) for number in range(12)}
+    with served({**slow, **{f"/{number}.jpg": image(body=jpeg(8, 8 + number)) for number in range(520)}}) as web:
+        fetch = stage(tmp_path, [f"{web.url}{path}" for path in (*slow, *web.pages)][12:])
+        parts = fetch.parts()
+        counts = [fetch.process(part).counts for part in parts]
+        assert len(parts) == 3
+        assert sum(count["images"] for count in counts) == 521
+        assert counts[0]["fetched"] <= 256 - 12  # all slow ones are in the first part, which did not wait for them
+        assert len(web.asked) == len(set(web.asked)) == 532 + len(WELL_KNOWN)
+    rows = pa.concat_tables(read_table(fetch.out, f"{part.name}.parquet") for part in parts)
+    assert sorted(rows["image_url"].to_pylist()) == sorted(f"{web.url}{path}" for path in (*slow, *list(web.pages)[12:]))
+    assert set(rows["outcome"].to_pylist()) == {"fetched"}
+
+
+def test_a_part_that_is_tried_again_alone_waits_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloader, "PART_SECONDS", 0.05)
+    with served({f"/{number}.jpg": image(drip=len(PHOTO), pause=0.3) for number in range(300)}) as web:
+        fetch = stage(tmp_path, [f"{web.url}{path}" for path in web.pages])
+        first, last = fetch.parts()
+        assert fetch.process(last).counts["fetched"] == 44  # the first part failed: its addresses are its own
+        assert fetch.process(first).counts["fetched"] == 256
+
+
+def test_what_was_taken_down_is_not_asked_for_and_not_stored(tmp_path: Path) -> None:
+    away = Reply(status=302, headers=(("Location", "/taken.jpg"),))
+    with served({"/taken.jpg": image(), "/hop.jpg": away, "/same.jpg": image(), "/b.jpg": image(body=jpeg(9, 9))}) as web:
+        urls = [f"{web.url}{path}" for path in ("/b.jpg", "/hop.jpg", "/same.jpg", "/taken.jpg")]
+        forgotten = Forgotten.of(urls=[urls[3]], sha256=[hashlib.sha256(PHOTO).hexdigest()])
+        fetch = replace(stage(tmp_path, urls), forgotten=forgotten)
+        assert fetch.process(fetch.parts()[0]).counts == {"fetched": 1, "permission.forgotten": 3, "images": 1}
+        assert "/taken.jpg" not in web.asked
 
 
 def test_what_an_earlier_collection_holds_is_passed_through(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).parents[2]
-UNCOMMITTED = 256  # images that a worker may ask for again after a kill: those of the part it was in
+UNCOMMITTED = 512  # images that a worker may ask for again after a kill: the part it was in, and slow ones left behind
 PATH_BYTES = 14  # of a line of the log
 OF_A_PAGE = 10
 
