@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pipelines.archives import HTML, Response, is_html, responses
 from pipelines.candidates import Candidates, Rows
-from pipelines.held import ARCHIVE_IMAGES, HELD
+from pipelines.datasets.held import ARCHIVE_IMAGES, HELD
 from pipelines.images_of_page import TARGET_WIDTH
 from pipelines.sources import Source, expand, fingerprint, information
 from pipelines.stage import Output, Part, Stage
@@ -85,11 +85,11 @@ class ExtractWat(Stage):
         label, url, start, end = part.inputs
         counts: Counter[str] = Counter(pages=0, candidates=0)
         rows = WatRows(archive=label, textless=self.textless)
-        for page in pages_of(url, counts, textless=self.textless, start=int(start), end=int(end) if end else None):
-            counts["skipped.no_text"] += page.count - len(page.links)
+        for page in pages_of(url, counts, start=int(start), end=int(end) if end else None):
             rows.append(page)
+        written = write_parquet(self.out, f"part-{part.name}.parquet", rows.table())
         counts["candidates"] = rows.rows
-        return Output(files=(write_parquet(self.out, f"part-{part.name}.parquet", rows.table()),), counts=dict(counts))
+        return Output(files=(written,), counts=dict(counts + rows.counts))
 
     def _sources(self) -> list[tuple[str, Source]]:
         return [(source.url, source) for source in expand(self.wat, self.prefix)]

@@ -8,10 +8,10 @@ import pyarrow as pa
 
 from pipelines.archives import responses
 from pipelines.extract import Found
-from pipelines.permission import address_outcome
 from pipelines.sources import expand
 from pipelines.wat import pages_of
 from pipelines.wat_rows import WatRows
+from pipelines.web.permission import address_outcome
 
 COLUMNS = ["page_url", "image_url", "alternatives", "text", "text_source"]
 Texts = set[tuple[str, str]]  # text_source, text with its blanks collapsed
@@ -60,7 +60,7 @@ def _of_warc(warc: str, pages: set[str]) -> pa.Table:
 def _of_wat(wat: str, pages: set[str]) -> pa.Table:
     rows = WatRows(textless=True)
     for source in expand([wat]):
-        for page in pages_of(source.url, Counter(), textless=True):
+        for page in pages_of(source.url, Counter()):
             rows.append(page)
             pages.add(page.url)
     return rows.table().select(COLUMNS)

@@ -1,93 +1,162 @@
-"""Candidates of WAT pages: rows of CANDIDATES gathered column by column."""
+"""Candidates of WAT pages: the links of many pages read at once, and rows of CANDIDATES made of them column by column."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
 
+from pipelines.relative import URL_CHARACTERS
 from pipelines.schema import CANDIDATES
 from pipelines.texts_of_image import TEXT_CHARACTERS
-from pipelines.wat import WatPage
+from pipelines.wat import WatPage, loaded, written
 
-OF_IMAGE = ("candidate_id", "image_url", "text", "text_source", "place")
-OF_PAGE = ("page_url", "images_on_page", "page_language", "offset", "captured_at", "permission")
-SOURCES = ("alt", "title")
-ROWS = 20_000  # gathered before they become a table
+LINKS = 8_192  # gathered before they are read
+LINK = pa.schema([("url", pa.string()), ("alt", pa.string()), ("title", pa.string())])
+OF_PAGE = ("page_url", "images_on_page", "captured_at", "offset", "page_language", "permission")  # as WatPage has them, but for images
+# addresses that are whole, or lack what stands before two slashes, one, or none: plain characters, no folder that begins with a dot
+CHARACTERS = r"!$%&'()*+,\-0-9;=@A-Z_a-z~"
+REST = rf"(?:[.:?{CHARACTERS}]|/+(?:[:?{CHARACTERS}]|$))*$"
+WHOLE, SCHEMELESS, ROOTED = rf"^https?://[{CHARACTERS}]{REST}", rf"^//[{CHARACTERS}]{REST}", rf"^/(?:[:?{CHARACTERS}]{REST}|$)"
+BESIDE = rf"^[{CHARACTERS}](?:[.?{CHARACTERS}]|/+(?:[?{CHARACTERS}]|$))*$"
 
 
 @dataclass(slots=True)
 class WatRows:
-    """Rows under construction: a column for each attribute of an image, and a tuple for what the images of a page share.
-
-    With `textless`, an image of which nothing is said has a row with an empty alt, as on the WARC road.
-    """
+    """Rows under construction. With `textless`, an image of which nothing is said has an empty alt, as on the WARC road."""
 
     archive: str | None = None
     textless: bool = False
-    columns: tuple[list[Any], ...] = field(default_factory=lambda: tuple([] for _ in OF_IMAGE))
-    pages: list[tuple[Any, ...]] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)  # rows of each page
+    pages: list[WatPage] = field(default_factory=list)
+    links: int = 0
     tables: list[pa.Table] = field(default_factory=list)
     rows: int = 0
+    counts: Counter[str] = field(default_factory=Counter)  # links that gave none, by the reason
 
     def append(self, page: WatPage) -> None:
         """The candidates of a page, one for each image and text."""
-        digests, urls, texts, sources, places = self.columns
-        before, join = len(urls), page.base.join
-        shared = blake2b(f"{page.url}\x1f{page.captured_at}\x1f".encode("utf-8", "surrogatepass"), digest_size=16)
-        for place, link in page.links:
-            url = link.get("url")
-            if url.__class__ is not str or not (url := join(url)):
-                continue
-            for source in SOURCES:
-                text = link.get(source)
-                if text.__class__ is not str or not text or (text.isspace() and source == "title"):
-                    if not self.textless or not _stands_for_nothing(link, source):
-                        continue
-                    text = ""
-                text = text[:TEXT_CHARACTERS]
-                one = shared.copy()  # as schema.identify, the fields of the page hashed once
-                one.update(f"{url}\x1f{text}\x1f{source}\x1f{place}".encode("utf-8", "surrogatepass"))
-                digests.append(one.digest())
-                urls.append(url)
-                texts.append(text)
-                sources.append(source)
-                places.append(place)
-        self.counts.append(len(urls) - before)
-        self.rows += len(urls) - before
-        self.pages.append((page.url, page.count, page.language, page.offset, page.captured_at, page.permission))
-        if len(urls) >= ROWS:
-            self._flush()
+        if page.links:
+            self.pages.append(page)
+            self.links += len(page.links)
+            if self.links >= LINKS:
+                self._flush()
 
     def table(self) -> pa.Table:
+        """All rows so far."""
         self._flush()
         return pa.concat_tables([CANDIDATES.empty_table(), *self.tables])
 
     def _flush(self) -> None:
-        rows = len(self.columns[0])
-        if rows:
-            of_page = pa.array(np.repeat(np.arange(len(self.counts), dtype=np.int32), self.counts))
-            made: dict[str, Any] = {entry.name: pa.nulls(rows, entry.type) for entry in CANDIDATES}  # what WAT does not tell stays null
-            made |= dict(zip(OF_IMAGE, self.columns, strict=True))
-            made["candidate_id"] = _in_hex(self.columns[0])
-            for name, values in zip(OF_PAGE, zip(*self.pages, strict=True), strict=True):
-                made[name] = pa.array(values, CANDIDATES.field(name).type).take(of_page)
-            made["archive"] = pa.repeat(pa.scalar(self.archive, pa.string()), rows)
-            made["context"] = pa.repeat("", rows)
-            made["alternatives"] = pa.ListArray.from_arrays(np.zeros(rows + 1, np.int32), pa.array([], pa.string()))
-            self.tables.append(pa.table(made, CANDIDATES))
-        self.columns, self.pages, self.counts = tuple([] for _ in OF_IMAGE), [], []
+        if self.pages:
+            table = self._made(self.pages, _read(self.pages))
+            self.rows += table.num_rows
+            self.tables.append(table)
+        self.pages, self.links = [], 0
+
+    def _made(self, pages: list[WatPage], links: pa.RecordBatch) -> pa.Table:
+        lengths = [len(page.links) for page in pages]
+        link, sources, texts = self._said(links["alt"], links["title"])
+        page_of = np.repeat(np.arange(len(pages), dtype=np.int32), lengths)[link]
+        urls = _joined(links["url"].take(pa.array(link)), pages, page_of)
+        there = _flags(pc.not_equal(urls, ""))
+        if not there.all():
+            self.counts["skipped.no_address"] += int((~there).sum())
+            link, page_of = link[there], page_of[there]
+            urls, sources, texts = (one.filter(pa.array(there)) for one in (urls, sources, texts))
+        places = pa.array(link - np.cumsum([0, *lengths[:-1]])[page_of], pa.int32())
+        rows, pick = len(link), pa.array(page_of)
+        made: dict[str, Any] = {entry.name: pa.nulls(rows, entry.type) for entry in CANDIDATES}  # what WAT does not tell stays null
+        shared = zip(*((page.url, len(page.links), *page[1:5]) for page in pages), strict=True)
+        for name, values in zip(OF_PAGE, shared, strict=True):
+            made[name] = pa.array(values, CANDIDATES.field(name).type).take(pick)
+        counts = np.bincount(page_of, minlength=len(pages))
+        made["candidate_id"] = _identified(pages, counts, urls, texts, sources, places.cast(pa.string()))
+        made |= {"image_url": urls, "text": texts, "text_source": sources, "place": places, "context": pa.repeat("", rows)}
+        made["archive"] = pa.repeat(pa.scalar(self.archive, pa.string()), rows)
+        made["alternatives"] = pa.ListArray.from_arrays(np.zeros(rows + 1, np.int32), pa.array([], pa.string()))
+        return pa.table(made, CANDIDATES)
+
+    def _said(self, alt: pa.Array, title: pa.Array) -> tuple[np.ndarray, pa.Array, pa.Array]:
+        """For each row in order: the link that it is of, its text_source and text."""
+        titled = _flags(pc.not_equal(pc.utf8_trim_whitespace(title), ""))
+        alted = _flags(pc.not_equal(alt, ""))
+        if self.textless:
+            alted |= _flags(alt.is_valid()) | ~titled
+        self.counts["skipped.no_text"] += int((~alted & ~titled).sum())
+        which = np.concatenate([np.flatnonzero(alted), np.flatnonzero(titled)])
+        is_title = np.repeat([False, True], [alted.sum(), titled.sum()])
+        order = np.lexsort((is_title, which))
+        texts = pa.concat_arrays([pc.fill_null(alt, ""), title]).take(pa.array((which + is_title * len(alt))[order]))
+        if len(texts) and pc.max(pc.binary_length(texts)).as_py() > TEXT_CHARACTERS:
+            texts = pc.utf8_slice_codeunits(texts, 0, TEXT_CHARACTERS)
+        return which[order], pc.if_else(pa.array(is_title[order]), "title", "alt"), texts
 
 
-def _stands_for_nothing(link: dict[str, Any], source: str) -> bool:
-    """Whether an empty alt is a candidate on the WARC road: where it stands, or nothing else is said of the image."""
-    title = link.get("title")
-    return source == "alt" and ("alt" in link or not isinstance(title, str) or not title or title.isspace())
+def _flags(array: pa.Array) -> np.ndarray:
+    return np.asarray(pc.fill_null(array, False).to_numpy(zero_copy_only=False), dtype=bool)
 
 
-def _in_hex(digests: list[bytes]) -> pa.StringArray:
-    """Digests of 16 bytes in hex."""
-    offsets = np.arange(len(digests) + 1, dtype=np.int32) * 32
-    return pa.StringArray.from_buffers(len(digests), pa.py_buffer(offsets), pa.py_buffer(b"".join(digests).hex().encode()))
+def _read(pages: list[WatPage]) -> pa.RecordBatch:
+    """The links of the pages as rows of LINK; those are mended that hold what is no text, or wrong UTF-8."""
+    links = [link for page in pages for link in page.links]
+    batch = _parsed(links)
+    if batch is None:
+        values = (loaded(b'{%s"}' % link) for link in links)
+        batch = _parsed([written(value if isinstance(value, dict) else {}) for value in values])
+        assert batch is not None, "links written anew are JSON"
+    return batch
+
+
+def _parsed(links: list[bytes]) -> pa.RecordBatch | None:
+    """Links as rows of LINK; None if one of them is not a single object of texts."""
+    data = b'{%s"}' % b'"}\n{'.join(links)
+    parse = pj.ParseOptions(explicit_schema=LINK, newlines_in_values=False, unexpected_field_behavior="ignore")
+    try:
+        table = pj.read_json(pa.BufferReader(data), pj.ReadOptions(use_threads=False, block_size=len(data) + 1), parse)
+        table.validate(full=True)  # wrong UTF-8
+    except pa.ArrowInvalid:
+        return None
+    return table.to_batches()[0] if table.num_rows == len(links) else None
+
+
+def _joined(urls: pa.Array, pages: list[WatPage], page_of: np.ndarray) -> pa.Array:
+    """The whole addresses as `base.join` gives them, empty where there is none: the plain ones together, the others one by one."""
+    urls, pick = pc.fill_null(urls, ""), pa.array(page_of)
+    bases = [page.base for page in pages]
+    begun = zip(*((base.origin, base.scheme, base.folder) for base in bases), strict=True)
+    origins, schemes, folders = (pa.array(values).take(pick) for values in begun)
+    whole, schemeless, rooted, beside = (pc.match_substring_regex(urls, pattern) for pattern in (WHOLE, SCHEMELESS, ROOTED, BESIDE))
+    begins = pc.case_when(pc.make_struct(whole, schemeless, rooted, beside), "", schemes, origins, folders)
+    joined = pc.binary_join_element_wise(begins, urls, "")
+    simple = pc.and_(pc.not_equal(origins, ""), pc.less(pc.binary_length(urls), URL_CHARACTERS))
+    odd = np.flatnonzero(~_flags(pc.and_(begins.is_valid(), simple)))
+    if len(odd):
+        found = [bases[page].join(url) for page, url in zip(page_of[odd].tolist(), urls.take(pa.array(odd)).to_pylist(), strict=True)]
+        mask = np.zeros(len(urls), bool)
+        mask[odd] = True
+        joined = pc.replace_with_mask(joined, pa.array(mask), pa.array(found, pa.string()))
+    return joined
+
+
+def _identified(pages: list[WatPage], counts: np.ndarray, *fields: pa.Array) -> pa.StringArray:
+    """As schema.identify of address and time of the page, hashed once a page, and of the fields of each of its rows."""
+    packed = pc.binary_join_element_wise(*fields, "\x1f")
+    _, offsets, data = packed.buffers()
+    limits = np.frombuffer(offsets, np.int32)[packed.offset : packed.offset + len(packed) + 1].tolist()
+    view = memoryview(data) if data is not None else memoryview(b"")
+    digests = []
+    row = 0
+    for page, count in zip(pages, counts.tolist(), strict=True):
+        shared = blake2b(f"{page.url}\x1f{page.captured_at}\x1f".encode("utf-8", "surrogatepass"), digest_size=16)
+        for start, end in pairwise(limits[row : row + count + 1]):
+            one = shared.copy()
+            one.update(view[start:end])
+            digests.append(one.digest())
+        row += count
+    ends = np.arange(len(packed) + 1, dtype=np.int32) * 32
+    return pa.StringArray.from_buffers(len(packed), pa.py_buffer(ends), pa.py_buffer(b"".join(digests).hex().encode()))
