@@ -13,11 +13,11 @@ from flows.report import Curve, ReportData, Sample, histograms
 from pipelines.collection import Collection
 from pipelines.curate import SUPERSEDED, Decision
 from pipelines.exchange import stable_hash
-from pipelines.forget import Forgotten
-from pipelines.redact import last_digests, redactions, sha256_of
 from pipelines.stage import MANIFEST, Manifest
 from pipelines.store import Folder, read_table
-from pipelines.takedown import remains
+from pipelines.takedown.forgotten import Forgotten
+from pipelines.takedown.redact import last_digests, redactions, sha256_of
+from pipelines.takedown.run import remains
 
 SAMPLES = 6  # pictures shown of each outcome
 _NOT_MEASURED = ("collection", "candidate_id", "image_id", "page_url", "image_url", "image_part", "image_row", "text")

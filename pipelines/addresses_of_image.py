@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from selectolax.lexbor import LexborNode
 
 from pipelines.media import matches
-from pipelines.permission import address_outcome, is_placeholder
 from pipelines.relative import Base
 from pipelines.srcset import Source, choose, parse_srcset, shown
+from pipelines.web.permission import address_outcome, is_placeholder
 
 Attributes = Mapping[str, str | None]
 

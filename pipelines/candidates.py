@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.images_of_page import TARGET_WIDTH, Picture, read_page
-from pipelines.permission import headers_outcome
 from pipelines.schema import CANDIDATES
+from pipelines.web.permission import headers_outcome
 
 ROWS = 20_000  # gathered before they become a record batch
 OF_PAGE = ("page_url", "images_on_page", "page_language", "archive", "offset", "captured_at", "permission")

@@ -14,19 +14,19 @@ from filters import filters_for
 from filters.recipe import load
 from pipelines.collect_config import CollectConfig
 from pipelines.collection import Collection, collections, open_collection, stage_manifest
-from pipelines.crawl import Crawl, crawl
+from pipelines.datasets.imports import Import
+from pipelines.datasets.pairs import Pairs
 from pipelines.extract import Extract
-from pipelines.fetch import Fetch
-from pipelines.forget import Forgotten
-from pipelines.imports import Import
 from pipelines.measure import Measure
 from pipelines.memory import Remember
-from pipelines.pairs import Pairs
 from pipelines.resolve import Distinct, Scatter
 from pipelines.retry import Retry, fates
 from pipelines.shares import right_to_write
 from pipelines.stage import MANIFEST, Engine, Manifest, Progress, Stage, run_stage, silent
 from pipelines.store import Folder, digest, lease
+from pipelines.takedown.forgotten import Forgotten
+from pipelines.web.crawl import Crawl, crawl
+from pipelines.web.fetch import Fetch
 
 CONFIGURATION = "configuration.json"
 TIME = "%Y%m%dT%H%M%SZ"  # of an id that the time gives

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 if TYPE_CHECKING:
-    from pipelines.encode import Encoding
+    from pipelines.images.encode import Encoding
 
 SOURCES = {
     "seeds": "seeds for live pages",
@@ -96,7 +96,7 @@ class CollectConfig(BaseModel):
 
     def encoding(self) -> "Encoding":
         """How images are stored; ValueError if the options contradict each other."""
-        from pipelines.encode import Encoding
+        from pipelines.images.encode import Encoding
 
         names = ("resize", "size", "only_if_bigger", "format", "quality", "keep_original")
         return Encoding(**{name: getattr(self, name) for name in names})

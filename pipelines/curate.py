@@ -14,7 +14,6 @@ from filters.funnel import Funnel
 from filters.recipe import Recipe, load
 from pipelines.collection import Collection, open_collection, stage_manifest
 from pipelines.decide import Decide, Judge, Source, segments
-from pipelines.forget import Forgotten
 from pipelines.measure import Measure, filter_digest
 from pipelines.release import Gather, Shard, card, release_digest
 from pipelines.resolve import Pictures, Resolve, Scatter, resolved_schema
@@ -22,6 +21,7 @@ from pipelines.schema import KEPT
 from pipelines.shares import right_to_write
 from pipelines.stage import Engine, Manifest, Progress, Stage, StageFailed, run_stage, silent
 from pipelines.store import Folder, digest
+from pipelines.takedown.forgotten import Forgotten
 
 DECISION = "decision.json"  # what the outcomes beside it are of
 SUPERSEDED = "superseded.json"  # in a release that held what was taken down: which release stands for it

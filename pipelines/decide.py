@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 from filters.recipe import GroupRule, Recipe, RowRule, decide_group, decide_row, group_key
 from filters.rules import MEASUREMENTS
 from pipelines.exchange import bucket_of, read_group, write_groups
-from pipelines.forget import FORGOTTEN, Forgotten, erased
 from pipelines.measure import KEY
-from pipelines.permission import address_outcome
 from pipelines.schema import FETCHED, KEPT
 from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, read_table, write_parquet
+from pipelines.takedown.forgotten import FORGOTTEN, Forgotten, erased
+from pipelines.web.permission import address_outcome
 
 PLACE = pa.schema([("part", pa.int32()), ("row", pa.int32())])  # where a candidate stands in the decision
 NOT_ASKED = "fetch.not_asked"  # the collection left the address out on purpose

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from pipelines.archives import PAGE_BYTES
 from pipelines.candidates import Candidates, Rows
-from pipelines.held import HELD, PLACES
+from pipelines.datasets.held import HELD, PLACES
+from pipelines.datasets.samples import given
 from pipelines.images_of_page import TARGET_WIDTH
-from pipelines.samples import given
 from pipelines.schema import CANDIDATES, identify
 from pipelines.sources import is_local, opened
 from pipelines.stage import Output, Part, Stage

@@ -9,9 +9,9 @@ from selectolax.lexbor import LexborNode
 
 from pipelines.addresses_of_image import addresses
 from pipelines.page_tree import base_of, elements, language_of, parse
-from pipelines.permission import address_outcome, metas_outcome
 from pipelines.relative import Base
 from pipelines.texts_of_image import Holders, Surroundings, Text, contexts
+from pipelines.web.permission import address_outcome, metas_outcome
 
 TARGET_WIDTH = 512  # pixels; twice the 224 to 384 of the models to come, so that crops and later resolutions have something left
 IMAGES = 10_000  # of one page; more is an attack or an index, not a page

@@ -12,10 +12,10 @@ from filters.recipe import Recipe, decide_row
 from pipelines.collection import stage_manifest
 from pipelines.exchange import bucket_of, read_group, write_groups
 from pipelines.memory import host_buckets, references
-from pipelines.permission import address_outcome
 from pipelines.schema import CANDIDATES
 from pipelines.stage import Manifest, Output, Part, Stage
 from pipelines.store import Folder, read_table, write_parquet
+from pipelines.web.permission import address_outcome
 
 WANTED = pa.schema([("part", pa.int32()), ("row", pa.int32()), ("image_url", pa.string())])
 FOUND = pa.schema(

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
-from pipelines.forget import NOTHING, Forgotten
 from pipelines.shares import WAIT_SECONDS, Share, live_shares, right_to_write, share_of_lanes, wait_for
 from pipelines.store import FULL, Folder, Written, digest, lease
+from pipelines.takedown.forgotten import NOTHING, Forgotten
 
 ATTEMPTS = 2  # of one part before it is set aside
 SUBMISSIONS = 3  # of a job whose engine failed, each with the parts still pending

@@ -132,7 +132,7 @@ def forget(
 
     Example: winnow forget --domain example.org --note "asked by its owner"
     """
-    from pipelines.takedown import forget as run
+    from pipelines.takedown.run import forget as run
 
     done = run(folder_of(root), urls=url, domains=domain, sha256=sha256, note=note, dry_run=dry_run, progress=progress_lines())
     if json:

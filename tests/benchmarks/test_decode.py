@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipelines.decode import Decoded, decode
-from pipelines.encode import Encoding
-from pipelines.jpeg import jpeg_header
+from pipelines.images.decode import Decoded, decode
+from pipelines.images.encode import Encoding
+from pipelines.images.jpeg import jpeg_header
 from tests.benchmarks.ratios import Timing, compare
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.connection import authorities
+from pipelines.web.connection import authorities
 from tests.pipelines.test_opener import certificate
 
 IMAGES = 8000
@@ -56,8 +56,8 @@ if __name__ == "__main__":
 """
 OURS = """
 import glob, json, sys, time
-from pipelines.encode import Encoding
-from pipelines.fetch import Fetch
+from pipelines.images.encode import Encoding
+from pipelines.web.fetch import Fetch
 from pipelines.stage import Engine, run_stage
 from pipelines.store import Folder
 class Timed(Fetch):

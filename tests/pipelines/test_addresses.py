@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from pipelines.addresses import is_public, permitted, resolve
+from pipelines.web.addresses import is_public, permitted, resolve
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ import pytest
 from twisted.internet.error import DNSLookupError
 
 from pipelines.archives import responses
-from pipelines.asking import Lane
-from pipelines.crawl import Crawl, crawl
-from pipelines.links import links_of_page
-from pipelines.permission import WELL_KNOWN
-from pipelines.spider import GuardingResolver
 from pipelines.store import Folder
+from pipelines.web.asking import Lane
+from pipelines.web.crawl import Crawl, crawl
+from pipelines.web.links import links_of_page
+from pipelines.web.permission import WELL_KNOWN
+from pipelines.web.spider import GuardingResolver
 from tests.pipelines.test_opener import served_securely
 from tests.pipelines.web import Page, Reply, Web, jpeg, served
 
@@ -208,7 +208,7 @@ def test_a_public_host_is_asked_once_a_second(monkeypatch: pytest.MonkeyPatch) -
         for _ in range(4):
             await lane.turn()
 
-    monkeypatch.setattr("pipelines.asking.asyncio.sleep", sleep)
+    monkeypatch.setattr("pipelines.web.asking.asyncio.sleep", sleep)
     asyncio.run(turns())
     assert slept == [0.0, 1.0, 2.0, 3.0]
 
@@ -242,7 +242,7 @@ def test_a_killed_crawl_goes_on(tmp_path: Path) -> None:
 def _kill_and_go_on(folder: Path, web: Web, moment: int) -> None:
     """Kill a crawl when it has asked for so many addresses in all its tries, and leave half a record."""
     config = f"Crawl(seeds=('{web.url}/',), allow_private_addresses=True, images=True)"
-    imports = "from pipelines.crawl import Crawl, crawl; from pipelines.store import Folder"
+    imports = "from pipelines.web.crawl import Crawl, crawl; from pipelines.store import Folder"
     program = f"{imports}; crawl({config}, Folder({str(folder / 'killed')!r}))"
     held = set(stored(folder / "killed"))
     before = len(web.asked)

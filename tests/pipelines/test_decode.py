@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageCms
 
-from pipelines.decode import Decoded, Undecodable, decode
+from pipelines.images.decode import Decoded, Undecodable, decode
 from tests.pipelines.pictures import (
     DISPLAY_P3,
     SRGB,

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipelines.decode import Decoded, Undecodable, decode
+from pipelines.images.decode import Decoded, Undecodable, decode
 from tests.pipelines.pictures import DISPLAY_P3, chunk, encoded, exif, gradient, png, rgb_profile
 from tests.pipelines.web import jpeg
 

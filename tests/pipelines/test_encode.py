@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipelines.decode import Decoded, Undecodable, decode
-from pipelines.encode import Encoding
+from pipelines.images.decode import Decoded, Undecodable, decode
+from pipelines.images.encode import Encoding
 from tests.pipelines.pictures import DISPLAY_P3, encoded, exif, gradient, rgb_profile
 from tests.pipelines.web import jpeg
 

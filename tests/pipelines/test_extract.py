@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 import pytest
 
 from pipelines.candidates import candidates_of_page
-from pipelines.crawl import Crawl, crawl
+from pipelines.datasets.held import ARCHIVE_IMAGES
 from pipelines.extract import Extract
-from pipelines.held import ARCHIVE_IMAGES
 from pipelines.schema import CANDIDATES, identify
 from pipelines.stage import run_stage
 from pipelines.store import Folder, read_table
+from pipelines.web.crawl import Crawl, crawl
 from tests.pipelines.test_archives import DATA, record
 from tests.pipelines.web import jpeg, served
 

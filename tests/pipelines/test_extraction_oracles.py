@@ -20,7 +20,7 @@ from pipelines.archives import HTML, Response, is_html, responses
 from pipelines.images_of_page import TARGET_WIDTH, read_page
 from pipelines.media import WINDOW_HEIGHT
 from pipelines.page_tree import parse
-from pipelines.permission import is_placeholder
+from pipelines.web.permission import is_placeholder
 
 html5lib = pytest.importorskip("html5lib", reason="html5lib is not installed: it is the oracle")
 

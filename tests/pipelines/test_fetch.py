@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipelines import downloader
-from pipelines.fetch import Fetch, download, taking_turns
-from pipelines.forget import Forgotten
-from pipelines.opener import Guest
-from pipelines.permission import WELL_KNOWN
 from pipelines.schema import FETCHES, IMAGES
 from pipelines.store import Folder, read_table, write_parquet
+from pipelines.takedown.forgotten import Forgotten
+from pipelines.web import downloader
+from pipelines.web.fetch import Fetch, download, taking_turns
+from pipelines.web.opener import Guest
+from pipelines.web.permission import WELL_KNOWN
 from tests.pipelines.test_archives import record
 from tests.pipelines.web import Page, Reply, jpeg, served
 

@@ -31,10 +31,10 @@ from flows.training import shards
 from pipelines.archives import response_at
 from pipelines.collect import collect
 from pipelines.curate import CurateConfig, Release, curate, decide
-from pipelines.forget import FORGOTTEN, Forgotten, address
-from pipelines.redact import blank_record
 from pipelines.store import Folder, LeaseHeld, lease, read_table, write_parquet
-from pipelines.takedown import forget
+from pipelines.takedown.forgotten import FORGOTTEN, Forgotten, address
+from pipelines.takedown.redact import blank_record
+from pipelines.takedown.run import forget
 from tests.pipelines.web import served
 
 try:
@@ -423,7 +423,7 @@ def test_a_root_on_another_file_system(copy: Made) -> None:
 KILLED = """
 import os, signal, sys
 from pipelines.store import Folder
-from pipelines.takedown import forget
+from pipelines.takedown.run import forget
 
 def run(root, url, moment):
     real, count = os.replace, 0

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.addresses import Address
-from pipelines.decode import decode
-from pipelines.downloader import Downloader
-from pipelines.fetch import as_it_is
-from pipelines.opener import Guest
+from pipelines.images.decode import decode
+from pipelines.web.addresses import Address
+from pipelines.web.downloader import Downloader
+from pipelines.web.fetch import as_it_is
+from pipelines.web.opener import Guest
 from tests.pipelines.web import Reply, jpeg, served
 
 PHOTO = jpeg(64, 48)
@@ -30,7 +30,7 @@ Behaviour = bytes | Callable[[socket.socket], None]
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries follow soon, so that these tests are fast."""
-    monkeypatch.setattr("pipelines.opener.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("pipelines.web.opener.RETRY_SECONDS", 0.05)
 
 
 @dataclass
@@ -287,7 +287,7 @@ def test_a_name_that_changes_its_address() -> None:
 
 def test_what_is_connected_to_is_what_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even a libcurl that resolved a name by itself would connect to nothing else."""
-    monkeypatch.setattr("pipelines.connection._target", lambda order: (order.url, []))
+    monkeypatch.setattr("pipelines.web.connection._target", lambda order: (order.url, []))
     with raw({}) as canary:
         urls = [f"http://localhost:{canary.port}/a.jpg"]
         found = ask(urls, PUBLIC, resolver=lambda host, port: [(socket.AF_INET, "127.0.0.9")], public=lambda address: True)

@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.fetch import Fetch
-from pipelines.imports import Import
-from pipelines.recognise import recognise
+from pipelines.datasets.imports import Import
+from pipelines.datasets.recognise import recognise
 from pipelines.resolve import Distinct, Scatter
 from pipelines.schema import CANDIDATES
 from pipelines.stage import run_stage
 from pipelines.store import Folder, read_table
+from pipelines.web.fetch import Fetch
 from tests.pipelines.web import Reply, jpeg, served
 
 RED, GREEN, BLUE = (jpeg(20, 10, color) for color in ("red", "green", "blue"))
@@ -536,7 +536,7 @@ def test_tables_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_many_files_are_cut_into_parts(tmp_path: Path) -> None:
-    from pipelines.import_files import STEMS, grouped
+    from pipelines.datasets.import_files import STEMS, grouped
 
     names = [f"{number // 1000}/{number:06d}.{ending}" for number in range(STEMS + 10) for ending in ("jpg", "txt")]
     cuts = grouped(list(reversed(names)))

@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pipelines.body import MEMORY_BYTES, Body
-from pipelines.decode import Undecodable
-from pipelines.downloader import Downloader
-from pipelines.fetch import as_it_is
-from pipelines.opener import Guest, Refused, Reply, patience, retry_after
+from pipelines.images.decode import Undecodable
+from pipelines.web.body import MEMORY_BYTES, Body
+from pipelines.web.downloader import Downloader
+from pipelines.web.fetch import as_it_is
+from pipelines.web.opener import Guest, Refused, Reply, patience, retry_after
 
 LOCAL = Guest(allow_private_addresses=True, seconds=5.0)
 

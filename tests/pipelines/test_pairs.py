@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.pairs import FIELD_BYTES, ROWS, Pairs, columns_of
-from pipelines.samples import Keys
+from pipelines.datasets.pairs import FIELD_BYTES, ROWS, Pairs, columns_of
+from pipelines.datasets.samples import Keys
 from pipelines.schema import CANDIDATES, identify
 from pipelines.stage import run_stage
 from pipelines.store import Folder, read_table

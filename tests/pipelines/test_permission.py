@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipelines.permission import (
+from pipelines.web.permission import (
     Policies,
     address_outcome,
     follows_links,

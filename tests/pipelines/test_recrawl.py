@@ -16,12 +16,12 @@ import pytest
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from pipelines.archives import responses
-from pipelines.crawl import Crawl, crawl
-from pipelines.frontier import Frontier
-from pipelines.links import images_on_page
-from pipelines.recrawl import beside, by_address, relative, unchanged, updated
-from pipelines.sitemaps import read_sitemap
 from pipelines.store import Folder
+from pipelines.web.crawl import Crawl, crawl
+from pipelines.web.frontier import Frontier
+from pipelines.web.links import images_on_page
+from pipelines.web.recrawl import beside, by_address, relative, unchanged, updated
+from pipelines.web.sitemaps import read_sitemap
 from tests.pipelines.web import Page, Reply, jpeg, served
 
 PLAIN = "text/plain"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.robots import ROBOTS_BYTES, ROBOTS_RETRY_SECONDS, ROBOTS_SECONDS, rules_of
+from pipelines.web.robots import ROBOTS_BYTES, ROBOTS_RETRY_SECONDS, ROBOTS_SECONDS, rules_of
 
 PATHS = [
     # 2.2.1 the user-agent line: which group is ours

@@ -1,0 +1,1 @@
+"""Pictures: read with bounds, decoded right, stored once."""

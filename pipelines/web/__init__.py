@@ -1,0 +1,1 @@
+"""The web as a guest sees it: permission, crawling, fetching."""

@@ -1,0 +1,166 @@
+"""What a site, a page or an address forbids: the one place that others ask.
+
+The policy of an origin is what its well-known files say (robots.txt: `robots`; tdmrep.json and ai.txt: `wellknown`), what a response
+says of itself is in `directives`, and an address may be none that can be asked for. Every refusal has a name, `permission.<why>` or
+`address.<why>`; tests/pipelines/test_permission.py holds the truth table.
+"""
+
+import functools
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from pipelines.web.directives import TOKEN, directives_outcome, follows_links, headers_outcome, metas_outcome, page_outcome, reserved
+from pipelines.web.robots import ROBOTS_BYTES, Answer, Rules, rules_of
+from pipelines.web.wellknown import MediaRules, Reservations, media_rules_of, reservations_of
+
+__all__ = [
+    "ROBOTS_BYTES",
+    "ROBOTS_PATH",
+    "TOKEN",
+    "WELL_KNOWN",
+    "Answer",
+    "Policies",
+    "Policy",
+    "Rules",
+    "address_outcome",
+    "directives_outcome",
+    "follows_links",
+    "headers_outcome",
+    "is_placeholder",
+    "metas_outcome",
+    "origin",
+    "page_outcome",
+    "policy_of",
+    "reserved",
+    "rules_of",
+    "user_agent",
+]
+
+VERSION = "0.1"
+
+
+def user_agent(contact: str = "") -> str:
+    """The user agent string: product token, version, and whom to write to."""
+    return f"{TOKEN}/{VERSION} (image and text collector; {contact or 'no contact given'})"
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port: the realm of one robots.txt."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rsplit('@', 1)[-1].lower()}"
+
+
+ROBOTS_PATH, TDM_PATH, AI_PATH = "/robots.txt", "/.well-known/tdmrep.json", "/ai.txt"
+WELL_KNOWN = (ROBOTS_PATH, TDM_PATH, AI_PATH)  # what an origin is asked for before anything else of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What one origin says of itself in its well-known files, until it should be asked again (monotonic seconds)."""
+
+    robots: Rules
+    tdm: Reservations = field(default_factory=Reservations)
+    ai_txt: MediaRules = field(default_factory=MediaRules)
+
+    @property
+    def until(self) -> float:
+        return self.robots.until
+
+    @property
+    def closed(self) -> bool:
+        """Whether robots.txt could not be read, so that nothing may be asked for."""
+        return not self.robots.otherwise
+
+    def refusal(self, url: str) -> str | None:
+        """Why an address of this origin may not be asked for or used, None if it may; robots.txt is named first.
+
+        A header could lift the reservation of a tdmrep.json, but who has been told of one beforehand does not ask.
+        """
+        if outcome := self.robots.refusal(url):
+            return outcome
+        if self.tdm.reserves(url):
+            return "permission.tdm"
+        return None if self.ai_txt.allows(url) else "permission.ai_txt"
+
+    def delay(self) -> float:
+        """Seconds asked for between two requests, 0 if none."""
+        return self.robots.delay()
+
+
+def policy_of(answers: Mapping[str, Answer], now: float) -> Policy:
+    """The policy of an origin from its answers by path; a path that was not asked says nothing, except robots.txt, which refuses."""
+    silent: Answer = (None, b"")
+    return Policy(
+        robots=rules_of(answers.get(ROBOTS_PATH, silent), now),
+        tdm=reservations_of(answers.get(TDM_PATH, silent)),
+        ai_txt=media_rules_of(answers.get(AI_PATH, silent)),
+    )
+
+
+@dataclass
+class Policies:
+    """Policies of many origins; `ask` gives the answer to the address of a well-known file, redirects followed (None: no answer).
+
+    Safe between threads: one reader an origin, and an origin that gives no robots.txt is asked for nothing else.
+    """
+
+    ask: Callable[[str], Answer]
+    _policies: dict[str, Policy] = field(default_factory=dict)
+    _locks: dict[str, threading.Lock] = field(default_factory=dict)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def policy(self, url: str) -> Policy:
+        key = origin(url)
+        with self._guard:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            known = self._policies.get(key)
+            if known is None or known.until < time.monotonic():
+                known = self._policies[key] = self._read(key)
+            return known
+
+    def _read(self, key: str) -> Policy:
+        answers = {ROBOTS_PATH: self.ask(f"{key}{ROBOTS_PATH}")}
+        if not policy_of(answers, 0.0).closed:
+            answers |= {path: self.ask(f"{key}{path}") for path in WELL_KNOWN if path != ROBOTS_PATH}
+        return policy_of(answers, time.monotonic())
+
+
+# names that lazy loading puts in the place of a picture; a whole file name or a whole word of it
+PLACEHOLDER = re.compile(
+    r"(?:^|[-_./])(?:blank|spacer|pixel|placeholder|transparent|1x1|clear|dummy|lazy(?:load)?|loading|loader|grey|gray|trans)"
+    r"(?:[-_.]?(?:\d+x\d+|image|img|gif|pixel))?\.(?:gif|png|svg|jpe?g|webp)$"
+)
+BLANK = re.compile(r"\s")
+INLINE_PLACEHOLDER = 512  # characters; an inline picture shorter than this is a dot or an empty frame, never a photo
+
+
+@functools.lru_cache(maxsize=4096)
+def address_outcome(url: str) -> str | None:
+    """None if an image may be asked for under this address, else `address.placeholder`, `address.scheme` or `address.malformed`.
+
+    `given:` names an imported image that has no address of its own; who does not hold it ends it as `address.scheme`.
+    """
+    if url[:6].lower() == "given:":
+        return None if urlsplit(url).path else "address.malformed"
+    if url[:5].lower() == "data:":
+        return "address.placeholder" if len(url) < INLINE_PLACEHOLDER else "address.scheme"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "address.malformed"
+    if parts.scheme.lower() not in ("http", "https"):
+        return "address.scheme" if parts.scheme else "address.malformed"
+    if not host or BLANK.search(url):
+        return "address.malformed"
+    return "address.placeholder" if is_placeholder(parts.path) else None
+
+
+def is_placeholder(path: str) -> bool:
+    """Whether the path of an image address names an empty stand-in, e.g. `/static/blank.gif`."""
+    return bool(PLACEHOLDER.search(path.rsplit("/", 1)[-1].lower()))
