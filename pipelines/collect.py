@@ -16,9 +16,9 @@ from pipelines.collect_config import CollectConfig
 from pipelines.collection import Collection, collections, open_collection, stage_manifest
 from pipelines.datasets.imports import Import
 from pipelines.datasets.pairs import Pairs
-from pipelines.extract import Extract
 from pipelines.measure import Measure
 from pipelines.memory import Remember
+from pipelines.pages.extract import Extract
 from pipelines.resolve import Distinct, Scatter
 from pipelines.retry import Retry, fates
 from pipelines.shares import right_to_write

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from pipelines.archives import response_at
+from pipelines.pages.archives import response_at
 from pipelines.schema import FETCHED
 from pipelines.web.opener import Attempt
 from pipelines.web.permission import headers_outcome

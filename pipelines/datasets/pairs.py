@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from pipelines.datasets.import_tables import is_string, is_text
 from pipelines.datasets.recognise import listing
 from pipelines.datasets.samples import TEXT_KEYS, Keys, found_key, json_value, plain, texts_of
+from pipelines.pages.sources import fingerprint
 from pipelines.schema import CANDIDATES, identify
-from pipelines.sources import fingerprint
 from pipelines.stage import Output, Part, Stage
 from pipelines.store import write_parquet
 

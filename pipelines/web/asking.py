@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from scrapy import Request, exceptions
 from scrapy.http import Response
 
-from pipelines.archives import decoded, is_html, media_type
-from pipelines.relative import absolute
+from pipelines.pages.archives import decoded, is_html, media_type
+from pipelines.pages.relative import absolute
 from pipelines.web.addresses import permitted, resolve
 from pipelines.web.crawl import Crawl
 from pipelines.web.frontier import Visit

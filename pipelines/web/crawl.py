@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from pipelines.archives import PAGE_BYTES
-from pipelines.images_of_page import TARGET_WIDTH
+from pipelines.pages.archives import PAGE_BYTES
+from pipelines.pages.images_of_page import TARGET_WIDTH
 from pipelines.web.addresses import is_public
 from pipelines.web.warc_writer import ROTATE_BYTES
 

@@ -18,10 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from pipelines.archives import decoded
 from pipelines.images.decode import Decoded, Undecodable
 from pipelines.images.spool import Found, Keep, settled
-from pipelines.relative import absolute
+from pipelines.pages.archives import decoded
+from pipelines.pages.relative import absolute
 from pipelines.takedown.forgotten import FORGOTTEN
 from pipelines.web.addresses import Resolver, is_public, resolve
 from pipelines.web.connection import Order, Wire

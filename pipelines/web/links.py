@@ -4,9 +4,9 @@ from urllib.parse import urlsplit
 
 from scrapy.linkextractors import IGNORED_EXTENSIONS
 
-from pipelines.images_of_page import read_page
-from pipelines.page_tree import base_of, parse
-from pipelines.relative import absolute
+from pipelines.pages.images_of_page import read_page
+from pipelines.pages.page_tree import base_of, parse
+from pipelines.pages.relative import absolute
 from pipelines.web.permission import TOKEN, address_outcome, follows_links
 
 SKIPPED = tuple(f".{name}" for name in IGNORED_EXTENSIONS)  # links to what is no page

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from fastwarc.warc import WarcRecord, WarcRecordType
 
-from pipelines.archives import PAGE_BYTES, Response, response_at, walk
+from pipelines.pages.archives import PAGE_BYTES, Response, response_at, walk
 
 FILENAME, OFFSET = "WARC-Refers-To-Filename", "WARC-Refers-To-File-Offset"
 VALIDATORS = {"etag": "If-None-Match", "last-modified": "If-Modified-Since"}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from scrapy.utils.sitemap import Sitemap
 
-from pipelines.archives import GZIP, decoded
+from pipelines.pages.archives import GZIP, decoded
 from pipelines.web.links import page_address
 
 SITEMAP_BYTES = 50 * 1024 * 1024  # inflated

@@ -14,8 +14,8 @@ from scrapy.resolver import CachingThreadedResolver
 from twisted.internet.defer import Deferred
 from twisted.internet.error import DNSLookupError
 
-from pipelines.archives import decoded, is_html, media_type
-from pipelines.relative import absolute
+from pipelines.pages.archives import decoded, is_html, media_type
+from pipelines.pages.relative import absolute
 from pipelines.web.addresses import permitted
 from pipelines.web.asking import MAX_REDIRECTS, REDIRECTS, Asker, headers_of
 from pipelines.web.crawl import Crawl

@@ -9,8 +9,8 @@ from pathlib import Path
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 from selectolax.lexbor import LexborHTMLParser
 
-from pipelines.archives import HTML, responses
-from pipelines.extract import Extract
+from pipelines.pages.archives import HTML, responses
+from pipelines.pages.extract import Extract
 from pipelines.store import Folder
 from tests.benchmarks.ratios import compare
 

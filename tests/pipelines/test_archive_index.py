@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import sources
-from pipelines.archive_index import CHOSEN, Choose
-from pipelines.extract_index import ExtractChosen, same_address, stretches
+from pipelines.pages import sources
+from pipelines.pages.archive_index import CHOSEN, Choose
+from pipelines.pages.extract_index import ExtractChosen, same_address, stretches
 from pipelines.stage import run_stage
 from pipelines.store import Folder, read_table
 from tests.pipelines.ranges import RangeWeb, ranged

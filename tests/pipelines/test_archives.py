@@ -11,7 +11,7 @@ import pytest
 import zstandard
 from fastwarc.warc import ArchiveIterator
 
-from pipelines.archives import decoded, response_at, responses
+from pipelines.pages.archives import decoded, response_at, responses
 from pipelines.web.warc_writer import Exchange, PageWriter, mend, part_names, whole_length
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "warc"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from twisted.internet.error import DNSLookupError
 
-from pipelines.archives import responses
+from pipelines.pages.archives import responses
 from pipelines.store import Folder
 from pipelines.web.asking import Lane
 from pipelines.web.crawl import Crawl, crawl

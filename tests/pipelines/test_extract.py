@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from pipelines.candidates import candidates_of_page
 from pipelines.datasets.held import ARCHIVE_IMAGES
-from pipelines.extract import Extract
+from pipelines.pages.candidates import candidates_of_page
+from pipelines.pages.extract import Extract
 from pipelines.schema import CANDIDATES, identify
 from pipelines.stage import run_stage
 from pipelines.store import Folder, read_table

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.extract_html import ExtractHtml
+from pipelines.pages.extract_html import ExtractHtml
 from pipelines.schema import CANDIDATES, identify
 from pipelines.stage import run_stage
 from pipelines.store import Folder, read_table

@@ -16,10 +16,10 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 from w3lib.url import safe_url_string
 
-from pipelines.archives import HTML, Response, is_html, responses
-from pipelines.images_of_page import TARGET_WIDTH, read_page
-from pipelines.media import WINDOW_HEIGHT
-from pipelines.page_tree import parse
+from pipelines.pages.archives import HTML, Response, is_html, responses
+from pipelines.pages.images_of_page import TARGET_WIDTH, read_page
+from pipelines.pages.media import WINDOW_HEIGHT
+from pipelines.pages.page_tree import parse
 from pipelines.web.permission import is_placeholder
 
 html5lib = pytest.importorskip("html5lib", reason="html5lib is not installed: it is the oracle")

@@ -232,7 +232,7 @@ def test_a_run_ends_by_its_deadline(tmp_path: Path) -> None:
 
 
 def test_images_of_the_archive_are_not_asked_for(tmp_path: Path) -> None:
-    from pipelines.extract import Extract
+    from pipelines.pages.extract import Extract
 
     refusing = "Content-Type: image/jpeg\r\nX-Robots-Tag: noai\r\n"
     archive = record("http://a.example/a.jpg", PHOTO, "Content-Type: image/jpeg\r\n") + record("http://a.example/no.jpg", PHOTO, refusing)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from pipelines.charset import charset_of, decoded
-from pipelines.images_of_page import Picture, read_page
-from pipelines.relative import absolute
-from pipelines.srcset import parse_srcset
+from pipelines.pages.charset import charset_of, decoded
+from pipelines.pages.images_of_page import Picture, read_page
+from pipelines.pages.relative import absolute
+from pipelines.pages.srcset import parse_srcset
 
 URL = "http://a.example/dir/page.html"
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-from pipelines.archives import responses
+from pipelines.pages.archives import responses
 from pipelines.store import Folder
 from pipelines.web.crawl import Crawl, crawl
 from pipelines.web.frontier import Frontier

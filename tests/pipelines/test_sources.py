@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import sources
-from pipelines.archives import responses
-from pipelines.extract import Extract
-from pipelines.sources import NoRanges, Source, Unreachable, expand, fingerprint, opened, read_range
+from pipelines.pages import sources
+from pipelines.pages.archives import responses
+from pipelines.pages.extract import Extract
+from pipelines.pages.sources import NoRanges, Source, Unreachable, expand, fingerprint, opened, read_range
 from pipelines.store import Folder
 from tests.pipelines.ranges import ranged
 from tests.pipelines.test_archives import record

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from pipelines.extract import ExtractWat
-from pipelines.relative import Base
-from pipelines.roads import compare_roads
+from pipelines.pages.extract import ExtractWat
+from pipelines.pages.relative import Base
+from pipelines.pages.roads import compare_roads
+from pipelines.pages.wat import cut_record, page_of, whole_record
+from pipelines.pages.wat_rows import WatRows
 from pipelines.schema import CANDIDATES, identify
 from pipelines.stage import run_stage
 from pipelines.store import Folder, read_table
-from pipelines.wat import cut_record, page_of, whole_record
-from pipelines.wat_rows import WatRows
 from tests.pipelines.test_archives import DATA, record
 from tests.pipelines.wats import dumped, envelope, image, request, wat
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import msgspec
 from fastwarc.warc import WarcRecord, WarcRecordType
 
-from pipelines.archives import DAMAGE, walk
-from pipelines.images_of_page import IMAGES
-from pipelines.relative import Base
+from pipelines.pages.archives import DAMAGE, walk
+from pipelines.pages.images_of_page import IMAGES
+from pipelines.pages.relative import Base
 from pipelines.web.directives import TOKEN, page_outcome
 
 RECORD_BYTES = 64 * 1024 * 1024  # inflated; a page of 16 MB that is nothing but links has about as much

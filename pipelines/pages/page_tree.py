@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 from selectolax.lexbor import LexborCSSSelector, LexborDocumentOptions, LexborHTMLParser, LexborNode
 
-from pipelines import charset
-from pipelines.relative import Base
+from pipelines.pages import charset
+from pipelines.pages.relative import Base
 
 # elements inside each other; building the tree takes time with the square of it (measured: 20,000 take a second, 100,000 take 22).
 # Chromium goes no deeper than 512 (its maximumHTMLParserDOMTreeDepth), so nothing that anybody sees lies behind this.

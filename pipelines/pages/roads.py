@@ -6,11 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.archives import responses
-from pipelines.extract import Found
-from pipelines.sources import expand
-from pipelines.wat import pages_of
-from pipelines.wat_rows import WatRows
+from pipelines.pages.archives import responses
+from pipelines.pages.extract import Found
+from pipelines.pages.sources import expand
+from pipelines.pages.wat import pages_of
+from pipelines.pages.wat_rows import WatRows
 from pipelines.web.permission import address_outcome
 
 COLUMNS = ["page_url", "image_url", "alternatives", "text", "text_source"]

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from pipelines.archives import GZIP, HTML
-from pipelines.sources import Source, expand, fingerprint, is_local, joiner, opened
+from pipelines.pages.archives import GZIP, HTML
+from pipelines.pages.sources import Source, expand, fingerprint, is_local, joiner, opened
 from pipelines.stage import Output, Part, Stage
 from pipelines.store import write_batches
 

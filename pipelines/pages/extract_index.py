@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from pipelines.archive_index import CHOSEN_FILE
-from pipelines.archives import Response, response_of
-from pipelines.extract import Found
-from pipelines.images_of_page import TARGET_WIDTH
-from pipelines.sources import read_range
+from pipelines.pages.archive_index import CHOSEN_FILE
+from pipelines.pages.archives import Response, response_of
+from pipelines.pages.extract import Found
+from pipelines.pages.images_of_page import TARGET_WIDTH
+from pipelines.pages.sources import read_range
 from pipelines.stage import Manifest, Output, Part, Stage
 from pipelines.store import Folder
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from pipelines.addresses_of_image import Attributes
+from pipelines.pages.addresses_of_image import Attributes
 
 TEXT_CHARACTERS = 8192  # no caption is longer; a hostile alt may be
 TEXT_NODES = 1000  # of a link or a caption; one of more is a page in a wrapper

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from pipelines.relative import URL_CHARACTERS
+from pipelines.pages.relative import URL_CHARACTERS
+from pipelines.pages.texts_of_image import TEXT_CHARACTERS
+from pipelines.pages.wat import WatPage, loaded, written
 from pipelines.schema import CANDIDATES
-from pipelines.texts_of_image import TEXT_CHARACTERS
-from pipelines.wat import WatPage, loaded, written
 
 LINKS = 8_192  # gathered before they are read
 LINK = pa.schema([("url", pa.string()), ("alt", pa.string()), ("title", pa.string())])

@@ -11,8 +11,8 @@ from typing import IO, Any, TypeVar
 from fastwarc.stream_io import BrotliReader, ZstdReader
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
-from pipelines.members import first_boundary, member_end
-from pipelines.sources import opened
+from pipelines.pages.members import first_boundary, member_end
+from pipelines.pages.sources import opened
 
 READ = (WarcRecordType.response, WarcRecordType.resource)
 PAGE_BYTES = 16 * 1024 * 1024  # inflated; the largest of a million Common Crawl pages is cut at 1 MiB there, so this is ample

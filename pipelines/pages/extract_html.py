@@ -9,13 +9,13 @@ from urllib.parse import quote, unquote
 import fsspec
 import pyarrow as pa
 
-from pipelines.archives import PAGE_BYTES
-from pipelines.candidates import Candidates, Rows
 from pipelines.datasets.held import HELD, PLACES
 from pipelines.datasets.samples import given
-from pipelines.images_of_page import TARGET_WIDTH
+from pipelines.pages.archives import PAGE_BYTES
+from pipelines.pages.candidates import Candidates, Rows
+from pipelines.pages.images_of_page import TARGET_WIDTH
+from pipelines.pages.sources import is_local, opened
 from pipelines.schema import CANDIDATES, identify
-from pipelines.sources import is_local, opened
 from pipelines.stage import Output, Part, Stage
 from pipelines.store import Written, digest, write_parquet
 

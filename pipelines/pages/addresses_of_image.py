@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from selectolax.lexbor import LexborNode
 
-from pipelines.media import matches
-from pipelines.relative import Base
-from pipelines.srcset import Source, choose, parse_srcset, shown
+from pipelines.pages.media import matches
+from pipelines.pages.relative import Base
+from pipelines.pages.srcset import Source, choose, parse_srcset, shown
 from pipelines.web.permission import address_outcome, is_placeholder
 
 Attributes = Mapping[str, str | None]

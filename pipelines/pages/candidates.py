@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.images_of_page import TARGET_WIDTH, Picture, read_page
+from pipelines.pages.images_of_page import TARGET_WIDTH, Picture, read_page
 from pipelines.schema import CANDIDATES
 from pipelines.web.permission import headers_outcome
 

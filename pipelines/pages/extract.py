@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from pipelines.archives import HTML, Response, is_html, responses
-from pipelines.candidates import Candidates, Rows
 from pipelines.datasets.held import ARCHIVE_IMAGES, HELD
-from pipelines.images_of_page import TARGET_WIDTH
-from pipelines.sources import Source, expand, fingerprint, information
+from pipelines.pages.archives import HTML, Response, is_html, responses
+from pipelines.pages.candidates import Candidates, Rows
+from pipelines.pages.images_of_page import TARGET_WIDTH
+from pipelines.pages.sources import Source, expand, fingerprint, information
+from pipelines.pages.wat import pages_of
+from pipelines.pages.wat_rows import WatRows
 from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, Written, write_parquet
-from pipelines.wat import pages_of
-from pipelines.wat_rows import WatRows
 
 RANGE_BYTES = 256 * 1024 * 1024  # of a compressed archive: a part of some minutes; Common Crawl's archives have about 1 GB
 

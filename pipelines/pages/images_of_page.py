@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from selectolax.lexbor import LexborNode
 
-from pipelines.addresses_of_image import addresses
-from pipelines.page_tree import base_of, elements, language_of, parse
-from pipelines.relative import Base
-from pipelines.texts_of_image import Holders, Surroundings, Text, contexts
+from pipelines.pages.addresses_of_image import addresses
+from pipelines.pages.page_tree import base_of, elements, language_of, parse
+from pipelines.pages.relative import Base
+from pipelines.pages.texts_of_image import Holders, Surroundings, Text, contexts
 from pipelines.web.permission import address_outcome, metas_outcome
 
 TARGET_WIDTH = 512  # pixels; twice the 224 to 384 of the models to come, so that crops and later resolutions have something left

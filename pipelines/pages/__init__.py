@@ -1,0 +1,1 @@
+"""Pages of archives, indexes and folders, and the candidates that they hold."""
