@@ -18,7 +18,10 @@ from pipelines.datasets.imports import Import
 from pipelines.datasets.pairs import Pairs
 from pipelines.measure import Measure
 from pipelines.memory import Remember
-from pipelines.pages.extract import Extract
+from pipelines.pages.archive_index import Choose
+from pipelines.pages.extract import Extract, ExtractWat
+from pipelines.pages.extract_html import ExtractHtml
+from pipelines.pages.extract_index import ExtractChosen
 from pipelines.resolve import Distinct, Scatter
 from pipelines.retry import Retry, fates
 from pipelines.shares import right_to_write
@@ -135,9 +138,30 @@ def _candidates(root: Folder, folder: Folder, config: CollectConfig, begun: Begu
         )
     if config.pairs is not None:
         return Pairs(out=out, path=config.pairs, text_column=config.text_column or "", url_column=config.url_column or "")
+    width, around = config.target_width, config.surrounding
     if config.warc:
-        return Extract(out=out, archives=config.warc, target_width=config.target_width)
-    return Extract(out=out, pages=_crawled(root, folder, config, begun, progress), target_width=config.target_width)
+        return Extract(out=out, archives=config.warc, prefix=config.path_prefix, target_width=width, surrounding=around)
+    if config.wat:
+        return ExtractWat(out=out, wat=config.wat, prefix=config.path_prefix)
+    if config.html is not None:
+        return ExtractHtml(out=out, html=config.html, base_url=config.base_url or "", target_width=width, surrounding=around)
+    if config.index:
+        return ExtractChosen(out=out, chosen=_chosen(folder, config, run), target_width=width, surrounding=around)
+    return Extract(out=out, pages=_crawled(root, folder, config, begun, progress), target_width=width, surrounding=around)
+
+
+def _chosen(folder: Folder, config: CollectConfig, run: Run) -> Folder:
+    """The folder of the records that an index names and the options let through."""
+    stage = Choose(
+        out=folder / "chosen",
+        index=config.index,
+        languages=config.languages,
+        hosts=config.hosts,
+        mime=config.mime or Choose.mime,
+        prefix=config.path_prefix,
+    )
+    run(stage)
+    return stage.out
 
 
 def _crawled(root: Folder, folder: Folder, config: CollectConfig, begun: Begun, progress: Callable[[Progress], None]) -> Folder:

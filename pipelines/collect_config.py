@@ -12,11 +12,14 @@ if TYPE_CHECKING:
 SOURCES = {
     "seeds": "seeds for live pages",
     "warc": "warc for archives",
+    "wat": "wat for metadata of archives",
+    "index": "index for chosen records of archives",
+    "html": "html for saved pages",
     "pairs": "pairs for a list",
     "imports": "import for a data set",
     "retry": "retry for what failed before",
 }  # field: how an error names it
-PATHS = ("warc", "pairs", "imports", "import_images")  # fields that name files or folders
+PATHS = ("warc", "wat", "index", "html", "pairs", "imports", "import_images")  # fields that name files or folders
 
 
 class CollectConfig(BaseModel):
@@ -29,8 +32,18 @@ class CollectConfig(BaseModel):
     )
     sitemaps: bool = Field(default=False, description="The pages that the sites' sitemaps list are seeds too.")
     crawl_images: bool = Field(default=False, description="Store the pages' images in the archive too, beside the pages.")
-    warc: tuple[str, ...] = Field(default=(), description="Archives: files, globs or URLs.")
-    pairs: str | None = Field(default=None, description="A list of `url` and `text`: Parquet, CSV, TSV or JSONL.")
+    warc: tuple[str, ...] = Field(default=(), description="Archives: files, globs, URLs, or path lists such as warc.paths.gz.")
+    wat: tuple[str, ...] = Field(default=(), description="Metadata of archives (WAT): alt and title of image links, and no more.")
+    path_prefix: str = Field(default="", description="What the lines of a path list are joined to, if not what the list is of.")
+    index: tuple[str, ...] = Field(
+        default=(), description="A Common Crawl index (Parquet) or CDX file: of the archives only the records that it names are read."
+    )
+    languages: tuple[str, ...] = Field(default=(), alias="language", description="Of an index: languages by three letters, e.g. eng.")
+    hosts: tuple[str, ...] = Field(default=(), alias="host", description="Of an index: hosts, with those below them.")
+    mime: tuple[str, ...] = Field(default=(), description="Of an index: media types, image/* for all of a kind; else HTML.")
+    html: str | None = Field(default=None, description="Saved pages: a folder, a file or a glob; images that lie there are not fetched.")
+    base_url: str | None = Field(default=None, description="Where the folder of saved pages was downloaded from.")
+    pairs: str | None = Field(default=None, description="A list of `url` and `text`: Parquet, CSV, TSV or JSONL; files, globs, folders.")
     imports: str | None = Field(
         default=None,
         alias="import",
@@ -48,6 +61,7 @@ class CollectConfig(BaseModel):
     max_pages_per_host: int | None = Field(default=None, ge=1, description="Most pages of one host.")
     max_depth: int = Field(default=20, ge=0, description="Most links from a seed to a page.")
     target_width: int = Field(default=512, ge=1, description="Of several sizes of an image, the smallest at least so wide (pixels).")
+    surrounding: bool = Field(default=False, description="The words around an image are a candidate text too.")
     contact: str = Field(
         default_factory=lambda: os.environ.get("WINNOW_CONTACT", ""),
         description="Whom the hosts may write to: an e-mail or web address; WINNOW_CONTACT says it too.",

@@ -15,6 +15,8 @@ from pipelines.pages.wat import pages_of
 from pipelines.pages.wat_rows import WatRows
 from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, Written, write_parquet
+from pipelines.takedown.forgotten import Forgotten
+from pipelines.web.recrawl import unchanged
 
 RANGE_BYTES = 256 * 1024 * 1024  # of a compressed archive: a part of some minutes; Common Crawl's archives have about 1 GB
 
@@ -23,12 +25,14 @@ RANGE_BYTES = 256 * 1024 * 1024  # of a compressed archive: a part of some minut
 class Extract(Stage):
     """Reads WARC files into candidates; `pages` is the folder of our own crawl, `archives` what `sources.expand` takes.
 
+    What a repeated crawl found unchanged is read where the earlier crawl stored it.
+
     A gzipped archive larger than `range_bytes` becomes several parts, each of which reads the records that begin in its range. An
     archive that a path list names at a remote host is one part: it is not looked at before it is read.
     """
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     pages: Folder | None = None
     archives: tuple[str, ...] = ()
     prefix: str = ""  # what the lines of a path list are joined to
@@ -50,7 +54,10 @@ class Extract(Stage):
         found = Found(label=label, target_width=self.target_width, surrounding=self.surrounding)
         for response in responses(url, found.counts, wanted=found.wants, start=int(start), end=int(end) if end else None):
             found.add(response, url)
-        return found.output(self.out, part.name)
+        if self.pages is not None:
+            for earlier, response in unchanged(url, found.counts):
+                found.add(response, earlier.path, earlier.offset)
+        return found.output(self.out, part.name, self.forgotten)
 
     def _sources(self) -> list[tuple[str, Source]]:
         """(label that provenance keeps, what to read) of each archive: our own by name, given ones as found."""
@@ -87,7 +94,7 @@ class ExtractWat(Stage):
         rows = WatRows(archive=label, textless=self.textless)
         for page in pages_of(url, counts, start=int(start), end=int(end) if end else None):
             rows.append(page)
-        written = write_parquet(self.out, f"part-{part.name}.parquet", rows.table())
+        written = write_parquet(self.out, f"part-{part.name}.parquet", self.forgotten.blank(rows.table()))
         counts["candidates"] = rows.rows
         return Output(files=(written,), counts=dict(counts + rows.counts))
 
@@ -119,11 +126,11 @@ class Found:
         self.counts["skipped.media_type"] += 1
         return False
 
-    def add(self, response: Response, archive: str) -> None:
-        """A wanted response of an archive: a page's candidates, or the place of an image."""
+    def add(self, response: Response, archive: str, offset: int | None = None) -> None:
+        """A wanted response of an archive: a page's candidates, or the place of an image; `offset` is where its body lies if elsewhere."""
         if response.media_type.startswith("image/"):
-            place = {"image_url": response.url, "archive": archive, "offset": response.offset, "captured_at": response.captured_at}
-            self.held.append(place)
+            place = response.offset if offset is None else offset
+            self.held.append({"image_url": response.url, "archive": archive, "offset": place, "captured_at": response.captured_at})
         elif is_html(response.media_type, response.body):
             self.counts["pages"] += 1
             self.counts["pages.cut"] += response.cut
@@ -132,10 +139,10 @@ class Found:
         else:
             self.counts["skipped.media_type"] += 1
 
-    def output(self, out: Folder, name: str) -> Output:
-        """The files of the part."""
+    def output(self, out: Folder, name: str, forgotten: Forgotten) -> Output:
+        """The files of the part, without what was taken down."""
         self.counts["candidates"], self.counts["archive_images"] = self.rows.rows, self.held.rows
-        files: list[Written] = [write_parquet(out, f"part-{name}.parquet", self.rows.table())]
+        files: list[Written] = [write_parquet(out, f"part-{name}.parquet", forgotten.blank(self.rows.table()))]
         if self.held.rows:
             files.append(write_parquet(out, f"{HELD}{name}.parquet", self.held.table().sort_by("image_url")))
         return Output(files=tuple(files), counts=dict(self.counts))

@@ -71,7 +71,7 @@ class ExtractHtml(Stage):
             rows.add_page(body[:PAGE_BYTES], saved.address(name), archive=f"{saved.name}/{name}")
         table = rows.table()
         held = saved.held(table)
-        files: list[Written] = [write_parquet(self.out, f"part-{part.name}.parquet", saved.named(table))]
+        files: list[Written] = [write_parquet(self.out, f"part-{part.name}.parquet", self.forgotten.blank(saved.named(table)))]
         if held.num_rows:
             files.append(write_parquet(self.out, f"{HELD}{part.name}.parquet", held))
         return Output(files=tuple(files), counts={**counts, "candidates": table.num_rows, "archive_images": held.num_rows})

@@ -78,7 +78,7 @@ class ExtractChosen(Stage):
         for stretch, data in fetched(stretches(rows, self.near), self.connections):
             for place in stretch.places:
                 self._add(found, stretch, place, data)
-        return found.output(self.out, part.name)
+        return found.output(self.out, part.name, self.forgotten)
 
     def _add(self, found: Found, stretch: Stretch, place: Place, data: bytes | None) -> None:
         """One record as a candidate's page or a held image, or counted for what it is instead."""
