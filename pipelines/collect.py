@@ -182,9 +182,13 @@ def _crawled(root: Folder, folder: Folder, config: CollectConfig, begun: Begun, 
     )
     pages = folder / "pages"
     with lease(pages, "crawling.json", wait=math.inf):
-        found = crawl(order, pages, progress=lambda done: progress(Progress(stage="crawl", done=done, parts=0, counts={"pages": done})))
+        found = crawl(order, pages, progress=_pages_read(progress), forgotten=Forgotten.read(root))
     progress(Progress(stage="crawl", done=1, parts=1, counts={"pages": found["pages"], **found["refused"], **found["errors"]}))
     return pages
+
+
+def _pages_read(progress: Callable[[Progress], None]) -> Callable[[int], None]:
+    return lambda done: progress(Progress(stage="crawl", done=done, parts=0, counts={"pages": done}))
 
 
 def _seconds(config: CollectConfig) -> float | None:

@@ -11,6 +11,7 @@ from scrapy.http import Response
 
 from pipelines.pages.archives import decoded, is_html, media_type
 from pipelines.pages.relative import absolute
+from pipelines.takedown.forgotten import FORGOTTEN, NOTHING, Forgotten
 from pipelines.web.addresses import permitted, resolve
 from pipelines.web.crawl import Crawl
 from pipelines.web.frontier import Visit
@@ -55,6 +56,7 @@ class Asker:
     config: Crawl
     download: Callable[[Request], Awaitable[Response]]
     writer: PageWriter
+    forgotten: Forgotten = NOTHING
     lanes: dict[str, Lane] = field(default_factory=dict)
     policies: dict[str, "asyncio.Task[Policy | Visit]"] = field(default_factory=dict)
     private: dict[str, "asyncio.Task[Visit | bool]"] = field(default_factory=dict)
@@ -63,6 +65,8 @@ class Asker:
         """Why an address may not be asked, None if it may; then its host has a lane."""
         if outcome := address_outcome(url):
             return Visit(outcome=outcome) if outcome != "address.placeholder" else None
+        if self.forgotten.url(url):
+            return Visit(outcome=FORGOTTEN, detail="the address was taken down")
         policy = await self.policy(url)
         if isinstance(policy, Visit):
             return policy

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from pipelines.pages.archives import PAGE_BYTES
 from pipelines.pages.images_of_page import TARGET_WIDTH
+from pipelines.takedown.forgotten import NOTHING, Forgotten
 from pipelines.web.addresses import is_public
 from pipelines.web.warc_writer import ROTATE_BYTES
 
@@ -103,11 +104,13 @@ Report = dict[str, Any]  # pages, not_modified, refused, errors, left, images (e
 DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(Crawl)}  # for crawls from before an option was there
 
 
-def crawl(config: Crawl, pages: "Folder", *, progress: Callable[[int], None] = lambda done: None) -> Report:
+def crawl(
+    config: Crawl, pages: "Folder", *, progress: Callable[[int], None] = lambda done: None, forgotten: Forgotten = NOTHING
+) -> Report:
     """Crawl into `pages` (part-*.warc.gz, crawl.json) and return the report; a finished crawl is not run again.
 
     A killed crawl goes on: stored pages are read from the archive instead of the web, so the pages are those of an uninterrupted
-    crawl. Raises ValueError when no page could be read or when `pages` holds another crawl.
+    crawl. What is `forgotten` is not asked for. Raises ValueError when no page could be read or when `pages` holds another crawl.
     """
     order = json.loads(json.dumps(dataclasses.asdict(config)))
     if pages.exists(REPORT):
@@ -118,7 +121,8 @@ def crawl(config: Crawl, pages: "Folder", *, progress: Callable[[int], None] = l
             return known
     pages.write_json(REPORT, {"config": order, "complete": False})
     with _local(pages) as folder:
-        found = _run({"config": order, "folder": str(folder), "pages": pages.path(), "earlier": _earlier(config)}, progress)
+        where = {"folder": str(folder), "pages": pages.path(), "earlier": _earlier(config), "forgotten": forgotten.to_json()}
+        found = _run({"config": order, **where}, progress)
     if not found["pages"]:
         pages.remove(REPORT)
         raise ValueError(_nothing(config, found))
@@ -202,7 +206,8 @@ def main() -> None:
 
     values = order["config"]
     config = Crawl(**{**values, "seeds": tuple(values["seeds"]), "allowed_hosts": tuple(values["allowed_hosts"])})
-    where = Where(folder=Path(order["folder"]), pages=order["pages"], earlier=tuple(order["earlier"]))
+    forgotten = Forgotten.from_json(order["forgotten"])
+    where = Where(folder=Path(order["folder"]), pages=order["pages"], earlier=tuple(order["earlier"]), forgotten=forgotten)
     report = run(config, where, lambda pages: print(json.dumps({"pages": pages}), flush=True))
     if report is None:
         sys.exit(1)

@@ -16,6 +16,7 @@ from twisted.internet.error import DNSLookupError
 
 from pipelines.pages.archives import decoded, is_html, media_type
 from pipelines.pages.relative import absolute
+from pipelines.takedown.forgotten import NOTHING, Forgotten
 from pipelines.web.addresses import permitted
 from pipelines.web.asking import MAX_REDIRECTS, REDIRECTS, Asker, headers_of
 from pipelines.web.crawl import Crawl
@@ -33,11 +34,13 @@ NOT_USED = ("robotstxt.RobotsTxtMiddleware", "retry.RetryMiddleware", "redirect.
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """Where a crawl writes (a local folder), the address that its archives will have, and the archives of the crawl before."""
+    """Where a crawl writes (a local folder), the address that its archives will have, the archives of the crawl before, and what was
+    taken down since."""
 
     folder: Path
     pages: str
     earlier: tuple[str, ...] = ()
+    forgotten: Forgotten = NOTHING
 
 
 class GuardingResolver(CachingThreadedResolver):
@@ -105,7 +108,9 @@ class PageSpider(Spider):
         self.stored = by_address(str(folder / name) for name in part_names(folder) if (folder / name).stat().st_size)
         self.earlier = by_address(self.where.earlier)
         self.writer = PageWriter(folder, rotate_bytes=config.rotate_bytes, software=user_agent(config.contact))
-        self.asker = Asker(config=config, download=self.crawler.engine.download_async, writer=self.writer)
+        self.asker = Asker(
+            config=config, download=self.crawler.engine.download_async, writer=self.writer, forgotten=self.where.forgotten
+        )
         try:
             await self._levels()
         finally:

@@ -13,6 +13,7 @@ from pipelines.collect import CollectConfig, collect
 from pipelines.collection import Collection
 from pipelines.curate import CurateConfig, curate, decide
 from pipelines.store import Folder, read_table
+from pipelines.takedown.forgotten import Forgotten
 from tests.pipelines.web import Page, Reply, Web, jpeg, served
 
 COLORS = ("red", "green", "blue", "black")
@@ -110,6 +111,48 @@ def test_nothing_to_try_again(tmp_path: Path) -> None:
         taken(root, listed(tmp_path, web, {"/red.jpg": "a red sign"}), "first")
     with pytest.raises(ValueError, match=r"^the source holds no image-text candidates"):
         collect(root, CollectConfig(retry=("fetch",), earlier=("first",)), id="second")
+
+
+PAGE = '<title>x</title><a href="/two.html">two</a><img src="/red.jpg" alt="a red sign">'
+OTHER = '<img src="/green.jpg" alt="a green door"><img src="/blue.jpg" alt="a blue boat">'
+
+
+def crawled(root: Folder, web: Web, id: str, previous: str | None = None) -> Collection:
+    return collect(root, CollectConfig(seeds=(f"{web.url}/",), allow_private_addresses=True, fresh_days=0), id=id, previous=previous)
+
+
+def texts(collection: Collection) -> list[str]:
+    folder = collection.folder / "candidates"
+    names = [name for name in folder.names() if name.startswith("part-")]
+    return sorted(text for name in names for text in read_table(folder, name, ["text"])["text"].to_pylist())
+
+
+def test_a_recrawl_keeps_the_candidates_of_pages_that_did_not_change(tmp_path: Path) -> None:
+    root = Folder(str(tmp_path / "data"))
+    same = Reply(body=PAGE.encode(), headers=(("ETag", '"1"'),))
+    with photos({**PHOTOS, "/": same, "/two.html": OTHER}) as web:
+        first = crawled(root, web, "first")
+        web.pages["/two.html"] = OTHER.replace("boat", "ship")
+        second = crawled(root, web, "second", "first")
+        third = crawled(root, web, "third", "second")
+    assert texts(first) == ["a blue boat", "a green door", "a red sign"]
+    assert texts(second) == texts(third) == ["a blue ship", "a green door", "a red sign"]
+    assert second.counts["pages.not_modified"] == third.counts["pages.not_modified"] == 1
+    assert decide(root, "everything", ("third",)).funnel.outcomes == {"kept": 3}
+
+
+def test_what_was_taken_down_is_not_collected_again(tmp_path: Path) -> None:
+    root = Folder(str(tmp_path / "data"))
+    with photos({**PHOTOS, "/": PAGE, "/two.html": OTHER}) as web:
+        crawled(root, web, "first")
+        Forgotten.of(urls=[f"{web.url}/two.html", f"{web.url}/red.jpg"]).remember(root)
+        web.asked.clear()
+        second = crawled(root, web, "second")
+        assert [path for path in web.asked if path.endswith((".html", ".jpg"))] == []
+        listed_again = taken(root, listed(tmp_path, web, {"/red.jpg": "a red sign", "/blue.jpg": "a boat"}), "third", fresh_days=0)
+    assert texts(second) == [""]
+    assert texts(listed_again) == ["", "a boat"]
+    assert decide(root, "everything", ("second", "third")).funnel.outcomes == {"permission.forgotten": 2, "kept": 1}
 
 
 def test_rules_on_candidates_spare_the_fetch(tmp_path: Path) -> None:
