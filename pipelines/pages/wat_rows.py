@@ -16,7 +16,7 @@ from pipelines.pages.texts_of_image import TEXT_CHARACTERS
 from pipelines.pages.wat import WatPage, loaded, written
 from pipelines.schema import CANDIDATES
 
-LINKS = 8_192  # gathered before they are read
+LINKS = 8192  # gathered before they are read
 LINK = pa.schema([("url", pa.string()), ("alt", pa.string()), ("title", pa.string())])
 OF_PAGE = ("page_url", "images_on_page", "captured_at", "offset", "page_language", "permission")  # as WatPage has them, but for images
 # addresses that are whole, or lack what stands before two slashes, one, or none: plain characters, no folder that begins with a dot
@@ -118,8 +118,8 @@ def _parsed(links: list[bytes]) -> pa.RecordBatch | None:
     parse = pj.ParseOptions(explicit_schema=LINK, newlines_in_values=False, unexpected_field_behavior="ignore")
     try:
         table = pj.read_json(pa.BufferReader(data), pj.ReadOptions(use_threads=False, block_size=len(data) + 1), parse)
-        table.validate(full=True)  # wrong UTF-8
-    except pa.ArrowInvalid:
+        data.decode()
+    except (pa.ArrowInvalid, UnicodeDecodeError):
         return None
     return table.to_batches()[0] if table.num_rows == len(links) else None
 
