@@ -20,7 +20,7 @@ check: $(VENV)/.dev
 # Peers that nothing else needs lie in a folder of their own, which only the benchmarks look into.
 bench: $(VENV)/.dev
 	$(BIN)/uv pip install --quiet --no-deps --target .peers cc2dataset==1.5.0 pysimdjson==7.0.2 simplejpeg==1.9.0
-	$(BIN)/python -m pytest tests/benchmarks --override-ini testpaths=tests/benchmarks -s
+	$(BIN)/python -m pytest tests/benchmarks -s
 
 clean:
 	rm -rf $(VENV) .peers demo-out
