@@ -8,6 +8,7 @@ of links taken out. A record that is written otherwise than expected is read who
 
 import functools
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -21,7 +22,8 @@ from pipelines.pages.relative import Base
 from pipelines.web.directives import TOKEN, page_outcome
 
 RECORD_BYTES = 64 * 1024 * 1024  # inflated; a page of 16 MB that is nothing but links has about as much
-IMAGE, BEFORE, BEHIND = b"IMG@", b'{"path":"', b'/src",'
+# whatever names an image; with what follows the path where that comes first and no brace comes before the last quote
+IMAGE = re.compile(rb'IMG@(?:(?<=\{"path":"IMG@)/src",([^}]+)"\})?')
 LINKS, NONE = b'"Links":[', b"]"
 SRC = "IMG@/src"
 LANGUAGE = "HTML@/lang"
@@ -124,24 +126,16 @@ def _page_of(record: WarcRecord, counts: Counter[str]) -> tuple[WatPage | None, 
 def cut_record(data: bytes) -> Record | None:
     """A record and its links to images by cutting it there; None where it is written otherwise than expected.
 
-    A link is taken to end at the first quote and brace, if that quote is neither escaped nor opens a value and no other brace is in it.
+    A link is taken to end at its first brace, if that stands behind a quote that is neither escaped nor opens a value.
     """
     start = data.find(LINKS) + len(LINKS)
-    every = data[start:].split(IMAGE)
-    pieces = every[1:]
-    if start < len(LINKS) or not all([piece.endswith(BEFORE) for piece in every[:-1]]):  # noqa: C419 (a list is quicker here)
+    if start < len(LINKS):
         return None
-    if not all([piece.startswith(BEHIND) for piece in pieces]):  # noqa: C419
+    links = IMAGE.findall(data, start)
+    ends = b"\n".join([*links, b""])
+    if b"" in links or b"{" in ends or b"\\\n" in ends or b'":\n' in ends:
         return None
-    ends = [piece.find(b'"}') for piece in pieces]
-    lasts = {piece[end - 2 : end] for piece, end in zip(pieces, ends, strict=True)}
-    if -1 in ends or b'":' in lasts or b"\\" in b"".join(lasts):
-        return None
-    links = [piece[6:end] for piece, end in zip(pieces, ends, strict=True)]
-    joined = b"".join(links)
-    if b"}" in joined or b"{" in joined:
-        return None
-    rest = _without_links(data, start, len(data) - len(pieces[-1]) + ends[-1] if pieces else start)
+    rest = _without_links(data, start, data.rfind(links[-1]) if links else start)
     return None if rest is None else (rest, links)
 
 

@@ -16,7 +16,7 @@ from pipelines.pages.texts_of_image import TEXT_CHARACTERS
 from pipelines.pages.wat import WatPage, loaded, written
 from pipelines.schema import CANDIDATES
 
-LINKS = 8192  # gathered before they are read
+LINKS = 8_192  # gathered before they are read
 LINK = pa.schema([("url", pa.string()), ("alt", pa.string()), ("title", pa.string())])
 OF_PAGE = ("page_url", "images_on_page", "captured_at", "offset", "page_language", "permission")  # as WatPage has them, but for images
 # addresses that are whole, or lack what stands before two slashes, one, or none: plain characters, no folder that begins with a dot
@@ -148,14 +148,14 @@ def _identified(pages: list[WatPage], counts: np.ndarray, *fields: pa.Array) -> 
     packed = pc.binary_join_element_wise(*fields, "\x1f")
     _, offsets, data = packed.buffers()
     limits = np.frombuffer(offsets, np.int32)[packed.offset : packed.offset + len(packed) + 1].tolist()
-    view = memoryview(data) if data is not None else memoryview(b"")
+    text = data.to_pybytes() if data is not None else b""
     digests = []
     row = 0
     for page, count in zip(pages, counts.tolist(), strict=True):
         shared = blake2b(f"{page.url}\x1f{page.captured_at}\x1f".encode("utf-8", "surrogatepass"), digest_size=16)
         for start, end in pairwise(limits[row : row + count + 1]):
             one = shared.copy()
-            one.update(view[start:end])
+            one.update(text[start:end])
             digests.append(one.digest())
         row += count
     ends = np.arange(len(packed) + 1, dtype=np.int32) * 32
