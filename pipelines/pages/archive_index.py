@@ -19,6 +19,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from fsspec.implementations.http import HTTPFileSystem
 
 from pipelines.pages.archives import GZIP, HTML
 from pipelines.pages.sources import Source, expand, fingerprint, is_local, joiner, opened
@@ -28,6 +29,7 @@ from pipelines.store import write_batches
 CHOSEN = pa.schema([("archive", pa.string()), ("offset", pa.int64()), ("length", pa.int64()), ("url", pa.string())])
 CHOSEN_FILE = "chosen.arrow"
 ROWS = 2048  # records of a part of extraction
+TABLE_BLOCK = 1024 * 1024  # bytes of a remote table asked for at once: some columns of some row groups are read
 LINES = 20_000  # of a text index, read into a record batch
 SORTING: dict[str, Any] = {"memory_limit": "1GB", "threads": "1"}  # of the table of chosen records, which lies on the disk
 COLUMNS = {"archive": "warc_filename", "offset": "warc_record_offset", "length": "warc_record_length", "url": "url"}
@@ -78,7 +80,7 @@ class Choose(Stage):
         return Output(files=(written,), counts={"index.chosen": written.rows or 0})
 
     def _files(self) -> list[Source]:
-        return [source for given in expand(self.index, self.prefix) for source in _inside(given)]
+        return [source for given in self.index for source in _tables(given) or expand([given], self.prefix)]
 
     def _chosen(self, urls: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
         for url in urls:
@@ -87,14 +89,14 @@ class Choose(Stage):
                     yield _resolved(batch, url, self.prefix)
 
     def _of_parquet(self, url: str) -> Iterator[pa.RecordBatch]:
-        system, path = fsspec.core.url_to_fs(url)
-        data = ds.dataset(path, filesystem=system, format="parquet")
-        missing = {*COLUMNS.values(), *self._columns_asked()} - set(data.schema.names)
-        if missing:
-            raise ValueError(f"{url} has no column {', '.join(sorted(missing))}: is it a table of Common Crawl's columnar index?")
-        columns = {name: ds.field(column) for name, column in COLUMNS.items()}
-        for batch in data.scanner(columns=columns, filter=self._condition(set(data.schema.names)), use_threads=False).to_batches():
-            yield batch.cast(CHOSEN)
+        with opened(url, TABLE_BLOCK) as file:
+            table = ds.ParquetFileFormat().make_fragment(pa.PythonFile(file, mode="r"))
+            names = set(table.physical_schema.names)
+            if missing := {*COLUMNS.values(), *self._columns_asked()} - names:
+                raise ValueError(f"{url} has no column {', '.join(sorted(missing))}: is it a table of Common Crawl's columnar index?")
+            columns = {name: ds.field(column) for name, column in COLUMNS.items()}
+            for batch in table.scanner(columns=columns, filter=self._condition(names), use_threads=False).to_batches():
+                yield batch.cast(CHOSEN)
 
     def _columns_asked(self) -> set[str]:
         asked = {"content_languages": self.languages, "url_host_name": self.hosts, "content_mime_detected": self.mime, "fetch_status": True}
@@ -143,17 +145,15 @@ class Choose(Stage):
         return {"archive": entry["filename"], "offset": int(entry["offset"]), "length": int(entry["length"]), "url": entry.get("url", "")}
 
 
-def _inside(source: Source) -> list[Source]:
-    """The tables in a folder, or the file itself."""
-    if source.listed:
-        return [source]
-    system, path = fsspec.core.url_to_fs(source.url)
-    if not system.isdir(path):
-        return [source]
+def _tables(url: str) -> list[Source]:
+    """The tables in a folder; none if it is no folder. Of http none is: to tell one there, the whole answer would have to be read."""
+    system, path = fsspec.core.url_to_fs(url)
+    if isinstance(system, HTTPFileSystem) or not system.isdir(path):
+        return []
     names = [name for name in sorted(system.find(path)) if name.endswith(".parquet")]
     if not names:
-        raise ValueError(f"the folder {source.url} holds no .parquet file: give the files of an index, or a folder of its tables")
-    return [Source(url=name if is_local(source.url) else str(system.unstrip_protocol(name))) for name in names]
+        raise ValueError(f"the folder {url} holds no .parquet file: give the files of an index, or a folder of its tables")
+    return [Source(url=name if is_local(url) else str(system.unstrip_protocol(name))) for name in names]
 
 
 def _is_parquet(url: str) -> bool:

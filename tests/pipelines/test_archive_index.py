@@ -236,3 +236,14 @@ def test_the_order_of_an_index_changes_nothing(tmp_path: Path) -> None:
     table = pq.read_table(tmp_path / "a.parquet")
     pq.write_table(pa.concat_tables([table.slice(9), table.slice(0, 12)]), tmp_path / "b.parquet")
     assert chosen(tmp_path / "x", str(tmp_path / "a.parquet")) == chosen(tmp_path / "y", str(tmp_path / "b.parquet"))
+
+
+def test_a_columnar_index_at_a_host(tmp_path: Path) -> None:
+    columnar(tmp_path / "part.parquet")
+    data = (tmp_path / "part.parquet").read_bytes()
+    with ranged({"/cc-index/part.parquet": data, f"/{NAME}": ARCHIVE}) as web:
+        rows = chosen(tmp_path, f"{web.url}/cc-index/part.parquet", hosts=("b.example",), languages=("zho",), prefix="")
+        assert [(row["archive"], row["url"]) for row in rows] == [
+            (f"{web.url}/{NAME}", PAGES[number][0]) for number in (2, 7) if PAGES[number][0].startswith(("https://b.", "https://a.example.b."))
+        ]
+        assert all(start is not None for path, start, _ in web.asked if path == "/cc-index/part.parquet")
