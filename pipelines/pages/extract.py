@@ -54,7 +54,7 @@ class Extract(Stage):
         found = Found(label=label, target_width=self.target_width, surrounding=self.surrounding)
         for response in responses(url, found.counts, wanted=found.wants, start=int(start), end=int(end) if end else None):
             found.add(response, url)
-        if self.pages is not None:
+        if self.pages is not None and start == "0":  # once for an archive, not for each of its ranges
             for earlier, response in unchanged(url, found.counts):
                 found.add(response, earlier.path, earlier.offset)
         return found.output(self.out, part.name, self.forgotten)
