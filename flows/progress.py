@@ -21,6 +21,7 @@ class Lines:
         self._lock = threading.Lock()
         self._last: dict[str, float] = {}
         self._open = False
+        self._said = ("", "")  # the line before
 
     def __call__(self, progress: Progress) -> None:
         counts = ", ".join(f"{value:,} {name}" for name, value in brief(progress.counts).items())
@@ -31,6 +32,9 @@ class Lines:
         """Say something of a stage; in plain output only its last words and one line every few seconds are printed."""
         with self._lock:
             now = time.monotonic()
+            if last and self._said == (name, text):  # a stage says how it ended, the watch over it perhaps too
+                return
+            self._said = (name, text) if last else ("", "")
             if self._terminal:
                 self._out.write(f"\r\x1b[2K  {name:<10} {text}" + ("\n" if last else ""))
                 self._open = not last
@@ -68,3 +72,12 @@ def funnel_table(funnel: Funnel) -> str:
     width = max(len(name) for name in [*funnel.outcomes, "candidates"])
     rows = [("candidates", funnel.candidates, 1.0), *funnel.rows()]
     return f"recipe {funnel.recipe}\n" + "\n".join(f"  {name:<{width}} {count:>12,} {share:>7.1%}" for name, count, share in rows)
+
+
+def roads_table(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the WAT road loses against the archives, on the pages that both hold."""
+    pages, images = found["pages"], found["images"]
+    rows = {"images": images, **found["texts"]}
+    both = f"{pages['both']:,} pages in both ({pages['warc']:,} in WARC, {pages['wat']:,} in WAT)"
+    lines = [both, f"{'':<12}{'WARC':>10}{'WAT':>10}{'lost':>10}"]
+    return "\n".join([*lines, *(f"{name:<12}{row['warc']:>10,}{row['wat']:>10,}{row['lost']:>10,}" for name, row in rows.items())])

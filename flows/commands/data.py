@@ -118,6 +118,27 @@ def report(
 
 
 @app.command
+def compare(
+    *,
+    warc: Annotated[str, Parameter(help="An archive.")],
+    wat: Annotated[str, Parameter(help="The WAT file of the same pages.")],
+    json: Json = False,
+) -> None:
+    """What WAT files lose against the archives themselves, on the pages that both hold: images, and texts by source.
+
+    Example: winnow compare --warc CC-MAIN-x.warc.gz --wat CC-MAIN-x.warc.wat.gz
+    """
+    from flows.progress import roads_table
+    from pipelines.pages.roads import compare_roads
+
+    found = compare_roads(warc, wat)
+    if json:
+        print_json(found)
+    else:
+        print(roads_table(found))
+
+
+@app.command
 def forget(
     *,
     root: Root = "data",
