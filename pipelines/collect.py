@@ -1,5 +1,6 @@
 """Collect: from a source on the web, an archive or a list to a complete collection of candidates and images."""
 
+import itertools
 import json
 import math
 import time
@@ -13,7 +14,7 @@ from typing import Any
 from filters import filters_for
 from filters.recipe import load
 from pipelines.collect_config import CollectConfig
-from pipelines.collection import Collection, collections, open_collection, stage_manifest
+from pipelines.collection import Collection, collections, fit_name, open_collection, stage_manifest
 from pipelines.datasets.imports import Import
 from pipelines.datasets.pairs import Pairs
 from pipelines.measure import Measure
@@ -63,7 +64,9 @@ def collect(
     if id is None and engine is not None and engine.share is not None:
         raise ValueError("shares of one collection find each other by its name: give all of them the same id")
     started = time.time()
-    name = id or unfinished(root, config) or datetime.now(UTC).strftime(TIME)
+    if previous is not None and not config.seeds:
+        raise ValueError("only a crawl of live pages can refer to an earlier one: --recrawl goes with --seed")
+    name = fit_name(id, "collection") if id is not None else unfinished(root, config) or _new_name(root)
     folder = root / "collections" / name
     begun = _begin(root, folder, config, previous)
     if folder.exists(MANIFEST) and not folder.read_json(MANIFEST)["failed"]:
@@ -90,6 +93,13 @@ def unfinished(root: Folder, config: CollectConfig, names: Sequence[str] | None 
     among = reversed(folder.names() if names is None else names)
     open_ones = (name for name in among if not (folder / name).exists(MANIFEST) and (folder / name).exists(CONFIGURATION))
     return next((name for name in open_ones if (folder / name).read_json(CONFIGURATION)["settings"] == _settings(config)), None)
+
+
+def _new_name(root: Folder) -> str:
+    """The time, or where another command was begun in the same second, the next one that is free."""
+    taken = set((root / "collections").names())
+    seconds = (datetime.now(UTC) + timedelta(seconds=later) for later in itertools.count())
+    return next(name for second in seconds if (name := second.strftime(TIME)) not in taken)
 
 
 def _settings(config: CollectConfig) -> dict[str, Any]:
@@ -160,7 +170,8 @@ def _chosen(folder: Folder, config: CollectConfig, run: Run) -> Folder:
         mime=config.mime or Choose.mime,
         prefix=config.path_prefix,
     )
-    run(stage)
+    if (made := run(stage)).failed:
+        raise ValueError(_cause(made))
     return stage.out
 
 
@@ -200,9 +211,14 @@ def _nonempty(manifest: Manifest) -> Manifest:
     if manifest.counts.get("candidates", 0):
         return manifest
     if manifest.failed:
-        raise ValueError(next(iter(manifest.failed.values())).strip().splitlines()[-1].partition(": ")[2])
+        raise ValueError(_cause(manifest))
     seen = ", ".join(f"{count:,} {name}" for name, count in manifest.counts.items() if count) or "nothing to read"
     raise ValueError(f"the source holds no image-text candidates ({seen})")
+
+
+def _cause(manifest: Manifest) -> str:
+    """What the first part that was set aside died of, in the words of its error."""
+    return next(iter(manifest.failed.values())).strip().splitlines()[-1].partition(": ")[2]
 
 
 def _scatter(folder: Folder, config: CollectConfig, run: Run) -> Stage:

@@ -1,5 +1,6 @@
 """A collection on disk: opened by its id, complete once its manifest stands."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,13 @@ class Collection:
     counts: Mapping[str, int]
     failed: int  # parts that were set aside
     refers_to: tuple[str, ...] = ()  # collections that hold some of its images
+
+
+def fit_name(name: str, what: str) -> str:
+    """A name that is given to a folder; ValueError for one that would lead elsewhere or hide it."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"{name!r} is no name of a {what}: use letters, digits, dots, dashes and underscores, a letter or digit first")
+    return name
 
 
 def open_collection(root: Folder, name: str) -> Collection:

@@ -117,6 +117,10 @@ class Engine:
     share: Share | None = None
     wait_seconds: float = WAIT_SECONDS
 
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ValueError(f"{self.workers} workers do no work: give one at least, or leave the option out")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:

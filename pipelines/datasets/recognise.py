@@ -1,5 +1,7 @@
 """What lies at a path: which kind of data set it is, told by looking at its files."""
 
+import contextlib
+import itertools
 import os
 import posixpath
 import re
@@ -175,6 +177,9 @@ def _sources(path: str, folder: str, files: Sequence[File], images: str, single:
         for file in (file for file in files if file.name.endswith(".tar")):
             table = by_name.get(file.name.removesuffix(".tar") + ".parquet", "")
             yield Source(kind="tar", url=file.url, label="" if single else file.name.removesuffix(".tar"), beside=_keyed(table))
+        loose = tuple(file.name for file in files if not file.name.endswith((".tar", ".parquet")))
+        if sum(ending_of(name) in IMAGE_ENDINGS for name in loose) > len(files) - len(loose):  # more than previews of what is packed
+            yield Source(kind="files", url=folder, label="", names=loose)
     elif "arrow" in endings:
         for file in _of_ending(files, "arrow"):
             yield Source(kind="arrow", url=file.url, label="" if single else file.name.removesuffix(".arrow"))
@@ -190,7 +195,7 @@ def _sources(path: str, folder: str, files: Sequence[File], images: str, single:
             yield Source(kind="coco", url=file.url, label=label, beside=beside, names=(version, str(len(coco_images(file.url, version)))))
     elif lines:
         for file in lines:
-            beside = _address(images) if images else posixpath.dirname(file.url)
+            beside = _address(images) if images else _beside_lines(file)
             yield Source(kind="lines", url=file.url, label="" if single else file.name, beside=beside)
     elif endings & IMAGE_ENDINGS and not single:
         yield Source(kind="files", url=folder, label="", names=tuple(file.name for file in files))
@@ -255,6 +260,17 @@ def _image_folder(file: File, images: str) -> str:
         if any(_exists(folder, name) for name in names):
             return folder
     raise ValueError(f"the images of {file.url} are not beside it: name their folder with --import-images FOLDER")
+
+
+def _beside_lines(file: File) -> str:
+    """The folder of the images that lines name: that of the file, unless the first of them lie in `images` below it."""
+    here = posixpath.dirname(file.url)
+    names = []
+    with opened(file.url) as lines:
+        for line in itertools.islice(lines, 20):
+            with contextlib.suppress(ValueError):  # a broken line is counted when it is read
+                names.append(of_line(line, "").key)
+    return next((folder for folder in (here, f"{here}/images") if any(_exists(folder, name) for name in names)), here)
 
 
 def _exists(folder: str, name: str) -> bool:

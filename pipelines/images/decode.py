@@ -28,6 +28,9 @@ from pipelines.images.headers import (
     webp_header,
 )
 from pipelines.images.jpeg import jpeg_header
+from pipelines.images.quiet import hush
+
+hush()
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit against decompression bombs: 256 MiB of RGB at 3 bytes a pixel
 KEPT_MODES = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L", "P", "1"), "WEBP": ("RGB",)}  # stored as they are if nothing else speaks against it

@@ -32,6 +32,7 @@ REFUSALS = frozenset({401, 403, 404, 410})  # HTTP statuses that asking again do
 ATTEMPTS = 4
 PAUSE = 0.5  # seconds before the second attempt, doubled for each further one
 T = TypeVar("T")
+_heard: dict[str, bool] = {}  # hosts that answered, and those that did not from the first: long lists are not waited for line by line
 ADVICE = "give a file, a pattern such as 'dir/*.warc.gz', an fsspec URL, or a path list such as warc.paths.gz"
 
 
@@ -78,6 +79,10 @@ def _matches(pattern: str) -> list[str]:
         matches = system.glob(path) if _is_pattern(path, system) else [path] if exists(pattern) else []
     if not matches:
         raise ValueError(f"there is no archive at {pattern}: {ADVICE}")
+    folders = [match for match in matches if isinstance(system, LocalFileSystem) and os.path.isdir(match)]
+    if folders and folders == matches:
+        raise ValueError(f"{pattern} is a folder: {ADVICE}")
+    matches = [match for match in matches if match not in folders]
     return [str(match) if isinstance(system, LocalFileSystem) else str(system.unstrip_protocol(match)) for match in matches]
 
 
@@ -153,15 +158,20 @@ def fingerprint(source: Source | str) -> str:
 
 def _patiently(ask: Callable[[], T], url: str) -> T:
     """The answer of a file system, asked again while it fails; ValueError if there is no such file, Unreachable in the end."""
-    for attempt in range(ATTEMPTS):
+    host = "/".join(url.split("/", 3)[:3])
+    attempts = 1 if _heard.get(host) is False else ATTEMPTS
+    for attempt in range(attempts):
         try:
-            return ask()
+            answer = ask()
+            _heard[host] = True
+            return answer
         except NoRanges:
             raise
         except Exception as error:  # each file system raises its own kinds
             if (why := _refusal(error)) is not None:
                 raise ValueError(f"there is no archive at {url}{why}: {ADVICE}") from error
-            if attempt == ATTEMPTS - 1:
+            if attempt == attempts - 1:
+                _heard.setdefault(host, False)
                 raise Unreachable(f"{url} cannot be read ({type(error).__name__}: {error}); run the same command again later") from error
             time.sleep(PAUSE * 2**attempt)
     raise AssertionError

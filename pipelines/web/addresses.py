@@ -42,5 +42,18 @@ def resolve(host: str, port: int) -> list[Address]:
 
 
 def permitted(addresses: Sequence[str], *, allow_private: bool) -> bool:
-    """Whether a host with these addresses may be asked: one private address among public ones is already refused."""
-    return bool(addresses) and (allow_private or all(is_public(address) for address in addresses))
+    """Whether a host with these addresses may be asked: one private address among public ones is already refused.
+
+    A link-local one is refused even where private ones are let in: no intranet has pages there, but clouds keep their machines' secrets.
+    """
+    judged = _not_link_local if allow_private else is_public
+    return bool(addresses) and all(judged(address) for address in addresses)
+
+
+def _not_link_local(address: str) -> bool:
+    try:
+        ip = ipaddress.ip_address(address.split("%", 1)[0])
+    except ValueError:
+        return False
+    inner = (ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None) or ip
+    return not inner.is_link_local

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from fastwarc.warc import WarcRecord, WarcRecordType
 
-from pipelines.pages.archives import PAGE_BYTES, Response, response_at, walk
+from pipelines.pages.archives import DAMAGE, PAGE_BYTES, Response, response_at, walk
 
 FILENAME, OFFSET = "WARC-Refers-To-Filename", "WARC-Refers-To-File-Offset"
 VALIDATORS = {"etag": "If-None-Match", "last-modified": "If-Modified-Since"}
@@ -96,7 +96,10 @@ def unchanged(path: str, counts: Counter[str]) -> Iterator[tuple[Stored, Respons
 
 
 def _stored(path: str, record: WarcRecord) -> Stored | None:
-    record.parse_http(quirks_mode=True, strict_mode=False)
+    try:
+        record.parse_http(quirks_mode=True, strict_mode=False)
+    except DAMAGE:  # headers of more than 64 KiB too, which a site may send
+        return None
     if record.http_headers is None or record.http_headers.status_code is None:
         return None
     url, date = (record.headers.get("WARC-Target-URI") or "").strip("<> "), record.headers.get("WARC-Date") or ""

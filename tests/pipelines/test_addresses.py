@@ -51,6 +51,11 @@ def test_one_private_address_of_a_host_is_enough_to_refuse_it() -> None:
     assert not permitted([], allow_private=True)
 
 
+@pytest.mark.parametrize("address", ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1%eth0", "not an address"])
+def test_link_local_addresses_are_refused_even_where_private_ones_are_let_in(address: str) -> None:
+    assert not permitted(["10.0.0.1", address], allow_private=True)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "0x7f.1", "127.1"])
 def test_odd_spellings_resolve_to_what_they_mean(host: str) -> None:
     assert resolve(host, 80) == [(socket.AF_INET, "127.0.0.1")]

@@ -50,7 +50,7 @@ def test_what_an_earlier_collection_holds_is_not_fetched_again(tmp_path: Path) -
         again = listed(tmp_path, web, {"/red.jpg": "the red sign again", "/blue.jpg": "a blue boat", "/gone.jpg": "gone"}, "again.jsonl")
         web.asked.clear()
         second = taken(root, again, "second")
-        assert [path for path in web.asked if path.endswith(".jpg")] == ["/blue.jpg", "/gone.jpg"]
+        assert sorted(path for path in web.asked if path.endswith(".jpg")) == ["/blue.jpg", "/gone.jpg"]
     assert fetches(second) == {"/red.jpg": ("fetched", "first"), "/blue.jpg": ("fetched", None), "/gone.jpg": ("fetch.http_404", None)}
     assert second.refers_to == ("first",)
     assert second.counts["held"] == 1
@@ -169,3 +169,29 @@ def test_rules_on_candidates_spare_the_fetch(tmp_path: Path) -> None:
     assert sorted(asked) == ["/black.jpg", "/green.jpg"]
     assert decide(root, "winnow", (whole.id,)).funnel.outcomes == decide(root, "winnow", (spared.id,)).funnel.outcomes
     assert decide(root, "everything", (spared.id,)).funnel.outcomes == {"fetch.not_asked": 2, "kept": 2}
+
+
+@pytest.mark.parametrize("id", ["../up", "", "a/b", ".hidden", "-dash", "a b"])
+def test_names_of_collections_lead_nowhere_else(tmp_path: Path, id: str) -> None:
+    with pytest.raises(ValueError, match="is no name of a collection: use letters, digits, dots, dashes and underscores"):
+        collect(Folder(str(tmp_path / "root")), CollectConfig(pairs="none.csv"), id=id)
+    assert not (tmp_path / "root").exists()
+
+
+def test_collections_begun_in_the_same_second_have_names_of_their_own(tmp_path: Path) -> None:
+    root = Folder(str(tmp_path))
+    for name in ("a.csv", "b.csv", "c.csv"):
+        with pytest.raises(ValueError, match=f"there is no list of pairs at {name}"):
+            collect(root, CollectConfig(pairs=name))
+    assert len((root / "collections").names()) == 3
+
+
+def test_only_a_crawl_is_done_again(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--recrawl goes with --seed"):
+        collect(Folder(str(tmp_path)), CollectConfig(pairs="a.csv"), previous="earlier")
+
+
+def test_an_index_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.cdx").write_text("hello world\n")
+    with pytest.raises(ValueError, match=r"bad\.cdx is no index: it begins with 'hello world"):
+        collect(Folder(str(tmp_path / "root")), CollectConfig(index=(str(tmp_path / "bad.cdx"),)))

@@ -166,6 +166,17 @@ def report_torture() -> dict[str, Any]:
     return found
 
 
+def test_a_broken_picture_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither Pillow's log nor libtiff, which writes to the standard error by itself."""
+    buffer = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(buffer, "TIFF", compression="tiff_adobe_deflate")
+    data = buffer.getvalue()
+    decode(data.replace(data[8:40], bytes(32), 1))
+    with Image.open(io.BytesIO(data.replace(data[8:40], bytes(32), 1))) as image, pytest.raises(OSError, match="error"):
+        image.load()
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.real
 def test_torture_files() -> None:
     """All of the torture files in one process of limited memory: each a picture of the size that its header says, or an outcome."""

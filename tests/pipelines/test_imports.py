@@ -457,6 +457,29 @@ def test_lines_of_captions(tmp_path: Path) -> None:
         assert found.counts["import.bad_line"] == 2
 
 
+def test_lines_whose_images_lie_in_a_folder_of_that_name(tmp_path: Path) -> None:
+    lines = '{"path": "gone.jpg", "alt": "gone"}\n{"path": "a/1.jpg", "alt": "red"}'
+    write(tmp_path / "set", {"images/a/1.jpg": RED, "pairs.jsonl": lines})
+    found = Imported(tmp_path / "set", tmp_path / "out")
+    assert found.pairs == [("given://set/gone.jpg", "gone"), ("given://set/a/1.jpg", "red")]
+    assert found.outcomes == {"given://set/gone.jpg": "fetch.missing", "given://set/a/1.jpg": "fetched"}
+
+
+def test_images_beside_a_tar(tmp_path: Path) -> None:
+    """One preview beside a tar is none of the data; a folder of images in which a tar lies is read whole."""
+    packed = [("p.jpg", BLUE), ("p.txt", b"packed")]
+    tar(tmp_path / "few/0.tar", packed)
+    write(tmp_path / "few", {"preview.jpg": RED})
+    tar(tmp_path / "many/0.tar", packed)
+    write(tmp_path / "many", {"a.jpg": RED, "a.txt": b"a", "b.jpg": GREEN})
+    assert Imported(tmp_path / "few", tmp_path / "out-few").pairs == [("given://few/0/p.jpg", "packed")]
+    assert Imported(tmp_path / "many", tmp_path / "out-many").pairs == [
+        ("given://many/0/p.jpg", "packed"),
+        ("given://many/a.jpg", "a"),
+        ("given://many/b.jpg", ""),
+    ]
+
+
 def coco() -> dict[str, Any]:
     images = [{"id": number, "file_name": f"{number:06d}.jpg"} for number in (7, 8, 9)]
     images[0]["coco_url"] = f"{WEB}/000007.jpg"

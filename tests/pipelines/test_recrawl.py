@@ -285,6 +285,18 @@ def test_an_earlier_archive_that_is_gone_is_counted(tmp_path: Path) -> None:
             run(tmp_path / "third", f"{web.url}/", previous=str(tmp_path / "first"))
 
 
+def test_a_page_of_endless_headers_costs_no_other(tmp_path: Path) -> None:
+    """The reader of archives gives up at 64 KiB of headers; Scrapy and most servers do not."""
+    heavy = Reply(body=b"<p>", headers=tuple((f"X-{number}", "v" * 1000) for number in range(90)))
+    with served({"/": page("/heavy", "/light"), "/heavy": heavy, "/light": page()}) as web:
+        run(tmp_path / "first", f"{web.url}/")
+    counts: Counter[str] = Counter()
+    assert list(unchanged(only(tmp_path / "first"), counts)) == []
+    found = responses(only(tmp_path / "first"), counts, wanted=lambda status, media: media == "text/html")
+    assert [response.url.removeprefix(web.url) for response in found] == ["/", "/light"]
+    assert counts == {"archive.no_http": 1}
+
+
 def test_headers_of_an_answer_without_body() -> None:
     stored = (("Content-Type", "text/html"), ("ETag", "1"), ("X-Robots-Tag", "all"), ("Content-Usage", "train-ai=y"))
     newer = (("content-type", "text/plain"), ("etag", "2"), ("content-usage", "train-ai=n"), ("Content-Length", "0"))

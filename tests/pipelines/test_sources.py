@@ -38,6 +38,27 @@ def test_paths_patterns_and_urls(tmp_path: Path) -> None:
         urls(f"{tmp_path}/*.arc")
 
 
+def test_a_folder_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "a.warc").write_bytes(b"")
+    (tmp_path / "below").mkdir()
+    assert urls(f"{tmp_path}/*") == [f"{tmp_path}/a.warc"]
+    with pytest.raises(ValueError, match=r"below is a folder: give a file, a pattern such as 'dir/\*\.warc\.gz'"):
+        urls(f"{tmp_path}/below")
+
+
+def test_a_host_that_never_answered_is_not_waited_for_at_each_line_of_a_list() -> None:
+    with ranged({"/a": DATA}) as web:
+        web.fail = 100
+        for _ in range(3):
+            with pytest.raises(Unreachable):
+                read_range(f"{web.url}/a", 0, 10)
+        assert len(web.asked) == sources.ATTEMPTS + 2
+        web.fail = 0
+        assert read_range(f"{web.url}/a", 0, 10) == DATA[:10]
+        web.fail = 2
+        assert read_range(f"{web.url}/a", 0, 10) == DATA[:10]
+
+
 def test_a_local_path_list(tmp_path: Path) -> None:
     (tmp_path / "crawl-data" / "x").mkdir(parents=True)
     (tmp_path / "crawl-data" / "x" / "1.warc.gz").write_bytes(b"")

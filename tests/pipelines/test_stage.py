@@ -71,6 +71,11 @@ def test_every_part_becomes_a_file_and_counts_add_up(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "out")) == ["manifest.json", *manifest.names()]
 
 
+def test_no_workers_do_no_work() -> None:
+    with pytest.raises(ValueError, match="0 workers do no work: give one at least"):
+        Engine(workers=0)
+
+
 def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
     first = run_stage(make(tmp_path))
     assert run_stage(make(tmp_path)) == first
