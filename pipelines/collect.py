@@ -33,6 +33,7 @@ from pipelines.web.crawl import Crawl, crawl
 from pipelines.web.fetch import Fetch
 
 CONFIGURATION = "configuration.json"
+FAMILIES = ("address.", "permission.", "fetch.", "decode.")  # of outcomes of images
 TIME = "%Y%m%dT%H%M%SZ"  # of an id that the time gives
 __all__ = ["Begun", "CollectConfig", "collect", "unfinished"]
 
@@ -78,7 +79,7 @@ def collect(
         return run_stage(replace(stage, forgotten=forgotten), engine, progress)
 
     with right_to_write(folder, engine.share if engine is not None else None, name="writer"):
-        found = _nonempty(run(_candidates(root, folder, config, begun, run, progress)))
+        found = _nonempty(run(_candidates(root, folder, config, begun, run, progress)), _outcomes(root, config))
         scattered = run(_scatter(folder, config, run))
         distinct = run(_distinct(root, folder, config, begun, run))
         fetched = run(_fetch(folder, config, started))
@@ -206,12 +207,20 @@ def _seconds(config: CollectConfig) -> float | None:
     return None if config.deadline is None else config.deadline * 3600
 
 
-def _nonempty(manifest: Manifest) -> Manifest:
-    """Candidates there must be: a source without any is a mistake worth saying at once."""
+def _outcomes(root: Folder, config: CollectConfig) -> list[str] | None:
+    """How images ended in the collections that are looked at again, if it is that that is asked for."""
+    names = {name for id in config.earlier for name in open_collection(root, id).counts}
+    return sorted(name for name in names if name.startswith(FAMILIES)) if config.retry else None
+
+
+def _nonempty(manifest: Manifest, there: Sequence[str] | None = None) -> Manifest:
+    """Candidates there must be: a source without any is a mistake worth saying at once. `there`: outcomes that could be tried again."""
     if manifest.counts.get("candidates", 0):
         return manifest
     if manifest.failed:
         raise ValueError(_cause(manifest))
+    if there is not None:
+        raise ValueError(f"no image ended so: what there is to try again is {', '.join(there) or 'nothing, all was fetched'}")
     seen = ", ".join(f"{count:,} {name}" for name, count in manifest.counts.items() if count) or "nothing to read"
     raise ValueError(f"the source holds no image-text candidates ({seen})")
 

@@ -31,6 +31,7 @@ UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 Row = tuple[int, str, str, int]  # line, URL, text, which of the texts of its line
 
 log = logging.getLogger("winnow.pairs")
+TOLD = 5  # lines that are left out, of a part; all are counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +235,8 @@ def _text_rows(path: str, kind: str, offset: int, line: int, counts: Counter[str
                 address, words = _of_json(path, record, keys) if kind == "jsonl" else (plain(record[url]), plain(record[text]))
             except (ValueError, IndexError, TypeError) as error:
                 counts["pairs.bad_line"] += 1
-                log.warning("%s, line %d is left out: %s", path, lines.line, error)
+                if counts["pairs.bad_line"] <= TOLD:
+                    log.warning("%s, line %d is left out: %s", path, lines.line, error)
                 continue
             yield from _of_line(lines.line - 1, address, words)
 

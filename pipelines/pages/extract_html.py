@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import quote, unquote
@@ -63,10 +64,15 @@ class ExtractHtml(Stage):
         root, *names = part.inputs
         saved = _Saved(root=root, base_url=self.base_url)
         rows = Candidates(target_width=self.target_width, surrounding=self.surrounding)
-        counts = {"pages": len(names), "pages.cut": 0}
+        counts = Counter(pages=0)
         for name in names:
-            with opened(f"{root}/{name}") as file:
-                body = file.read(PAGE_BYTES + 1)
+            try:
+                with opened(f"{root}/{name}") as file:
+                    body = file.read(PAGE_BYTES + 1)
+            except (OSError, ValueError):  # gone since it was listed, or not for us
+                counts["pages.unreadable"] += 1
+                continue
+            counts["pages"] += 1
             counts["pages.cut"] += len(body) > PAGE_BYTES
             rows.add_page(body[:PAGE_BYTES], saved.address(name), archive=f"{saved.name}/{name}")
         table = rows.table()
@@ -84,6 +90,8 @@ class ExtractHtml(Stage):
         else:
             found = [path] if system.exists(path) else [name for name in system.glob(path) if not system.isdir(name)]
             root = os.path.commonpath([os.path.dirname(name) for name in found]) if found else ""
+        if is_local(self.html):
+            found = [name for name in found if os.path.isfile(name)]  # no pipes, and no links to nowhere
         if not any(name.lower().endswith(PAGES) for name in found):
             raise ValueError(f"there is no saved page at {self.html}: give a folder that holds .html, .htm or .xhtml files, or a pattern")
         names = sorted(name[len(root) :].lstrip("/") for name in found)

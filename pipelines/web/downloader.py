@@ -196,10 +196,15 @@ class Downloader:
         refusal = site.policy.refusal(url)
         if refusal is not None:
             raise Refused("permission.robots_image" if refusal == "permission.robots" else refusal, f"{origin(url)} does not allow it")
-        tries = 0
+        tries, answer = 0, None
         while True:
             tries += 1
-            answer = await self._in_turn(url, host, site.policy.delay(), clock)
+            try:
+                answer = await self._in_turn(url, host, site.policy.delay(), clock)
+            except Refused:  # the host may not be asked any more: what it has answered stands
+                if answer is None:
+                    raise
+                break
             wait = patience(answer, tries)
             if wait is None or clock.left <= 0:
                 break

@@ -109,8 +109,11 @@ def test_nothing_to_try_again(tmp_path: Path) -> None:
     root = Folder(str(tmp_path / "data"))
     with photos() as web:
         taken(root, listed(tmp_path, web, {"/red.jpg": "a red sign"}), "first")
-    with pytest.raises(ValueError, match=r"^the source holds no image-text candidates"):
+        taken(root, listed(tmp_path, web, {"/gone.jpg": "gone"}, "gone.jsonl"), "gone")
+    with pytest.raises(ValueError, match=r"^no image ended so: what there is to try again is nothing, all was fetched$"):
         collect(root, CollectConfig(retry=("fetch",), earlier=("first",)), id="second")
+    with pytest.raises(ValueError, match=r"^no image ended so: what there is to try again is fetch.http_404$"):
+        collect(root, CollectConfig(retry=("fetch.http_500",), earlier=("first", "gone")), id="third")
 
 
 PAGE = '<title>x</title><a href="/two.html">two</a><img src="/red.jpg" alt="a red sign">'

@@ -1,11 +1,14 @@
 """Folders of saved pages."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipelines.pages import extract_html
 from pipelines.pages.extract_html import ExtractHtml
+from pipelines.pages.sources import opened
 from pipelines.schema import CANDIDATES, identify
 from pipelines.stage import run_stage
 from pipelines.store import Folder, read_table
@@ -90,6 +93,16 @@ def test_parts_of_a_thousand_pages_and_a_changed_page_is_another_input(tmp_path:
     assert stage.identity() == before
     (root / "7.html").write_text("<img src=other.jpg>")
     assert stage.identity() != before
+
+
+def test_one_page_that_cannot_be_read_costs_no_other(tmp_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe, a link to nowhere, and a page that goes between the listing and the reading."""
+    os.mkfifo(site / "pipe.html")
+    (site / "nowhere.html").symlink_to(tmp_path / "nowhere")
+    (site / "soon gone.html").write_text("<img src=a.jpg alt=a>")
+    monkeypatch.setattr(extract_html, "opened", lambda url: opened(url.replace("soon gone", "gone")))
+    rows, _, counts = extracted(tmp_path, str(site))
+    assert (len(rows), counts["pages"], counts["pages.unreadable"]) == (5, 3, 1)
 
 
 def test_errors_name_the_remedy(tmp_path: Path) -> None:
