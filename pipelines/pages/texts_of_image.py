@@ -39,6 +39,7 @@ class Surroundings:
         self._holders: dict[int, Holders] = {}
         self._captions: dict[int, LexborNode] = {}
         self._texts: dict[int, str] = {}
+        self.noscript = False  # whether any element that was asked stands in one
 
     def holders(self, parent: LexborNode | None) -> Holders:
         """What holds the children of an element."""
@@ -54,6 +55,7 @@ class Surroundings:
             tag = element.tag
             if tag in HOLDERS:
                 state = _entered(state, element, tag)
+                self.noscript |= tag == "noscript"
             self._holders[place] = state
         return state
 
@@ -90,15 +92,16 @@ class Surroundings:
 
 
 def _entered(outside: Holders, element: LexborNode, tag: str | None) -> Holders:
+    link, figure, region, noscript = outside
     if tag == "a":
-        return outside._replace(link=element)
+        return Holders(element, figure, region, noscript)
     if tag == "figure":
-        return outside._replace(figure=element)
+        return Holders(link, element, region, noscript)
     if tag == "noscript":
-        return outside._replace(noscript=element)
-    if tag in ("header", "footer") and outside.region is not None:
+        return Holders(link, figure, region, element)
+    if tag in ("header", "footer") and region is not None:
         return outside  # that of an article is no banner of the page (HTML Accessibility API Mappings, header and footer)
-    return outside._replace(region=tag)
+    return Holders(link, figure, tag, noscript)
 
 
 def text_of(node: LexborNode) -> str:
@@ -135,13 +138,15 @@ def contexts(tree: LexborHTMLParser, images: list[LexborNode]) -> list[str]:
     before = after = ""
     befores: list[str] = []
     afters: list[str] = []
-    for part in parts[:-1]:
-        if words := _end(part):
-            before = f"{before} {words}"[-CONTEXT_CHARACTERS:].strip()
+    # short parts are read once for both sides
+    short = [" ".join(part.split()) if len(part) <= CONTEXT_READ else None for part in parts]
+    for part, known in zip(parts[:-1], short, strict=False):
+        if words := _end(part) if known is None else known:
+            before = f"{before} {words}"[-CONTEXT_CHARACTERS:].strip() if before else words[-CONTEXT_CHARACTERS:].strip()
         befores.append(before)
-    for part in parts[:0:-1]:
-        if words := _end(part, first=True):
-            after = f"{words} {after}"[:CONTEXT_CHARACTERS].strip()
+    for part, known in zip(parts[:0:-1], reversed(short), strict=False):
+        if words := _end(part, first=True) if known is None else known:
+            after = f"{words} {after}"[:CONTEXT_CHARACTERS].strip() if after else words[:CONTEXT_CHARACTERS].strip()
         afters.append(after)
     return [f"{left} {right}" if left and right else left or right for left, right in zip(befores, reversed(afters), strict=True)]
 
@@ -150,9 +155,7 @@ def _end(part: str, *, first: bool = False) -> str:
     """One end of a text with its blanks collapsed, long enough for a context if the text is."""
     for read in (CONTEXT_READ, 16 * CONTEXT_READ):
         words = part if len(part) <= read else part[:read] if first else part[-read:]
-        if not (words.isascii() and words.isprintable() and "  " not in words):
-            words = " ".join(words.split())
-        words = words.strip()
+        words = " ".join(words.split())
         if len(words) > CONTEXT_CHARACTERS or len(part) <= read:
             break
     return words
