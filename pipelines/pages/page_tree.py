@@ -9,6 +9,7 @@ import numpy as np
 from selectolax.lexbor import LexborCSSSelector, LexborDocumentOptions, LexborHTMLParser, LexborNode
 
 from pipelines.pages import charset
+from pipelines.pages.attributes import few_attributes
 from pipelines.pages.relative import Base
 
 # elements inside each other; building the tree takes time with the square of it (measured: 20,000 take a second, 100,000 take 22).
@@ -29,7 +30,7 @@ _TAG = re.compile(rb"<(/?)([A-Za-z][^\t\n\f\r />]*)[^>]*>?")
 
 def parse(html: bytes, content_type: str) -> tuple[LexborHTMLParser, str]:
     """The tree of a page and the name of its character encoding."""
-    html = shallow(html)
+    html = shallow(few_attributes(html))
     found = charset.charset_of(html, content_type)
     tree = _tree(html, found)
     if found.tentative and not html.isascii():
