@@ -46,14 +46,14 @@ def permitted(addresses: Sequence[str], *, allow_private: bool) -> bool:
 
     A link-local one is refused even where private ones are let in: no intranet has pages there, but clouds keep their machines' secrets.
     """
-    judged = _not_link_local if allow_private else is_public
-    return bool(addresses) and all(judged(address) for address in addresses)
+    return bool(addresses) and not any(is_link_local(address) if allow_private else not is_public(address) for address in addresses)
 
 
-def _not_link_local(address: str) -> bool:
+def is_link_local(address: str) -> bool:
+    """Whether an address is of this wire alone, or none at all; an IPv4 address inside an IPv6 one is judged by itself."""
     try:
         ip = ipaddress.ip_address(address.split("%", 1)[0])
     except ValueError:
-        return False
+        return True
     inner = (ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None) or ip
-    return not inner.is_link_local
+    return inner.is_link_local

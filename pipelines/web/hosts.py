@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-from pipelines.web.addresses import Resolver
+from pipelines.web.addresses import Resolver, permitted
 from pipelines.web.opener import BUSY, MAX_RETRY_AFTER, Guest, Refused, Reply, retry_after
 
 ADDRESS_SECONDS = 300.0  # how long addresses are remembered: the system's resolver does not tell the time to live
@@ -15,6 +15,8 @@ DNS_RETRY_SECONDS = 0.5  # before a look-up that failed for the moment is tried 
 DOWN_AFTER = 8  # requests that failed in a row, until a host is left alone; as many as are under way at once
 DOWN_SECONDS = 60.0
 FAILURES = frozenset({"fetch.refused", "fetch.unreachable", "fetch.timeout", "fetch.closed", "fetch.tls", "fetch.dns"})
+IN_VAIN = 120.0  # seconds; a host that is busy for longer, however slowly it is asked, has us on a list
+LEFT_ALONE = 600.0  # seconds that it is then left alone
 MIN_GAP, MAX_GAP = 0.1, 10.0  # seconds between two requests of a host that says it is busy
 
 
@@ -34,6 +36,7 @@ class Host:
         self._gap = 0.0  # seconds that a busy host is given between requests
         self._failures = 0
         self._down_until = self._busy_until = 0.0
+        self._busy_since: float | None = None  # for so long it has answered nothing but that it is busy
         self._last = ""
 
     @property
@@ -51,7 +54,7 @@ class Host:
             self._look_up.result()
         else:
             await asyncio.shield(self._look_up)
-        if self.private and not self._guest.allow_private_addresses:
+        if self.private and not (self._guest.allow_private_addresses and permitted(self.addresses, allow_private=True)):
             raise Refused("address.private", f"{self.name} is not a public address")
 
     async def _located(self, port: int, resolver: Resolver, pool: Executor, public: Callable[[str], bool]) -> None:
@@ -77,6 +80,7 @@ class Host:
         seconds = max(0.0 if self.private else 1 / self._guest.images_per_second, delay, self._gap)
         if seconds or self._next:
             async with self._queue:
+                self._check()
                 while (wait := self._next - time.monotonic()) > 0:
                     await asyncio.sleep(wait)
                     self._check()
@@ -99,13 +103,17 @@ class Host:
             self._down_until = time.monotonic() + DOWN_SECONDS
         if isinstance(answer, Reply) and answer.status in BUSY:
             self._slow_down(answer)
-        elif self._gap:
+        elif not failed:
+            self._busy_since = None
             self._gap = self._gap / 2 if self._gap > MIN_GAP else 0.0
 
     def _slow_down(self, reply: Reply) -> None:
         self._gap = min(MAX_GAP, max(MIN_GAP, 2 * self._gap))
         asked = retry_after(reply) or 0.0
         now = time.monotonic()
+        self._busy_since = self._busy_since or now
+        if now - self._busy_since > IN_VAIN:
+            asked = max(asked, LEFT_ALONE)
         self._busy_until = max(self._busy_until, now + asked)
         self._next = max(self._next, now + min(asked, MAX_RETRY_AFTER))
 

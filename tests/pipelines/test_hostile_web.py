@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pipelines.images.decode import decode
+from pipelines.web import hosts
 from pipelines.web.addresses import Address
 from pipelines.web.downloader import Downloader
 from pipelines.web.fetch import as_it_is
@@ -335,6 +336,25 @@ def test_retry_after_is_waited_for_by_the_whole_host() -> None:
         }
     assert len(at) == 3
     assert at[1] - at[0] >= 0.95
+
+
+def test_a_host_that_is_always_busy_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts that have somebody on a list answer 429 for ever: thousands of images would be asked for, ten seconds apart."""
+    monkeypatch.setattr(hosts, "IN_VAIN", 1.0)
+    monkeypatch.setattr(hosts, "MAX_GAP", 0.2)
+    pages = {f"/{number}.jpg": Reply(status=429) for number in range(100)}
+    begin = time.monotonic()
+    with served(pages) as web:
+        found = Counter(ask([f"{web.url}{path}" for path in pages], Guest(allow_private_addresses=True, connections=8)).values())
+        asked = {path for path in web.asked if path.endswith(".jpg")}
+    assert found == {"fetch.http_429": len(asked), "fetch.host_busy": 100 - len(asked)}
+    assert 8 <= len(asked) < 30
+    assert time.monotonic() - begin < 10
+
+
+def test_link_local_addresses_are_never_asked() -> None:
+    found = ask(["http://169.254.169.254/latest/meta-data"], Guest(allow_private_addresses=True))
+    assert found == {"http://169.254.169.254/latest/meta-data": "address.private"}
 
 
 def test_a_storm_of_errors_ends() -> None:
