@@ -2,6 +2,7 @@
 
 import io
 
+from flows.inspect import status_table
 from flows.progress import Lines
 from pipelines.stage import Progress
 
@@ -14,3 +15,14 @@ def test_a_stage_says_once_how_it_ended() -> None:
         lines(progress)
     expected = ["extract    1/2", "extract    2/2 1,200 candidates", "fetch      1/1", "extract    2/2 1,200 candidates"]
     assert out.getvalue().splitlines() == ["  " + line for line in expected]
+
+
+def test_the_status_names_parts_that_were_set_aside() -> None:
+    rows = {"a": {"counts": {"candidates": 3}, "failed": 0}, "b": {"counts": {"candidates": 2}, "failed": 7}}
+    found = {"root": "/data", "collections": rows, "releases": {}, "models": [], "unfinished": [], "forgotten": 0}
+    assert status_table(found).splitlines() == [
+        "/data",
+        "  collection a: 3 candidates",
+        "  collection b: 2 candidates",
+        "    7 parts of it were set aside: its `winnow collect --id b` tries them again",
+    ]
