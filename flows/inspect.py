@@ -50,7 +50,8 @@ def status_table(found: Mapping[str, Any]) -> str:
     lines = [found["root"]]
     for name, row in found["collections"].items():
         lines.append(f"  collection {name}: " + ", ".join(f"{count:,} {what}" for what, count in row["counts"].items()))
-        lines += [f"    {row['failed']:,} parts of it were set aside: its `winnow collect --id {name}` tries them again"] if row["failed"] else []
+        if row["failed"]:
+            lines.append(f"    {row['failed']:,} parts of it were set aside: its `winnow collect --id {name}` tries them again")
     for name, row in found["releases"].items():
         if "superseded_by" in row:
             lines.append(f"  release {name}: superseded by {row['superseded_by'] or 'nothing yet'}, as it held what was taken down since")
