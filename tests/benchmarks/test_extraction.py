@@ -1,7 +1,7 @@
 """From WARC to complete candidates, against reading with fastwarc and parsing with lexbor alone: pages a second of CPU, on one file.
 
-Reached so far, Parquet written: 0.37 of the limit on the sample of real pages, 0.29 on the made ones (20 images a page, a third with
-srcset). On 1,171 pages of 2020s sites with 23 images each, without writing: 0.36. The aim of 0.6 is not reached.
+Measured, Parquet written, on a busy machine: 0.37 of the limit on the sample of real pages, 0.29 to 0.31 on the made ones (20 images a
+page, a third with srcset). The aim of 0.6 is not reached.
 """
 
 import gzip
