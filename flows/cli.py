@@ -18,7 +18,7 @@ def main() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     try:
-        status = app(sys.argv[1:], exit_on_error=False, print_error=False) or 0
+        status = app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value") or 0
     except KeyboardInterrupt:
         print("\nwinnow: stopped; what was finished is kept, and the same command goes on from here", file=sys.stderr)
         _leave(130)
