@@ -27,6 +27,7 @@ class Guest:
     contact: str = ""
     images_per_second: float = 10.0  # of one public host; private hosts are not paced unless they ask
     connections_per_host: int = 8  # at once to one public host; browsers open six
+    connections_per_private_host: int = 32  # small servers let few wait: what is beyond is lost and comes again seconds later
     connections: int = 256  # at once to all hosts: one in ten of the web's addresses keeps its connection until the time is over
     seconds: float = 30.0  # for one image, redirects and retries and all; waiting for its turn or for robots.txt not counted
     image_bytes: int = 32 * 1024 * 1024
