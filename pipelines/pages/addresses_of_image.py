@@ -8,7 +8,7 @@ from selectolax.lexbor import LexborNode
 from pipelines.pages.media import matches
 from pipelines.pages.relative import Base
 from pipelines.pages.srcset import Source, choose, parse_srcset, shown
-from pipelines.web.permission import PLACEHOLDER, address_outcome
+from pipelines.web.permission import address_outcome, is_placeholder
 
 Attributes = Mapping[str, str | None]
 
@@ -54,7 +54,7 @@ def addresses(
     chosen = chosen or _best(group for _, group in groups) or offers.stand_in()
     others = dict.fromkeys(offers.real())
     for _, group in groups:
-        others.update(dict.fromkeys(group.real()))
+        others |= dict.fromkeys(group.real())
     others.pop(chosen, None)
     return chosen, tuple(others)
 
@@ -71,8 +71,7 @@ class _Offers:
         self.stand_ins: list[Source] = []
         self.lazy_set: list[Source] = []
         self.lazy: list[Source] = []
-        late = LATE.intersection(attributes)
-        for name in sorted(late, key=RANK.__getitem__) if len(late) > 1 or "srcset" not in late else ():
+        for name in sorted(LATE.intersection(attributes), key=RANK.__getitem__):
             value = attributes[name]
             if not value:
                 continue
@@ -85,11 +84,9 @@ class _Offers:
 
     def _joined(self, sources: Iterable[Source]) -> list[Source]:
         real: list[Source] = []
-        join = self.base.join
-        for source in sources:
-            if url := join(source[0]):
-                whole = source if url is source[0] else Source(url, source[1], source[2])
-                (real if is_real(url) else self.stand_ins).append(whole)
+        for address, width, density in sources:
+            if url := self.base.join(address):
+                (real if is_real(url) else self.stand_ins).append(Source(url, width, density))
         return real
 
     def best(self) -> str:
@@ -143,7 +140,7 @@ def is_real(url: str) -> bool:
     """Whether an address is one of an image and not of a stand-in: what address_outcome says, by a shorter way for most."""
     if not url.startswith(("http://", "https://")):
         return address_outcome(url) is None
-    return PLACEHOLDER.search(url.partition("?")[0].rpartition("/")[2].lower()) is None
+    return not is_placeholder(url.partition("?")[0])
 
 
 def _plausible(value: str) -> bool:

@@ -1,7 +1,7 @@
 """From pages to candidates: rows of CANDIDATES gathered page by page."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +13,8 @@ from pipelines.web.permission import headers_outcome
 
 ROWS = 20_000  # gathered before they become a record batch
 OF_PAGE = ("page_url", "images_on_page", "page_language", "archive", "offset", "captured_at", "permission")
+OF_PICTURE = ("image_url", "alternatives", "context", "place", "declared_width", "declared_height", "region")
 OF_ROW = ("candidate_id", "text", "text_source")
-OF_PICTURE = {"url": "image_url", "alternatives": "alternatives", "context": "context", "width": "declared_width",
-              "height": "declared_height", "region": "region"}  # fields of Picture and their columns  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -58,11 +57,8 @@ class Candidates:
 
     def _clear(self) -> None:
         self._pages: list[tuple[Any, ...]] = []
-        self._pictures: list[Picture] = []
-        self._places: list[int] = []
-        self._identifiers: list[str] = []
-        self._texts: list[str] = []
-        self._sources: list[str] = []
+        self._pictures: list[tuple[Any, ...]] = []
+        self._texts: list[tuple[str, str, str]] = []
         self._page_of: list[int] = []  # of each picture, its page
         self._picture_of: list[int] = []  # of each row, its picture
 
@@ -83,29 +79,26 @@ class Candidates:
         if not page.pictures:
             return
         permission = headers_outcome(pairs) or page.permission
-        self._append(page.pictures, f"{url}\x1f{captured_at or ''}\x1f")
-        self._page_of += [len(self._pages)] * len(page.pictures)
         self._pages.append((url, len(page.pictures), page.language, archive, offset, captured_at, permission))
+        begin = f"{url}\x1f{captured_at or ''}\x1f"
+        for place, picture in enumerate(page.pictures):
+            self._append(picture, place, begin)
         if len(self._texts) >= ROWS:
             self._flush()
 
-    def _append(self, pictures: tuple[Picture, ...], begin: str) -> None:
-        """The pictures of a page whose identifiers begin as told; a loop over all texts of the web, hence written out."""
-        first, before = len(self._pictures), len(self._texts)
-        digest = hashlib.blake2b
-        for place, (url, _, texts, context, *_) in enumerate(pictures):
-            if self.surrounding and context:
-                texts = (*texts, ("surrounding", context))
-            for source, text in texts:
-                # what schema.identify makes of these fields
-                packed = f"{begin}{url}\x1f{text}\x1f{source}\x1f{place}".encode("utf-8", "surrogatepass")
-                self._identifiers.append(digest(packed, digest_size=16).hexdigest())
-                self._texts.append(text)
-                self._sources.append(source)
-                self._picture_of.append(first + place)
-        self._pictures += pictures
-        self._places += range(len(pictures))
-        self.rows += len(self._texts) - before
+    def _append(self, picture: Picture, place: int, begin: str) -> None:
+        number = len(self._pictures)
+        url, alternatives, texts, context, width, height, region, _ = picture
+        self._pictures.append((url, alternatives, context, place, width, height, region))
+        self._page_of.append(len(self._pages) - 1)
+        if self.surrounding and context:
+            texts = (*texts, ("surrounding", context))
+        for source, text in texts:
+            # what schema.identify makes of these fields
+            packed = f"{begin}{url}\x1f{text}\x1f{source}\x1f{place}".encode("utf-8", "surrogatepass")
+            self._texts.append((hashlib.blake2b(packed, digest_size=16).hexdigest(), text, source))
+            self._picture_of.append(number)
+        self.rows += len(texts)
 
     def _flush(self) -> None:
         """What was gathered as a record batch."""
@@ -113,14 +106,9 @@ class Candidates:
             return
         picture_of = pa.array(self._picture_of, pa.int32())
         page_of = pa.array(self._page_of, pa.int32()).take(picture_of)
-        of_row = zip(OF_ROW, (self._identifiers, self._texts, self._sources), strict=True)
-        columns = {name: _column(name, values) for name, values in of_row}
-        columns["place"] = _column("place", self._places).take(picture_of)
-        for name, values in zip(Picture._fields, zip(*self._pictures, strict=True), strict=True):
-            if column := OF_PICTURE.get(name):
-                columns[column] = _column(column, values).take(picture_of)
-        for name, values in zip(OF_PAGE, zip(*self._pages, strict=True), strict=True):
-            columns[name] = _column(name, values).take(page_of)
+        columns = _columns(OF_ROW, self._texts)
+        columns |= {name: column.take(picture_of) for name, column in _columns(OF_PICTURE, self._pictures).items()}
+        columns |= {name: column.take(page_of) for name, column in _columns(OF_PAGE, self._pages).items()}
         self._batches.append(pa.RecordBatch.from_arrays([columns[name] for name in CANDIDATES.names], schema=CANDIDATES))
         self._clear()
 
@@ -130,8 +118,8 @@ class Candidates:
         return pa.Table.from_batches(self._batches, schema=CANDIDATES)
 
 
-def _column(name: str, values: Sequence[Any]) -> pa.Array:
-    return pa.array(values, CANDIDATES.field(name).type)
+def _columns(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> dict[str, pa.Array]:
+    return {name: pa.array(values, CANDIDATES.field(name).type) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
 
 
 def candidates_of_page(

@@ -72,8 +72,7 @@ class _Image:
 def read_page(html: bytes, url: str, content_type: str = "", *, target_width: int = TARGET_WIDTH) -> Page:
     """The images of an HTML page at `url`; `content_type` is its HTTP header."""
     tree, charset = parse(html, content_type)
-    said = [node.attributes for node in tree.tags("meta")]
-    metas = [(attributes.get("name") or "", attributes.get("content") or "") for attributes in said]
+    metas = [(attributes.get("name") or "", attributes.get("content") or "") for attributes in (node.attributes for node in tree.tags("meta"))]
     images = elements(tree, IMAGE_TAGS) if tree.tags("amp-img") else tree.tags("img")
     pictures = _pictures(tree, images[:IMAGES], Base(base_of(tree.tags("base"), url), charset), target_width) if images else ()
     return Page(pictures=pictures, language=language_of(tree), permission=metas_outcome(metas))

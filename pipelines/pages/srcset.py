@@ -14,6 +14,7 @@ SHOWN = frozenset({"image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image
                    "image/avif", "image/svg+xml", "image/bmp", "image/x-icon", "image/vnd.microsoft.icon"})  # fmt: skip
 
 _CANDIDATE = re.compile(r"[\t\n\f\r ,]*([^\t\n\f\r ]*[^\t\n\f\r ,])(?:,+(?=[\t\n\f\r ]|$)|((?:[^,(]+|\([^)]*(?:\)|$))*)(?:,|$))")
+_WIDTH = re.compile(r"([1-9][0-9]{0,8})w")
 _DESCRIPTOR = re.compile(r"(?:[^\t\n\f\r (]+|\([^)]*(?:\)|$))+")
 _FLOAT = re.compile(r"-?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?")
 
@@ -40,18 +41,13 @@ def parse_srcset(value: str) -> list[Source]:
 
 def _sized(value: str) -> list[Source]:
     """What is written plainly, each address with a width and none with a comma; nothing if it is written otherwise."""
-    if not value.isascii():
-        return []
     found: list[Source] = []
     for piece in value.split(",", CANDIDATES):
         words = piece.split()
-        if len(words) != 2:
+        if len(words) != 2 or not (width := _WIDTH.fullmatch(words[1])):
             return []
-        url, size = words
-        if size[-1] != "w" or size[0] == "0" or len(size) > 10 or not size[:-1].isdigit():
-            return []
-        found.append(Source(url, int(size[:-1])))
-    return found[:CANDIDATES]
+        found.append(Source(words[0], int(width[1])))
+    return found[:CANDIDATES] if value.isascii() else []
 
 
 def _described(url: str, descriptors: str | None) -> Source | None:
