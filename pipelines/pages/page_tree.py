@@ -82,10 +82,9 @@ def _may_be_deep(html: bytes) -> bool:
     Names are told apart by their first two characters, which is right for nearly all and quick; `shallow` then looks closely.
     """
     characters = np.frombuffer(html, np.uint8)
-    begins = characters[:-3] == ord("<")
-    if np.count_nonzero(begins) <= DEEPEST:  # much quicker than to list them
+    places = np.flatnonzero(characters[:-3] == ord("<"))
+    if len(places) <= DEEPEST:
         return False
-    places = np.flatnonzero(begins)
     closing = characters[places + 1] == ord("/")
     begin = places + 1 + closing
     names = _FOLDED[characters[begin]].astype(np.uint16) * 256 + _FOLDED[characters[begin + 1]]

@@ -39,7 +39,6 @@ class Surroundings:
         self._holders: dict[int, Holders] = {}
         self._captions: dict[int, LexborNode] = {}
         self._texts: dict[int, str] = {}
-        self.noscript = False  # whether any element that was asked stands in one
 
     def holders(self, parent: LexborNode | None) -> Holders:
         """What holds the children of an element."""
@@ -55,7 +54,6 @@ class Surroundings:
             tag = element.tag
             if tag in HOLDERS:
                 state = _entered(state, element, tag)
-                self.noscript |= tag == "noscript"
             self._holders[place] = state
         return state
 
@@ -92,16 +90,15 @@ class Surroundings:
 
 
 def _entered(outside: Holders, element: LexborNode, tag: str | None) -> Holders:
-    link, figure, region, noscript = outside
     if tag == "a":
-        return Holders(element, figure, region, noscript)
+        return outside._replace(link=element)
     if tag == "figure":
-        return Holders(link, element, region, noscript)
+        return outside._replace(figure=element)
     if tag == "noscript":
-        return Holders(link, figure, region, element)
-    if tag in ("header", "footer") and region is not None:
+        return outside._replace(noscript=element)
+    if tag in ("header", "footer") and outside.region is not None:
         return outside  # that of an article is no banner of the page (HTML Accessibility API Mappings, header and footer)
-    return Holders(link, figure, tag, noscript)
+    return outside._replace(region=tag)
 
 
 def text_of(node: LexborNode) -> str:
@@ -138,15 +135,13 @@ def contexts(tree: LexborHTMLParser, images: list[LexborNode]) -> list[str]:
     before = after = ""
     befores: list[str] = []
     afters: list[str] = []
-    # short parts are read once for both sides
-    short = [" ".join(part.split()) if len(part) <= CONTEXT_READ else None for part in parts]
-    for part, known in zip(parts[:-1], short, strict=False):
-        if words := _end(part) if known is None else known:
-            before = f"{before} {words}"[-CONTEXT_CHARACTERS:].strip() if before else words[-CONTEXT_CHARACTERS:].strip()
+    for part in parts[:-1]:
+        if words := _end(part):
+            before = f"{before} {words}"[-CONTEXT_CHARACTERS:].strip()
         befores.append(before)
-    for part, known in zip(parts[:0:-1], reversed(short), strict=False):
-        if words := _end(part, first=True) if known is None else known:
-            after = f"{words} {after}"[:CONTEXT_CHARACTERS].strip() if after else words[:CONTEXT_CHARACTERS].strip()
+    for part in parts[:0:-1]:
+        if words := _end(part, first=True):
+            after = f"{words} {after}"[:CONTEXT_CHARACTERS].strip()
         afters.append(after)
     return [f"{left} {right}" if left and right else left or right for left, right in zip(befores, reversed(afters), strict=True)]
 
@@ -155,7 +150,9 @@ def _end(part: str, *, first: bool = False) -> str:
     """One end of a text with its blanks collapsed, long enough for a context if the text is."""
     for read in (CONTEXT_READ, 16 * CONTEXT_READ):
         words = part if len(part) <= read else part[:read] if first else part[-read:]
-        words = " ".join(words.split())
+        if not (words.isascii() and words.isprintable() and "  " not in words):
+            words = " ".join(words.split())
+        words = words.strip()
         if len(words) > CONTEXT_CHARACTERS or len(part) <= read:
             break
     return words
