@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import functools
 import hashlib
 import io
@@ -349,20 +350,25 @@ def _acquire(folder: Folder, name: str, mine: Holder, deadline: float) -> None:
 
 
 def _bury(folder: Folder, name: str, dead: Holder) -> None:
-    """Remove a dead holder's lease, and no other's: of several that find it dead, one is quicker and holds it already."""
+    """Remove a dead holder's lease, and no other's: of several that find it dead, one is quicker and may hold it already.
+
+    On a local disk those that bury take turns, by a lock on the folder; whoever creates a lease needs none, since a name that is
+    there cannot be created.
+    """
     if not folder.is_local:
         if holder(folder, name) == dead:
             folder.remove(name)
         return
-    aside = f"{TEMPORARY}{uuid.uuid4().hex}-{name}"
     try:
-        os.rename(folder.path(name), folder.path(aside))
+        place = os.open(folder.path(), os.O_RDONLY)
     except FileNotFoundError:
         return
-    if holder(folder, aside) != dead:
-        with contextlib.suppress(FileExistsError):
-            os.link(folder.path(aside), folder.path(name))
-    folder.remove(aside)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX)
+        if holder(folder, name) == dead:
+            folder.remove(name)
+    finally:
+        os.close(place)  # and with it the lock
 
 
 def _renew(folder: Folder, name: str, mine: Holder, stop: threading.Event) -> None:
