@@ -66,6 +66,9 @@ class Fetch(Stage):
             **({"deadline_seconds": self.deadline_seconds} if self.deadline_seconds is not None else {}),
         }
 
+    def folders(self) -> tuple[Folder, ...]:
+        return (self.out, self.images)
+
     def inputs(self) -> dict[str, str]:
         folders = {"urls": self.urls} | ({"held": self.held} if self.held is not None else {})
         manifests = {name: Manifest.read(folder) for name, folder in folders.items()}

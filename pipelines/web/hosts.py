@@ -61,7 +61,8 @@ class Host:
         try:
             self.addresses = await _looked_up(self.name, port, resolver, pool)
             self.private = not all(public(address) for address in self.addresses)
-            at_once = self._guest.connections_per_private_host if self.private else self._guest.connections_per_host
+            own = self._guest.connections_per_private_host if self.private else self._guest.connections_per_host
+            at_once = min(own, self._guest.connections)
             self._slots = self._slots or asyncio.Semaphore(at_once)
         finally:
             self._until = time.monotonic() + ADDRESS_SECONDS

@@ -100,7 +100,8 @@ def test_killed_in_every_step_it_ends_the_same(uninterrupted: tuple[Path, dict[s
     out = tmp_path / "killed"
     for number, step in enumerate(STEPS):
         kill_in(out, step, 0.1 + 0.2 * (number % 3))
-        assert not (out / "summary.json").exists()
+        # the last step may be over before the signal comes
+        assert step == STEPS[-1] or not (out / "summary.json").exists()
     summary = finish(out)
     assert summary["release"]["digest"] == uninterrupted[1]["release"]["digest"]
     assert summary["outcomes"] == uninterrupted[1]["outcomes"]
