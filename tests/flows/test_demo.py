@@ -1,5 +1,6 @@
 """The demo, small: killed in each of its steps it ends as an uninterrupted one does."""
 
+import functools
 import json
 import os
 import signal
@@ -111,7 +112,15 @@ def test_killed_in_every_step_it_ends_the_same(uninterrupted: tuple[Path, dict[s
 def test_ctrl_c_stops_with_a_message_and_a_status(tmp_path: Path) -> None:
     out = tmp_path / "stopped"
     command = [sys.executable, "-u", "-m", "flows.cli", "demo", "--out", str(out)]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    child = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
+    )
     assert child.stdout is not None
     for line in child.stdout:
         if line.startswith("collect web:"):
