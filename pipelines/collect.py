@@ -29,6 +29,7 @@ from pipelines.shares import right_to_write
 from pipelines.stage import MANIFEST, Engine, Manifest, Progress, Stage, run_stage, silent
 from pipelines.store import Folder, digest, lease
 from pipelines.takedown.forgotten import Forgotten
+from pipelines.times import now, written
 from pipelines.web.crawl import Crawl, crawl
 from pipelines.web.fetch import Fetch
 
@@ -113,8 +114,7 @@ def _begin(root: Folder, folder: Folder, config: CollectConfig, previous: str | 
         remembered = tuple(name for name in collections(root) if name != folder.name)
         if previous is not None:
             open_collection(root, previous)
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        begun = Begun(settings=_settings(config), began=now, remembered=remembered, previous=previous)
+        begun = Begun(settings=_settings(config), began=now(), remembered=remembered, previous=previous)
         with suppress(FileExistsError):  # another share was quicker
             folder.create(CONFIGURATION, json.dumps(asdict(begun), indent=1).encode())
     begun = Begun(**folder.read_json(CONFIGURATION))
@@ -248,7 +248,7 @@ def _distinct(root: Folder, folder: Folder, config: CollectConfig, begun: Begun,
     for memory in memories:
         run(memory)
     since = datetime.fromisoformat(begun.began) - timedelta(days=config.fresh_days)
-    return replace(Distinct.of(folder), remembered=tuple(memory.out for memory in memories), since=since.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    return replace(Distinct.of(folder), remembered=tuple(memory.out for memory in memories), since=written(since))
 
 
 def _fetch(folder: Folder, config: CollectConfig, started: float) -> Stage:

@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.recipe import GroupRule, Recipe, RowRule, decide_group, decide_row, group_key
-from filters.rules import MEASUREMENTS
 from pipelines.exchange import bucket_of, read_group, write_groups
-from pipelines.measure import KEY
+from pipelines.measure import beside_candidates, with_nulls
 from pipelines.schema import FETCHED, KEPT
 from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, read_table, write_parquet
@@ -103,19 +102,9 @@ class Decide(Stage):
 
     def _table(self, source: Source) -> pa.Table:
         """The candidates of a part beside all that is known of them; what is missing is null."""
-        table = read_table(source.collection / "candidates", source.name)
-        reads = self.recipe.reads
-        for folder in source.measured:
-            if folder.exists(source.name):
-                measured = read_table(folder, source.name)
-                assert measured["candidate_id"].equals(table["candidate_id"]), f"{folder.path(source.name)} is of other candidates"
-                for name in measured.column_names:
-                    if name != KEY["candidate"] and name in reads:
-                        table = table.append_column(name, measured[name])
+        table = beside_candidates(source.collection, source.name, source.measured, self.recipe.reads)
         table = _beside(table, read_group(source.resolved, source.resolved_names, source.index, self.resolved_schema))
-        for name in sorted(reads - set(table.column_names)):  # the part that would have measured it was set aside
-            table = table.append_column(name, pa.nulls(table.num_rows, MEASUREMENTS[name]))
-        return table
+        return with_nulls(table, self.recipe.reads)
 
     def _permission(self, table: pa.Table) -> pa.ChunkedArray:
         """What was taken down comes before everything else, then what the page does not permit."""

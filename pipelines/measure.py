@@ -1,11 +1,13 @@
 """Measure: a filter over the parts of a collection, stored beside it and never computed twice."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from filters.base import Filter
+from filters.rules import MEASUREMENTS
 from pipelines.stage import Manifest, Output, Part, Stage
 from pipelines.store import Folder, digest, read_table, write_parquet
 
@@ -77,3 +79,23 @@ def subject_manifest(collection: Folder, level: str) -> Manifest:
     if manifest is None:
         raise ValueError(f"{collection.path()} is not complete; run `winnow collect --id {collection.name}` again with the same options")
     return manifest
+
+
+def beside_candidates(collection: Folder, name: str, folders: Sequence[Folder], reads: Collection[str]) -> pa.Table:
+    """The candidates of a part, with those of their measurements in `folders` that are read; one whose part was set aside is absent."""
+    table = read_table(collection / "candidates", name)
+    for folder in folders:
+        if folder.exists(name):
+            measured = read_table(folder, name)
+            assert measured["candidate_id"].equals(table["candidate_id"]), f"{folder.path(name)} is of other candidates"
+            for column in measured.column_names:
+                if column != KEY["candidate"] and column in reads:
+                    table = table.append_column(column, measured[column])
+    return table
+
+
+def with_nulls(table: pa.Table, reads: Collection[str]) -> pa.Table:
+    """A table with every measurement that is read; null where the part that would have measured it was set aside."""
+    for name in sorted(set(reads) - set(table.column_names)):
+        table = table.append_column(name, pa.nulls(table.num_rows, MEASUREMENTS[name]))
+    return table

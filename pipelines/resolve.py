@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from filters.recipe import Recipe, decide_row
 from pipelines.collection import stage_manifest
 from pipelines.exchange import bucket_of, read_group, write_groups
+from pipelines.measure import beside_candidates, with_nulls
 from pipelines.memory import host_buckets, references
 from pipelines.schema import CANDIDATES
 from pipelines.stage import Manifest, Output, Part, Stage
@@ -86,12 +87,8 @@ class Scatter(Stage):
         """What stops each candidate before its address is asked: its page's permission, then the recipe's rules on candidates."""
         if self.recipe is None:
             return outcome
-        table = read_table(self.collection / "candidates", name)
-        for folder in self.measured:
-            measured = read_table(folder, name)
-            for column in measured.column_names:
-                if column not in table.column_names:
-                    table = table.append_column(column, measured[column])
+        reads = {column for rule in self.recipe.candidate_rules for column in rule.reads}
+        table = with_nulls(beside_candidates(self.collection, name, self.measured, reads), reads)
         for rule in self.recipe.candidate_rules:
             outcome = pc.coalesce(outcome, decide_row(rule, table))
         return outcome

@@ -27,7 +27,7 @@ from pipelines.web.addresses import Resolver, is_public, resolve
 from pipelines.web.connection import Order, Wire
 from pipelines.web.hosts import Host
 from pipelines.web.opener import MAX_REDIRECTS, REDIRECTS, Attempt, Guest, Refused, Reply, patience, status_outcome
-from pipelines.web.permission import ROBOTS_BYTES, WELL_KNOWN, Answer, Policy, address_outcome, origin, policy_of, user_agent
+from pipelines.web.permission import ROBOTS_BYTES, WELL_KNOWN, Answer, Policy, address_outcome, is_given, origin, policy_of, user_agent
 
 ROBOTS = WELL_KNOWN[0]
 RESOLVERS = 16  # look-ups at once
@@ -236,7 +236,7 @@ class Downloader:
         if self.guest.forgotten.url(url):
             raise Refused(FORGOTTEN, "the address was taken down")
         outcome = address_outcome(url)
-        if outcome not in (None, "address.placeholder") or url[:6].lower() == "given:":
+        if outcome not in (None, "address.placeholder") or is_given(url):
             raise Refused(outcome or "address.scheme", f"{url[:100]} is no address of an image")
         parts = urlsplit(url)
         name, port = parts.hostname or "", parts.port or 80

@@ -23,9 +23,9 @@ from pipelines.store import Folder, read_table, write_batches, write_parquet
 from pipelines.takedown.forgotten import FORGOTTEN
 from pipelines.web.downloader import Decode, downloader_of
 from pipelines.web.opener import Attempt, Guest
-from pipelines.web.permission import address_outcome
+from pipelines.web.permission import address_outcome, is_given
 
-CHUNK = 256  # addresses of a part: what a kill costs a worker at most
+CHUNK = 256  # addresses of a part: what a kill costs a worker at most, beside the slow ones that it left behind
 Row = tuple[str, Attempt, Decoded | None]
 REFERENCE = ("image_id", "held_in", "etag", "last_modified", "fetched_at")  # what is known of an address that is held already
 
@@ -123,7 +123,7 @@ class Fetch(Stage):
         return pa.concat_tables(behind)
 
     def _from_web(self, urls: Sequence[str], spool: Spool, decoder: Decode, leave: bool) -> dict[str, Found]:
-        nowhere: dict[str, Found] = {url: (Attempt(outcome="address.scheme"), None) for url in urls if url[:6].lower() == "given:"}
+        nowhere: dict[str, Found] = {url: (Attempt(outcome="address.scheme"), None) for url in urls if is_given(url)}
         urls = [url for url in urls if url not in nowhere]
         if not urls or not self.web:
             return nowhere | {url: (Attempt(outcome="fetch.not_asked"), None) for url in urls}

@@ -2,10 +2,10 @@
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from pipelines.takedown.forgotten import NOTHING, Forgotten
+from pipelines.times import now
 from pipelines.web.body import Body
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -106,7 +106,3 @@ def patience(answer: Reply | Refused, tries: int) -> float | None:
     asked = retry_after(answer) if isinstance(answer, Reply) else None
     wait = RETRY_SECONDS * 4 ** (tries - 1) if asked is None else asked
     return wait if wait <= MAX_RETRY_AFTER else None
-
-
-def now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -139,13 +139,18 @@ BLANK = re.compile(r"\s")
 INLINE_PLACEHOLDER = 512  # characters; an inline picture shorter than this is a dot or an empty frame, never a photo
 
 
+def is_given(url: str) -> bool:
+    """Whether an address names an imported image that has none of its own."""
+    return url[:6].lower() == "given:"
+
+
 @functools.lru_cache(maxsize=4096)
 def address_outcome(url: str) -> str | None:
     """None if an image may be asked for under this address, else `address.placeholder`, `address.scheme` or `address.malformed`.
 
     `given:` names an imported image that has no address of its own; who does not hold it ends it as `address.scheme`.
     """
-    if url[:6].lower() == "given:":
+    if is_given(url):
         return None if urlsplit(url).path else "address.malformed"
     if url[:5].lower() == "data:":
         return "address.placeholder" if len(url) < INLINE_PLACEHOLDER else "address.scheme"

@@ -5,12 +5,13 @@ import os
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
+
+from pipelines.times import now
 
 SUFFIX = ".warc.gz"
 ROTATE_BYTES = 1024 * 1024 * 1024  # Common Crawl's and Heritrix's usual size of an archive
@@ -95,14 +96,14 @@ class PageWriter:
         """Store a metadata record about an address that has no response record."""
         body = "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode()
         self._rotate()
-        extra = {"WARC-Date": _now(), "Content-Type": "application/warc-fields"}
+        extra = {"WARC-Date": now(), "Content-Type": "application/warc-fields"}
         record = self._writer.create_warc_record(url, "metadata", io.BytesIO(body), length=len(body), warc_headers_dict=extra)
         self._writer.write_record(record)
         self._file.flush()
 
     def _append(self, kind: str, exchange: Exchange, payload: io.BytesIO, named: Mapping[str, str]) -> None:
         self._rotate()
-        extra = {"WARC-Date": _now()} | ({"WARC-IP-Address": exchange.address} if exchange.address else {})
+        extra = {"WARC-Date": now()} | ({"WARC-IP-Address": exchange.address} if exchange.address else {})
         answer = StatusAndHeaders(exchange.status, _kept(exchange.headers), protocol="HTTP/1.1")
         response = self._writer.create_warc_record(
             exchange.url, kind, payload=payload, http_headers=answer, warc_headers_dict={**extra, **named}
@@ -122,10 +123,6 @@ class PageWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _kept(headers: Headers) -> list[tuple[str, str]]:

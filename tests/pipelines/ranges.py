@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from tests.pipelines.web import serving
+
 
 @dataclass
 class RangeWeb:
@@ -88,14 +90,5 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 def ranged(files: Mapping[str, bytes]) -> Iterator[RangeWeb]:
     """A server of these files, by path, until the block ends."""
     web = RangeWeb(url="", files=dict(files))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, web=web))
-    server.daemon_threads = True
-    server.block_on_close = False
-    web.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(functools.partial(_Handler, web=web)) as web.url:
         yield web
-    finally:
-        server.shutdown()
-        server.server_close()

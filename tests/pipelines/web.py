@@ -108,12 +108,18 @@ class _Server(http.server.ThreadingHTTPServer):
 def served(pages: Mapping[str, Page], port: int = 0) -> Iterator[Web]:
     """A server of these pages until the block ends; without /robots.txt among them it answers 404 there."""
     web = Web(url="", pages=dict(pages))
-    server = _Server(("127.0.0.1", port), functools.partial(_Handler, web=web))
-    web.url = f"http://127.0.0.1:{server.server_address[1]}"
+    with serving(functools.partial(_Handler, web=web), port) as web.url:
+        yield web
+
+
+@contextmanager
+def serving(handler: Callable[..., http.server.BaseHTTPRequestHandler], port: int = 0) -> Iterator[str]:
+    """The address of a server on loopback that answers with this handler until the block ends."""
+    server = _Server(("127.0.0.1", port), handler)  # type: ignore[arg-type]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
-        yield web
+        yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
