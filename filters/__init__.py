@@ -1,18 +1,46 @@
-"""Filters: what is measured on candidates and images. `ALL` is every filter there is; each measurement is written by one of them."""
+"""Filters: what is measured on candidates, images and pairs. Each measurement is written by one filter of `FILTERS`."""
 
 from collections.abc import Iterable
 
+import pyarrow as pa
+
 from filters.base import Filter
+from filters.given import Given
 from filters.image import ImageFilter
 from filters.language import LanguageFilter
 from filters.natural import NaturalFilter
 from filters.signs import SignsFilter
 from filters.text import TextFilter
 
-ALL: tuple[Filter, ...] = (TextFilter(), SignsFilter(), LanguageFilter(), ImageFilter(), NaturalFilter())
+# A filter that reads another's measurements stands after it.
+FILTERS: tuple[type[Filter], ...] = (
+    TextFilter,
+    SignsFilter,
+    LanguageFilter,
+    ImageFilter,
+    NaturalFilter,
+)
+MEASUREMENTS: dict[str, pa.DataType] = {name: kind for filter_ in FILTERS for name, kind in filter_.writes.items()}
+NOTHING_GIVEN = Given()
 
 
-def filters_for(measurements: Iterable[str]) -> tuple[Filter, ...]:
-    """The filters that write any of these measurements, in the order of `ALL`."""
+def writer(measurement: str) -> type[Filter]:
+    """The filter that writes a measurement."""
+    return next(filter_ for filter_ in FILTERS if measurement in filter_.writes)
+
+
+def filters_for(measurements: Iterable[str], given: Given = NOTHING_GIVEN) -> tuple[Filter, ...]:
+    """The filters that write these measurements, and those whose measurements they read, in the order of `FILTERS`.
+
+    Raises ValueError, naming measurement and option, where one needs what was not given.
+    """
     wanted = set(measurements)
-    return tuple(filter_ for filter_ in ALL if wanted & set(filter_.writes))
+    chosen: list[type[Filter]] = []
+    for filter_ in reversed(FILTERS):
+        if found := wanted & set(filter_.writes):
+            if filter_.needs is not None and not getattr(given, filter_.needs):
+                option = filter_.needs.replace("_", "-")
+                raise ValueError(f"{min(found)} needs a model or list that was not given: add --{option}, or --without {min(found)}")
+            wanted |= set(filter_.reads) & set(MEASUREMENTS)
+            chosen.append(filter_)
+    return tuple(filter_.of(given) for filter_ in reversed(chosen))

@@ -1,36 +1,46 @@
 """What every filter is: a pure function from record batches to measurements of the same rows."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Any, ClassVar, Literal, Self
 
 import pyarrow as pa
 
-Level = Literal["candidate", "image"]
+from filters.given import Given
+
+Level = Literal["candidate", "image", "pair"]
 
 
-class Filter(Protocol):
-    """Measures candidates or images. It drops nothing: recipes decide.
+class Filter(ABC):
+    """Measures candidates, images or pairs. It drops nothing: recipes decide.
 
-    `version` is raised when the same rows would give other measurements. `measure` returns as many rows as it was given, one
-    column for each name in `writes`; a row that cannot be measured is null, never an exception.
+    `version` is raised when the same rows would give other measurements. What a filter `reads` are columns of candidates or of
+    images, and measurements of other filters; one of pairs reads columns of candidates and measurements, never an image's bytes.
+    A `costly` one is asked only for what no earlier rule has stopped. `needs` names the field of `Given` without which there is none.
     """
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> int: ...
-    @property
-    def sentence(self) -> str: ...
-    @property
-    def level(self) -> Level: ...
-    @property
-    def reads(self) -> tuple[str, ...]: ...
-    @property
-    def writes(self) -> Mapping[str, pa.DataType]: ...
+    name: ClassVar[str]
+    version: ClassVar[int]
+    sentence: ClassVar[str]
+    level: ClassVar[Level]
+    reads: ClassVar[tuple[str, ...]]
+    writes: ClassVar[Mapping[str, pa.DataType]]
+    costly: ClassVar[bool] = False
+    needs: ClassVar[str | None] = None
 
+    @classmethod
+    def of(cls, given: Given) -> Self:
+        """The filter with what the user gave; ValueError with a remedy where that cannot be used."""
+        return cls()
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What the measurements depend on beside the version, as plain JSON values: settings, and digests of models and lists."""
+        return {}
+
+    @abstractmethod
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The measurements of a batch, row by row."""
-        ...
+        """As many rows as were given, a column for each name in `writes`; null where a row cannot be measured, never an exception."""
 
 
 def measured(writes: Mapping[str, pa.DataType], columns: Mapping[str, pa.Array]) -> pa.RecordBatch:

@@ -7,11 +7,11 @@ from typing import ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.base import Level, measured
+from filters.base import Filter, Level, measured
 
 
 @dataclass(frozen=True)
-class ImageFilter:
+class ImageFilter(Filter):
     """Sides, area, shape and weight of an image as it was found on the web, before it was stored smaller."""
 
     name: ClassVar[str] = "image"

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from filters.base import Level, measured
+from filters.base import Filter, Level, measured
 from filters.logistic import Logistic
 from filters.tokens import Tokens, tokens
 
@@ -38,7 +38,7 @@ FOREIGN_SHARE = 0.3  # of letters that are not Latin, above which a text is not 
 
 
 @dataclass(frozen=True)
-class LanguageFilter:
+class LanguageFilter(Filter):
     """Names the language of a text and says how likely it is English."""
 
     name: ClassVar[str] = "language"

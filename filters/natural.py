@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from filters.base import Level, measured
+from filters.base import Filter, Level, measured
 from filters.hashes import dhash
 from filters.logistic import Logistic
 
@@ -45,13 +45,14 @@ STATISTICS = (
 
 
 @dataclass(frozen=True)
-class NaturalFilter:
+class NaturalFilter(Filter):
     """One decoding of the picture for all that its pixels tell."""
 
     name: ClassVar[str] = "natural"
     version: ClassVar[int] = 2
     sentence: ClassVar[str] = "Tells photographs from charts, logos and screens by their colours, flat areas and edges"
     level: ClassVar[Level] = "image"
+    costly: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("image",)
     writes: ClassVar[Mapping[str, pa.DataType]] = {
         "image.natural": pa.float32(),  # probability, 0 to 1

@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from filters import ALL
+from filters import FILTERS, MEASUREMENTS
 from filters.funnel import KEPT
 from filters.groups import decide_group, group_key
-from filters.rules import MEASUREMENTS, GroupRule, RowRule, Rule, Sentence, decide_row
+from filters.rules import GroupRule, RowRule, Rule, Sentence, decide_row
 
 __all__ = ["GroupRule", "Recipe", "RowRule", "Rule", "available", "decide_group", "decide_row", "decide_rows", "group_key", "load", "parse"]
 
 Phase = Literal["candidate", "other"]
-ON_CANDIDATES = frozenset(name for filter_ in ALL if filter_.level == "candidate" for name in filter_.writes)
+ON_CANDIDATES = frozenset(name for filter_ in FILTERS if filter_.level == "candidate" for name in filter_.writes)
 FOLDER = Path(__file__).parent / "recipes"
 
 

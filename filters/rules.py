@@ -6,14 +6,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from filters import ALL
+from filters import MEASUREMENTS
 
 Comparison = Literal[">=", ">", "<=", "<", "==", "!=", "in", "not_in", "is_true", "is_false"]
-Reason = Annotated[str, StringConstraints(pattern=r"^(text|image|pair|group)\.[a-z0-9_]+$")]
+Reason = Annotated[str, StringConstraints(pattern=r"^(page|text|image|pair|group)\.[a-z0-9_]+$")]
 Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Value = bool | int | float | str | tuple[str, ...]
 
-MEASUREMENTS: dict[str, pa.DataType] = {name: kind for filter_ in ALL for name, kind in filter_.writes.items()}
 KERNELS = {">=": pc.greater_equal, ">": pc.greater, "<=": pc.less_equal, "<": pc.less, "==": pc.equal, "!=": pc.not_equal}
 
 

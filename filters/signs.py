@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.base import Level, measured
+from filters.base import Filter, Level, measured
 from filters.lexicon import function_words
 from filters.tokens import Tokens, tokens
 
 
 @dataclass(frozen=True)
-class SignsFilter:
+class SignsFilter(Filter):
     """How much of a text is letters, capitals and repeated words."""
 
     name: ClassVar[str] = "signs"

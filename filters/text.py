@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.base import Level, measured
+from filters.base import Filter, Level, measured
 from filters.boilerplate import boilerplate
 from filters.filenames import filename
 from filters.lexicon import function_words, interface_words
@@ -24,7 +24,7 @@ ENOUGH = 120.0
 
 
 @dataclass(frozen=True)
-class TextFilter:
+class TextFilter(Filter):
     """Lengths, and what the words of a text are."""
 
     name: ClassVar[str] = "text"

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from filters import MEASUREMENTS
 from filters.base import Filter
-from filters.rules import MEASUREMENTS
 from pipelines.stage import Manifest, Output, Part, Stage
 from pipelines.store import Folder, digest, read_table, write_parquet
 
@@ -25,7 +25,7 @@ def measurement_folder(collection: Folder, filter_: Filter) -> Folder:
 
 def filter_digest(filter_: Filter) -> str:
     """What a filter's results depend on beside its rows: its name, version, configuration and model."""
-    return digest({"name": filter_.name, "version": filter_.version, "config": getattr(filter_, "config", {})})
+    return digest({"name": filter_.name, "version": filter_.version, "config": filter_.config})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from filters import ALL
+from filters import FILTERS
 from filters.recipe import decide_rows, load
 
 WORDING = Path(__file__).parent / "wording"
@@ -15,7 +15,7 @@ WORDING = Path(__file__).parent / "wording"
 def measure(texts: Sequence[str | None], sources: Sequence[str] | None = None) -> pa.Table:
     """All measurements of candidates with these texts."""
     batch = pa.record_batch({"text": pa.array(texts, pa.string()), "text_source": pa.array(sources or ["alt"] * len(texts), pa.string())})
-    measured = [filter_.measure(batch) for filter_ in ALL if filter_.level == "candidate"]
+    measured = [filter_().measure(batch) for filter_ in FILTERS if filter_.needs is None and filter_.level == "candidate"]
     return pa.table({name: part.column(name) for part in measured for name in part.schema.names})
 
 

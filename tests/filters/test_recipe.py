@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filters import ALL, filters_for
+from filters import FILTERS, MEASUREMENTS, filters_for
 from filters.recipe import Recipe, available, decide_row, decide_rows, load, parse
-from filters.rules import MEASUREMENTS, RowRule
+from filters.rules import RowRule
 
 HEAD = 'name = "test"\ndescription = "A test."\n'
 RULE = HEAD + '\n[[rule]]\nmeasure = "text.words"\nop = ">="\nvalue = 3\nreason = "text.too_short"\nsource = "test"\n'
@@ -67,7 +67,7 @@ def test_every_recipe_that_ships_is_valid_and_named_as_its_file(name: str) -> No
 
 
 def test_each_measurement_is_written_by_one_filter() -> None:
-    written = [name for filter_ in ALL for name in filter_.writes]
+    written = [name for filter_ in FILTERS for name in filter_.writes]
     assert len(written) == len(set(written))
     assert [filter_.name for filter_ in filters_for(["text.words", "image.natural"])] == ["text", "natural"]
 
