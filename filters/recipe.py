@@ -33,8 +33,9 @@ class Recipe(BaseModel):
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     description: Sentence
-    text: Literal["text"] = "text"
+    text: Literal["text", "text.clean", "text.anonymous"] = "text"
     rule: tuple[Rule, ...] = ()
+    left_out: tuple[str, ...] = ()  # measurements that `without` took out, with the rules that read them
 
     @property
     def candidate_rules(self) -> tuple[RowRule, ...]:
@@ -50,6 +51,17 @@ class Recipe(BaseModel):
     def reads(self) -> frozenset[str]:
         """The measurements that the rules read."""
         return frozenset(name for rule in self.rule for name in rule.reads)
+
+    def without(self, measurements: Iterable[str]) -> "Recipe":
+        """The recipe without the rules that read these measurements; a group rule orders by what is left.
+
+        Raises ValueError for a measurement that no rule reads.
+        """
+        names = tuple(dict.fromkeys(measurements))
+        if unknown := set(names) - self.reads:
+            raise ValueError(f"recipe {self.name} does not read {min(unknown)!r}{_nearest(min(unknown), self.reads)}")
+        rules = tuple(left for rule in self.rule if (left := rule.without(names)) is not None)
+        return self.model_copy(update={"rule": rules, "left_out": (*self.left_out, *names)})
 
     @property
     def digest(self) -> str:

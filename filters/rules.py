@@ -1,5 +1,6 @@
 """Rules: what a measurement must be, and who stays of those that share a key."""
 
+from collections.abc import Container
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
@@ -30,6 +31,10 @@ class RowRule(BaseModel):
     @property
     def reads(self) -> tuple[str, ...]:
         return (self.measure,)
+
+    def without(self, measurements: Container[str]) -> "RowRule | None":
+        """The rule, or None where it reads one of these measurements."""
+        return None if self.measure in measurements else self
 
     @property
     def unmeasured(self) -> str:
@@ -66,6 +71,11 @@ class GroupRule(BaseModel):
     @property
     def reads(self) -> tuple[str, ...]:
         return self.order
+
+    def without(self, measurements: Container[str]) -> "GroupRule | None":
+        """The rule ordering by what is left; None where its key, or all that it orders by, is one of these measurements."""
+        order = tuple(name for name in self.order if name not in measurements)
+        return None if self.key in measurements or (self.order and not order) else self.model_copy(update={"order": order})
 
     @property
     def key_columns(self) -> tuple[str, ...]:

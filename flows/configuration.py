@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 import training
 from filters.recipe import load
 from pipelines.collect_config import PATHS, CollectConfig
-from pipelines.curate import CurateConfig
+from pipelines.publish import CurateConfig
 from pipelines.stage import MANIFEST, Engine
 from pipelines.store import Folder
 

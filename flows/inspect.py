@@ -11,8 +11,9 @@ from filters import filters_for
 from filters.recipe import Recipe, RowRule, Rule
 from flows.report import Curve, ReportData, Sample, histograms
 from pipelines.collection import Collection
-from pipelines.curate import SUPERSEDED, Decision
+from pipelines.decision import Decision
 from pipelines.exchange import stable_hash
+from pipelines.publish import SUPERSEDED
 from pipelines.stage import MANIFEST, Manifest
 from pipelines.store import Folder, read_table
 from pipelines.takedown.forgotten import Forgotten

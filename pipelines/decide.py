@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.recipe import GroupRule, Recipe, RowRule, decide_group, decide_row, group_key
+from filters.recipe import GroupRule, Recipe, RowRule, decide_row
 from pipelines.exchange import bucket_of, read_group, write_groups
+from pipelines.judge import PLACE, group_rows
 from pipelines.measure import beside_candidates, with_nulls
 from pipelines.schema import FETCHED, KEPT
 from pipelines.stage import Output, Part, Stage
@@ -21,7 +22,6 @@ from pipelines.store import Folder, read_table, write_parquet
 from pipelines.takedown.forgotten import FORGOTTEN, Forgotten, erased
 from pipelines.web.permission import address_outcome
 
-PLACE = pa.schema([("part", pa.int32()), ("row", pa.int32())])  # where a candidate stands in the decision
 NOT_ASKED = "fetch.not_asked"  # the collection left the address out on purpose
 LOCATION = ("image_collection", "image_part", "image_row")  # where the bytes of an image lie
 _FETCH = "fetch"  # marks, among the steps, where addresses, fetches and decoding are judged
@@ -172,44 +172,3 @@ def _fetch_outcome(outcome: pa.ChunkedArray) -> pa.ChunkedArray:
     """What stopped an image on its way; null where it was fetched and decoded."""
     tried = pc.fill_null(outcome, NOT_ASKED)
     return pc.if_else(pc.equal(tried, FETCHED), pa.scalar(None, pa.string()), tried)
-
-
-def group_rows(rule: GroupRule, table: pa.Table) -> pa.Table:
-    """What a group rule needs of its rows: the key, what orders them, image and text to settle ties, and their places."""
-    columns = {name: table[name] for name in ("row", "image_id", "text")}
-    columns["key"] = group_key(rule, table)
-    for name in rule.order_columns:
-        columns[name] = table[name]
-    return pa.table(columns)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judge(Stage):
-    """A group rule over the buckets of its key: who is stopped, by part."""
-
-    name: ClassVar[str] = "judge"
-    version: ClassVar[int] = 1
-    recipe: Recipe
-    decision: str
-    index: int
-    buckets: int
-    rows: Folder
-    names: tuple[str, ...]
-    schema: pa.Schema
-
-    def config(self) -> dict[str, Any]:
-        return {"recipe": self.recipe.digest, "segment": self.index, "buckets": self.buckets}
-
-    def inputs(self) -> dict[str, str]:
-        return {"decision": self.decision}
-
-    def parts(self) -> list[Part]:
-        return [Part(name=f"bucket-{bucket:05d}", inputs=(str(bucket),)) for bucket in range(self.buckets)]
-
-    def process(self, part: Part) -> Output:
-        rule = segments(self.recipe)[self.index].group
-        assert rule is not None
-        rows = read_group(self.rows, self.names, int(part.inputs[0]), self.schema)
-        stopped = rows.filter(decide_group(rule, rows)).select(PLACE.names).cast(PLACE)
-        written = write_groups(self.out, f"{part.name}.parquet", stopped, stopped["part"].to_numpy())
-        return Output(files=(written,), counts={"stopped": stopped.num_rows})

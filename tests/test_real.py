@@ -13,7 +13,7 @@ import pytest
 
 from flows.inspect import decided
 from pipelines.collection import open_collection
-from pipelines.curate import Decision, decide
+from pipelines.decision import Decision, decide
 from pipelines.store import Folder, read_table
 
 SHARED = Path(__file__).parents[2] / "shared"

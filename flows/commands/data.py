@@ -54,8 +54,8 @@ def curate(
     Example: winnow curate --recipe winnow --collection web --release web-1
     """
     from flows.progress import funnel_table
-    from pipelines.curate import CurateConfig
     from pipelines.curate import curate as run
+    from pipelines.publish import CurateConfig
 
     config = CurateConfig(recipe=recipe, collections=collection, release=release, shard_samples=shard_samples, heldout=heldout)
     made = run(folder_of(root), config, engine=work.engine(), progress=progress_lines())
@@ -81,7 +81,7 @@ def funnel(
     Example: winnow funnel --recipe winnow --recipe everything --collection web
     """
     from flows.progress import funnel_table
-    from pipelines.curate import decide
+    from pipelines.decision import decide
 
     failed = 0
     shown = []
@@ -110,7 +110,7 @@ def report(
     """
     from flows.inspect import report_data
     from flows.report import write_report
-    from pipelines.curate import decide
+    from pipelines.decision import decide
 
     decision = decide(folder_of(root), recipe, collection, progress=progress_lines())
     print(write_report(out, report_data(folder_of(root), decision)))

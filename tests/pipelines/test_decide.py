@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipelines import measure as measuring
-from pipelines.curate import CurateConfig, curate, decide
+from pipelines.curate import curate
+from pipelines.decision import decide
+from pipelines.publish import CurateConfig
 from pipelines.resolve import Distinct, Scatter
 from pipelines.schema import CANDIDATES, FETCHES, IMAGES, identify
 from pipelines.stage import Output, Part, Stage, run_stage

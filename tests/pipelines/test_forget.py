@@ -29,8 +29,10 @@ from PIL import Image
 from flows.inspect import status, status_table, validate
 from flows.training import shards
 from pipelines.collect import collect
-from pipelines.curate import CurateConfig, Release, curate, decide
+from pipelines.curate import curate
+from pipelines.decision import decide
 from pipelines.pages.archives import response_at
+from pipelines.publish import CurateConfig, Release
 from pipelines.store import Folder, LeaseHeld, lease, read_table, write_parquet
 from pipelines.takedown.forgotten import FORGOTTEN, Forgotten, address
 from pipelines.takedown.redact import blank_record

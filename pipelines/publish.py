@@ -1,0 +1,153 @@
+"""Publish: what a decision kept becomes a release, visible once its manifest stands."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from filters import filters_for
+from filters.funnel import Funnel
+from pipelines.decision import Decision, Runner, read_schema, whole
+from pipelines.measure import filter_digest
+from pipelines.release import Gather, Shard, card, release_digest
+from pipelines.schema import KEPT
+from pipelines.shares import right_to_write
+from pipelines.stage import Engine, Manifest, Progress, silent
+from pipelines.store import Folder, digest
+
+SUPERSEDED = "superseded.json"  # in a release that held what was taken down: which release stands for it
+
+
+class CurateConfig(BaseModel):
+    """What to release: which recipe keeps what of which collections, in shards of how many images, with what share held out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    recipe: str
+    collections: tuple[str, ...] = Field(min_length=1)
+    release: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    shard_samples: int = Field(default=10_000, gt=0)
+    heldout: float = Field(default=0.0, ge=0, lt=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A published release."""
+
+    name: str
+    folder: Folder
+    digest: str
+    samples: int
+    shards: int
+    funnel: Funnel
+
+
+def publish(
+    root: Folder,
+    config: CurateConfig,
+    decision: Decision,
+    *,
+    supersedes: str | None = None,
+    engine: Engine | None = None,
+    progress: Callable[[Progress], None] = silent,
+) -> Release:
+    """Write what a decision kept as a release; `supersedes` names the one that it stands for.
+
+    A release that stands and holds nothing that was taken down since is still the same.
+    """
+    folder = root / "releases" / config.release
+    identity = digest({"decision": decision.basis, "shard_samples": config.shard_samples, "heldout": config.heldout})
+    standing = _standing(folder, identity)
+    kept = decision.funnel.outcomes.get(KEPT, 0)
+    if standing is None and not kept:
+        raise ValueError(
+            f"recipe {config.recipe} keeps none of {decision.funnel.candidates} candidates: `winnow funnel` shows what stopped them"
+        )
+    if standing is None:
+        with right_to_write(folder, engine.share if engine is not None else None, name="writer"):
+            run = Runner(engine=engine, progress=progress, failed=[])
+            standing = _write(root, folder, config, decision, {"identity": identity, "supersedes": supersedes}, kept, run)
+    return Release(
+        name=config.release,
+        folder=folder,
+        digest=standing["digest"],
+        samples=standing["samples"],
+        shards=standing["shards"],
+        funnel=decision.funnel,
+    )
+
+
+def _standing(folder: Folder, identity: str) -> dict[str, Any] | None:
+    """The manifest of a release that stands, None if there is none; ValueError if the name is another's or was taken down."""
+    if not folder.exists("manifest.json"):
+        return None
+    if message := superseded(folder):
+        raise ValueError(message)
+    standing: dict[str, Any] = folder.read_json("manifest.json")
+    if standing["identity"] != identity:
+        raise ValueError(
+            f"release {folder.name} stands already, made with recipe {standing['recipe']} from {', '.join(standing['collections'])}; "
+            f"releases do not change: choose another name"
+        )
+    return standing
+
+
+def superseded(release: Folder) -> str | None:
+    """Why a release is not to be used any more, in words; None if it is."""
+    if not release.exists(SUPERSEDED):
+        return None
+    by = release.read_json(SUPERSEDED)["by"]
+    instead = f"use {by}, which was written without it" if by else "curate a new one"
+    return f"release {release.name} held what was taken down since, and lacks it now: {instead}"
+
+
+def _write(
+    root: Folder, folder: Folder, config: CurateConfig, decision: Decision, marks: dict[str, str | None], kept: int, run: Runner
+) -> dict[str, Any]:
+    shards = max(1, -(-kept // config.shard_samples))
+    gathered = decision.folder / "work" / f"gathered-{shards}"
+    gather = Gather(out=gathered, decided=decision.folder, decision=decision.digest, names=decision.names, shards=shards)
+    manifest = whole(run(gather))
+    schema = read_schema(gathered, manifest.names()[0])
+    measurements = tuple(sorted(name for name in decision.recipe.reads if "." in name and name in schema.names))
+    stage = Shard(
+        out=folder,
+        root=root,
+        gathered=gathered,
+        gathered_digest=manifest.digest,
+        names=tuple(manifest.names()),
+        schema=schema,
+        measurements=measurements,
+        shards=shards,
+        heldout=config.heldout,
+    )
+    written = whole(run(stage))
+    return _seal(folder, stage, written, config, decision, marks)
+
+
+def _seal(
+    folder: Folder, stage: Shard, written: Manifest, config: CurateConfig, decision: Decision, marks: dict[str, str | None]
+) -> dict[str, Any]:
+    """Card and funnel, then the manifest that makes the release visible."""
+    manifest = {
+        "name": config.release,
+        **marks,
+        "digest": release_digest(stage.out, written.names(".arrow"), stage.measurements),
+        "recipe": decision.recipe.name,
+        "recipe_digest": decision.recipe.digest,
+        "recipe_rules": decision.recipe.model_dump(mode="json"),
+        "shard_samples": config.shard_samples,
+        "heldout": config.heldout,
+        "forgotten": decision.forgotten,
+        "collections": {collection.id: collection.digest for collection in decision.collections},
+        "filters": {measured.name: filter_digest(measured) for measured in filters_for(decision.recipe.reads)},
+        "samples": written.counts["samples"],
+        "captions": written.counts["captions"],
+        "shards": stage.shards,
+        "files": written.files,
+    }
+    funnel_json = decision.funnel.to_json()
+    folder.write_json("funnel.json", funnel_json)
+    folder.write_bytes("README.md", card(manifest, funnel_json, decision.recipe.description).encode())
+    folder.write_json("manifest.json", manifest)
+    return manifest
