@@ -5,18 +5,36 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from filters.base import Filter
+from filters.entries import EntriesFilter
 from filters.given import Given
 from filters.image import ImageFilter
 from filters.language import LanguageFilter
+from filters.length import LengthFilter
 from filters.natural import NaturalFilter
+from filters.published import PublishedTextFilter
+from filters.ngrams import NgramsFilter
+from filters.place import PlaceFilter
+from filters.profanity import ProfanityFilter
+from filters.repetition import RepetitionFilter
 from filters.signs import SignsFilter
+from filters.tagger import TaggerFilter
 from filters.text import TextFilter
+from filters.vocabulary import VocabularyFilter
 
 # A filter that reads another's measurements stands after it.
 FILTERS: tuple[type[Filter], ...] = (
-    TextFilter,
+    LengthFilter,
+    PlaceFilter,
     SignsFilter,
+    RepetitionFilter,
+    TextFilter,
     LanguageFilter,
+    PublishedTextFilter,
+    VocabularyFilter,
+    NgramsFilter,
+    ProfanityFilter,
+    EntriesFilter,
+    TaggerFilter,
     ImageFilter,
     NaturalFilter,
 )

@@ -26,6 +26,14 @@ class SignsFilter(Filter):
         "text.letters": pa.float32(),  # of the characters that are not white space
         "text.capitals": pa.float32(),  # of the letters that have a case
         "text.repetition": pa.float32(),  # of the words that are no function words, those that stood before
+        "text.alphanumeric": pa.float32(),
+        "text.special": pa.float32(),
+        "text.digits": pa.float32(),
+        "text.punctuation": pa.float32(),
+        "text.stop_words": pa.float32(),
+        "text.urls": pa.int32(),
+        "text.initial_capital": pa.bool_(),
+        "text.capitalised": pa.float32(),
     }
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -35,6 +43,7 @@ class SignsFilter(Filter):
             "text.capitals": _share(text, r"\P{Lu}+", r"[^\p{Lu}\p{Ll}]+"),
             "text.repetition": pa.array(_repetition(tokens(text)), pa.float32()),
         }
+        columns |= {name: pa.nulls(batch.num_rows, kind) for name, kind in self.writes.items() if name not in columns}
         return measured(self.writes, columns)
 
 

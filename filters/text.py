@@ -25,16 +25,14 @@ ENOUGH = 120.0
 
 @dataclass(frozen=True)
 class TextFilter(Filter):
-    """Lengths, and what the words of a text are."""
+    """What the words of a text are."""
 
     name: ClassVar[str] = "text"
-    version: ClassVar[int] = 1
-    sentence: ClassVar[str] = "Counts the words of a text and how many of them name something that can be seen"
+    version: ClassVar[int] = 2
+    sentence: ClassVar[str] = "Tells how much of a text names something that can be seen"
     level: ClassVar[Level] = "candidate"
     reads: ClassVar[tuple[str, ...]] = ("text", "text_source")
     writes: ClassVar[Mapping[str, pa.DataType]] = {
-        "text.characters": pa.int32(),
-        "text.words": pa.int32(),
         "text.filename": pa.bool_(),
         "text.boilerplate": pa.float32(),
         "text.information": pa.float32(),
@@ -47,8 +45,6 @@ class TextFilter(Filter):
         share, content = boilerplate(text, words)
         informed = information(words, content)
         columns = {
-            "text.characters": pc.utf8_length(text),
-            "text.words": pa.array(words.count, pa.int32()),
             "text.filename": pa.array(filename(text, words)),
             "text.boilerplate": pa.array(share, pa.float32()),
             "text.information": pa.array(informed, pa.float32()),

@@ -8,13 +8,15 @@ import pytest
 
 from filters import FILTERS
 from filters.recipe import decide_rows, load
+from pipelines.schema import CANDIDATES
 
 WORDING = Path(__file__).parent / "wording"
 
 
 def measure(texts: Sequence[str | None], sources: Sequence[str] | None = None) -> pa.Table:
     """All measurements of candidates with these texts."""
-    batch = pa.record_batch({"text": pa.array(texts, pa.string()), "text_source": pa.array(sources or ["alt"] * len(texts), pa.string())})
+    given = {"text": pa.array(texts, pa.string()), "text_source": pa.array(sources or ["alt"] * len(texts), pa.string())}
+    batch = pa.record_batch({field.name: given.get(field.name, pa.nulls(len(texts), field.type)) for field in CANDIDATES})
     measured = [filter_().measure(batch) for filter_ in FILTERS if filter_.needs is None and filter_.level == "candidate"]
     return pa.table({name: part.column(name) for part in measured for name in part.schema.names})
 
