@@ -11,10 +11,10 @@ from filters.image import ImageFilter
 from filters.language import LanguageFilter
 from filters.length import LengthFilter
 from filters.natural import NaturalFilter
-from filters.published import PublishedTextFilter
 from filters.ngrams import NgramsFilter
 from filters.place import PlaceFilter
 from filters.profanity import ProfanityFilter
+from filters.published import PublishedTextFilter
 from filters.repetition import RepetitionFilter
 from filters.signs import SignsFilter
 from filters.tagger import TaggerFilter

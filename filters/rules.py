@@ -114,11 +114,16 @@ def decide_row(rule: RowRule, table: pa.Table | pa.RecordBatch) -> pa.Array | pa
 
 def _met(rule: RowRule, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     if rule.op in KERNELS:
-        return KERNELS[rule.op](column, rule.value)
+        return KERNELS[rule.op](column, _bound(rule.value, column.type))
     if rule.op in ("is_true", "is_false"):
         return column if rule.op == "is_true" else pc.invert(column)
     found = pc.is_in(column, value_set=pa.array(rule.value, pa.string()))
     return found if rule.op == "in" else pc.invert(found)
+
+
+def _bound(value: Value | None, kind: pa.DataType) -> Value | pa.Scalar | None:
+    """The threshold as the measurement would be stored: a float32 of 0.2 is more than the 0.2 of a recipe, but no more than its float32."""
+    return pa.scalar(value, kind) if pa.types.is_floating(kind) else value
 
 
 def _misfit(op: str, value: Any, kind: pa.DataType) -> str | None:
