@@ -13,6 +13,7 @@ UNSEEN = " \t\r\n\u00a0\u200b\u200c\u200d\u2060\ufeff\u00ad\u3000"  # spaces, an
 # as filters.tokens parts them: letters, marks, digits and apostrophes, one of them not an apostrophe; and single signs
 _WORD = r"[\pL\pM\pN][\pL\pM\pN'\x{2019}]*|[%$\x{a9}\x{ae}\x{2122}]"
 
+_SPLIT = r"[^\s\pZ\v\x1c-\x1f\x85]+"  # what Python's str.split() leaves
 
 @dataclass(frozen=True)
 class LengthFilter(Filter):
@@ -38,6 +39,6 @@ class LengthFilter(Filter):
             "text.code_points": pc.utf8_length(text),
             "text.bytes": pc.binary_length(text),
             "text.words": pc.count_substring_regex(text, _WORD),
-            "text.split_words": pc.count_substring_regex(text, r"\S+"),
+            "text.split_words": pc.count_substring_regex(text, _SPLIT),
         }
         return measured(self.writes, columns)
