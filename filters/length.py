@@ -12,8 +12,8 @@ from filters.base import Filter, Level, measured
 UNSEEN = " \t\r\n\u00a0\u200b\u200c\u200d\u2060\ufeff\u00ad\u3000"  # spaces, and what takes no room
 # as filters.tokens parts them: letters, marks, digits and apostrophes, one of them not an apostrophe; and single signs
 _WORD = r"[\pL\pM\pN][\pL\pM\pN'\x{2019}]*|[%$\x{a9}\x{ae}\x{2122}]"
-
 _SPLIT = r"[^\s\pZ\v\x1c-\x1f\x85]+"  # what Python's str.split() leaves
+
 
 @dataclass(frozen=True)
 class LengthFilter(Filter):
