@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from filters.base import Filter
+from filters.clean import CleanFilter
 from filters.entries import EntriesFilter
 from filters.given import Given
 from filters.image import ImageFilter
@@ -12,10 +13,12 @@ from filters.language import LanguageFilter
 from filters.length import LengthFilter
 from filters.natural import NaturalFilter
 from filters.ngrams import NgramsFilter
+from filters.persons import PersonsFilter
 from filters.place import PlaceFilter
 from filters.profanity import ProfanityFilter
 from filters.published import PublishedTextFilter
 from filters.repetition import RepetitionFilter
+from filters.scorer import ScorerFilter
 from filters.signs import SignsFilter
 from filters.tagger import TaggerFilter
 from filters.text import TextFilter
@@ -23,6 +26,7 @@ from filters.vocabulary import VocabularyFilter
 
 # A filter that reads another's measurements stands after it.
 FILTERS: tuple[type[Filter], ...] = (
+    CleanFilter,
     LengthFilter,
     PlaceFilter,
     SignsFilter,
@@ -35,8 +39,10 @@ FILTERS: tuple[type[Filter], ...] = (
     ProfanityFilter,
     EntriesFilter,
     TaggerFilter,
+    PersonsFilter,
     ImageFilter,
     NaturalFilter,
+    ScorerFilter,
 )
 MEASUREMENTS: dict[str, pa.DataType] = {name: kind for filter_ in FILTERS for name, kind in filter_.writes.items()}
 NOTHING_GIVEN = Given()
