@@ -1,7 +1,8 @@
 """Decide: a recipe applied to collections gives every candidate exactly one outcome.
 
 The rules run in segments. A segment ends at a group rule, which must see all rows with the same key together: the segment
-sends its survivors to the key's bucket, the bucket is judged, and the next segment takes the verdicts back into its parts.
+sends its survivors to the key's bucket, the bucket is judged, and the next segment takes the verdicts back into its parts. It also
+ends where the next rule reads a costly measurement, which is then asked about the survivors alone.
 """
 
 from collections import Counter
@@ -13,10 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.recipe import GroupRule, Recipe, RowRule, decide_row
+from pipelines.asked import ASKED
 from pipelines.exchange import bucket_of, read_group, write_groups
 from pipelines.judge import PLACE, group_rows
-from pipelines.measure import beside_candidates, with_nulls
+from pipelines.known import Known
 from pipelines.schema import FETCHED, KEPT
+from pipelines.segments import CLUSTERED, Segment, needs_of
 from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, read_table, write_parquet
 from pipelines.takedown.forgotten import FORGOTTEN, Forgotten, erased
@@ -24,62 +27,27 @@ from pipelines.web.permission import address_outcome
 
 NOT_ASKED = "fetch.not_asked"  # the collection left the address out on purpose
 LOCATION = ("image_collection", "image_part", "image_row")  # where the bytes of an image lie
-_FETCH = "fetch"  # marks, among the steps, where addresses, fetches and decoding are judged
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """One part of candidates of one collection, with the folders of what was measured on it."""
-
-    collection: Folder
-    name: str
-    measured: tuple[Folder, ...]
-    resolved: Folder
-    resolved_names: tuple[str, ...]
-    index: int  # among the parts of its collection
-
-
-@dataclass(frozen=True, kw_only=True)
-class Segment:
-    """Row rules in order, then at most one group rule. `_FETCH` stands for permission to fetch and what came of it."""
-
-    rules: tuple[RowRule | str, ...]
-    group: GroupRule | None
-
-
-def segments(recipe: Recipe) -> list[Segment]:
-    """The steps of a recipe in the order of outcomes, cut after each group rule."""
-    cut: list[Segment] = []
-    rules: list[RowRule | str] = []
-    for step in (*recipe.candidate_rules, _FETCH, *recipe.other_rules):
-        if isinstance(step, GroupRule):
-            cut.append(Segment(rules=tuple(rules), group=step))
-            rules = []
-        else:
-            rules.append(step)
-    return [*cut, Segment(rules=tuple(rules), group=None)]
+CARRIED = ("candidate_id", "image_id", "page_url", "image_url", "text", "text_source", "page_language", "captured_at")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decide(Stage):
-    """One segment over the parts of candidates: outcomes so far, and the survivors by the key of the group rule that follows."""
+    """One segment over the parts of candidates: outcomes so far, and where its survivors are to be looked for by what comes next."""
 
     name: ClassVar[str] = "decide"
-    version: ClassVar[int] = 2
-    sources: tuple[Source, ...]
-    resolved_schema: pa.Schema
+    version: ClassVar[int] = 3
+    known: Known
     recipe: Recipe
+    segment: Segment
     decision: str  # covers what was taken down
     index: int
-    buckets: int
+    buckets: int  # of the key of a group rule
+    pictures: tuple[tuple[str, str], ...]  # collection and bucket of images, in the order of the groups that survivors are handed over in
     forgotten: Forgotten
     previous: Folder | None = None  # outcomes of the segment before
-    verdicts: Folder | None = None  # of the group rule before
+    judged: GroupRule | None = None  # which ended the segment before
+    verdicts: Folder | None = None
     verdict_names: tuple[str, ...] = ()
-
-    @property
-    def segment(self) -> Segment:
-        return segments(self.recipe)[self.index]
 
     def config(self) -> dict[str, Any]:
         return {"recipe": self.recipe.digest, "segment": self.index, "buckets": self.buckets}
@@ -88,23 +56,20 @@ class Decide(Stage):
         return {"decision": self.decision}
 
     def parts(self) -> list[Part]:
-        return [Part(name=f"part-{number:05d}", inputs=(str(number),)) for number in range(len(self.sources))]
+        return [Part(name=f"part-{number:05d}", inputs=(str(number),)) for number in range(len(self.known.sources))]
 
     def process(self, part: Part) -> Output:
         number = int(part.inputs[0])
-        table = self._table(self.sources[number])
+        last = self.segment.group is None and not self.segment.asks
+        table = self.known.table(number, self.recipe.reads if last else self._reads())
         outcome = self._permission(table) if self.previous is None else self._before(self.previous, part, number)
         for rule in self.segment.rules:
             outcome = pc.coalesce(outcome, self._judge(rule, table))
-        if self.segment.group is not None:
-            return self._hand_over(part, number, table, outcome, self.segment.group)
-        return self._conclude(part, number, table, pc.fill_null(outcome, KEPT))
+        return self._conclude(part, number, table, pc.fill_null(outcome, KEPT)) if last else self._hand_over(part, number, table, outcome)
 
-    def _table(self, source: Source) -> pa.Table:
-        """The candidates of a part beside all that is known of them; what is missing is null."""
-        table = beside_candidates(source.collection, source.name, source.measured, self.recipe.reads)
-        table = _beside(table, read_group(source.resolved, source.resolved_names, source.index, self.resolved_schema))
-        return with_nulls(table, self.recipe.reads)
+    def _reads(self) -> set[str]:
+        steps = [*self.segment.rules, *([self.segment.group] if self.segment.group is not None else [])]
+        return {name for step in steps if not isinstance(step, str) for name in needs_of(step)}
 
     def _permission(self, table: pa.Table) -> pa.ChunkedArray:
         """What was taken down comes before everything else, then what the page does not permit."""
@@ -115,13 +80,13 @@ class Decide(Stage):
     def _before(self, previous: Folder, part: Part, number: int) -> pa.ChunkedArray:
         """The outcomes that earlier segments and the last group rule left; null for who is still in."""
         outcome = read_table(previous, f"{part.name}.parquet", ["outcome"])["outcome"]
-        assert self.verdicts is not None, "a segment ends at a group rule"
-        stopped = read_group(self.verdicts, self.verdict_names, number, PLACE)["row"].to_numpy()
-        rule = segments(self.recipe)[self.index - 1].group
-        assert rule is not None
-        mask = np.zeros(len(outcome), dtype=bool)
-        mask[stopped] = True
-        return pc.coalesce(outcome, pc.if_else(pa.array(mask), rule.reason, pa.scalar(None, pa.string())))
+        if self.judged is None:
+            return outcome
+        assert self.verdicts is not None, "a group rule gives verdicts"
+        named = np.zeros(len(outcome), dtype=bool)
+        named[read_group(self.verdicts, self.verdict_names, number, PLACE)["row"].to_numpy()] = True
+        stopped = pa.array(~named if self.judged.keeps else named)
+        return pc.coalesce(outcome, pc.if_else(stopped, self.judged.reason, pa.scalar(None, pa.string())))
 
     def _judge(self, rule: RowRule | str, table: pa.Table) -> pa.ChunkedArray:
         if isinstance(rule, RowRule):
@@ -129,35 +94,39 @@ class Decide(Stage):
         addresses = pa.chunked_array([_addresses(table["image_url"])])
         return pc.coalesce(addresses, _fetch_outcome(table["fetch_outcome"]))
 
-    def _hand_over(self, part: Part, number: int, table: pa.Table, outcome: pa.ChunkedArray, rule: GroupRule) -> Output:
+    def _hand_over(self, part: Part, number: int, table: pa.Table, outcome: pa.ChunkedArray) -> Output:
+        """Outcomes so far; and the survivors, by the key of the group rule or by where their images lie."""
         files = [write_parquet(self.out, f"{part.name}.parquet", pa.table({"outcome": outcome}))]
-        survivors = pc.is_null(outcome)
-        rows = group_rows(rule, table.append_column("row", pa.array(np.arange(table.num_rows, dtype=np.int32))).filter(survivors))
-        rows = rows.append_column("part", pa.array(np.full(rows.num_rows, number, dtype=np.int32)))
-        files.append(write_groups(self.out / "rows", f"{part.name}.parquet", rows, bucket_of(rows["key"], self.buckets)))
+        place = {"part": np.full(table.num_rows, number, dtype=np.int32), "row": np.arange(table.num_rows, dtype=np.int32)}
+        for name, values in place.items():
+            table = table.append_column(name, pa.array(values))
+        survivors = table.filter(pc.is_null(outcome))
+        if self.segment.group is not None:
+            rows = group_rows(self.segment.group, survivors)
+            group = bucket_of(rows["key"], self.buckets)
+        else:
+            rows = survivors.filter(pc.is_valid(survivors["image_part"])).select(ASKED.names)
+            group = self._pictures(survivors.filter(pc.is_valid(survivors["image_part"])))
+        files.append(write_groups(self.out / "rows", f"{part.name}.parquet", rows, group))
         return Output(files=tuple(files), counts={"rows": rows.num_rows})
 
+    def _pictures(self, table: pa.Table) -> np.ndarray:
+        """[rows] the group of each image, by its collection and the bucket of hosts it is in."""
+        places = pa.array([f"{collection}/{bucket}" for collection, bucket in self.pictures], pa.string())
+        bucket = pc.replace_substring_regex(table["image_part"], r"-[^-]*$", "")
+        return np.asarray(pc.index_in(pc.binary_join_element_wise(table["image_collection"], bucket, "/"), value_set=places).to_numpy())
+
     def _conclude(self, part: Part, number: int, table: pa.Table, outcome: pa.ChunkedArray) -> Output:
-        name = self.sources[number].collection.name
-        columns = {**{key: table[key] for key in ("candidate_id", "image_id", "page_url", "image_url", *LOCATION)}}
-        columns["text"] = table[self.recipe.text]
-        kept = {key: table[key] for key in sorted(self.recipe.reads) if key in table.column_names and key not in columns}
-        result = pa.table({"collection": pa.array([name] * table.num_rows), "outcome": outcome, **columns, **kept})
+        name = self.known.sources[number].collection.name
+        columns = {"collection": pa.array([name] * table.num_rows, pa.string()), "outcome": outcome}
+        columns |= {key: table[key] for key in (*CARRIED, *LOCATION)}
+        columns |= {key: table[key] for key in ("original_text", *CLUSTERED) if key in table.column_names}
+        columns |= {key: table[key] for key in sorted(self.recipe.reads) if key in table.column_names and key not in columns}
+        result = pa.table(columns)
         gone = pc.equal(outcome, FORGOTTEN).to_numpy()
         result = erased(result, gone, keep=("collection", "outcome", "candidate_id")) if gone.any() else result
         counts = Counter(outcome.to_pylist())
         return Output(files=(write_parquet(self.out, f"{part.name}.parquet", result),), counts=counts)
-
-
-def _beside(table: pa.Table, resolved: pa.Table) -> pa.Table:
-    """Candidates with what became of their images; null where an image was never to be fetched."""
-    place = np.full(table.num_rows, -1, dtype=np.int64)
-    place[resolved["row"].to_numpy()] = np.arange(resolved.num_rows)
-    found = resolved.take(pa.array(place, mask=place < 0))
-    for name in found.column_names:
-        if name not in PLACE.names:
-            table = table.append_column(name, found[name])
-    return table
 
 
 def _addresses(urls: pa.ChunkedArray) -> pa.Array:

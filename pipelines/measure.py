@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from filters import MEASUREMENTS
 from filters.base import Filter
-from pipelines.stage import Manifest, Output, Part, Stage
+from pipelines.stage import MANIFEST, Manifest, Output, Part, Stage
 from pipelines.store import Folder, digest, read_table, write_parquet
 
 ROWS = 256  # of images decoded at a time
@@ -18,14 +18,31 @@ SUBJECT = {"candidate": "candidates", "image": "images"}
 KEY = {"candidate": "candidate_id", "image": "image_id"}
 
 
-def measurement_folder(collection: Folder, filter_: Filter) -> Folder:
-    """Where a filter's measurements of a collection lie; another version or configuration has another place."""
-    return collection / "measurements" / f"{filter_.name}-{filter_digest(filter_)[:12]}"
+def measurement_folder(collection: Folder, filter_: Filter, rewriter: Filter | None = None) -> Folder:
+    """Where a filter's measurements of a collection lie; another version, configuration or rewritten text has another place."""
+    return collection / "measurements" / f"{filter_.name}-{filter_digest(filter_, rewriter)[:12]}"
 
 
-def filter_digest(filter_: Filter) -> str:
-    """What a filter's results depend on beside its rows: its name, version, configuration and model."""
-    return digest({"name": filter_.name, "version": filter_.version, "config": filter_.config})
+def filter_digest(filter_: Filter, rewriter: Filter | None = None) -> str:
+    """What a filter's results depend on beside its rows: its name, version, configuration and model, and who rewrote the text."""
+    value = {"name": filter_.name, "version": filter_.version, "config": filter_.config}
+    return digest(value if (of := rewriter_of(filter_, rewriter)) is None else {**value, "text": filter_digest(of)})
+
+
+def rewriter_of(filter_: Filter, rewriter: Filter | None) -> Filter | None:
+    """The rewriter whose text a filter reads in place of the original; None where it reads no text, or is the rewriter itself."""
+    return rewriter if rewriter is not None and "text" in filter_.reads and filter_.name != rewriter.name else None
+
+
+def rewritten(rewriter: Filter) -> str:
+    """The measurement of a rewriter that is the text: the first that it writes."""
+    return next(iter(rewriter.writes))
+
+
+def increments(base: Folder) -> tuple[Folder, ...]:
+    """What was measured so far by one filter: all rows in `base` itself, or those asked for in `<base>-<who asked>`, if complete."""
+    names = [name for name in base.beside("").names() if name == base.name or name.startswith(f"{base.name}-")]
+    return tuple(folder for name in names if (folder := base.beside(name)).exists(MANIFEST))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +53,20 @@ class Measure(Stage):
     version: ClassVar[int] = 1
     collection: Folder
     filter: Filter
+    rewriter: Filter | None = None  # its measurements stand already
 
     @classmethod
-    def of(cls, collection: Folder, filter_: Filter) -> "Measure":
-        return cls(out=measurement_folder(collection, filter_), collection=collection, filter=filter_)
+    def of(cls, collection: Folder, filter_: Filter, rewriter: Filter | None = None) -> "Measure":
+        """Of one filter; it reads what a rewriter made of the text where one is given and the filter reads texts."""
+        out = measurement_folder(collection, filter_, rewriter)
+        return cls(out=out, collection=collection, filter=filter_, rewriter=rewriter_of(filter_, rewriter))
 
     @property
     def source(self) -> Folder:
         return self.collection / SUBJECT[self.filter.level]
 
     def config(self) -> dict[str, Any]:
-        return {"filter": self.filter.name, "digest": filter_digest(self.filter)}
+        return {"filter": self.filter.name, "digest": filter_digest(self.filter, self.rewriter)}
 
     def inputs(self) -> dict[str, str]:
         return {self.source.name: subject_manifest(self.collection, self.filter.level).digest}
@@ -59,17 +79,22 @@ class Measure(Stage):
     def process(self, part: Part) -> Output:
         key = KEY[self.filter.level]
         table = read_table(self.source, part.inputs[0], [key, *(column for column in self.filter.reads if column != key)])
+        if self.rewriter is not None:
+            column = rewritten(self.rewriter)
+            texts = read_table(measurement_folder(self.collection, self.rewriter), part.inputs[0], [column])[column]
+            table = table.set_column(table.schema.get_field_index("text"), "text", texts)
         rows = ROWS if self.filter.level == "image" else TEXT_ROWS
         schema = pa.schema([(key, pa.string()), *self.filter.writes.items()])
-        measured = [self._measure(batch, key, schema) for batch in table.to_batches(max_chunksize=rows)]
-        result = pa.Table.from_batches(measured, schema)
-        assert result.num_rows == table.num_rows, f"{self.filter.name} returned {result.num_rows} rows for {table.num_rows}"
+        result = pa.Table.from_batches([keyed(self.filter, batch, key) for batch in table.to_batches(max_chunksize=rows)], schema)
         return Output(files=(write_parquet(self.out, f"{part.name}.parquet", result),), counts={"rows": result.num_rows})
 
-    def _measure(self, batch: pa.RecordBatch, key: str, schema: pa.Schema) -> pa.RecordBatch:
-        measured = self.filter.measure(batch)
-        columns = [batch.column(key), *(measured.column(name) for name in self.filter.writes)]
-        return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+def keyed(filter_: Filter, batch: pa.RecordBatch, key: str) -> pa.RecordBatch:
+    """What a filter measures of a batch, behind the key of each row."""
+    measured = filter_.measure(batch)
+    assert measured.num_rows == batch.num_rows, f"{filter_.name} returned {measured.num_rows} rows for {batch.num_rows}"
+    columns = [batch.column(key), *(measured.column(name) for name in filter_.writes)]
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema([(key, pa.string()), *filter_.writes.items()]))
 
 
 def subject_manifest(collection: Folder, level: str) -> Manifest:
@@ -81,9 +106,14 @@ def subject_manifest(collection: Folder, level: str) -> Manifest:
     return manifest
 
 
-def beside_candidates(collection: Folder, name: str, folders: Sequence[Folder], reads: Collection[str]) -> pa.Table:
-    """The candidates of a part, with those of their measurements in `folders` that are read; one whose part was set aside is absent."""
-    table = read_table(collection / "candidates", name)
+def beside_candidates(
+    collection: Folder, name: str, folders: Sequence[Folder], reads: Collection[str], columns: Sequence[str] | None = None
+) -> pa.Table:
+    """The candidates of a part (some of their columns), with those of their measurements in `folders` that are read.
+
+    A measurement whose part was set aside is absent.
+    """
+    table = read_table(collection / "candidates", name, columns)
     for folder in folders:
         if folder.exists(name):
             measured = read_table(folder, name)

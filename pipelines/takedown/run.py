@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from filters.recipe import Recipe, available, load
-from pipelines.decision import DECISION, decide
+from pipelines.course import DECISION
+from pipelines.decision import decide
 from pipelines.publish import SUPERSEDED, CurateConfig, publish
 from pipelines.schema import KEPT
 from pipelines.stage import MANIFEST, RECEIPTS, Engine, Progress, silent
