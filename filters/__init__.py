@@ -4,11 +4,14 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from filters.aesthetics import AestheticsFilter
+from filters.alignment import AlignmentFilter, EmbeddingFilter
 from filters.base import Filter
 from filters.clean import CleanFilter
 from filters.entries import EntriesFilter
 from filters.given import Given
 from filters.image import ImageFilter
+from filters.labels import LabelOverlapFilter, LabelsFilter
 from filters.language import LanguageFilter
 from filters.length import LengthFilter
 from filters.natural import NaturalFilter
@@ -18,9 +21,11 @@ from filters.place import PlaceFilter
 from filters.profanity import ProfanityFilter
 from filters.published import PublishedTextFilter
 from filters.repetition import RepetitionFilter
+from filters.safety import ImageSafetyFilter, TextSafetyFilter
 from filters.scorer import ScorerFilter
 from filters.signs import SignsFilter
 from filters.tagger import TaggerFilter
+from filters.targets import TargetsFilter
 from filters.text import TextFilter
 from filters.vocabulary import VocabularyFilter
 
@@ -42,6 +47,14 @@ FILTERS: tuple[type[Filter], ...] = (
     PersonsFilter,
     ImageFilter,
     NaturalFilter,
+    EmbeddingFilter,
+    ImageSafetyFilter,
+    TextSafetyFilter,
+    LabelsFilter,
+    AlignmentFilter,
+    AestheticsFilter,
+    TargetsFilter,
+    LabelOverlapFilter,
     ScorerFilter,
 )
 MEASUREMENTS: dict[str, pa.DataType] = {name: kind for filter_ in FILTERS for name, kind in filter_.writes.items()}

@@ -1,4 +1,4 @@
-"""Sizes of images."""
+"""Sizes and formats of images."""
 
 import pyarrow as pa
 import pytest
@@ -6,12 +6,14 @@ import pytest
 from filters.image import ImageFilter
 
 
-def test_sides_area_shape_and_bytes() -> None:
+def test_sides_area_shape_bytes_and_format() -> None:
     batch = pa.record_batch(
         {
             "original_width": pa.array([640, 200, 0, None], pa.int32()),
             "original_height": pa.array([480, 600, 10, 5], pa.int32()),
             "original_bytes": pa.array([1000, 2000, 3, None], pa.int64()),
+            "format": pa.array(["JPEG", "GIF", "PNG", None]),
+            "animated": pa.array([False, True, False, None]),
         }
     )
     assert ImageFilter().measure(batch).to_pydict() == {
@@ -20,4 +22,7 @@ def test_sides_area_shape_and_bytes() -> None:
         "image.area": [307200, 120000, None, None],
         "image.aspect": [pytest.approx(4 / 3), 3.0, None, None],
         "image.bytes": [1000, 2000, 3, None],
+        "image.bits_per_pixel": [pytest.approx(8000 / 307200), pytest.approx(16000 / 120000), None, None],
+        "image.format": ["JPEG", "GIF", "PNG", None],
+        "image.animated": [False, True, False, None],
     }

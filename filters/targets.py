@@ -1,0 +1,82 @@
+"""Whether an image is near those of a target set: DataComp's image-based filter, by clusters of embeddings made once for many pools.
+
+A file of targets holds `centroids` [clusters, width] (of the pool's embeddings) and `keep` [clusters], true where an image of the target
+set is nearest to that centroid (arXiv 2304.14108, section 3.2 and appendix).
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from filters.alignment import Clip, as_vectors
+from filters.base import Filter, Level, measured
+from filters.given import Given
+from filters.models import FLOATS, digest_of_file, spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetsFilter(Filter):
+    """Nearest by inner product, as unit vectors are compared."""
+
+    name: ClassVar[str] = "targets"
+    version: ClassVar[int] = 1
+    sentence: ClassVar[str] = "Finds whether the image's cluster is one of those of the target set"
+    level: ClassVar[Level] = "pair"
+    needs: ClassVar[str | None] = "targets"
+    reads: ClassVar[tuple[str, ...]] = ("alignment.embedding",)
+    writes: ClassVar[Mapping[str, pa.DataType]] = {"image.near_target": pa.bool_()}
+    path: str
+    digest: str
+
+    @classmethod
+    def of(cls, given: Given) -> Self:
+        assert given.targets is not None
+        path = Path(given.targets)
+        if not path.is_file():
+            raise ValueError(f"--targets {path}: there is no such file")
+        found = cls(path=str(path), digest=digest_of_file(path))
+        if given.alignment:
+            found.fits(Clip.of(given.alignment).width)
+        return found
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"targets": self.digest}
+
+    def fits(self, width: int) -> None:
+        """ValueError where the centroids have another length than embeddings."""
+        expected = clusters(self.path)[0].shape[1]
+        if width != expected:
+            raise ValueError(f"--targets {self.path} has centroids of {expected} numbers; embeddings of the alignment model have {width}")
+
+    def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        where, values = as_vectors(batch.column("alignment.embedding"))
+        centroids, keep = clusters(self.path)
+        near = np.zeros(0, dtype=bool)
+        if len(where):
+            self.fits(values.shape[1])
+            near = keep[np.argmax(values @ centroids.T, axis=1)]
+        return measured(self.writes, {"image.near_target": spread(where, near, batch.num_rows, pa.bool_())})
+
+
+@functools.cache
+def clusters(path: str) -> tuple[FLOATS, NDArray[np.bool_]]:
+    """Centroids [clusters, width] and which of them to keep [clusters]. ValueError where the file is not of that shape."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        stored = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"--targets {path} is no .safetensors file ({error})") from error
+    centroids, keep = stored.get("centroids"), stored.get("keep")
+    if centroids is None or keep is None or centroids.ndim != 2 or keep.shape != centroids.shape[:1] or keep.dtype != np.bool_:
+        held = ", ".join(f"{name} {list(value.shape)} {value.dtype}" for name, value in sorted(stored.items()))
+        raise ValueError(f"--targets {path} must hold centroids [clusters, width] and bool keep [clusters]; it holds {held or 'nothing'}")
+    return centroids.astype(np.float32), keep
