@@ -43,7 +43,10 @@ def decide(root: Folder, config: CurateConfig, engine: Engine | None) -> Decisio
     """The plain function as a task."""
     ids = complete(root)
     chosen = dict.fromkeys(id for name in config.collections for id in named(name, ids) or [name])
-    return decide_plainly(root, config.recipe, tuple(chosen), engine=engine, progress=listener())
+    given, without, also = config.given, config.without, config.also
+    return decide_plainly(
+        root, config.recipe, tuple(chosen), given=given, without=without, also=also, engine=engine, progress=listener()
+    )
 
 
 @task(name="publish", task_run_name="publish-{config.release}", cache_policy=NO_CACHE, persist_result=False)

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from filters import filters_for
-from filters.recipe import load
+from filters import filters_for, writer
+from filters.recipe import Recipe, load
 from pipelines.collect_config import CollectConfig
 from pipelines.collection import Collection, collections, fit_name, open_collection, stage_manifest
 from pipelines.datasets.imports import Import
@@ -235,11 +235,20 @@ def _scatter(folder: Folder, config: CollectConfig, run: Run) -> Stage:
     stage = Scatter.of(folder)
     if config.before_fetch is None:
         return stage
-    recipe = load(config.before_fetch)
-    measures = [Measure.of(folder, filter_) for filter_ in filters_for(name for rule in recipe.candidate_rules for name in rule.reads)]
+    recipe = _known_beforehand(load(config.before_fetch))
+    filters = filters_for({name for rule in recipe.candidate_rules for name in rule.reads} | ({recipe.text} - {"text"}))
+    rewriter = next((filter_ for filter_ in filters if recipe.text in filter_.writes), None)
+    measures = [Measure.of(folder, filter_, rewriter) for filter_ in sorted(filters, key=lambda filter_: filter_ is not rewriter)]
     for measure in measures:
         run(measure)
     return replace(stage, recipe=recipe, measured=tuple(measure.out for measure in measures))
+
+
+def _known_beforehand(recipe: Recipe) -> Recipe:
+    """The recipe without the rules on candidates that need a model or a list: the decision applies them, to the same outcomes."""
+    if recipe.text != "text" and (needs := writer(recipe.text).needs) is not None:
+        raise ValueError(f"recipe {recipe.name} rewrites texts with a model (--{needs}): it cannot be applied before fetching")
+    return recipe.without(name for rule in recipe.candidate_rules for name in rule.reads if writer(name).needs is not None)
 
 
 def _distinct(root: Folder, folder: Folder, config: CollectConfig, begun: Begun, run: Run) -> Stage:

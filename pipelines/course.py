@@ -11,6 +11,7 @@ from filters import filters_for, writer
 from filters.base import Filter
 from filters.given import Given
 from filters.recipe import GroupRule, Recipe
+from filters.rules import CLUSTERED
 from pipelines.asked import AskCandidates, AskImages, Deliver, Question, Survivors, bucket_name
 from pipelines.collection import Collection, open_collection, stage_manifest
 from pipelines.decide import Decide
@@ -18,7 +19,7 @@ from pipelines.judge import Judge
 from pipelines.known import Asked, Delivered, Known, Source
 from pipelines.measure import Measure, filter_digest, increments
 from pipelines.resolve import Pictures, Resolve, Scatter, resolved_schema
-from pipelines.segments import CLUSTERED, Segment, lazy_filters, needs_of, segments
+from pipelines.segments import Segment, lazy_filters, needs_of, segments
 from pipelines.stage import Engine, Manifest, Progress, Stage, StageFailed, run_stage
 from pipelines.store import Folder, digest
 from pipelines.takedown.forgotten import Forgotten

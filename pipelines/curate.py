@@ -21,5 +21,8 @@ def curate(root: Folder, config: CurateConfig, *, engine: Engine | None = None, 
 
     Raises ValueError when nothing was kept, or when the name belongs to another release.
     """
-    decision = decide(root, config.recipe, config.collections, engine=engine, progress=progress)
+    given, without, also = config.given, config.without, config.also
+    decision = decide(
+        root, config.recipe, config.collections, given=given, without=without, also=also, engine=engine, progress=progress
+    )
     return publish(root, config, decision, engine=engine, progress=progress)

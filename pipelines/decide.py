@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.recipe import GroupRule, Recipe, RowRule, decide_row
+from filters.rules import CLUSTERED
 from pipelines.asked import ASKED
 from pipelines.exchange import bucket_of, read_group, write_groups
 from pipelines.judge import PLACE, group_rows
 from pipelines.known import Known
 from pipelines.schema import FETCHED, KEPT
-from pipelines.segments import CLUSTERED, Segment, needs_of
+from pipelines.segments import Segment, needs_of
 from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, read_table, write_parquet
 from pipelines.takedown.forgotten import FORGOTTEN, Forgotten, erased

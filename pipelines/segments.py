@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from filters.base import Filter
 from filters.recipe import GroupRule, Recipe, RowRule
+from filters.rules import CLUSTERED
 
 FETCH = "fetch"  # marks, among the rules, where addresses, fetches and decoding are judged
-# Clusters of near duplicates, each by a measurement of the images.
-CLUSTERED = {"image.cluster": "image.dhash", "image.embedding_cluster": "alignment.embedding"}
 
 
 @dataclass(frozen=True, kw_only=True)

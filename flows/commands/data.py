@@ -1,12 +1,33 @@
 """Commands on collections and releases: collect, curate, look, take down."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from flows.commands.options import ALONE, Json, Root, Work, app, exit_status, folder_of, print_json, progress_lines
+from filters.given import Given
+from flows.commands.options import (
+    ALONE,
+    AtOnce,
+    Collections,
+    Json,
+    Models,
+    Recipes,
+    Root,
+    Without,
+    Work,
+    app,
+    exit_status,
+    folder_of,
+    print_json,
+    progress_lines,
+)
 from pipelines.collect_config import CollectConfig
+
+if TYPE_CHECKING:
+    from filters.recipe import Recipe
+
+Format = Literal["arrow", "webdataset"]
 
 
 @app.command
@@ -42,10 +63,13 @@ def curate(
     *,
     root: Root = "data",
     recipe: Annotated[str, Parameter(help="Name of a recipe, or a TOML file.")] = "winnow",
-    collection: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Ids of collections.")],
+    collection: Collections,
     release: Annotated[str, Parameter(help="Name of the release.")],
     shard_samples: Annotated[int, Parameter(help="Images in a shard.")] = 10_000,
-    heldout: Annotated[float, Parameter(help="Share of the images held out.")] = 0.0,
+    heldout: Annotated[float, Parameter(help="Share of the images held out, near duplicates together.")] = 0.0,
+    format: Annotated[Format, Parameter(help="Of the shards.")] = "arrow",
+    without: Without = (),
+    models: Models = None,
     work: Work = ALONE,
     json: Json = False,
 ) -> int:
@@ -57,7 +81,16 @@ def curate(
     from pipelines.curate import curate as run
     from pipelines.publish import CurateConfig
 
-    config = CurateConfig(recipe=recipe, collections=collection, release=release, shard_samples=shard_samples, heldout=heldout)
+    config = CurateConfig(
+        recipe=recipe,
+        collections=collection,
+        release=release,
+        shard_samples=shard_samples,
+        heldout=heldout,
+        format=format,
+        without=without,
+        given=models or Given(),
+    )
     made = run(folder_of(root), config, engine=work.engine(), progress=progress_lines())
     if json:
         print_json({"release": made.name, "digest": made.digest, "samples": made.samples, "shards": made.shards, **made.funnel.to_json()})
@@ -71,8 +104,11 @@ def curate(
 def funnel(
     *,
     root: Root = "data",
-    recipe: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Names of recipes, or TOML files.")] = ("winnow",),
-    collection: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Ids of collections.")],
+    recipe: Recipes = ("winnow",),
+    collection: Collections,
+    without: Without = (),
+    measure_all: AtOnce = False,
+    models: Models = None,
     work: Work = ALONE,
     json: Json = False,
 ) -> int:
@@ -83,10 +119,12 @@ def funnel(
     from flows.progress import funnel_table
     from pipelines.decision import decide
 
-    failed = 0
-    shown = []
+    given, failed, shown = models or Given(), 0, []
     for name in recipe:
-        decision = decide(folder_of(root), name, collection, engine=work.engine(), progress=progress_lines())
+        chosen = _without(name, without)
+        decision = decide(
+            folder_of(root), chosen, collection, given=given, at_once=measure_all, engine=work.engine(), progress=progress_lines()
+        )
         failed = max(failed, decision.failed)
         shown.append(decision.funnel)
     if json:
@@ -96,13 +134,25 @@ def funnel(
     return exit_status(failed)
 
 
+def _without(name: str, without: tuple[str, ...]) -> "Recipe":
+    """A recipe without what is left out; where several recipes are compared, each need not read all of it."""
+    from filters.recipe import load
+
+    recipe = load(name)
+    return recipe.without(measurement for measurement in without if measurement in recipe.reads)
+
+
 @app.command
 def report(
     *,
     root: Root = "data",
     recipe: Annotated[str, Parameter(help="Name of a recipe, or a TOML file.")] = "winnow",
-    collection: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Ids of collections.")],
+    collection: Collections,
     out: Annotated[Path, Parameter(help="The HTML file.")] = Path("report.html"),
+    without: Without = (),
+    measure_all: AtOnce = False,
+    models: Models = None,
+    work: Work = ALONE,
 ) -> int:
     """One static HTML file: the funnel, distributions kept against dropped, samples with their pictures.
 
@@ -112,8 +162,11 @@ def report(
     from flows.report import write_report
     from pipelines.decision import decide
 
-    decision = decide(folder_of(root), recipe, collection, progress=progress_lines())
-    print(write_report(out, report_data(folder_of(root), decision)))
+    folder, given = folder_of(root), models or Given()
+    decision = decide(
+        folder, recipe, collection, given=given, without=without, at_once=measure_all, engine=work.engine(), progress=progress_lines()
+    )
+    print(write_report(out, report_data(folder, decision)))
     return exit_status(decision.failed)
 
 

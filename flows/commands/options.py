@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from filters.given import Given
+
 if TYPE_CHECKING:
     from pipelines.stage import Engine, Progress
     from pipelines.store import Folder
@@ -43,6 +45,14 @@ class EngineOptions:
         return Engine(runner=self.runner, workers=self.workers, options=self.option, share=share, wait_seconds=self.wait)
 
 
+Models = Annotated[Given | None, Parameter(name="*", consume_multiple=True, negative_iterable=())]
+Without = Annotated[
+    tuple[str, ...],
+    Parameter(consume_multiple=True, negative_iterable=(), help="Measurements whose rules are left out, e.g. alignment.score."),
+]
+Recipes = Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Names of recipes, or TOML files.")]
+Collections = Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Ids of collections.")]
+AtOnce = Annotated[bool, Parameter(name="--measure-all", negative="", help="Measure also the candidates that an earlier rule stops.")]
 Work = Annotated[EngineOptions, Parameter(name="*")]
 ALONE = EngineOptions()
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from filters.given import Given
 from filters.recipe import Recipe, available, load
 from pipelines.course import DECISION
 from pipelines.decision import decide
@@ -244,9 +245,10 @@ def _reissue(root: Folder, home: Folder, engine: Engine | None, progress: Callab
         recipe=recipe.name,
         collections=tuple(manifest["collections"]),
         release=name,
-        **{name: manifest[name] for name in ("shard_samples", "heldout") if name in manifest},
+        given=Given(**manifest.get("given", {})),
+        **{name: manifest[name] for name in ("shard_samples", "heldout", "format") if name in manifest},
     )
-    decision = decide(root, recipe, config.collections, engine=engine, progress=progress)
+    decision = decide(root, recipe, config.collections, given=config.given, also=config.also, engine=engine, progress=progress)
     if not decision.funnel.outcomes.get(KEPT, 0):
         return None
     return publish(root, config, decision, supersedes=home.name, engine=engine, progress=progress).name
