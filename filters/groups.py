@@ -1,17 +1,47 @@
 """Group rules: decisions among the candidates that share a key."""
 
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from filters.rules import GroupRule
+from filters.lots import draws, threshold
+from filters.rules import CLUSTERED, GroupRule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """What a rule among all candidates must know of all before it can judge any."""
+
+    threshold: float = -math.inf  # of top_fraction
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # of balance: rows that hold each entry
+
+
+def weigh(rule: GroupRule, passes: Callable[[], Iterable[pa.Table]]) -> Weights:
+    """The weights of all candidates, which each call of `passes` gives in some tables, with the rule's `order_columns`."""
+    if rule.group == "top_fraction":
+        assert rule.fraction is not None
+        return Weights(threshold=threshold(rule.fraction, lambda: (_scores(rule, table) for table in passes())))
+    counts = np.zeros(0, dtype=np.int64)
+    for table in passes() if rule.group == "balance" else ():
+        found = np.bincount(_entries(table)[1])
+        counts = np.pad(counts, (0, max(0, len(found) - len(counts))))
+        counts[: len(found)] += found
+    return Weights(counts=counts)
 
 
 def group_key(rule: GroupRule, table: pa.Table) -> pa.ChunkedArray:
-    """What brings rows together: the image_id, or the text without regard to case and white space."""
-    if rule.key == "image_id":
-        return table["image_id"]
-    return normalised(table["text"])
+    """What brings rows together: the image_id, the text without regard to case and white space, or the cluster of the image.
+
+    An image that is in no cluster is one of its own. Rules among all candidates have no key: there the image_id spreads the rows.
+    """
+    if rule.key in CLUSTERED:
+        return pc.coalesce(table[rule.key], table["image_id"])
+    return normalised(table["text"]) if rule.key == "text" else table["image_id"]
 
 
 def normalised(text: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
@@ -19,13 +49,42 @@ def normalised(text: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     return pc.utf8_trim_whitespace(pc.replace_substring_regex(pc.utf8_lower(text), r"[\s\pZ]+", " "))
 
 
-def decide_group(rule: GroupRule, rows: pa.Table) -> pa.Array:
+def decide_group(rule: GroupRule, rows: pa.Table, weights: Weights | None = None) -> pa.Array:
     """Who is stopped, as one boolean for each row; all rows of a key must be present, no matter in which order.
 
     `rows` has the columns key, image_id and text (strings), and the rule's `order_columns`. A row without a key is not stopped.
+    A rule among all candidates takes some of them if it is given the `weights` of all; else these must be all.
     """
+    if rule.group in ("top_fraction", "sample", "balance"):
+        return pa.array(~_stays(rule, rows, weights or weigh(rule, lambda: [rows])))
     stopped = _crowded(rule, rows) if rule.group == "at_most" else _beaten(rule, rows)
     return pa.array(stopped & ~pc.is_null(rows["key"]).to_numpy())
+
+
+def _stays(rule: GroupRule, rows: pa.Table, weights: Weights) -> NDArray[np.bool_]:
+    if rule.group == "top_fraction":
+        return _scores(rule, rows) >= weights.threshold
+    if rule.group == "sample":
+        assert rule.fraction is not None
+        return draws(rule.seed, rows["image_id"], rows["text"]) < rule.fraction
+    row, entry = _entries(rows)
+    chance = rule.count / np.maximum(weights.counts[entry], 1)
+    stays = np.zeros(rows.num_rows, dtype=bool)
+    stays[row[draws(rule.seed, rows["image_id"], rows["text"], row, entry) < chance]] = True
+    return stays
+
+
+def _scores(rule: GroupRule, rows: pa.Table) -> NDArray[np.float64]:
+    """[rows] the measurement of a top_fraction; NaN where there is none."""
+    return np.asarray(pc.fill_null(rows[rule.order[0]].cast(pa.float64()), math.nan).to_numpy())
+
+
+def _entries(rows: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The row and the entry of each entry of each text, an entry once for a row."""
+    lists = rows["text.entries"].combine_chunks()
+    row, entry = pc.list_parent_indices(lists), pc.list_flatten(lists)
+    pairs = pa.table({"row": row, "entry": entry}).group_by(["row", "entry"], use_threads=False).aggregate([])
+    return pairs["row"].to_numpy().astype(np.int64), pairs["entry"].to_numpy().astype(np.int64)
 
 
 def _crowded(rule: GroupRule, rows: pa.Table) -> np.ndarray:
@@ -54,7 +113,7 @@ def _beaten(rule: GroupRule, rows: pa.Table) -> np.ndarray:
 
 
 def _member(rule: GroupRule) -> str:
-    return "text" if rule.key == "image_id" else "image_id"
+    return "image_id" if rule.key == "text" else "text"
 
 
 def _codes(column: pa.ChunkedArray) -> np.ndarray:

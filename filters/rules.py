@@ -12,6 +12,7 @@ from filters import MEASUREMENTS
 Comparison = Literal[">=", ">", "<=", "<", "==", "!=", "in", "not_in", "is_true", "is_false"]
 Reason = Annotated[str, StringConstraints(pattern=r"^(page|text|image|pair|group)\.[a-z0-9_]+$")]
 Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+CLUSTERED = {"image.cluster": "image.dhash", "image.embedding_cluster": "alignment.embedding"}  # what clusters are made of
 Value = bool | int | float | str | tuple[str, ...]
 
 KERNELS = {">=": pc.greater_equal, ">": pc.greater, "<=": pc.less_equal, "<": pc.less, "==": pc.equal, "!=": pc.not_equal}
@@ -51,54 +52,104 @@ class RowRule(BaseModel):
 
 
 class GroupRule(BaseModel):
-    """A rule among the candidates with the same key that no earlier rule stopped.
+    """A rule among the candidates that no earlier rule stopped, most of them among those with the same key.
 
     `at_most`: all are stopped where more than `count` distinct images share a text (or distinct texts an image).
     `best_of`: the best `count` stay; `one_per`: the best one. Best is what is highest in the measurements of `order`, each compared
     only where those before it are equal; then the text and the image_id settle it, so that no tie depends on when or where a
     candidate was found.
+    `top_fraction`: of all candidates those stay whose measurement reaches the value at place int(`fraction` of their number), counted
+    from zero in descending order: one more than the fraction, and all that equal the last (DataComp, apply_filter.py, get_threshold).
+    What is unmeasured comes last and never stays.
+    `sample`: each stays with probability `fraction`, drawn from `seed`, image_id and text.
+    `balance`: each entry that `count` candidates or fewer hold keeps them all, any other keeps each with probability `count` over their
+    number, drawn from `seed`, image_id, text and entry; a candidate stays if one of its entries keeps it (MetaCLIP).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    group: Literal["at_most", "one_per", "best_of"]
-    key: Literal["text", "image_id"]
+    group: Literal["at_most", "one_per", "best_of", "top_fraction", "sample", "balance"]
+    key: Literal["text", "image_id", "image.cluster", "image.embedding_cluster", "text.entries"] | None = None
     count: int = Field(default=1, ge=1)
+    fraction: float | None = Field(default=None, gt=0, le=1)
+    seed: int = 0
     order: tuple[str, ...] = ()
     reason: Reason
     source: Sentence
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return self.order
+        return (*self.order, "text.entries") if self.group == "balance" else self.order
 
     def without(self, measurements: Container[str]) -> "GroupRule | None":
-        """The rule ordering by what is left; None where its key, or all that it orders by, is one of these measurements."""
+        """The rule ordering by what is left; None where what its key is made of, or all that it orders by, is one of these measurements."""
         order = tuple(name for name in self.order if name not in measurements)
-        return None if self.key in measurements or (self.order and not order) else self.model_copy(update={"order": order})
+        keyless = self.key in measurements or CLUSTERED.get(self.key or "") in measurements
+        return None if keyless or (self.order and not order) else self.model_copy(update={"order": order})
+
+    @property
+    def keeps(self) -> bool:
+        """Whether its verdicts name the candidates that stay; else those that are stopped."""
+        return self.group == "balance"
 
     @property
     def key_columns(self) -> tuple[str, ...]:
         """The columns that `group_key` reads."""
-        return (self.key,)
+        if self.key in CLUSTERED:
+            return (str(self.key), "image_id")
+        return ("text",) if self.key == "text" else ("image_id",)
 
     @property
     def order_columns(self) -> tuple[str, ...]:
         """The measurements that `decide_group` needs beside key, image_id and text."""
-        return self.order
+        return self.reads
 
     @model_validator(mode="after")
     def _fields_fit(self) -> "GroupRule":
-        given = self.model_fields_set
-        if self.group == "at_most" and self.order:
-            raise ValueError("at_most stops all or none, so it takes no order: remove `order`")
-        if self.group != "at_most" and not self.order:
-            raise ValueError(f'{self.group} keeps the best: say by what, e.g. order = ["text.information"]')
-        if self.group == "one_per" and "count" in given:
-            raise ValueError("one_per keeps one: remove `count`, or write best_of")
-        if self.group != "one_per" and "count" not in given:
-            raise ValueError(f"{self.group} needs `count`")
+        if (problem := _unfit(self)) is not None:
+            raise ValueError(problem)
         return self
+
+
+def _unfit(rule: GroupRule) -> str | None:
+    """Why the fields of a group rule do not go together; null when they do."""
+    given, kind = rule.model_fields_set, rule.group
+    if (problem := _unfit_key(rule)) is not None:
+        return problem
+    if kind == "at_most" and rule.order:
+        return "at_most stops all or none, so it takes no order: remove `order`"
+    if kind in ("sample", "balance") and rule.order:
+        return f"{kind} draws by lot, so it takes no order: remove `order`"
+    if kind in ("one_per", "best_of", "top_fraction") and not rule.order:
+        return f'{kind} keeps the best: say by what, e.g. order = ["text.information"]'
+    if kind == "top_fraction" and len(rule.order) > 1:
+        return "top_fraction compares one measurement: leave one in `order`"
+    if kind == "one_per" and "count" in given:
+        return "one_per keeps one: remove `count`, or write best_of"
+    return _unfit_amount(rule)
+
+
+def _unfit_key(rule: GroupRule) -> str | None:
+    if rule.group in ("top_fraction", "sample"):
+        return None if rule.key is None else f"{rule.group} is among all candidates: remove `key`"
+    if rule.group == "balance":
+        return None if rule.key == "text.entries" else 'balance is among the entries of the texts: write key = "text.entries"'
+    if rule.key == "text.entries":
+        return f"{rule.group} takes no entries for a key: write text, image_id, image.cluster or image.embedding_cluster"
+    return f"{rule.group} needs `key`: text, image_id, image.cluster or image.embedding_cluster" if rule.key is None else None
+
+
+def _unfit_amount(rule: GroupRule) -> str | None:
+    given, kind = rule.model_fields_set, rule.group
+    if kind in ("top_fraction", "sample"):
+        if "count" in given:
+            return f"{kind} takes a part of all: remove `count`, and write `fraction`"
+        return None if rule.fraction is not None else f"{kind} needs `fraction`, more than 0 and at most 1"
+    if rule.fraction is not None:
+        return f"{kind} takes no fraction: remove `fraction`"
+    if kind != "one_per" and "count" not in given:
+        return f"{kind} needs `count`"
+    return None if kind == "balance" or "seed" not in given else f"{kind} draws nothing by lot: remove `seed`"
 
 
 Rule = RowRule | GroupRule

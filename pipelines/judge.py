@@ -1,16 +1,25 @@
-"""Judge: a group rule over the buckets of its key, where all rows that share a key lie together."""
+"""Judge: a group rule over the buckets of its key, where all rows that share a key lie together.
 
+A rule among all candidates (`top_fraction`, `sample`, `balance`) is told beforehand what it must know of all of them: its weights.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from filters.recipe import GroupRule, decide_group, group_key
+from filters.groups import Weights, decide_group, group_key, weigh
+from filters.recipe import GroupRule
 from pipelines.exchange import read_group, write_groups
-from pipelines.stage import Output, Part, Stage
+from pipelines.stage import Manifest, Output, Part, Stage
 from pipelines.store import Folder
 
 PLACE = pa.schema([("part", pa.int32()), ("row", pa.int32())])  # where a candidate stands in the decision
+WEIGHTS = "weights.json"
 
 
 def group_rows(rule: GroupRule, table: pa.Table) -> pa.Table:
@@ -24,10 +33,10 @@ def group_rows(rule: GroupRule, table: pa.Table) -> pa.Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Judge(Stage):
-    """A group rule over the buckets of its key: who is stopped, by part."""
+    """A group rule over the buckets of its key: who is stopped (or who stays, as the rule says), by part."""
 
     name: ClassVar[str] = "judge"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     rule: GroupRule
     decision: str
     index: int  # of the segment that ends with the rule
@@ -35,6 +44,7 @@ class Judge(Stage):
     rows: Folder
     names: tuple[str, ...]
     schema: pa.Schema
+    weights: Folder | None = None
 
     def config(self) -> dict[str, Any]:
         return {"rule": self.rule.model_dump(mode="json", exclude={"source"}), "segment": self.index, "buckets": self.buckets}
@@ -47,6 +57,51 @@ class Judge(Stage):
 
     def process(self, part: Part) -> Output:
         rows = read_group(self.rows, self.names, int(part.inputs[0]), self.schema)
-        stopped = rows.filter(decide_group(self.rule, rows)).select(PLACE.names).cast(PLACE)
-        written = write_groups(self.out, f"{part.name}.parquet", stopped, stopped["part"].to_numpy())
-        return Output(files=(written,), counts={"stopped": stopped.num_rows})
+        mask = decide_group(self.rule, rows, self.known_weights())
+        named = rows.filter(pc.invert(mask) if self.rule.keeps else mask).select(PLACE.names).cast(PLACE)
+        written = write_groups(self.out, f"{part.name}.parquet", named, named["part"].to_numpy())
+        return Output(files=(written,), counts={"stopped": pc.sum(mask).as_py() or 0})
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The rows of each bucket."""
+        for bucket in range(self.buckets):
+            yield read_group(self.rows, self.names, bucket, self.schema)
+
+    def known_weights(self) -> Weights:
+        """What a stage before has found, else what all rows say."""
+        if self.weights is None:
+            return weigh(self.rule, self.tables)
+        found = self.weights.read_json(WEIGHTS)
+        return Weights(threshold=found["threshold"], counts=np.array(found["counts"], dtype=np.int64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weigh(Stage):
+    """What a rule among all candidates must know of all of them: one part, which reads bucket after bucket."""
+
+    name: ClassVar[str] = "weigh"
+    version: ClassVar[int] = 1
+    judge: Judge
+
+    def config(self) -> dict[str, Any]:
+        return self.judge.config()
+
+    def inputs(self) -> dict[str, str]:
+        return self.judge.inputs()
+
+    def parts(self) -> list[Part]:
+        return [Part(name="all")]
+
+    def process(self, part: Part) -> Output:
+        weights = weigh(self.judge.rule, self.judge.tables)
+        written = self.out.write_json(WEIGHTS, {"threshold": weights.threshold, "counts": weights.counts.tolist()})
+        return Output(files=(written,), counts={})
+
+
+def judge(stage: Judge, run: Callable[[Stage], Manifest]) -> Manifest:
+    """Run a judge, with what it must know of all rows found first; `run` raises where parts failed."""
+    if stage.rule.group in ("top_fraction", "balance"):
+        weights = Weigh(out=stage.out / "weights", judge=stage)
+        run(weights)
+        stage = dataclasses.replace(stage, weights=weights.out)
+    return run(stage)
