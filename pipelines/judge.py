@@ -24,7 +24,7 @@ WEIGHTS = "weights.json"
 
 def group_rows(rule: GroupRule, table: pa.Table) -> pa.Table:
     """What a group rule needs of its rows: the key, what orders them, image and text to settle ties, and their places."""
-    columns = {name: table[name] for name in ("row", "image_id", "text")}
+    columns = {name: table[name] for name in (*PLACE.names, "image_id", "text")}
     columns["key"] = group_key(rule, table)
     for name in rule.order_columns:
         columns[name] = table[name]
