@@ -69,6 +69,10 @@ class Recipe(BaseModel):
         rules = [rule.model_dump(mode="json", exclude={"source"}) for rule in self.rule]
         return hashlib.sha256(json.dumps({"text": self.text, "rules": rules}, sort_keys=True).encode()).hexdigest()
 
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain JSON values, which `Recipe.model_validate_json` reads again."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
     def outcomes(self) -> tuple[str, ...]:
         """Every outcome that the rules can give, in the order in which they are tried."""
         return tuple(dict.fromkeys(name for rule in (*self.candidate_rules, *self.other_rules) for name in _outcomes((rule,))))

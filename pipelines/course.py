@@ -15,12 +15,13 @@ from filters.rules import CLUSTERED
 from pipelines.asked import AskCandidates, AskImages, Deliver, Question, Survivors, bucket_name
 from pipelines.collection import Collection, open_collection, stage_manifest
 from pipelines.decide import Decide
-from pipelines.judge import Judge
+from pipelines.judge import Judge, judge
 from pipelines.known import Asked, Delivered, Known, Source
 from pipelines.measure import Measure, filter_digest, increments
 from pipelines.resolve import Pictures, Resolve, Scatter, resolved_schema
 from pipelines.segments import Segment, lazy_filters, needs_of, segments
 from pipelines.stage import Engine, Manifest, Progress, Stage, StageFailed, run_stage
+from pipelines.statistics import modulus_for
 from pipelines.store import Folder, digest
 from pipelines.takedown.forgotten import Forgotten
 
@@ -122,25 +123,28 @@ class Course:
         """Segment after segment, to the manifest of the outcomes."""
         if not self.folder.exists(DECISION):
             names = [collection.id for collection in self.collections]
-            about = {"recipe": self.recipe.name, "rules": self.recipe.model_dump(mode="json"), "digest": self.recipe.digest}
+            about = {"recipe": self.recipe.name, "rules": self.recipe.to_json(), "digest": self.recipe.digest}
             self.folder.write_json(DECISION, {**about, "collections": names, "forgotten": self.forgotten.digest})
         cut = segments(self.recipe, self.lazy, self.also, at_once=self.at_once)
         known = self._known()
         stage = self._first(known, cut[0])
         for index, segment in enumerate(cut):
-            decided = whole(self.run(stage))
+            decided = self._whole(stage)
             if index + 1 == len(cut):
                 return decided
             following = replace(stage, out=self._out(index + 1, cut), segment=cut[index + 1], index=index + 1, previous=stage.out)
             if segment.group is not None:
-                judge = self._judge(segment.group, stage, decided)
-                verdicts = whole(self.run(judge))
-                following = replace(following, judged=segment.group, verdicts=judge.out, verdict_names=tuple(verdicts.names()))
+                judging = self._judge(segment.group, stage, decided)
+                verdicts = judge(judging, self._whole)
+                following = replace(following, judged=segment.group, verdicts=judging.out, verdict_names=tuple(verdicts.names()))
             else:
                 known = self._ask(known, stage, decided)
                 following = replace(following, known=known, judged=None)
             stage = following
         raise AssertionError("a recipe has a last segment")
+
+    def _whole(self, stage: Stage) -> Manifest:
+        return whole(self.run(stage))
 
     @property
     def work(self) -> Folder:
@@ -160,6 +164,7 @@ class Course:
             index=0,
             buckets=max(1, -(-len(known.sources) // 4)),
             pictures=tuple(self._buckets_of_images()),
+            modulus=modulus_for(sum(collection.counts.get("candidates", 0) for collection in self.collections)),
             forgotten=self.forgotten,
         )
 
@@ -182,7 +187,7 @@ class Course:
         pictures = tuple(_pictures(collection.folder.beside(id), self.measured[id]) for id in (collection.id, *collection.refers_to))
         out = self.work / f"resolved-{collection.id}"
         stage = Resolve(out=out, scatter=Scatter.of(collection.folder), fetched=fetched, pictures=pictures, schema=schema)
-        resolved = tuple(whole(self.run(stage)).names())
+        resolved = tuple(self._whole(stage).names())
         on_candidates = tuple(stage.out for stage, _ in self.measured[collection.id] if stage.filter.level == "candidate")
         return [
             Source(
@@ -239,12 +244,12 @@ class Course:
             groups += [(group, bucket, asked) for group, bucket in own]
         out = self.work / f"delivered-{stage.index}-{filter_.name}"
         deliver = Deliver(out=out, question=question, rows=rows, names=names, groups=tuple(groups))
-        delivered = whole(self.run(deliver))
+        delivered = self._whole(deliver)
         return Delivered(folder=out, names=tuple(delivered.names()), schema=deliver.schema, columns=tuple(filter_.writes))
 
     def _asked(self, ask: AskCandidates | AskImages) -> tuple[Folder, ...]:
         """The increments that hold the answers: an empty one, where all had been asked before, is not kept."""
-        if not whole(self.run(ask)).counts.get("rows", 0):
+        if not self._whole(ask).counts.get("rows", 0):
             ask.out.remove()
         return increments(ask.question.base(ask.collection))
 
@@ -259,14 +264,14 @@ class Course:
             decision=self.identity,
             index=stage.index,
         )
-        names = whole(self.run(rows)).names()
+        names = self._whole(rows).names()
         found = cluster(
             out=self.root / "aggregates" / digest([self.identity, stage.index, name])[:16],
             rows=rows.out,
             names=names,
             kind="hash" if name == "image.cluster" else "embedding",
             identity=self.identity,
-            run=lambda stage: whole(self.run(stage)),
+            run=self._whole,
         )
         return Delivered(folder=found.folder, names=tuple(found.names), schema=found.schema, columns=(name,))
 

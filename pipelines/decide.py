@@ -22,6 +22,7 @@ from pipelines.known import Known
 from pipelines.schema import FETCHED, KEPT
 from pipelines.segments import Segment, needs_of
 from pipelines.stage import Output, Part, Stage
+from pipelines.statistics import write_statistics
 from pipelines.store import Folder, read_table, write_parquet
 from pipelines.takedown.forgotten import FORGOTTEN, Forgotten, erased
 from pipelines.web.permission import address_outcome
@@ -44,6 +45,7 @@ class Decide(Stage):
     index: int
     buckets: int  # of the key of a group rule
     pictures: tuple[tuple[str, str], ...]  # collection and bucket of images, in the order of the groups that survivors are handed over in
+    modulus: int  # of how many rows one is drawn for the sample
     forgotten: Forgotten
     previous: Folder | None = None  # outcomes of the segment before
     judged: GroupRule | None = None  # which ended the segment before
@@ -127,7 +129,9 @@ class Decide(Stage):
         gone = pc.equal(outcome, FORGOTTEN).to_numpy()
         result = erased(result, gone, keep=("collection", "outcome", "candidate_id")) if gone.any() else result
         counts = Counter(outcome.to_pylist())
-        return Output(files=(write_parquet(self.out, f"{part.name}.parquet", result),), counts=counts)
+        measurements = [name for name in result.column_names if name in self.recipe.reads]
+        statistics = write_statistics(self.out, part.name, result, measurements, self.modulus)
+        return Output(files=(write_parquet(self.out, f"{part.name}.parquet", result), *statistics), counts=counts)
 
 
 def _addresses(urls: pa.ChunkedArray) -> pa.Array:

@@ -6,11 +6,16 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from filters import filters_for
+from filters import NOTHING_GIVEN, filters_for
 from filters.funnel import Funnel
-from pipelines.decision import Decision, Runner, read_schema, whole
+from filters.given import Given
+from pipelines.course import Runner, read_schema, whole
+from pipelines.decision import Decision
 from pipelines.measure import filter_digest
-from pipelines.release import Gather, Shard, card, release_digest
+from pipelines.card import card
+from pipelines.croissant import croissant
+from pipelines.release import ENDINGS, Format, Gather, Shard, release_digest
+from pipelines.sample import SPLITS
 from pipelines.schema import KEPT
 from pipelines.shares import right_to_write
 from pipelines.stage import Engine, Manifest, Progress, silent
@@ -20,7 +25,9 @@ SUPERSEDED = "superseded.json"  # in a release that held what was taken down: wh
 
 
 class CurateConfig(BaseModel):
-    """What to release: which recipe keeps what of which collections, in shards of how many images, with what share held out."""
+    """What to release: which recipe keeps what of which collections, in shards of how many images and of what format, with what share of
+    the images held out (all near duplicates of a picture together).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     recipe: str
@@ -28,6 +35,14 @@ class CurateConfig(BaseModel):
     release: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     shard_samples: int = Field(default=10_000, gt=0)
     heldout: float = Field(default=0.0, ge=0, lt=1)
+    format: Format = "arrow"
+    without: tuple[str, ...] = ()
+    given: Given = NOTHING_GIVEN
+
+    @property
+    def also(self) -> tuple[str, ...]:
+        """What the release asks beyond its recipe: with a part held out, which pictures are near duplicates."""
+        return ("image.cluster",) if self.heldout else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +71,8 @@ def publish(
     A release that stands and holds nothing that was taken down since is still the same.
     """
     folder = root / "releases" / config.release
-    identity = digest({"decision": decision.basis, "shard_samples": config.shard_samples, "heldout": config.heldout})
+    chosen = {name: getattr(config, name) for name in ("shard_samples", "heldout", "format")}
+    identity = digest({"decision": decision.basis, **chosen})
     standing = _standing(folder, identity)
     kept = decision.funnel.outcomes.get(KEPT, 0)
     if standing is None and not kept:
@@ -120,6 +136,7 @@ def _write(
         measurements=measurements,
         shards=shards,
         heldout=config.heldout,
+        format=config.format,
     )
     written = whole(run(stage))
     return _seal(folder, stage, written, config, decision, marks)
@@ -128,26 +145,41 @@ def _write(
 def _seal(
     folder: Folder, stage: Shard, written: Manifest, config: CurateConfig, decision: Decision, marks: dict[str, str | None]
 ) -> dict[str, Any]:
-    """Card and funnel, then the manifest that makes the release visible."""
+    """Card, Croissant file and funnel, then the manifest that makes the release visible."""
+    layout = stage.layout
+    names = written.names(ENDINGS[stage.format])
     manifest = {
         "name": config.release,
         **marks,
-        "digest": release_digest(stage.out, written.names(".arrow"), stage.measurements),
-        "recipe": decision.recipe.name,
-        "recipe_digest": decision.recipe.digest,
-        "recipe_rules": decision.recipe.model_dump(mode="json"),
+        "digest": release_digest(folder, names, layout.schema, layout.digested),
+        **_origin(decision),
         "shard_samples": config.shard_samples,
         "heldout": config.heldout,
-        "forgotten": decision.forgotten,
-        "collections": {collection.id: collection.digest for collection in decision.collections},
-        "filters": {measured.name: filter_digest(measured) for measured in filters_for(decision.recipe.reads)},
+        "format": config.format,
+        "columns": {entry.name: str(entry.type) for entry in layout.schema},
+        "digested": list(layout.digested),
         "samples": written.counts["samples"],
         "captions": written.counts["captions"],
+        "splits": {split: written.counts[split] for split in SPLITS if split in written.counts},
         "shards": stage.shards,
         "files": written.files,
     }
     funnel_json = decision.funnel.to_json()
     folder.write_json("funnel.json", funnel_json)
-    folder.write_bytes("README.md", card(manifest, funnel_json, decision.recipe.description).encode())
+    folder.write_bytes("README.md", card(manifest, funnel_json).encode())
+    folder.write_json("croissant.json", croissant(manifest))
     folder.write_json("manifest.json", manifest)
     return manifest
+
+
+def _origin(decision: Decision) -> dict[str, Any]:
+    """Of what a release was made, and how."""
+    return {
+        "recipe": decision.recipe.name,
+        "recipe_digest": decision.recipe.digest,
+        "recipe_rules": decision.recipe.to_json(),
+        "given": decision.given.model_dump(mode="json", exclude_defaults=True),
+        "forgotten": decision.forgotten,
+        "collections": {collection.id: collection.digest for collection in decision.collections},
+        "filters": {measured.name: filter_digest(measured) for measured in filters_for(decision.recipe.reads, decision.given)},
+    }
