@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from filters import NOTHING_GIVEN, filters_for
 from filters.funnel import Funnel
 from filters.given import Given
+from pipelines.card import card
 from pipelines.course import Runner, read_schema, whole
+from pipelines.croissant import croissant
 from pipelines.decision import Decision
 from pipelines.measure import filter_digest
-from pipelines.card import card
-from pipelines.croissant import croissant
 from pipelines.release import ENDINGS, Format, Gather, Shard, release_digest
 from pipelines.sample import SPLITS
 from pipelines.schema import KEPT
@@ -166,7 +166,7 @@ def _seal(
     }
     funnel_json = decision.funnel.to_json()
     folder.write_json("funnel.json", funnel_json)
-    folder.write_bytes("README.md", card(manifest, funnel_json).encode())
+    folder.write_bytes("README.md", card(manifest, funnel_json, decision.recipe).encode())
     folder.write_json("croissant.json", croissant(manifest))
     folder.write_json("manifest.json", manifest)
     return manifest

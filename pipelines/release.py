@@ -1,34 +1,25 @@
-"""Release: what a decision kept, as Arrow shards in a settled random order, with manifest, card and funnel."""
+"""Release: what a decision kept, as shards in a settled random order, Arrow files or webdataset tars."""
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.exchange import read_group, stable_hash, write_groups
+from pipelines.exchange import read_group, write_groups
+from pipelines.sample import LOCATION, SAMPLE, SHUFFLED, SPLITS, Layout, Summing, samples, shuffled, splits
 from pipelines.schema import KEPT
 from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, Written, read_table, write_batches
+from pipelines.webdataset import read_tar, write_tar
 
+__all__ = ["SAMPLE", "Format", "Gather", "Shard", "release_digest", "shard_batches"]
+
+Format = Literal["arrow", "webdataset"]
+ENDINGS: dict[Format, str] = {"arrow": ".arrow", "webdataset": ".tar"}
 ROWS_PER_BATCH = 256  # small enough that a reader reaches any sample of a mapped file in about a millisecond
-SAMPLE = pa.schema(
-    [
-        ("image", pa.binary()),
-        ("caption", pa.list_(pa.string())),
-        ("image_id", pa.string()),
-        ("split", pa.string()),
-        ("page_url", pa.string()),
-        ("image_url", pa.string()),
-        ("candidate_id", pa.string()),
-    ]
-)
-PROVENANCE = ("image_id", "page_url", "image_url", "candidate_id")
-LOCATION = pa.schema([("image_collection", pa.string()), ("image_part", pa.string()), ("image_row", pa.int64())])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +27,7 @@ class Gather(Stage):
     """Takes the kept rows of each part of a decision to the shard where their image belongs."""
 
     name: ClassVar[str] = "gather"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     decided: Folder
     decision: str
     names: tuple[str, ...]
@@ -55,13 +46,10 @@ class Gather(Stage):
     def process(self, part: Part) -> Output:
         table = read_table(self.decided, part.inputs[0])
         kept = table.filter(pc.equal(table["outcome"], KEPT)).drop_columns(["outcome"])
-        shard = np.array([shuffled(image, self.seed) * self.shards >> 64 for image in kept["image_id"].to_pylist()], dtype=np.int64)
-        return Output(files=(write_groups(self.out, f"{part.name}.parquet", kept, shard),), counts={"pairs": kept.num_rows})
-
-
-def shuffled(image_id: str, seed: int) -> int:
-    """Where an image stands in the shuffle: 64 bits that depend on the image and the seed alone."""
-    return stable_hash(f"{seed}:{image_id}")
+        place = shuffled(kept["image_id"], self.seed)
+        shard = np.array([one * self.shards >> 64 for one in place.to_pylist()], dtype=np.int64)
+        written = write_groups(self.out, f"{part.name}.parquet", kept.append_column(SHUFFLED, place), shard)
+        return Output(files=(written,), counts={"pairs": kept.num_rows})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +57,7 @@ class Shard(Stage):
     """Writes the samples of one shard: an image once, with all the texts that were kept for it."""
 
     name: ClassVar[str] = "shard"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     manifest: ClassVar[str] = "shards.json"  # the release's own manifest comes after it
     root: Folder
     gathered: Folder
@@ -79,10 +67,14 @@ class Shard(Stage):
     measurements: tuple[str, ...]
     shards: int
     heldout: float = 0.0
-    seed: int = 0
+    format: Format = "arrow"
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(rows=self.schema, measurements=self.measurements)
 
     def config(self) -> dict[str, Any]:
-        return {"shards": self.shards, "heldout": self.heldout, "seed": self.seed, "measurements": list(self.measurements)}
+        return {"shards": self.shards, "heldout": self.heldout, "format": self.format, "measurements": list(self.measurements)}
 
     def inputs(self) -> dict[str, str]:
         return {"gathered": self.gathered_digest}
@@ -92,94 +84,97 @@ class Shard(Stage):
 
     def process(self, part: Part) -> Output:
         index = int(part.inputs[0])
-        rows = read_group(self.gathered, self.names, index, self.schema)
-        samples = sorted(
-            _samples(rows, self.measurements), key=lambda sample: (shuffled(sample["image_id"], self.seed), sample["image_id"])
-        )
+        found = samples(read_group(self.gathered, self.names, index, self.schema), self.layout)
+        found = found.append_column("split", splits(found, self.heldout))
+        counts = {"samples": found.num_rows, "captions": len(pc.list_flatten(found["caption"]))}
+        pictures = _Pictures(self.root / "collections")
         files: list[Written] = []
-        counts = {"samples": len(samples), "captions": sum(len(sample["caption"]) for sample in samples)}
-        for split in ("train", "heldout") if self.heldout else ("train",):
-            chosen = [sample for sample in samples if split_of(sample["image_id"], self.heldout) == split]
-            name = f"{split}-{index:05d}-of-{self.shards:05d}.arrow"
-            files.append(write_batches(self.out, name, self._columns(), self._batches(chosen, split)))
+        for split in SPLITS if self.heldout else SPLITS[:1]:
+            chosen = found.filter(pc.equal(found["split"], split))
+            counts[split] = chosen.num_rows
+            files.append(self._write(f"{split}-{index:05d}-of-{self.shards:05d}", self._batches(chosen, pictures)))
         return Output(files=tuple(files), counts=counts)
 
-    def _columns(self) -> pa.Schema:
-        return pa.schema([*SAMPLE, *(self.schema.field(name) for name in self.measurements)])
+    def _write(self, name: str, batches: Iterator[pa.RecordBatch]) -> Written:
+        if self.format == "webdataset":
+            return write_tar(self.out, f"{name}.tar", batches)
+        return write_batches(self.out, f"{name}.arrow", self.layout.schema, batches)
 
-    def _batches(self, samples: Sequence[dict[str, Any]], split: str) -> Iterator[pa.RecordBatch]:
-        for start in range(0, len(samples), ROWS_PER_BATCH):
-            chosen = samples[start : start + ROWS_PER_BATCH]
-            images = self._images(chosen)
-            rows = [{**sample, "image": image, "split": split} for sample, image in zip(chosen, images, strict=True)]
-            yield pa.RecordBatch.from_pylist(rows, schema=self._columns())
+    def _batches(self, chosen: pa.Table, pictures: "_Pictures") -> Iterator[pa.RecordBatch]:
+        schema = self.layout.schema
+        for start in range(0, chosen.num_rows, ROWS_PER_BATCH):
+            rows = chosen.slice(start, ROWS_PER_BATCH).combine_chunks()
+            columns = [pictures.of(rows) if name == "image" else rows[name].combine_chunks() for name in schema.names]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
-    def _images(self, samples: Sequence[dict[str, Any]]) -> list[bytes]:
-        """The bytes of some images, each file of images opened once."""
+
+class _Pictures:
+    """The bytes of stored images; each file of images is opened once as long as this lives, and only what is asked for is read of it."""
+
+    def __init__(self, collections: Folder) -> None:
+        self._collections = collections
+        self._opened: dict[tuple[str, str], tuple[Any, np.ndarray]] = {}
+
+    def of(self, rows: pa.Table) -> pa.Array:
+        """The image of each row that says where it lies."""
         places: dict[tuple[str, str], list[int]] = {}
-        for position, sample in enumerate(samples):
-            places.setdefault((sample["image_collection"], sample["image_part"]), []).append(position)
-        found: list[bytes] = [b""] * len(samples)
-        for (collection, name), positions in places.items():
-            table = read_table(self.root / "collections" / collection / "images", name, ["image"])
-            images = table.take(pa.array([samples[position]["image_row"] for position in positions]))["image"]
-            for position, image in zip(positions, images, strict=True):
-                found[position] = image.as_py()
-        return found
+        for position, place in enumerate(zip(*(rows[name].to_pylist() for name in LOCATION[:2]), strict=True)):
+            places.setdefault(place, []).append(position)
+        wanted = rows[LOCATION[2]].to_numpy()
+        found = [image for place, positions in places.items() for image in self._read(place, wanted[positions])]
+        order = np.argsort(np.concatenate([np.array(positions) for positions in places.values()]))
+        return pa.concat_arrays(found).take(pa.array(order))
+
+    def _read(self, place: tuple[str, str], rows: np.ndarray) -> Iterator[pa.Array]:
+        """The images of some rows of a file, in their order."""
+        reader, ends = self._open(place)
+        batches = np.searchsorted(ends, rows, side="right")
+        starts = np.concatenate([[0], ends[:-1]])
+        cuts = [0, *(np.flatnonzero(np.diff(batches)) + 1).tolist(), len(rows)]
+        for start, end in zip(cuts, cuts[1:], strict=False):
+            batch = int(batches[start])
+            yield reader.get_batch(batch).column(0).take(pa.array(rows[start:end] - starts[batch]))
+
+    def _open(self, place: tuple[str, str]) -> tuple[Any, np.ndarray]:
+        """A file of images, and the row after the last of each of its record batches."""
+        if place not in self._opened:
+            collection, name = place
+            self._opened[place] = _reader(self._collections / collection / "images", name, ["image"])
+        return self._opened[place]
 
 
-def _samples(rows: pa.Table, measurements: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """One sample for each image; where it has several rows, the first by text gives the provenance and the measurements."""
-    columns = [*PROVENANCE, *LOCATION.names, *measurements]
-    by_image: dict[str, dict[str, Any]] = {}
-    for row in sorted(rows.to_pylist(), key=lambda row: (row["image_id"], row["text"], row["image_url"], row["page_url"] or "")):
-        sample = by_image.setdefault(row["image_id"], {**{name: row[name] for name in columns}, "caption": []})
-        if row["text"] not in sample["caption"]:
-            sample["caption"].append(row["text"])
-    yield from by_image.values()
+def _reader(folder: Folder, name: str, columns: Sequence[str]) -> tuple[Any, np.ndarray]:
+    """A reader of some columns of an Arrow file, and the row after the last of each of its record batches."""
+    source = folder.open(name)
+    names = pa.ipc.open_file(source).schema.names
+    narrow = pa.ipc.IpcReadOptions(included_fields=[names.index(column) for column in columns])
+    reader = pa.ipc.open_file(source, options=narrow)
+    rows = [reader.get_batch(number).num_rows for number in range(reader.num_record_batches)]
+    return reader, np.cumsum(rows, dtype=np.int64)
 
 
-def split_of(image_id: str, heldout: float) -> str:
-    """The split of an image, by 64 bits of its own: the same picture is never in two splits."""
-    return "heldout" if stable_hash(f"split:{image_id}") < heldout * 2**64 else "train"
+def shard_batches(folder: Folder, name: str, schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Some columns of a shard of either format, batch by batch; nothing else of it is read from an Arrow file."""
+    if name.endswith(".tar"):
+        yield from read_tar(folder, name, pa.schema([schema.field(column) for column in columns]))
+        return
+    source = folder.open(name)
+    names = pa.ipc.open_file(source).schema.names
+    narrow = pa.ipc.IpcReadOptions(included_fields=[names.index(column) for column in columns])
+    reader = pa.ipc.open_file(source, options=narrow)
+    for number in range(reader.num_record_batches):
+        yield reader.get_batch(number).select(list(columns))
 
 
-def release_digest(folder: Folder, names: Sequence[str], measurements: Sequence[str]) -> str:
-    """The digest of a release: that of its sorted samples (image, captions, split, measurements), not of times or paths."""
-    samples: list[str] = []
-    for name in names:
-        for row in read_table(folder, name, ["image_id", "caption", "split", *measurements]).to_pylist():
-            text = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-            samples.append(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
-    return hashlib.sha256("".join(sorted(samples)).encode()).hexdigest()
+def release_digest(folder: Folder, names: Sequence[str], schema: pa.Schema, columns: Sequence[str]) -> str:
+    """The digest of a release: that of its sorted samples (image, captions, split, measurements), not of times, paths or shards.
 
-
-def card(manifest: Mapping[str, Any], funnel: Mapping[str, Any], description: str) -> str:
-    """The data set card of a release, in Markdown with the header that Hugging Face reads; every number is the manifest's."""
-    outcomes = "\n".join(f"| `{name}` | {count:,} |" for name, count in funnel["outcomes"].items())
-    collections = ", ".join(f"`{name}`" for name in manifest["collections"])
-    before = f" It stands for `{manifest['supersedes']}`, of which something was taken down." if manifest["supersedes"] else ""
-    return f"""---
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: train-*.arrow
----
-# {manifest["name"]}
-
-{manifest["samples"]:,} images with {manifest["captions"]:,} texts, kept by the recipe `{manifest["recipe"]}` from {collections}.{before}
-
-{description}
-
-Digest `{manifest["digest"]}`. Read it with `datasets.load_dataset("arrow", data_files="train-*.arrow")`, or map the shards with
-`pyarrow.ipc.open_file`. The columns `image`, `caption` (a list), `image_id` and `split` come first, then where each pair was found
-and what was measured of it.
-
-| outcome | candidates |
-|---|---:|
-{outcomes}
-| all | {funnel["candidates"]:,} |
-
-The pictures and texts belong to their authors.
-"""
+    They are sorted by split, then by their place in the shuffle, as they lie in the shards; so a batch at a time is in memory.
+    """
+    total = Summing(columns)
+    for split in SPLITS:
+        for name in names:
+            if name.startswith(f"{split}-"):
+                for batch in shard_batches(folder, name, schema, columns):
+                    total.add(batch)
+    return total.hexdigest()

@@ -169,9 +169,12 @@ def erased(table: "pa.Table", gone: "np.ndarray", *, keep: Iterable[str] = ("can
 
     Everything else is null there, or empty where other stages count on a text.
     """
+    import pyarrow as pa
+
     for entry in table.schema:
         if entry.name not in keep:
-            table = emptied(table, entry.name, gone, FORGOTTEN if entry.name == mark else "" if entry.name in NEVER_NULL else None)
+            empty = "" if entry.name in NEVER_NULL and not pa.types.is_list(entry.type) else None
+            table = emptied(table, entry.name, gone, FORGOTTEN if entry.name == mark else empty)
     return table
 
 

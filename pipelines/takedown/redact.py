@@ -162,7 +162,7 @@ def _of_images(names: set[str]) -> bool:
 
 
 def _keys(names: set[str]) -> list[str]:
-    return [name for name in ("candidate_id", "image_id", "page_url", "image_url", "alternatives", "caption") if name in names]
+    return [name for name in ("candidate_id", "image_id", "page_url", "image_url", "alternatives", "caption", "original_text") if name in names]
 
 
 def _kept(names: set[str]) -> tuple[str, ...]:
@@ -290,11 +290,11 @@ def erase_records(place: Place, doomed: Doomed) -> int:
         with replaced(place, doomed.forgotten) as file:
             position = 0
             for start, end in spans:
-                _copy(source, file, start - position)
+                copied(source, file, start - position)
                 file.write(blank_record(end - start, f"{place.path}:{start}"))
                 source.seek(end)
                 position = end
-            _copy(source, file, None)
+            copied(source, file, None)
     return len(spans)
 
 
@@ -358,7 +358,7 @@ def _said(url: str, doomed: Doomed) -> str:
     return url[len(bare) :] if doomed.address(bare) else url
 
 
-def _copy(source: Any, target: IO[bytes], size: int | None) -> None:
+def copied(source: Any, target: IO[bytes], size: int | None) -> None:
     """So many bytes from one file to another, all the rest if None."""
     while size is None or size > 0:
         block = source.read(1 << 20 if size is None else min(size, 1 << 20))

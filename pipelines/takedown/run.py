@@ -23,6 +23,7 @@ from pipelines.store import Folder, lease
 from pipelines.takedown.doomed import Survey, survey
 from pipelines.takedown.forgotten import FOLDER, Forgotten
 from pipelines.takedown.redact import Doomed, Place, dirty_rows, doomed_records, erase_records, erase_table, rows_of, scrub
+from pipelines.takedown.redact_shards import dirty_samples, erase_samples
 
 REBUILT = ("outcomes", "aggregates")  # what is made again from the rest when it is asked for
 LATE = ("urls/by-host", "urls", "fetches", "candidates")  # erased last, in this order: the rest is found through them
@@ -112,7 +113,7 @@ class _Takedown:
         """What `erase` would do."""
         for name in (self.root / "releases").names():
             home = self.root / "releases" / name
-            if count := sum(dirty_rows(place, self.found.samples) for place in _shards(home)):
+            if count := sum(dirty_samples(place, self.found.samples) for place in _shards(home)):
                 self.releases[name] = count
         for name, doomed in self.found.collections.items():
             counts = self.collections.setdefault(name, Counter())
@@ -136,7 +137,7 @@ class _Takedown:
 
     def _erase_release(self, home: Folder) -> None:
         """Erase samples from the shards of a release; it is marked before, so that nobody takes it for whole."""
-        dirty = [place for place in _shards(home) if dirty_rows(place, self.found.samples)]
+        dirty = [place for place in _shards(home) if dirty_samples(place, self.found.samples)]
         if not dirty:
             return
         with lease(home, "writer.json"):
@@ -148,7 +149,7 @@ class _Takedown:
                 home.write_json(SUPERSEDED, {"by": None, "pending": True})
             for place in dirty:
                 home.sweep()
-                self.releases[home.name] = self.releases.get(home.name, 0) + erase_table(place, self.found.samples, self.found.forgotten)
+                self.releases[home.name] = self.releases.get(home.name, 0) + erase_samples(place, self.found.samples, self.found.forgotten)
                 self._tell(home.name, self.releases[home.name])
 
     def _erase_collection(self, home: Folder, doomed: Doomed, *, late: bool) -> None:
@@ -200,7 +201,7 @@ def remains(root: Folder) -> list[str]:
 
 
 def _shards(home: Folder) -> list[Place]:
-    return [Place(home=home, inside="", name=name) for name in home.names() if name.endswith(".arrow")]
+    return [Place(home=home, inside="", name=name) for name in home.names() if name.endswith((".arrow", ".tar"))]
 
 
 def _places(home: Folder, late: bool | None) -> Iterator[Place]:
@@ -257,6 +258,9 @@ def _reissue(root: Folder, home: Folder, engine: Engine | None, progress: Callab
 def _recipe(manifest: dict[str, Any]) -> Recipe | None:
     """The recipe of a release, from its manifest; of one that was written without it, by its name if it is still the same."""
     if "recipe_rules" in manifest:
+        for rule in manifest["recipe_rules"].get("rule", ()):
+            if rule.get("group") == "one_per":  # manifests once held what the recipe did not say
+                rule.pop("count", None)
         return Recipe.model_validate_json(json.dumps(manifest["recipe_rules"]))
     known = load(manifest["recipe"]) if manifest["recipe"] in available() else None
     return known if known is not None and known.digest == manifest["recipe_digest"] else None
