@@ -25,6 +25,7 @@ class PublishedTextFilter(Filter):
     level: ClassVar[Level] = "candidate"
     reads: ClassVar[tuple[str, ...]] = ("text",)
     writes: ClassVar[Mapping[str, pa.DataType]] = {
+        "text.length": pa.int32(),  # code points of the text as it is: Python's len (DataComp, apply_filter.py)
         "text.collapsed_length": pa.int32(),  # with white space as single spaces, none around (COYO-700M README)
         "text.fasttext_words": pa.int32(),  # fasttext.tokenize (DataComp, apply_filter.py, image-based)
         "text.lid176": pa.string(),  # the likeliest label of lid.176, however unsure (DataComp, apply_filter.py)
@@ -35,6 +36,7 @@ class PublishedTextFilter(Filter):
         text = batch.column("text").cast(pa.string())
         collapsed = pc.utf8_trim(pc.replace_substring_regex(text, WHITE_SPACE, " "), characters=" ")
         columns: dict[str, Any] = {
+            "text.length": pc.utf8_length(text),
             "text.collapsed_length": pc.utf8_length(collapsed),
             "text.fasttext_words": pc.count_substring_regex(text, FASTTEXT_WORDS),
             "text.lid176": _likeliest(text),

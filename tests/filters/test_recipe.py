@@ -82,7 +82,7 @@ rules = st.lists(
 @given(rules, st.lists(st.tuples(values, values), max_size=8))
 def test_the_first_rule_that_fails_decides(asked: list[tuple[str, str, int]], found: list[tuple[int | None, int | None]]) -> None:
     made = tuple(
-        RowRule(measure=measure, op=op, value=value, reason=f"text.rule{number}", source="test")  # type: ignore[arg-type]
+        RowRule(measure=measure, op=op, value=value, reason=f"text.rule{number}", source="test")
         for number, (measure, op, value) in enumerate(asked)
     )
     recipe = Recipe(name="test", description="A test.", rule=made)

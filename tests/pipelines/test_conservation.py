@@ -186,10 +186,10 @@ def blind(outcomes: list[tuple[str, str, str | None]]) -> Counter[Any]:
     return Counter((text, PICTURES.get(url, url), outcome) for text, url, outcome in outcomes)
 
 
-def row_rule(asked: tuple[str, str, int], number: int) -> RowRule:
+def row_rule(asked: tuple[Any, ...], number: int) -> RowRule:
     measure, op, value = asked
     level = measure.split(".")[0]
-    return RowRule(measure=measure, op=op, value=value, reason=f"{level}.rule{number}", source="test")  # type: ignore[arg-type]
+    return RowRule(measure=measure, op=op, value=value, reason=f"{level}.rule{number}", source="test")
 
 
 def group_rule(asked: tuple[Any, ...], number: int) -> GroupRule:
