@@ -1,11 +1,12 @@
 """Bringing rows together out of core: some parts -> one file each, ordered by group -> one group -> one part.
 
-A file of an exchange is Parquet with one row group for each group of rows; its schema's metadata says which.
+A file of an exchange has one row group (Parquet) or one record batch (Arrow) for each group of rows; its schema's metadata says which.
+Parquet is smaller. Of an Arrow file a group is found without reading what describes the others, which counts where there are many.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -24,22 +25,52 @@ def write_groups(folder: Folder, name: str, table: pa.Table, group: np.ndarray) 
     schema = table.schema.with_metadata({_KEY: json.dumps(groups.tolist()).encode()})
     ordered = table.take(pa.array(order)).cast(schema)
     ends = [*starts[1:].tolist(), table.num_rows][: len(starts)]
-    with folder.write(name) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for start, end in zip(starts.tolist(), ends, strict=True):
-            writer.write_table(ordered.slice(start, end - start), row_group_size=max(1, end - start))
+    slices = (ordered.slice(start, end - start) for start, end in zip(starts.tolist(), ends, strict=True))
+    with folder.write(name) as file:
+        if name.endswith(".arrow"):
+            _write_batches(pa.PythonFile(file, mode="w"), schema, slices)
+        else:
+            with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+                for rows in slices:
+                    writer.write_table(rows, row_group_size=max(1, rows.num_rows))
     return file.written(name, table.num_rows)
 
 
+def _write_batches(sink: pa.NativeFile, schema: pa.Schema, slices: Iterable[pa.Table]) -> None:
+    with pa.ipc.new_file(sink, schema, options=pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)) as writer:
+        for rows in slices:
+            writer.write_batch(rows.combine_chunks().to_batches()[0])
+
+
 def read_group(folder: Folder, names: Sequence[str], group: int, schema: pa.Schema) -> pa.Table:
-    """The rows of one group from all files of an exchange, in the order of the files; an empty table if there are none."""
+    """The rows of one group from all files of an exchange, in the order of the files; an empty table if there are none.
+
+    Of Arrow files no other columns are read than those of `schema`.
+    """
     found = [schema.empty_table()]
     for name in names:
         with folder.open(name) as source:
-            file = pq.ParquetFile(source)
-            groups = json.loads(file.schema_arrow.metadata[_KEY])
-            if group in groups:
-                found.append(file.read_row_group(groups.index(group), use_threads=False).replace_schema_metadata())
+            rows = _batch(source, group, schema) if name.endswith(".arrow") else _row_group(source, group)
+            if rows is not None:
+                found.append(rows)
     return pa.concat_tables(found)
+
+
+def _row_group(source: pa.NativeFile, group: int) -> pa.Table | None:
+    file = pq.ParquetFile(source)
+    groups = json.loads(file.schema_arrow.metadata[_KEY])
+    return file.read_row_group(groups.index(group), use_threads=False).replace_schema_metadata() if group in groups else None
+
+
+def _batch(source: pa.NativeFile, group: int, schema: pa.Schema) -> pa.Table | None:
+    whole = pa.ipc.open_file(source)
+    groups = json.loads(whole.schema.metadata[_KEY])
+    if group not in groups:
+        return None
+    wanted = [whole.schema.get_field_index(name) for name in schema.names]
+    reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=wanted, use_threads=False))
+    batch = reader.get_batch(groups.index(group))
+    return pa.Table.from_batches([batch]).replace_schema_metadata().select(schema.names)
 
 
 def bucket_of(keys: pa.Array | pa.ChunkedArray, buckets: int) -> np.ndarray:

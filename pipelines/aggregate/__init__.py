@@ -1,0 +1,1 @@
+"""What needs the rows of several collections at once."""
