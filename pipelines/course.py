@@ -12,6 +12,7 @@ from filters.base import Filter
 from filters.given import Given
 from filters.recipe import GroupRule, Recipe
 from filters.rules import CLUSTERED
+from pipelines.aggregate.clusters import cluster
 from pipelines.asked import AskCandidates, AskImages, Deliver, Question, Survivors, bucket_name
 from pipelines.collection import Collection, open_collection, stage_manifest
 from pipelines.decide import Decide
@@ -185,13 +186,14 @@ class Course:
     def _sources(self, collection: Collection, schema: pa.Schema) -> list[Source]:
         fetched, candidates = (stage_manifest(collection.folder, part) for part in ("fetches", "candidates"))
         pictures = tuple(_pictures(collection.folder.beside(id), self.measured[id]) for id in (collection.id, *collection.refers_to))
-        out = self.work / f"resolved-{collection.id}"
-        stage = Resolve(out=out, scatter=Scatter.of(collection.folder), fetched=fetched, pictures=pictures, schema=schema)
+        place = self.root / "aggregates"  # it depends on the columns that are read, not on thresholds: other decisions share it
+        stage = Resolve(out=place, scatter=Scatter.of(collection.folder), fetched=fetched, pictures=pictures, schema=schema)
+        stage = replace(stage, out=place / f"resolved-{digest([collection.id, stage.identity()])[:16]}")
         resolved = tuple(self._whole(stage).names())
         on_candidates = tuple(stage.out for stage, _ in self.measured[collection.id] if stage.filter.level == "candidate")
         return [
             Source(
-                collection=collection.folder, name=name, measured=on_candidates, resolved=out, resolved_names=resolved, index=index
+                collection=collection.folder, name=name, measured=on_candidates, resolved=stage.out, resolved_names=resolved, index=index
             )
             for index, name in enumerate(candidates.names(".parquet", "part-"))
         ]
@@ -249,13 +251,12 @@ class Course:
 
     def _asked(self, ask: AskCandidates | AskImages) -> tuple[Folder, ...]:
         """The increments that hold the answers: an empty one, where all had been asked before, is not kept."""
-        if not self._whole(ask).counts.get("rows", 0):
+        answered = self._whole(ask)
+        if not answered.counts.get("rows", 0) and (self.run.engine is None or self.run.engine.share is None):
             ask.out.remove()
         return increments(ask.question.base(ask.collection))
 
     def _cluster(self, name: str, known: Known, stage: Decide) -> Delivered:
-        from pipelines.aggregate.clusters import cluster
-
         rows = Survivors(
             out=self.work / f"survivors-{stage.index}-{name}",
             known=known,

@@ -232,8 +232,18 @@ def test_a_changed_threshold_measures_and_opens_nothing_again(root: Folder, monk
     def measured(*_: object) -> Output:
         raise AssertionError("measured again")
 
+    opened = []
+    real = Folder.open
+
+    def noted(self: Folder, name: str) -> pa.NativeFile:
+        opened.append(self.path(name))
+        return real(self, name)
+
     monkeypatch.setattr(measuring.Measure, "process", measured)
+    monkeypatch.setattr(Folder, "open", noted)
     assert decide(root, small(root), ["a"]).funnel.outcomes["image.too_small"] == 2
+    assert opened
+    assert not [path for path in opened if "/images/" in path]
 
 
 def test_a_measurement_that_fails_is_an_outcome_and_is_tried_again(root: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
