@@ -3,17 +3,20 @@
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from PIL import Image
 
+from pipelines import engine as engines
 from pipelines.resolve import Distinct, Scatter
 from pipelines.schema import CANDIDATES, FETCHES, IMAGES, identify
-from pipelines.stage import Output, Part, Stage, run_stage
+from pipelines.stage import Engine, Output, Part, Stage, run_lane, run_stage
 from pipelines.store import Folder, digest, read_table, write_arrow, write_parquet
 
 Row = tuple[str, str, str | None]  # text, image_url, what its page refuses
@@ -100,6 +103,19 @@ def of_picture(data: bytes) -> dict[str, Any]:
         width, height = picture.size
         sizes = {"width": width, "height": height, "original_width": width, "original_height": height, "original_bytes": len(data)}
         return {"image": data, "format": picture.format, "animated": False, "reencoded": False, **sizes}
+
+
+@contextmanager
+def in_a_loop() -> Iterator[None]:
+    """Parts in a loop of this process: a job of Beam costs a sixth of a second, and a decision is a dozen jobs."""
+
+    def loop(stage: Stage, engine: Engine, lanes: Sequence[Sequence[Part]]) -> None:
+        for lane in lanes:
+            run_lane(stage, lane)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(engines, "map_lanes", loop)
+        yield
 
 
 def make(root: Folder, name: str, rows: Sequence[Sequence[Row]], pictures: Mapping[str, bytes]) -> None:

@@ -15,11 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from filters.recipe import GroupRule, Recipe, RowRule
-from pipelines import engine as engines
 from pipelines.decision import decide
-from pipelines.stage import Engine, Part, Stage, run_lane
 from pipelines.store import Folder, read_table
-from tests.pipelines.made import Row, make, png
+from tests.pipelines.made import Row, in_a_loop, make, png
 
 TEXTS = ("", " ", "dog", "a dog", "A  Dog", "two cats", "Two cats ", "three green birds", "a red boat at sea", "IMG 0001")
 SIDES = ((10, 10), (30, 10), (31, 10), (40, 40), (40, 80), (64, 48))
@@ -41,16 +39,9 @@ def rows_of(name: str) -> list[list[Row]]:
     ]
 
 
-def loop(stage: Stage, engine: Engine, lanes: Sequence[Sequence[Part]]) -> None:
-    for lane in lanes:
-        run_lane(stage, lane)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def engine() -> Iterator[None]:
-    """Parts in a loop: a job of Beam costs a sixth of a second, and a decision is a dozen jobs."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(engines, "map_lanes", loop)
+    with in_a_loop():
         yield
 
 
