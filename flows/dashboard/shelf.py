@@ -1,0 +1,187 @@
+"""What the dashboard looks at: the decisions of a root, their rows (all, or the sample that stands for them) and their statistics."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import fsspec
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from filters.recipe import Recipe, load
+from filters.rules import GroupRule, RowRule, Rule
+from filters.statistics import Summary, add_up
+from pipelines.schema import KEPT
+from pipelines.stage import Manifest
+from pipelines.statistics import modulus_for, part_statistics, read_statistics, summary
+from pipelines.store import Folder, read_table
+
+DECISION = "decision.json"
+_NEEDS_COUNT = ("at_most", "best_of", "balance")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decided:
+    """A recipe applied to collections, as it stands in a root."""
+
+    folder: Folder
+    digest: str
+    recipe: Recipe
+    collections: tuple[str, ...]
+    outcomes: Mapping[str, int]  # exact, in the order in which they apply
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def root(self) -> Folder:
+        return Folder(self.folder.url.rsplit("/", 2)[0])
+
+    @property
+    def candidates(self) -> int:
+        return sum(self.outcomes.values())
+
+    @property
+    def kept(self) -> int:
+        return self.outcomes.get(KEPT, 0)
+
+    @property
+    def modulus(self) -> int:
+        """Of how many rows one is looked at: 1 where all are."""
+        return modulus_for(self.candidates) if self.folder.exists("sample") else 1
+
+    @property
+    def label(self) -> str:
+        return f"{self.recipe.name} · {', '.join(self.collections)}"
+
+    def __hash__(self) -> int:
+        return hash((self.folder.url, self.digest))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Decided) and (self.folder.url, self.digest) == (other.folder.url, other.digest)
+
+
+def decisions(root: Folder) -> list[Decided]:
+    """The finished decisions of a root, those of a recipe together and in the order of their collections."""
+    found = (_decided(root / "outcomes" / name) for name in (root / "outcomes").names())
+    return sorted((one for one in found if one is not None), key=lambda one: (one.recipe.name, one.collections, one.id))
+
+
+def find(root: Folder, recipe: str | None = None, collections: Sequence[str] = (), id: str | None = None) -> Decided:
+    """One decision: by its id, or the one of a recipe over collections; ValueError, naming those that are there, if there is none."""
+    there = decisions(root)
+    for one in there:
+        same = recipe in (None, one.recipe.name) and (not collections or tuple(collections) == one.collections)
+        if one.id == id or (id is None and same):
+            return one
+    listed = "; ".join(f"{one.id} ({one.label})" for one in there) or "none"
+    raise ValueError(f"there is no such decision in {root.path()}: run `winnow funnel` for it first (there are: {listed})")
+
+
+def _decided(folder: Folder) -> Decided | None:
+    manifest = Manifest.read(folder)
+    if manifest is None or not folder.exists(DECISION):
+        return None
+    about = folder.read_json(DECISION)
+    recipe = _recipe(about, str(manifest.config.get("recipe", "")))
+    if recipe is None:
+        return None
+    outcomes = recipe.ordered(manifest.counts)
+    return Decided(folder=folder, digest=manifest.digest, recipe=recipe, collections=tuple(about["collections"]), outcomes=outcomes)
+
+
+def _recipe(about: Mapping[str, Any], digest: str) -> Recipe | None:
+    """The recipe as the decision holds it; of an older one that which bears its name, if it is still the same."""
+    if "rules" in about:
+        rules = tuple(_rule(fields) for fields in about["rules"]["rule"])
+        return Recipe.model_validate({**about["rules"], "rule": rules})
+    try:
+        named = load(about["recipe"])
+    except ValueError:
+        return None
+    return named if named.digest == digest else None
+
+
+def _rule(fields: Mapping[str, Any]) -> Rule:
+    """A rule from all of its fields, without those that were left out when it was written."""
+    kind = GroupRule if "group" in fields else RowRule
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    needed = {"count"} if fields.get("group") in _NEEDS_COUNT else set()
+    return kind(**{name: value for name, value in given.items() if name in needed or value != kind.model_fields[name].default})
+
+
+def rows(decided: Decided, columns: Sequence[str]) -> pa.Table:
+    """Some columns of the rows that are looked at; a column that the outcomes do not have is left out. Read once, then held."""
+    there = _schema(decided).names
+    return pa.table({name: _column(decided, name) for name in dict.fromkeys(columns) if name in there})
+
+
+def columns(decided: Decided) -> list[str]:
+    return list(_schema(decided).names)
+
+
+def some(decided: Decided, ids: Sequence[str], wanted: Sequence[str]) -> list[dict[str, Any]]:
+    """Columns of the rows with these candidate_ids, in their order, asked of the Parquet files in place."""
+    there = [name for name in dict.fromkeys(["candidate_id", *wanted]) if name in columns(decided)]
+    named = ", ".join(f'"{name}"' for name in there)
+    found = ask(*files(decided), f"select {named} from parts where candidate_id in (select unnest(?))", [list(ids)]) if ids else []
+    by_id = {row["candidate_id"]: row for row in found}
+    return [by_id[id] for id in ids if id in by_id]
+
+
+def ask(folder: Folder, names: Sequence[str], question: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    """The rows that answer a question in SQL about Parquet files of a folder, which it calls `parts`; values stand for its `?`.
+
+    The column `filename` says in which file a row is.
+    """
+    if not names:
+        return []
+    cursor = _database().cursor()
+    if not folder.is_local:
+        cursor.register_filesystem(fsspec.core.url_to_fs(folder.url)[0])
+    parts = "with parts as (select * from read_parquet(?, union_by_name = true, filename = true)) "
+    asked = cursor.execute(parts + question, [[folder.path(name) for name in names], *values])
+    named = [str(column[0]) for column in asked.description or ()]
+    return [dict(zip(named, row, strict=True)) for row in asked.fetchall()]
+
+
+@functools.cache
+def _database() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(":memory:", config={"autoinstall_known_extensions": False})
+
+
+@functools.lru_cache(maxsize=256)
+def _column(decided: Decided, name: str) -> pa.Array:
+    folder, names = files(decided)
+    system, _ = fsspec.core.url_to_fs(folder.url)
+    paths = [folder.path(name_).removeprefix("file://") for name_ in names]
+    found = ds.dataset(paths, format="parquet", filesystem=system).to_table(columns=[name])[name].combine_chunks()
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+
+
+def files(decided: Decided) -> tuple[Folder, list[str]]:
+    """The folder of the rows that are looked at, and its files."""
+    place = decided.folder / "sample" if decided.modulus > 1 else decided.folder
+    return place, [name for name in place.names() if name.startswith("part-") and name.endswith(".parquet")]
+
+
+@functools.lru_cache(maxsize=32)
+def _schema(decided: Decided) -> pa.Schema:
+    place, names = files(decided)
+    with place.open(names[0]) as file:
+        return pq.read_schema(file)
+
+
+@functools.lru_cache(maxsize=32)
+def statistics(decided: Decided) -> Summary:
+    """The statistics of a decision; of an older one, which has none beside it, counted now."""
+    if decided.folder.exists("statistics"):
+        return read_statistics(decided.folder)
+    names = [name for name in decided.folder.names() if name.startswith("part-")]
+    measured = [name for name in columns(decided) if name in decided.recipe.reads]
+    return summary(add_up([part_statistics(read_table(decided.folder, name), measured)]) for name in names)
+

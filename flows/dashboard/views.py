@@ -1,0 +1,335 @@
+"""The views of the dashboard as plain data: what each page shows, and what its JSON twin prints."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from filters import FILTERS, MEASUREMENTS
+from filters.recipe import GroupRule, Recipe, RowRule, Rule
+from filters.statistics import DROPPED, OTHER
+from flows.dashboard.again import NOT_MEASURED, Again, Changes, again, moved, threshold_of
+from flows.dashboard.shelf import Decided, ask, columns, decisions, files, rows, some, statistics
+from flows.report.data import Histogram
+from flows.report.gather import distribution
+from pipelines.schema import KEPT
+from pipelines.statistics import UNKNOWN
+from pipelines.store import Folder
+
+SHOWN = 12  # candidates on each side of a border
+GROUPS = 30  # hosts, languages or sources in a table; the rest is "other"
+SENTENCES = {name: filter_.sentence for filter_ in FILTERS for name in filter_.writes}
+CARD = ("outcome", "text", "original_text", "image_url", "page_url", "collection", "image_collection", "image_part", "image_row")
+
+View = dict[str, Any]
+
+
+def shelf_view(root: Folder) -> View:
+    """The decisions that there are."""
+    found = [
+        {"id": one.id, "recipe": one.recipe.name, "collections": list(one.collections), "candidates": one.candidates, "kept": one.kept}
+        for one in decisions(root)
+    ]
+    return {"view": "decisions", "root": root.path(), "decisions": found}
+
+
+def funnel_view(decided: Decided) -> View:
+    """Each outcome with how many candidates it stopped and how many were left, and what its rule asks for. Exact."""
+    steps, left = [], decided.candidates
+    for outcome, count in decided.outcomes.items():
+        left -= count if outcome != KEPT else 0
+        rules = [rule for rule in decided.recipe.rule if rule.reason == outcome]
+        said = {"asked": " and ".join(map(asked, rules)), "source": " · ".join(dict.fromkeys(rule.source for rule in rules))}
+        steps.append({"outcome": outcome, "count": count, "left": left, **said})
+    return {"view": "funnel", **about(decided), "steps": steps}
+
+
+def about(decided: Decided) -> View:
+    """Which decision a view is of."""
+    return {
+        "decision": decided.id,
+        "recipe": decided.recipe.name,
+        "left_out": list(decided.recipe.left_out),
+        "collections": list(decided.collections),
+        "candidates": decided.candidates,
+        "kept": decided.kept,
+    }
+
+
+def asked(rule: Rule) -> str:
+    """What a rule asks for, as it stands in the recipe."""
+    if isinstance(rule, RowRule):
+        return " ".join(_plain(word) for word in (rule.measure, rule.op, rule.value) if word is not None)
+    amount = f"{rule.fraction:g}" if rule.fraction is not None else str(rule.count)
+    return f"{rule.group} {amount}" + (f" for each {rule.key}" if rule.key else "")
+
+
+def _plain(word: object) -> str:
+    return ", ".join(map(str, word)) if isinstance(word, tuple) else str(word)
+
+
+def measurements_view(decided: Decided) -> View:
+    """The distribution of every measurement that was stored, kept against dropped. Exact counts."""
+    found = [asdict(shown) for shown in histograms(decided)]
+    quantiles = {name: spread(decided, name) for name in statistics(decided).measurements}
+    return {"view": "measurements", **about(decided), "measurements": found, "quantiles": quantiles}
+
+
+def histograms(decided: Decided, recipe: Recipe | None = None, only: str | None = None) -> list[Histogram]:
+    """The distribution of each measurement, with the thresholds of the recipe (or of another) marked."""
+    summary, marked = statistics(decided), thresholds(recipe or decided.recipe)
+    found = []
+    for name in summary.measurements if only is None else [only]:
+        shape = distribution(
+            name,
+            summary.statistics(name, KEPT),
+            summary.statistics(name, DROPPED),
+            whole=pa.types.is_integer(MEASUREMENTS.get(name, pa.float32())),
+            sentence=SENTENCES.get(name, ""),
+            thresholds=marked.get(name, ()),
+        )
+        found += [shape] if shape is not None else []
+    return found
+
+
+def thresholds(recipe: Recipe) -> dict[str, list[tuple[str, float]]]:
+    """What the rules of a recipe compare each measurement with."""
+    found: dict[str, list[tuple[str, float]]] = {}
+    for rule in recipe.rule:
+        if isinstance(rule, RowRule) and isinstance(rule.value, int | float) and not isinstance(rule.value, bool):
+            found.setdefault(rule.measure, []).append((rule.op, float(rule.value)))
+    return found
+
+
+def spread(decided: Decided, measure: str) -> View:
+    """Mean and quantiles of what was kept and what was dropped; a quantile is wrong by a sixteenth of its value at most."""
+    found = {}
+    for side in (KEPT, DROPPED):
+        one = statistics(decided).statistics(measure, side)
+        levels = {f"{q:g}": one.quantile(q) for q in (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)}
+        found[side] = {"rows": one.rows, "nulls": one.nulls, "mean": one.mean, "deviation": one.deviation, "quantiles": levels}
+    return found
+
+
+def knobs(decided: Decided) -> list[View]:
+    """Every rule with the range in which its threshold can be moved; `least` is None where it can only be left out."""
+    found = []
+    for place, rule in enumerate(decided.recipe.rule):
+        field = threshold_of(rule)
+        least, most, step = (None, None, None) if field is None else _range(decided, rule, float(getattr(rule, field)))
+        value = None if field is None else getattr(rule, field)
+        measure = rule.measure if isinstance(rule, RowRule) else None
+        found.append(
+            {"rule": place, "reason": rule.reason, "asked": asked(rule), "source": rule.source, "measure": measure, "value": value}
+            | {"least": least, "most": most, "step": step}
+        )
+    return found
+
+
+def _range(decided: Decided, rule: Rule, value: float) -> tuple[float, float, float]:
+    """From where to where a slider moves: nearly all that was measured, and the threshold itself."""
+    if isinstance(rule, GroupRule):
+        return (0.01, 1.0, 0.01) if threshold_of(rule) == "fraction" else (1.0, max(20.0, 4 * value), 1.0)
+    found = statistics(decided).statistics(rule.measure)
+    whole = pa.types.is_integer(MEASUREMENTS[rule.measure])
+    least, most = (found.quantile(q) if found.least is not None else value for q in (0.005, 0.995))
+    least, most = min(least or 0.0, value), max(most or 0.0, value, value * 1.5)
+    step = 10.0 ** np.floor(round(np.log10(max(most - least, 1e-6) / 100), 6))
+    step = max(1.0, step) if whole else step
+    return float(np.floor(least / step) * step), float(np.ceil(most / step) * step), float(step)
+
+
+def moved_view(decided: Decided, changes: Changes, focus: int | None = None) -> View:
+    """What the recipe with moved thresholds keeps: counts before and after, who enters and who leaves, and who stands at the border.
+
+    `focus` names the rule whose border is shown; else that of the first change. Counts of a sample stand for the whole.
+    """
+    recipe = moved(decided.recipe, changes)
+    found, before = again(decided, recipe), again(decided, decided.recipe)
+    was, now = (pc.equal(one.outcome, KEPT).to_numpy(zero_copy_only=False) for one in (before, found))
+    enters, leaves = np.flatnonzero(now & ~was), np.flatnonzero(was & ~now)
+    place = focus if focus is not None else next(iter(changes), None)
+    rule = decided.recipe.rule[place] if place is not None else None
+    near = changes.get(place) if place is not None else None
+    return {
+        "view": "moved",
+        **about(decided),
+        "changes": {str(rule_): value for rule_, value in changes.items()},
+        "rows": len(was),
+        "looked_at": 1 / decided.modulus,
+        "estimate": found.estimate,
+        "before": dict(decided.outcomes),
+        "after": _scaled(decided, before, found),
+        "enters": len(enters) * decided.modulus,
+        "leaves": len(leaves) * decided.modulus,
+        "not_measured": sum(count for name, count in _counted(found).items() if name.endswith(NOT_MEASURED)) * decided.modulus,
+        "entering": _cards(decided, enters, rule, near, found),
+        "leaving": _cards(decided, leaves, rule, near, found),
+        "border": _border(decided, rule, recipe, found) if rule is not None else {},
+    }
+
+
+def _counted(found: Again) -> Counter[str]:
+    counted = pc.value_counts(found.outcome)
+    return Counter(dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)))
+
+
+def _scaled(decided: Decided, before: Again, after: Again) -> dict[str, int]:
+    """Outcomes of all candidates: the exact ones before, and what changed among the rows that are looked at, times what they stand for."""
+    old, new = _counted(before), _counted(after)
+    changed = {name: (new[name] - old[name]) * decided.modulus for name in {*old, *new}}
+    names = {*decided.outcomes, *changed}
+    counts = {name: max(0, decided.outcomes.get(name, 0) + changed.get(name, 0)) for name in names}
+    return {name: count for name, count in after.recipe.ordered(counts).items() if count or name in decided.outcomes}
+
+
+def _cards(decided: Decided, places: np.ndarray, rule: Rule | None, near: float | None, found: Again) -> list[View]:
+    """Some of these rows: those nearest to the threshold that was moved, else those that come first by their ids."""
+    if not len(places):
+        return []
+    ids = rows(decided, ["candidate_id"])["candidate_id"].take(pa.array(places)).to_pylist()
+    if isinstance(rule, RowRule) and near is not None:
+        distance = np.abs(_values(decided, rule.measure)[places] - near)
+        order = np.argsort(np.where(np.isnan(distance), np.inf, distance), kind="stable")
+    else:
+        order = np.argsort(np.array(ids, dtype=object), kind="stable")
+    chosen = order[:SHOWN]
+    outcomes = found.outcome.take(pa.array(places[chosen])).to_pylist()
+    measure = rule.measure if isinstance(rule, RowRule) else None
+    return cards(decided, [ids[one] for one in chosen], outcomes, measure)
+
+
+def cards(decided: Decided, ids: Sequence[str], outcomes: Sequence[str] | None = None, measure: str | None = None) -> list[View]:
+    """What a card shows of each candidate; `now` is its outcome with the moved thresholds."""
+    wanted = [*CARD, *([measure] if measure else [])]
+    found = some(decided, ids, wanted)
+    now = dict(zip(ids, outcomes, strict=True)) if outcomes is not None else {}
+    return [
+        {**row, "now": now.get(row["candidate_id"], row["outcome"]), "measure": measure, "value": row.get(measure) if measure else None}
+        for row in found
+    ]
+
+
+def _values(decided: Decided, measure: str) -> np.ndarray:
+    """[rows] a measurement as a number; NaN where there is none."""
+    column = rows(decided, [measure])[measure].combine_chunks()
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return np.asarray(pc.fill_null(column.cast(pa.float64()), float("nan")).to_numpy(zero_copy_only=False))
+
+
+def _border(decided: Decided, rule: Rule, recipe: Recipe, found: Again) -> View:
+    """Of those that reach the rule, the last that it lets pass and the first that it stops."""
+    current = next((one for one in recipe.rule if one.reason == rule.reason and one.reads == rule.reads), None)
+    if not isinstance(rule, RowRule) or not isinstance(current, RowRule) or threshold_of(rule) is None:
+        return {}
+    assert isinstance(current.value, int | float)
+    values, bound = _values(decided, rule.measure), float(current.value)
+    kept = pc.equal(found.outcome, KEPT).to_numpy(zero_copy_only=False)
+    stopped = pc.equal(found.outcome, rule.reason).to_numpy(zero_copy_only=False)
+    sides = {}
+    for side, mask in (("inside", kept), ("outside", stopped & ~np.isnan(values) & ~_meets(current, values))):
+        places = np.flatnonzero(mask & ~np.isnan(values))
+        sides[side] = _cards(decided, places, rule, bound, found)
+    return {"rule": asked(current), **sides}
+
+
+def _meets(rule: RowRule, values: np.ndarray) -> np.ndarray:
+    compare = {">=": np.greater_equal, ">": np.greater, "<=": np.less_equal, "<": np.less}[rule.op]
+    return np.asarray(compare(values, float(rule.value)))  # type: ignore[arg-type]
+
+
+def groups_view(decided: Decided, by: str, of: str | None = None) -> View:
+    """Candidates by host, language or source with what became of them; or one group: its funnel, its means, some of it. Exact."""
+    counts = statistics(decided).counts(by, of)
+    found = []
+    for name, outcomes in list(counts.items())[:GROUPS]:
+        found.append({"of": name, "candidates": sum(outcomes.values()), "kept": outcomes.get(KEPT, 0), "outcomes": outcomes})
+    rest = [outcomes for name, outcomes in list(counts.items())[GROUPS:]]
+    if rest:
+        summed: Counter[str] = sum((Counter(outcomes) for outcomes in rest), Counter())
+        found.append({"of": OTHER, "candidates": summed.total(), "kept": summed[KEPT], "outcomes": dict(summed), "groups": len(rest)})
+    means = {} if of is None else {name: _mean(decided, name, by, of) for name in statistics(decided).measurements}
+    shown = [] if of is None or of in (OTHER, UNKNOWN) else _members(decided, by, of)
+    return {"view": "groups", **about(decided), "by": by, "of": of, "groups": found, "means": means, "shown": shown}
+
+
+def _mean(decided: Decided, name: str, by: str, of: str) -> View:
+    found = statistics(decided)
+    return {"here": found.statistics(name, by=by, of=of).mean, "everywhere": found.statistics(name).mean}
+
+
+def _members(decided: Decided, by: str, of: str) -> list[View]:
+    """Some candidates of a group, as their pages and texts say; none of `other` and `unknown`."""
+    there = columns(decided)
+    tests = {
+        "host": ("regexp_matches(coalesce(page_url, image_url), ?)", rf"^[^:/?#]+://([^/?#@]*[.@])?{re.escape(of)}([:/?#]|$)"),
+        "source": ("text_source = ?", of),
+        "language": (f"regexp_matches(lower(coalesce({_languages(there)})), ?)", rf"^\s*{re.escape(of)}([-_]|$)"),
+    }
+    test, value = tests[by]
+    found = ask(*files(decided), f"select candidate_id from parts where {test} order by candidate_id limit {2 * SHOWN}", [value])
+    return cards(decided, [row["candidate_id"] for row in found])
+
+
+def _languages(there: Sequence[str]) -> str:
+    return ", ".join(f'"{name}"' for name in ("text.language", "page_language") if name in there) or "null::varchar"
+
+
+def compare_view(one: Decided, other: Decided) -> View:
+    """Two decisions side by side: both funnels, and where the collections are the same, what became of each candidate in both."""
+    view: View = {"view": "compare", "one": funnel_view(one), "other": funnel_view(other), "same": one.collections == other.collections}
+    if not view["same"]:
+        return view
+    tables = [rows(decided, ["candidate_id", "outcome"]) for decided in (one, other)]
+    place = pc.index_in(tables[0]["candidate_id"], value_set=tables[1]["candidate_id"])
+    theirs = tables[1]["outcome"].take(place)
+    pairs = pa.table({"one": tables[0]["outcome"], "other": theirs}).group_by(["one", "other"]).aggregate([([], "count_all")])
+    view["pairs"] = sorted(
+        ({"one": row["one"], "other": row["other"], "candidates": row["count_all"] * one.modulus} for row in pairs.to_pylist()),
+        key=lambda row: -row["candidates"],
+    )
+    mine, also = (np.asarray(pc.equal(outcome, KEPT).to_numpy()) for outcome in (tables[0]["outcome"], theirs))
+    ids = tables[0]["candidate_id"]
+    for name, mask in (("only_one", mine & ~also), ("only_other", also & ~mine)):
+        chosen = sorted(ids.take(pa.array(np.flatnonzero(mask))).to_pylist())
+        view[name] = {"candidates": len(chosen) * one.modulus, "shown": cards(other if name == "only_one" else one, chosen[:SHOWN])}
+    return view
+
+
+def time_view(root: Folder, recipe: str) -> View:
+    """What a recipe kept and dropped of each collection, in the order of their names, which are times where a schedule made them."""
+    found: dict[str, View] = {}
+    for decided in decisions(root):
+        if decided.recipe.name != recipe:
+            continue
+        for name in decided.collections:
+            if name not in found or len(decided.collections) == 1:
+                counts = statistics(decided).counts(collection=name).get("", {})
+                found[name] = {"collection": name, "decision": decided.id, "candidates": sum(counts.values())}
+                found[name] |= {"kept": counts.get(KEPT, 0), "outcomes": decided.recipe.ordered(counts)}
+    return {"view": "time", "recipe": recipe, "collections": [found[name] for name in sorted(found)]}
+
+
+def outcome_view(decided: Decided, outcome: str) -> View:
+    """Candidates that ended in one outcome: how many, on which hosts and in which languages, and some of them."""
+    summary = statistics(decided)
+    found = {}
+    for by in ("host", "language", "source"):
+        counts = {name: outcomes[outcome] for name, outcomes in summary.counts(by).items() if outcomes.get(outcome)}
+        found[by] = dict(sorted(counts.items(), key=lambda item: -item[1])[:GROUPS])
+    table = rows(decided, ["candidate_id", "outcome"])
+    ids = sorted(table["candidate_id"].filter(pc.equal(table["outcome"], outcome)).to_pylist())[: 2 * SHOWN]
+    return {"view": "outcome", **about(decided), "outcome": outcome, "count": decided.outcomes.get(outcome, 0), **found} | {
+        "shown": cards(decided, ids)
+    }
+
+
+def changes_of(texts: Mapping[str, str]) -> dict[int, float | None]:
+    """Changes as the command line and addresses spell them: the place of a rule, and its threshold or `off`."""
+    return {int(place): None if value == "off" else float(value) for place, value in texts.items()}
+
