@@ -4,7 +4,7 @@ Cameras leave noise and smooth shades everywhere; drawing programs leave runs of
 The coefficients are fitted by `python -m filters.fit natural`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from filters.base import Filter, Level, measured
+from filters.grey import Grey
 from filters.hashes import dhash
 from filters.logistic import Logistic
 
 FLOATS = NDArray[np.float64]
+BYTES = NDArray[np.uint8]
 MODEL = Path(__file__).parent / "data" / "natural.json"
 SIDE = 320  # pixels: pictures are shrunk below twice this by whole factors before they are looked at
 SMALLEST = 2  # pixels a side: below it nothing has a neighbour
@@ -46,10 +48,10 @@ STATISTICS = (
 
 @dataclass(frozen=True)
 class NaturalFilter(Filter):
-    """One decoding of the picture for all that its pixels tell."""
+    """One decoding of the picture for all that its pixels tell, seen with a long side of 320 to 639 pixels, or less where it has less."""
 
     name: ClassVar[str] = "natural"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     sentence: ClassVar[str] = "Tells photographs from charts, logos and screens by their colours, flat areas and edges"
     level: ClassVar[Level] = "image"
     costly: ClassVar[bool] = True
@@ -59,6 +61,10 @@ class NaturalFilter(Filter):
         "image.flat": pa.float32(),  # share of neighbouring pixels of the same colour
         "image.deviation": pa.float32(),  # standard deviation of the brightness, 0 to 128; near 0: blank
         "image.dhash": pa.string(),  # 16 hexadecimal digits
+        "image.blur": pa.float32(),  # variance of the Laplacian in grey; small: blurred
+        "image.entropy": pa.float32(),  # bits of the histogram of 256 levels of grey, 0 to 8
+        "image.colours": pa.int32(),  # distinct colours at 5 bits a channel, 1 to 32768
+        "image.text_likeness": pa.float32(),  # share of the area that looks like rendered text, 0 to 1
     }
     classifier: Logistic = field(default_factory=lambda: Logistic.read(MODEL))
 
@@ -68,19 +74,24 @@ class NaturalFilter(Filter):
         return {"weights": self.classifier.weights, "bias": self.classifier.bias}
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        rows = [self._of_picture(image) for image in batch.column("image").to_pylist()]
+        pictures = (decode(image.as_py()) for image in batch.column("image"))
+        rows = [{} if picture is None else self.of_picture(picture) for picture in pictures]
         return measured(self.writes, {name: pa.array([row.get(name) for row in rows], kind) for name, kind in self.writes.items()})
 
-    def _of_picture(self, image: bytes | None) -> dict[str, float | str]:
-        picture = decode(image)
-        if picture is None:
-            return {}
-        values = statistics(picture)
+    def of_picture(self, picture: Image.Image) -> dict[str, float | str]:
+        """What is measured of a picture that `decode` gave."""
+        values, colours = _looked_at(picture)
+        light = picture.convert("L")
+        grey = Grey.of(light)
         return {
             "image.natural": float(self.classifier(expand(values[None]))[0]),
             "image.flat": float(values[0]),
-            "image.deviation": float(np.asarray(picture.convert("L"), dtype=np.float32).std()),
-            "image.dhash": dhash(picture),
+            "image.deviation": grey.deviation,
+            "image.dhash": dhash(light),
+            "image.blur": grey.blur,
+            "image.entropy": grey.entropy,
+            "image.colours": colours,
+            "image.text_likeness": grey.text_likeness,
         }
 
 
@@ -106,28 +117,41 @@ def shrink(picture: Image.Image) -> Image.Image:
 
 def statistics(picture: Image.Image) -> FLOATS:
     """The values of `STATISTICS` for a picture that `shrink` gave."""
-    pixels = np.asarray(picture, dtype=np.int16)
-    if min(pixels.shape[:2]) < 16:
-        pixels = np.pad(pixels, ((0, max(0, 16 - pixels.shape[0])), (0, max(0, 16 - pixels.shape[1])), (0, 0)), mode="edge")
-    across, down = _largest(np.abs(np.diff(pixels, axis=1))), _largest(np.abs(np.diff(pixels, axis=0)))
-    steps = np.bincount(np.concatenate([across.ravel(), down.ravel()]), minlength=256) / (across.size + down.size)
-    return np.concatenate([_of_steps(steps), _of_blocks(pixels), [_straight(pixels)], _of_colours(pixels), [_runs(across, down)]])
+    return _looked_at(picture)[0]
 
 
-def _largest(values: NDArray[np.int16]) -> NDArray[np.int16]:
-    """The largest of the three channels; several times faster than a reduction over so short an axis."""
-    return np.maximum(np.maximum(values[..., 0], values[..., 1]), values[..., 2])
+def _looked_at(picture: Image.Image) -> tuple[FLOATS, int]:
+    """The values of `STATISTICS`, and the number of colours at 5 bits a channel."""
+    height, width = max(16, picture.height), max(16, picture.width)
+    missing = ((0, height - picture.height), (0, width - picture.width))
+    # a plane for each channel: neighbouring bytes are neighbouring pixels
+    planes = [np.asarray(plane) for plane in picture.split()]
+    if any(count for _, count in missing):
+        planes = [np.pad(plane, missing, mode="edge") for plane in planes]
+    across = _largest(*(_apart(plane[:, 1:], plane[:, :-1]) for plane in planes))
+    down = _largest(*(_apart(plane[1:], plane[:-1]) for plane in planes))
+    light = _sum(planes)
+    steps = (_histogram(across) + _histogram(down)) / (across.size + down.size)
+    colours, of_colours = _of_colours(planes, light)
+    return np.concatenate([_of_steps(steps), _of_blocks(light), [_straight(light)], of_colours, [_runs(across, down)]]), colours
 
 
-def _sum(values: NDArray[np.int16]) -> NDArray[np.int16]:
+def _apart(one: BYTES, other: BYTES) -> BYTES:
+    return np.maximum(one, other) - np.minimum(one, other)
+
+
+def _largest(red: BYTES, green: BYTES, blue: BYTES) -> BYTES:
+    return np.maximum(np.maximum(red, green), blue)
+
+
+def _sum(planes: Sequence[BYTES]) -> NDArray[np.int16]:
     """The sum of the three channels."""
-    return np.asarray(values[..., 0] + values[..., 1] + values[..., 2])
+    return planes[0].astype(np.int16) + planes[1] + planes[2]
 
 
-def _code(values: NDArray[np.int16], bits: int) -> NDArray[np.int32]:
-    """One number for the three channels of so many bits each."""
-    wide = values.astype(np.int32)
-    return np.asarray((wide[..., 0] << (2 * bits)) | (wide[..., 1] << bits) | wide[..., 2])
+def _histogram(values: BYTES) -> FLOATS:
+    """How many pixels have each of the 256 values; Pillow counts bytes several times faster than numpy."""
+    return np.array(Image.fromarray(values).histogram(), dtype=np.float64)
 
 
 def _of_steps(steps: FLOATS) -> FLOATS:
@@ -135,40 +159,51 @@ def _of_steps(steps: FLOATS) -> FLOATS:
     return np.array([steps[0], steps[1:4].sum(), steps[4:17].sum(), steps[64:].sum(), steps[2:25].sum() / changes])
 
 
-def _of_blocks(pixels: NDArray[np.int16]) -> FLOATS:
-    light = _sum(pixels) / 3
+def _of_blocks(light: NDArray[np.int16]) -> FLOATS:
+    """Shares of blocks by their deviation, from sums and sums of squares, which are exact."""
     height, width = (side // 8 * 8 for side in light.shape)
-    blocks = light[:height, :width].reshape(height // 8, 8, width // 8, 8).swapaxes(1, 2).reshape(-1, 64)
-    deviation = blocks.std(1)
+    wide = light[:height, :width].astype(np.int32)
+    sums, squares = (_of_eights(values) for values in (wide, wide * wide))
+    deviation = np.sqrt(np.maximum(squares / 64 - (sums / 64) ** 2, 0)) / 3
     return np.array([(deviation < 1.5).mean(), ((deviation > 3) & (deviation < 30)).mean(), (deviation > 60).mean()])
 
 
-def _straight(pixels: NDArray[np.int16]) -> float:
-    light = _sum(pixels)
+def _of_eights(values: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Sums over blocks of 8 x 8: rows first, which lie far apart and are added whole."""
+    rows = values.reshape(-1, 8, values.shape[1]).sum(1, dtype=np.int32)
+    return np.asarray(rows.reshape(len(rows), -1, 8).sum(2, dtype=np.int32))
+
+
+def _straight(light: NDArray[np.int16]) -> float:
     bend = np.abs(light[:, 2:] - 2 * light[:, 1:-1] + light[:, :-2])
-    return float((bend <= 3).mean())
+    return float(np.count_nonzero(bend <= 3) / bend.size)
 
 
-def _of_colours(pixels: NDArray[np.int16]) -> FLOATS:
-    flat = pixels.reshape(-1, 3)
-    fine = np.bincount(_code(flat >> 3, 5), minlength=32768)
-    coarse = np.sort(np.bincount(_code(flat >> 4, 4), minlength=4096))[::-1] / len(flat)
-    grey = np.bincount((_sum(flat) // 3) >> 1, minlength=128) / len(flat)
+def _of_colours(planes: Sequence[BYTES], light: NDArray[np.int16]) -> tuple[int, FLOATS]:
+    red, green, blue = planes
+    codes = ((red >> 3).astype(np.uint16) << 10) | ((green >> 3).astype(np.uint16) << 5) | (blue >> 3)
+    fine = np.bincount(codes.ravel(), minlength=32768)
+    coarse = fine.reshape(16, 2, 16, 2, 16, 2).sum((1, 3, 5)).ravel() / light.size
+    most = np.sort(np.partition(coarse, -5)[-5:])
+    grey = _histogram((light // 6).astype(np.uint8))[:128] / light.size
     entropy = -(grey[grey > 0] * np.log2(grey[grey > 0])).sum()
-    high, low = _largest(flat), -_largest(-flat)
-    vivid = ((high - low) > 0.7 * np.maximum(high, 1)) & (high > 80)
-    colours = np.log((fine > 0).sum()) - 0.3 * np.log(len(flat))
-    return np.array([colours, coarse[0], coarse[:5].sum(), entropy, (low > 245).mean(), vivid.mean()])
+    high, low = _largest(red, green, blue), np.minimum(np.minimum(red, green), blue)
+    # 0.7 of the highest in whole numbers
+    vivid = (10 * (high - low).astype(np.int16) > 7 * high.astype(np.int16)) & (high > 80)
+    count = int(np.count_nonzero(fine))
+    shares = [np.count_nonzero(part) / light.size for part in (low > 245, vivid)]
+    return count, np.array([np.log(count) - 0.3 * np.log(light.size), most[-1], most.sum(), entropy, *shares])
 
 
-def _runs(across: NDArray[np.int16], down: NDArray[np.int16]) -> float:
-    """Share of pixels that begin 16 pixels of one value, over both directions."""
+def _runs(across: BYTES, down: BYTES) -> float:
+    """Share of pixels that begin 15 steps without a change, over both directions."""
     shares = []
-    for steps in (across == 0, (down == 0).T):
-        if steps.shape[1] < 16:
+    for same in (across == 0, (down == 0).T):
+        if same.shape[1] < 16:
             continue
-        summed = np.cumsum(np.pad(steps, ((0, 0), (1, 0))), axis=1, dtype=np.int32)
-        shares.append(float((summed[:, 15:] - summed[:, :-15] == 15).mean()))
+        for further in (1, 2, 4, 7):  # 2, 4, 8 and 15 in a row
+            same = same[:, :-further] & same[:, further:]
+        shares.append(float(np.count_nonzero(same) / same.size))
     return float(np.mean(shares)) if shares else 0.0
 
 
