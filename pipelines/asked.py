@@ -3,7 +3,7 @@
 What was measured lies beside the collection as an increment of its own, named after who asked; the next to ask finds it there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -109,11 +109,15 @@ class AskImages(Ask):
         part = name.replace(".arrow", ".parquet")
         wanted = rows.filter(pc.invert(pc.is_in(rows["image_id"], value_set=_keys(self.earlier, part, "image_id"))))
         places = np.unique(wanted["image_row"].to_numpy())
-        images = read_table(self.collection / "images", name, list(dict.fromkeys(["image_id", *self.filter.reads])))
         schema = pa.schema([("image_id", pa.string()), *self.filter.writes.items()])
-        chunks = [places[start : start + ROWS] for start in range(0, len(places), ROWS)]  # so many pictures are copied at a time
-        found = [_measured(self.filter, images.take(pa.array(chunk)), "image_id", ROWS) for chunk in chunks]
-        return write_parquet(self.out, part, pa.concat_tables([schema.empty_table(), *found]))
+        return write_parquet(self.out, part, pa.concat_tables([schema.empty_table(), *self._pictures(name, places)]))
+
+    def _pictures(self, name: str, places: np.ndarray) -> Iterator[pa.Table]:
+        """What is measured on some images of a file, a few hundred copied at a time; the file is not opened for none."""
+        if len(places):
+            images = read_table(self.collection / "images", name, list(dict.fromkeys(["image_id", *self.filter.reads])))
+            for start in range(0, len(places), ROWS):
+                yield _measured(self.filter, images.take(pa.array(places[start : start + ROWS])), "image_id", ROWS)
 
 
 @dataclass(frozen=True, kw_only=True)
