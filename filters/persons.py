@@ -1,18 +1,29 @@
-"""Texts in which names of persons are replaced: a rewriter."""
+"""Texts in which names of persons are replaced: a rewriter (CC12M replaces them by `<PERSON>`; Changpinyo et al. 2021, section 2)."""
 
-from collections.abc import Mapping
+import functools
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import pyarrow as pa
 
 from filters.base import Filter, Level, measured
 from filters.given import Given
+from filters.models import Place, digest_of_folder, folder_of
+
+PERSON = "<PERSON>"
+PERSONS = re.compile(r"(?i)^(?:[BIESLU][-_])?(?:PER|PERSON|PERS)$")  # labels: of whole entities, or of their beginnings and insides
+SHORTEST, LONGEST = 16, 512  # tokens; a text is filled up to the next power of two, so that what is found depends on no other text
+OVERLAP = 32  # tokens that two pieces of a longer text share
+
+Span = tuple[int, int]  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
 class PersonsFilter(Filter):
-    """The text with `<PERSON>` for each name of a person, as in CC12M."""
+    """The text with `<PERSON>` for each name of a person; names beside one another are one, and a name counts as a whole word."""
 
     name: ClassVar[str] = "persons"
     version: ClassVar[int] = 1
@@ -22,16 +33,112 @@ class PersonsFilter(Filter):
     writes: ClassVar[Mapping[str, pa.DataType]] = {"text.anonymous": pa.string()}
     costly: ClassVar[bool] = True
     needs: ClassVar[str | None] = "persons"
-    model: str
+    folder: str
+    digest: str
+    labels: tuple[int, ...]  # those that name persons
+    place: Place
 
     @classmethod
-    def of(cls, given: Given) -> "PersonsFilter":
+    def of(cls, given: Given) -> Self:
+        from transformers import AutoConfig
+
         assert given.persons is not None
-        return cls(model=given.persons)
+        folder = folder_of(given.persons, "persons")
+        try:
+            names = AutoConfig.from_pretrained(folder, local_files_only=True).id2label
+        except (OSError, ValueError) as error:
+            raise ValueError(f"--persons {given.persons}: its configuration cannot be read ({error})") from error
+        labels = tuple(sorted(int(number) for number, name in names.items() if PERSONS.match(name)))
+        if not labels:
+            raise ValueError(f"--persons {given.persons}: no label names persons ({', '.join(names.values())}); PER, B-PER or PERSON would")
+        digest = digest_of_folder(folder, "persons")
+        return cls(folder=str(folder), digest=digest, labels=labels, place=Place.of(given))
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"model": self.model}
+        return {"model": self.digest, **self.place.config}
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        return measured(self.writes, {"text.anonymous": batch.column("text")})
+        """Each distinct text of a batch is read once; null stays null."""
+        said = batch.column("text").dictionary_encode()
+        texts = said.dictionary.to_pylist()
+        written = [_replaced(text, spans) for text, spans in zip(texts, self._persons(texts), strict=True)]
+        return measured(self.writes, {"text.anonymous": pa.array(written, pa.string()).take(said.indices)})
+
+    def _persons(self, texts: list[str]) -> list[list[Span]]:
+        """The words that name persons, in each text."""
+        spans: list[list[Span]] = [[] for _ in texts]
+        if not texts:
+            return spans
+        model, tokenizer, longest = _model(self.folder, self.place.device)
+        coded = tokenizer(
+            texts,
+            truncation=True,
+            max_length=longest,
+            stride=min(OVERLAP, longest // 4),
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+        )
+        named = self._named(model, coded["input_ids"], tokenizer.pad_token_id or 0, longest)
+        for piece, row in enumerate(coded["overflow_to_sample_mapping"]):
+            spans[row] += _words(coded.word_ids(piece), coded["offset_mapping"][piece], named[piece])
+        return spans
+
+    def _named(self, model: Any, coded: Sequence[Sequence[int]], pad: int, longest: int) -> list[np.ndarray]:
+        """For each piece, which of its tokens name persons [tokens]."""
+        import torch
+
+        lengths = np.array([min(longest, max(SHORTEST, 1 << (len(ids) - 1).bit_length())) for ids in coded])
+        named: list[np.ndarray] = [np.zeros(0, dtype=bool)] * len(coded)
+        for length in np.unique(lengths):
+            rows = np.flatnonzero(lengths == length)
+            for chosen in np.split(rows, range(self.place.batch, len(rows), self.place.batch)):
+                ids = torch.full((len(chosen), int(length)), pad)
+                mask = torch.zeros_like(ids)
+                for line, row in enumerate(chosen):
+                    ids[line, : len(coded[row])] = torch.tensor(coded[row])
+                    mask[line, : len(coded[row])] = 1
+                likeliest = self.place.run(lambda ids, mask: model(input_ids=ids, attention_mask=mask).logits, ids, mask).argmax(-1)
+                for line, row in enumerate(chosen):
+                    named[row] = np.isin(likeliest[line, : len(coded[row])], self.labels)
+        return named
+
+
+def _words(words: Sequence[int | None], offsets: Sequence[Span], named: np.ndarray) -> list[Span]:
+    """The characters of each word whose first token names a person."""
+    spans: list[Span] = []
+    taken = False
+    for token, word in enumerate(words):
+        if word is None:
+            continue
+        if token == 0 or words[token - 1] != word:
+            taken = bool(named[token])
+            spans += [offsets[token]] if taken else []
+        elif taken:
+            spans[-1] = (spans[-1][0], offsets[token][1])
+    return spans
+
+
+def _replaced(text: str, spans: Sequence[Span]) -> str:
+    """The text with each run of spans that only blanks part replaced."""
+    parts, end = [], -1
+    for start, stop in sorted(spans):
+        if end >= 0 and not text[end:start].strip():
+            end = max(end, stop)
+            continue
+        parts.append(text[max(end, 0) : start])
+        end = stop
+    return PERSON.join([*parts, text[max(end, 0) :]])
+
+
+@functools.cache
+def _model(folder: str, device: str) -> tuple[Any, Any, int]:
+    from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+    model = AutoModelForTokenClassification.from_pretrained(folder, local_files_only=True, weights_only=True).float().eval().to(device)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if not tokenizer.is_fast:
+        raise ValueError(f"--persons {folder}: its tokenizer does not say which characters its tokens are; it needs a tokenizer.json")
+    # some models count places from 2
+    places = getattr(model.config, "max_position_embeddings", LONGEST + 2) - 2
+    return model, tokenizer, min(LONGEST, places, tokenizer.model_max_length)
