@@ -96,9 +96,8 @@ def loaded(clip: Clip, device: str) -> tuple[Any, Any, Any]:
     import open_clip
 
     assert clip.weights is not None or clip.name.startswith((LOCAL, HUB))
-    model = open_clip.create_model(clip.name, pretrained=clip.weights, device=device, weights_only=True, require_pretrained=True).eval()
-    prepare = open_clip.image_transform_v2(open_clip.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
-    return model, prepare, open_clip.get_tokenizer(clip.name)
+    model, prepare = open_clip.create_model_from_pretrained(clip.name, clip.weights, device=device, weights_only=True)
+    return model.eval(), prepare, open_clip.get_tokenizer(clip.name)
 
 
 @dataclass(frozen=True, kw_only=True)
