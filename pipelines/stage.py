@@ -108,7 +108,7 @@ class Engine:
     """Which Beam runner maps the parts; one process by default, several on this machine with `workers`.
 
     With a `share`, this command does its share of each stage's parts and waits for the others before the next stage: as long as
-    they work, and `wait_seconds` more.
+    they work, and `wait_seconds` more. A job of another runner is given up when nothing was heard of its workers for as long.
     """
 
     runner: str = "FnApiRunner"
