@@ -56,7 +56,7 @@ class CleanFilter(Filter):
 
 def cleaned(text: pa.Array, host: pa.Array) -> tuple[pa.Array, pa.Array]:
     """Texts without boilerplate, and the spans cut from each; `host` is that of the page, empty where there is none."""
-    read = _read(text)
+    read = read_references(text)
     names = _names_of(host)
     state, active, spans = read, np.arange(len(read)), []
     while len(active):
@@ -107,7 +107,7 @@ def _listed(spans: list[Spans], read: pa.Array) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(piece[order], pa.string()))
 
 
-def _read(text: pa.Array) -> pa.Array:
+def read_references(text: pa.Array) -> pa.Array:
     """Texts with references to characters read, however often they were written as references; null as empty."""
     text = pc.fill_null(text, "")
     referring = np.flatnonzero(pc.match_substring_regex(text, _REFERENCE).to_numpy(zero_copy_only=False))

@@ -83,24 +83,32 @@ def _phrase(words: str) -> str:
 
 
 _SHOWN = "image|photo|photograph|picture|pic"
-_COUNTED = rf"(?:(?:gallery|product|article|slider){_S}+)?(?:{_SHOWN}|img|slide|figure|fig\.?|plate|thumbnail|view){_S}*(?:#|no\.?|number)?{_S}*\d{{1,4}}"
+_COUNTED = (
+    rf"(?:(?:gallery|product|article|slider){_S}+)?(?:{_SHOWN}|img|slide|figure|fig\.?|plate|thumbnail|view)"
+    rf"{_S}*(?:#|no\.?|number)?{_S}*\d{{1,4}}"
+)
 _OF_HOW_MANY = rf"{_S}*(?:/|{_S}(?:out{_S}+)?of{_S}){_S}*\d{{1,4}}"
 _STOCK = (
     _phrase(
         r"(?:(?:royalty(?:-| )free|rights(?:-| )managed|editorial|premium|free|hi-?res|high(?:-| )res(?:olution)?) )*"
-        r"(?:stock (?:photos?|images?|pictures?|photography|vectors?|illustrations?|clip ?art|footage|videos?)|royalty(?:-| )free (?:photos?|images?|pictures?))"
+        r"(?:stock (?:photos?|images?|pictures?|photography|vectors?|illustrations?|clip(?: |)art|footage|videos?)|royalty(?:-"
+        r"| )free (?:photos?|images?|pictures?))"
         r"(?: (?:and|&) (?:photos|images|pictures|photography|vectors|illustrations))?"
     )
     + rf"(?:{_S}*(?:#|id:?|no\.?)?{_S}*\d{{4,12}})?"
 )
 _CLICK = _phrase(
     r"(?:please )?(?:click|tap|press|hover)(?: (?:here|on|over|the|this|image|photo|picture|thumbnail|pic|it|below|above))*"
-    r"(?: here| (?:to|for|and)(?: (?:a|an|the|it|see|view|enlarge|zoom|expand|open|download|get|read|full|larger|large|bigger|big|original|size|sized|"
-    r"full-size|fullsize|full-sized|high|higher|hi-res|resolution|version|more|details|detail|info|information|image|images|photo|photos|picture|"
-    r"pictures|screen|fullscreen|in|new|window|tab|magnify|gallery|slideshow|play|watch|video|listen|up|close-up|caption|view|launch|show|of|this|to))+)"
+    r"(?: here| (?:to|for|and)(?: (?:a|an|the|it|see|view|enlarge|zoom|expand|open|download|get|read|full|larger|large|bigger|big"
+    r"|original|size|sized|"
+    r"full-size|fullsize|full-sized|high|higher|hi-res|resolution|version|more|details|detail|info|information|image|images|photo"
+    r"|photos|picture|"
+    r"pictures|screen|fullscreen|in|new|window|tab|magnify|gallery|slideshow|play|watch|video|listen|up|close-up|caption|view|launch"
+    r"|show|of|this|to))+)"
 )
 _VIEW = _phrase(
-    r"(?:view|see|show|open|download|get)(?: the| this| a| in)? (?:larger|large|bigger|full|full-size|full-sized|fullsize|original|high-res|hi-res|high)"
+    r"(?:view|see|show|open|download|get)(?: the| this| a| in)? (?:larger|large|bigger|full|full-size|full-sized|fullsize|original"
+    r"|high-res|hi-res|high)"
     r"(?: (?:size|screen|resolution|image|photo|picture|version|map))*|enlarge(?: (?:this|the))?(?: (?:image|photo|picture|map))?"
     r"|(?:opens|open) (?:in )?(?:a )?new (?:tab|window)|zoom in|zoom|view (?:gallery|slideshow|details|image|photo)"
     r"|(?:read|learn|see|view|show|find out|load) more(?: about this)?|continue reading|more (?:info|information|details)"
@@ -110,19 +118,22 @@ _VIEW = _phrase(
 )
 _AGENCY = r"(?:AP|AFP|EPA|EFE|PA|UPI|Xinhua|Reuters|REUTERS|Getty(?:[\s\x{e000}]+Images)?|Handout|Shutterstock|iStock|Alamy|Rex|REX)"
 _MADE = (
-    r"(?:photos?|photographs?|photography|photographer|photographed|images?|pictures?|pics?|illustrations?|illustrated|illustrator|artwork|graphics?|"
+    r"(?:photos?|photographs?|photography|photographer|photographed|images?|pictures?|pics?|illustrations?|illustrated|illustrator"
+    r"|artwork|graphics?|"
     r"screenshots?|video|renderings?|cover|credits?|sources?|courtesy|copyright)"
 )
 _NAME = rf"(?:[\p{{Lu}}\pN@\x{{a9}}&/|+\x{{2013}}-]{_WORD}*|(?:of|the|and|for|de|van|von|der|den|la|le|du|via|in|by|at|to|from){_S})"
 _NAMES = rf"{_NAME}(?:{_S}*{_NAME})*[.,]*"
 _CREDIT_OPENS = (
-    rf"(?:(?i:(?:(?:file|stock|handout|archive|cover|header|featured|feature|hero|screen|top|main){_S}+)?{_MADE}(?:{_S}+(?:credits?|courtesy|source|copyright))?)"
+    rf"(?:(?i:(?:(?:file|stock|handout|archive|cover|header|featured|feature|hero|screen|top|main){_S}+)?{_MADE}(?:{_S}+(?:credits?"
+    rf"|courtesy|source|copyright))?)"
     rf"(?:{_S}*(?::|\x{{a9}}|\((?i:c)\)){_S}*|{_S}+(?i:by|courtesy|via|\x{{a9}}){_S}*:?{_S}+)(?i:(?:by|of|the){_S}+)*"
     rf"|(?i:courtesy){_S}+(?:(?i:of){_S}+)?|{_AGENCY}(?:{_S}+(?i:photo|images?|pictures?|file))?{_S}*/{_S}*)"
 )
 _OWNER = rf"(?:(?:19|20)\d\d|(?i:all|rights|reserved|inc|ltd|llc|photo|photos|photography|images?|pictures|{_DOMAIN})\b|{_NAME})[.,]*"
 _CLAIMED = (
-    rf"(?i:(?:{_SHOWN}|all{_S}+images|images|photos){_S}+)?(?:(?i:copyright){_S}*)?(?:\x{{a9}}|\((?i:c)\)){_S}*[^{BLANKS}|]+(?:{_S}*(?:[|{_DASHES}-]{_S}*)?{_OWNER})*"
+    rf"(?i:(?:{_SHOWN}|all{_S}+images|images|photos){_S}+)?(?:(?i:copyright){_S}*)?(?:\x{{a9}}|\((?i:c)\)){_S}*[^{BLANKS}"
+    rf"|]+(?:{_S}*(?:[|{_DASHES}-]{_S}*)?{_OWNER})*"
     rf"|(?i:copyright){_S}+(?:(?i:by|of){_S}+)?(?:{_S}*{_OWNER})+"
 )
 
@@ -188,10 +199,12 @@ AT_THE_ENDS = (
     _whole(rf"(?:{_S}*(?:[{_BARS}~=;,:\\^<(\[{{]+|{_S}[-{_DASHES}*+/>]+))+{_S}*$"),
 )
 _EMPTY = (  # words that stand for a picture, or for none
-    r"(?:(?:an?|the|this|my|our|no) )?(?:image|photo|photograph|picture|pic|img|logo|icon|thumbnail|thumb|banner|avatar|placeholder|spacer|graphic|screenshot)s?"
+    r"(?:(?:an?|the|this|my|our|no) )?(?:image|photo|photograph|picture|pic|img|logo|icon|thumbnail|thumb|banner|avatar|placeholder"
+    r"|spacer|graphic|screenshot)s?"
     r"(?: (?:of|for|with|by)(?: (?:an?|the|this|my|our))?| (?:not )?(?:available|found|unavailable)| here| goes here| \d+)?"
     r"|untitled|no caption|no title|blank|loading|null|undefined|nan|none|n/a|default|sponsored|ad|ads|advertisements?"
-    r"|alt(?:ernative)? text|caption|description|title|menu|search|close|next|previous|prev|back|share|print|email|home|homepage|header|footer|follow us"
+    r"|alt(?:ernative)? text|caption|description|title|menu|search|close|next|previous|prev|back|share|print|email|home|homepage|header"
+    r"|footer|follow us"
 )
 EMPTY = (
     _whole(rf"^(?:[^\pL\pM\pN]*[^\pL\pM\pN{BLANKS}][^\pL\pM\pN]*)$"),

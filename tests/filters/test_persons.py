@@ -91,5 +91,5 @@ def test_a_model_that_names_no_persons_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_a_recogniser_the_option_is_named() -> None:
-    with pytest.raises(ValueError, match="add --persons, or --without text.anonymous"):
+    with pytest.raises(ValueError, match=r"add --persons, or --without text\.anonymous"):
         filters_for(["text.anonymous"])
