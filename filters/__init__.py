@@ -9,6 +9,7 @@ from filters.alignment import AlignmentFilter, EmbeddingFilter
 from filters.base import Filter
 from filters.clean import CleanFilter
 from filters.entries import EntriesFilter
+from filters.evaluation import EvaluationFilter, EvaluationSimilarityFilter
 from filters.given import Given
 from filters.image import ImageFilter
 from filters.labels import LabelOverlapFilter, LabelsFilter
@@ -20,7 +21,7 @@ from filters.persons import PersonsFilter
 from filters.place import PlaceFilter
 from filters.profanity import ProfanityFilter
 from filters.published import PublishedTextFilter
-from filters.repetition import RepetitionFilter
+from filters.repetition import CharacterRepetitionFilter, RepetitionFilter
 from filters.safety import ImageSafetyFilter, TextSafetyFilter
 from filters.scorer import ScorerFilter
 from filters.signs import SignsFilter
@@ -28,6 +29,7 @@ from filters.tagger import TaggerFilter
 from filters.targets import TargetsFilter
 from filters.text import TextFilter
 from filters.vocabulary import VocabularyFilter
+from filters.words import WordsFilter
 
 # A filter that reads another's measurements stands after it.
 FILTERS: tuple[type[Filter], ...] = (
@@ -35,7 +37,9 @@ FILTERS: tuple[type[Filter], ...] = (
     LengthFilter,
     PlaceFilter,
     SignsFilter,
+    WordsFilter,
     RepetitionFilter,
+    CharacterRepetitionFilter,
     TextFilter,
     LanguageFilter,
     PublishedTextFilter,
@@ -54,6 +58,8 @@ FILTERS: tuple[type[Filter], ...] = (
     AlignmentFilter,
     AestheticsFilter,
     TargetsFilter,
+    EvaluationFilter,
+    EvaluationSimilarityFilter,
     LabelOverlapFilter,
     ScorerFilter,
 )

@@ -1,4 +1,4 @@
-"""Shares of the signs and words of a text: for recipes that ask for them."""
+"""Shares of the characters of a text, as recipes ask for them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,53 +7,63 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from filters.base import Filter, Level, measured
-from filters.lexicon import function_words
-from filters.tokens import Tokens, tokens
+from filters.characters import ALPHANUMERIC, DIGIT, LETTER, LOWER, PUNCTUATION, SPACE, UPPER, counts
+
+INTEGERS = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class SignsFilter(Filter):
-    """How much of a text is letters, capitals and repeated words."""
+    """How much of a text is letters, capitals, digits and other signs.
+
+    Of a text that is missing all are null but letters and capitals, which are null wherever they are shares of nothing; the others are
+    0 for an empty text, as Data-Juicer and OBELICS have it.
+    """
 
     name: ClassVar[str] = "signs"
-    version: ClassVar[int] = 1
-    sentence: ClassVar[str] = "Measures how much of a text is letters, capital letters and repeated words"
+    version: ClassVar[int] = 2
+    sentence: ClassVar[str] = "Measures how much of a text is letters, capital letters, digits, punctuation and other signs"
     level: ClassVar[Level] = "candidate"
     reads: ClassVar[tuple[str, ...]] = ("text",)
     writes: ClassVar[Mapping[str, pa.DataType]] = {
         "text.letters": pa.float32(),  # of the characters that are not white space
         "text.capitals": pa.float32(),  # of the letters that have a case
-        "text.repetition": pa.float32(),  # of the words that are no function words, those that stood before
+        # of all characters: str.isalnum (Data-Juicer, alphanumeric_filter)
         "text.alphanumeric": pa.float32(),
+        # of all characters: neither letter nor mark. White space and digits count, as they do in Data-Juicer's special_characters_filter
+        # and OBELICS (special_character_ratio); those list the signs one by one and forget some, we go by the classes of Unicode.
         "text.special": pa.float32(),
-        "text.digits": pa.float32(),
+        "text.digits": pa.float32(),  # of all characters: decimal digits
+        # of all characters. OBELICS (punctuation_ratio) divides by the count of words and marks; its threshold, 0.001, asks for any at all.
         "text.punctuation": pa.float32(),
-        "text.stop_words": pa.float32(),
-        "text.urls": pa.int32(),
-        "text.initial_capital": pa.bool_(),
-        "text.capitalised": pa.float32(),
     }
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        text = pc.fill_null(batch.column("text"), "")
-        columns = {
-            "text.letters": _share(text, r"[^\pL\pM]+", r"\s+"),
-            "text.capitals": _share(text, r"\P{Lu}+", r"[^\p{Lu}\p{Ll}]+"),
-            "text.repetition": pa.array(_repetition(tokens(text)), pa.float32()),
+        text = batch.column("text")
+        length = pc.fill_null(pc.utf8_length(text), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        found = counts(text)
+        absent = np.asarray(text.is_null().to_numpy(zero_copy_only=False))
+        of_all = {
+            "text.alphanumeric": found[:, ALPHANUMERIC],
+            "text.special": length - found[:, LETTER],
+            "text.digits": found[:, DIGIT],
+            "text.punctuation": found[:, PUNCTUATION],
         }
-        columns |= {name: pa.nulls(batch.num_rows, kind) for name, kind in self.writes.items() if name not in columns}
+        columns = {
+            "text.letters": _of_some(found[:, LETTER], length - found[:, SPACE]),
+            "text.capitals": _of_some(found[:, UPPER], found[:, UPPER] + found[:, LOWER]),
+            **{name: pa.array(_share(part, np.maximum(length, 1)), pa.float32(), mask=absent) for name, part in of_all.items()},
+        }
         return measured(self.writes, columns)
 
 
-def _share(text: pa.Array, other: str, beyond: str) -> pa.Array:
-    """Share of the characters that are not `beyond` which are not `other` either; null where there is none. Both match runs."""
-    left, whole = (pc.utf8_length(pc.replace_substring_regex(text, runs, "")).cast(pa.float32()) for runs in (other, beyond))
-    return pc.divide(left, pc.if_else(pc.equal(whole, 0), None, whole))
+def _of_some(part: INTEGERS, whole: INTEGERS) -> pa.Array:
+    """The share; null where it is a share of nothing."""
+    return pa.array(_share(part, np.maximum(whole, 1)), pa.float32(), mask=whole == 0)
 
 
-def _repetition(words: Tokens) -> np.ndarray:
-    """Share of the words that are no function words and stood in the same text before."""
-    counted = words.of_words(lambda word: word not in function_words())
-    return words.total(counted * ~words.first_of_kind) / np.maximum(words.total(counted), 1)
+def _share(part: INTEGERS, whole: INTEGERS) -> NDArray[np.float32]:
+    return np.asarray(part.astype(np.float32) / whole.astype(np.float32), dtype=np.float32)

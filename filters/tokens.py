@@ -9,49 +9,176 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from filters.characters import bytes_of, code_points, known, not_ascii, sums
+
+INTEGERS = NDArray[np.int64]
+BOOLS = NDArray[np.bool_]
+
 # what is no letter, mark, digit or apostrophe, or one of the signs that tell interfaces apart, parts words
 _BETWEEN = r"[^\pL\pM\pN'%$©®™]+"
 _SIGNS = r"([%$©®™])"
+# The same for each byte: capitals become small, what parts words a space; all of a character beyond ASCII that is left belongs to words.
+_PLAIN = bytes(code if code > 127 or chr(code).isalnum() or chr(code) in "'%$" else 32 for code in range(256)).lower()
+_SPACE, _APOSTROPHE, _PER_CENT, _DOLLAR = b" '%$"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """The words of `rows` texts in order: token k is `words[code[k]]` and stands in text `row[k]`."""
+    """The words of `rows` texts in order: token k is `words[code[k]]` and stands in text `row[k]`; `count` of them in each text."""
 
     rows: int
-    row: NDArray[np.int64]
-    code: NDArray[np.int64]
-    words: list[str]  # distinct, lower case
+    count: INTEGERS
+    spelled: Callable[[], pa.Array]  # each token, lower case; asked for only where more than the count is needed
+
+    @cached_property
+    def row(self) -> INTEGERS:
+        return np.repeat(np.arange(self.rows), self.count)
+
+    @cached_property
+    def _encoded(self) -> pa.DictionaryArray:
+        return self.spelled().dictionary_encode()
+
+    @cached_property
+    def code(self) -> INTEGERS:
+        return np.asarray(self._encoded.indices.to_numpy().astype(np.int64))
+
+    @property
+    def distinct(self) -> pa.Array:
+        """`words` as an array."""
+        return self._encoded.dictionary
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The distinct words, lower case."""
+        distinct: list[str] = self._encoded.dictionary.to_pylist()
+        return distinct
 
     def of_words(self, value: Callable[[str], float]) -> NDArray[np.float64]:
         """A number for each token, computed once for each distinct word."""
-        return np.fromiter((value(word) for word in self.words), np.float64, len(self.words))[self.code]
+        return np.fromiter(map(value, self.words), np.float64, len(self.words))[self.code]
 
-    def total(self, values: NDArray[np.float64] | NDArray[np.bool_]) -> NDArray[np.float64]:
+    def total(self, values: NDArray[np.float64] | BOOLS) -> NDArray[np.float64]:
         """The sum over the tokens of each text."""
         return np.asarray(np.bincount(self.row, weights=values, minlength=self.rows), dtype=np.float64)
 
     @cached_property
-    def count(self) -> NDArray[np.int64]:
-        return np.bincount(self.row, minlength=self.rows)
-
-    @cached_property
-    def first_of_kind(self) -> NDArray[np.bool_]:
+    def first_of_kind(self) -> BOOLS:
         """True where a word stands in its text for the first time."""
-        kinds = self.row * (len(self.words) + 1) + self.code
-        first = np.zeros(len(kinds), dtype=bool)
-        first[np.unique(kinds, return_index=True)[1]] = True
-        return first
+        return firsts(self.row * (len(self.words) + 1) + self.code)
+
+
+def firsts(kinds: INTEGERS) -> BOOLS:
+    """True where a kind, a number from 0 on, stands for the first time. Sorting kind and place as one number is the fastest way."""
+    bits = max(len(kinds), 1).bit_length()
+    assert not len(kinds) or int(kinds.max()).bit_length() + bits < 64, "too many rows at once"
+    ordered = np.sort((kinds << bits) | np.arange(len(kinds)))
+    begins = np.ones(len(kinds), dtype=bool)
+    begins[1:] = (ordered[1:] >> bits) != (ordered[:-1] >> bits)
+    first = np.zeros(len(kinds), dtype=bool)
+    first[ordered[begins] & ((1 << bits) - 1)] = True
+    return first
+
+
+class _Latest:
+    """The tokens of the texts that were parted last: the filters of a batch ask for the same ones in turn."""
+
+    def __init__(self) -> None:
+        self.held: tuple[pa.Array, Tokens] | None = None
+
+    def of(self, text: pa.Array) -> Tokens:
+        held = self.held
+        if held is None or not _same(held[0], text):
+            held = self.held = (text, _tokens(text))
+        return held[1]
+
+
+def _same(one: pa.Array, other: pa.Array) -> bool:
+    """Whether two arrays are the same memory; false for equal texts elsewhere."""
+    places = [[part and part.address for part in array.buffers()] for array in (one, other)]
+    return (one.type, one.offset, len(one), places[0]) == (other.type, other.offset, len(other), places[1])
+
+
+_latest = _Latest()
 
 
 def tokens(text: pa.Array) -> Tokens:
     """Part texts into lower-case words; a null text has none."""
-    lowered = pc.replace_substring(pc.utf8_lower(text), "\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    spaced = pc.replace_substring_regex(pc.replace_substring_regex(lowered, _SIGNS, r" \1 "), _BETWEEN, " ")
-    parted = pc.split_pattern(pc.utf8_trim_whitespace(spaced), " ")
-    row = pc.list_parent_indices(parted).to_numpy(zero_copy_only=False).astype(np.int64)
-    encoded = pc.utf8_trim(pc.list_flatten(parted), "'").dictionary_encode()
-    words = encoded.dictionary.to_pylist()
-    code = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    named = np.fromiter((bool(word) for word in words), bool, len(words))[code] if words else np.zeros(0, dtype=bool)
-    return Tokens(rows=len(text), row=row[named], code=code[named], words=words)
+    return _latest.of(text)
+
+
+def _tokens(text: pa.Array) -> Tokens:
+    data, offsets = _plain(pc.fill_null(text, ""))
+    begins, ends = _words(data, offsets)
+
+    def spelled() -> pa.Array:
+        lengths = np.flatnonzero(ends) - np.flatnonzero(begins) + 1
+        return _strings(lengths, data.tobytes().translate(None, b" "))
+
+    return Tokens(rows=len(text), count=sums(begins, offsets), spelled=spelled)
+
+
+def _plain(text: pa.Array) -> tuple[NDArray[np.uint8], INTEGERS]:
+    """Texts as bytes, lower case, with spaces for all that is no word, and where each begins."""
+    data, offsets = bytes_of(text)
+    if not_ascii(data):
+        beyond = pc.invert(pc.string_is_ascii(text))
+        data, offsets = bytes_of(pc.replace_with_mask(text, beyond, _spaced(text.filter(beyond))))
+    plain = np.frombuffer(data.tobytes().translate(_PLAIN), np.uint8)
+    outer = _outer_apostrophes(plain, offsets)
+    if len(outer):
+        plain = plain.copy()
+        plain[outer] = _SPACE
+    return plain, offsets
+
+
+_spaced_signs: dict[str, str] = {}
+
+
+def _spaced(text: pa.Array) -> pa.Array:
+    """Texts in lower case with spaces for what is no word and around signs, put together of their characters, each looked up once."""
+    signs, sign, begins = code_points(text)
+    spaced = pa.array(known(signs, _spaced_signs, _spaced_sign), pa.string())
+    data, offsets = bytes_of(spaced.take(pa.array(sign)))
+    return pa.StringArray.from_buffers(len(text), pa.py_buffer(offsets[begins].astype(np.int32)), pa.py_buffer(data))
+
+
+def _spaced_sign(signs: list[str]) -> list[str]:
+    lowered = pc.replace_substring(pc.utf8_lower(pa.array(signs, pa.string())), "\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    spaced: list[str] = pc.replace_substring_regex(pc.replace_substring_regex(lowered, _SIGNS, r" \1 "), _BETWEEN, " ").to_pylist()
+    return spaced
+
+
+def _words(data: NDArray[np.uint8], offsets: INTEGERS) -> tuple[BOOLS, BOOLS]:
+    """True for each byte that begins a word, and for each that ends one."""
+    worded = np.append(data != _SPACE, False)
+    apart = np.zeros(len(data) + 1, dtype=bool)  # before which a word cannot go on
+    apart[offsets] = True
+    for sign in (_PER_CENT, _DOLLAR):
+        alone = np.flatnonzero(data == sign)
+        apart[alone] = apart[alone + 1] = True
+    begins, ends = worded.copy(), worded.copy()
+    begins[1:] &= ~worded[:-1] | apart[1:]
+    ends[:-1] &= ~worded[1:] | apart[1:]
+    return begins[:-1], ends[:-1]
+
+
+def _outer_apostrophes(data: NDArray[np.uint8], offsets: INTEGERS) -> INTEGERS:
+    """Where apostrophes stand that are not within a word."""
+    places = np.flatnonzero(data == _APOSTROPHE)
+    if not len(places):
+        return places
+    row = np.searchsorted(offsets, places, side="right")
+    goes_on = (np.diff(places) == 1) & (np.diff(row) == 0)
+    first, last = (np.flatnonzero(np.r_[True, ~goes_on]), np.flatnonzero(np.r_[~goes_on, True]))
+    lettered = np.append((data != _SPACE) & (data != _PER_CENT) & (data != _DOLLAR), False)
+    before, after = places[first] - 1, places[last] + 1
+    inner = lettered[before] & (before >= offsets[row[first] - 1]) & lettered[after] & (after < offsets[row[last]])
+    outer: INTEGERS = places[~np.repeat(inner, last - first + 1)]
+    return outer
+
+
+def _strings(lengths: INTEGERS, data: bytes) -> pa.Array:
+    """Strings of these lengths that lie one after another."""
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets), pa.py_buffer(data))
