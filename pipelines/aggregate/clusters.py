@@ -51,7 +51,7 @@ def cluster(
     """The cluster of each row of some Parquet files with the columns part, row, image_id and value.
 
     `hash`: values are perceptual hashes of 16 hexadecimal digits; two images are near when theirs differ in three bits of 64 at most,
-    and every such pair is found. A flat hash (`near.flat`) is near to none, so that blank pictures are not glued together.
+    and every such pair is found. A flat hash (`filters.hashes.flat`) is near to none, so that blank pictures are not glued together.
     `embedding`: values are unit vectors; two images are near when their cosine is `similarity` or more. Of many rows (`near.WIDE`) those
     are compared that share one of the cells of the three pivots nearest to each, which misses few (as SemDeDup compares in clusters).
     A cluster is what hangs together through near pairs, and is called by its least image_id.

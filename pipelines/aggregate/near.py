@@ -37,12 +37,6 @@ KEYS = _cut(np.arange(64), 5, 2)
 _FINER = {key: _cut(np.array([bit for bit in range(64) if not key >> bit & 1]), 6, 3) for key in KEYS}
 
 
-def flat(hashes: HASHES) -> NDArray[np.bool_]:
-    """Whether a hash is within `DISTANCE` of all zeros or all ones: blank pictures and plain gradients, which it cannot tell apart."""
-    ones = np.bitwise_count(hashes)
-    return np.asarray((ones <= DISTANCE) | (ones >= 64 - DISTANCE))
-
-
 def near_hashes(hashes: HASHES, key: int) -> Iterator[tuple[INDICES, INDICES]]:
     """Pairs of places whose hashes differ in `DISTANCE` bits at most, among those whose bits of a key of `KEYS` are equal."""
     places = np.arange(len(hashes))

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.aggregate.near import KEYS, VECTORS, cells, flat
+from filters.hashes import flat, numbers
+from pipelines.aggregate.near import KEYS, VECTORS, cells
 from pipelines.exchange import read_group, stable_hash, write_groups
 from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, read_table, write_parquet
@@ -111,27 +112,27 @@ class Meet(Step):
         bucket = int(part.inputs[0])
         table = nodes_of(self.plan, bucket, vectors=True)
         names = write_parquet(self.out / "names", f"{part.name}.parquet", table.select(["key", "image_id"]))
-        numbers = np.arange(table.num_rows, dtype=np.int64) + (bucket << RANK)
-        rows, group = self._keys(table, numbers) if self.plan.kind == "hash" else self._cells(table, numbers)
+        nodes = np.arange(table.num_rows, dtype=np.int64) + (bucket << RANK)
+        rows, group = self._keys(table, nodes) if self.plan.kind == "hash" else self._cells(table, nodes)
         written = write_groups(self.out, f"{part.name}.arrow", rows, group)
         return Output(files=(written, names), counts={"nodes": table.num_rows, "met": rows.num_rows})
 
-    def _keys(self, table: pa.Table, numbers: NDArray[np.int64]) -> tuple[pa.Table, NDArray[np.int64]]:
+    def _keys(self, table: pa.Table, nodes: NDArray[np.int64]) -> tuple[pa.Table, NDArray[np.int64]]:
         hashes = table["key"].to_numpy()
         which = np.repeat(np.arange(len(KEYS), dtype=np.int8), len(hashes))
-        columns = [pa.array(np.tile(hashes, len(KEYS))), pa.array(np.tile(numbers, len(KEYS))), pa.array(which)]
+        columns = [pa.array(np.tile(hashes, len(KEYS))), pa.array(np.tile(nodes, len(KEYS))), pa.array(which)]
         keys = np.concatenate([mixed((hashes & np.uint64(key)) ^ np.uint64(number)) for number, key in enumerate(KEYS)])
         return pa.table(columns, schema=HASHES), (keys % np.uint64(self.plan.meetings)).astype(np.int64)
 
-    def _cells(self, table: pa.Table, numbers: NDArray[np.int64]) -> tuple[pa.Table, NDArray[np.int64]]:
+    def _cells(self, table: pa.Table, nodes: NDArray[np.int64]) -> tuple[pa.Table, NDArray[np.int64]]:
         drawn = read_group(self.plan.work / "spread", self.plan.gathered, self.plan.buckets, self.plan.spread)
         pivots = vectors_of(first_of(drawn)["vector"])
         if len(pivots) == 0 or table.num_rows == 0:
             cell = np.zeros((table.num_rows, 1), dtype=np.int64)
         else:
             cell = cells(vectors_of(table["vector"]), pivots)
-        copies = pa.array(np.repeat(np.arange(len(numbers)), cell.shape[1]))
-        columns = [pa.array(cell.ravel().astype(np.int32)), pa.array(numbers).take(copies), table["vector"].take(copies)]
+        copies = pa.array(np.repeat(np.arange(len(nodes)), cell.shape[1]))
+        columns = [pa.array(cell.ravel().astype(np.int32)), pa.array(nodes).take(copies), table["vector"].take(copies)]
         return pa.table(columns, schema=VECTORS_OF_CELLS), cell.ravel() % self.plan.meetings
 
 
@@ -195,9 +196,8 @@ def first_of(table: pa.Table) -> pa.Table:
 
 
 def hashes_of(values: pa.ChunkedArray) -> NDArray[np.uint64]:
-    """64-bit numbers of hashes of 16 hexadecimal digits; ValueError for any other text."""
-    digits = b"".join(chunk.cast(pa.binary()).cast(pa.binary(16)).buffers()[1] if len(chunk) else b"" for chunk in values.chunks)
-    return np.frombuffer(bytes.fromhex(digits.decode("ascii")), dtype=">u8").astype(np.uint64)
+    """Hashes of 16 hexadecimal digits as 64-bit numbers."""
+    return np.concatenate([np.zeros(0, dtype=np.uint64), *map(numbers, values.chunks)])
 
 
 def binary_of(lists: pa.ChunkedArray) -> pa.ChunkedArray:
