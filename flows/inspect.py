@@ -1,4 +1,4 @@
-"""What lies in a root: its state, whether its files are whole, and what a report of a decision shows."""
+"""What lies in a root: its state, and what a report of a decision shows."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +14,9 @@ from pipelines.collection import Collection
 from pipelines.decision import Decision
 from pipelines.exchange import stable_hash
 from pipelines.publish import SUPERSEDED
-from pipelines.stage import MANIFEST, Manifest
+from pipelines.stage import MANIFEST
 from pipelines.store import Folder, read_table
 from pipelines.takedown.forgotten import Forgotten
-from pipelines.takedown.redact import last_digests, redactions, sha256_of
-from pipelines.takedown.run import remains
 
 SAMPLES = 6  # pictures shown of each outcome
 _NOT_MEASURED = ("collection", "candidate_id", "image_id", "page_url", "image_url", "image_part", "image_row", "text")
@@ -62,44 +60,6 @@ def status_table(found: Mapping[str, Any]) -> str:
     lines += [f"  taken down: {found['forgotten']:,} addresses, domains and images"] if found["forgotten"] else []
     lines += [f"  unfinished {name}: the same command goes on with it" for name in found["unfinished"]]
     return "\n".join(lines if len(lines) > 1 else [*lines, "  nothing yet: `winnow collect --help`"])
-
-
-def validate(root: Folder) -> list[str]:
-    """What is not as its manifest and its redactions say, and what was taken down and is still there, in words; empty if all is well."""
-    problems = []
-    for home, folder, manifest in _manifests(root):
-        chains = redactions(home)
-        problems += list(_compare(home, folder, manifest, chains))
-    return problems or remains(root)
-
-
-def _manifests(root: Folder) -> Iterator[tuple[Folder, Folder, Manifest]]:
-    """The collection or release, the folder in it, and that folder's manifest."""
-    for name in (root / "collections").names():
-        folder = root / "collections" / name
-        inner = [folder / "candidates", folder / "urls", folder / "fetches"]
-        measured = [folder / "measurements" / measurement for measurement in (folder / "measurements").names()]
-        yield from ((folder, place, manifest) for place in [*inner, *measured] if (manifest := Manifest.read(place)))
-    for name in (root / "releases").names():
-        if manifest := Manifest.read(root / "releases" / name, "shards.json"):
-            yield root / "releases" / name, root / "releases" / name, manifest
-
-
-def _compare(home: Folder, folder: Folder, manifest: Manifest, chains: Mapping[str, dict[str, set[str]]]) -> Iterator[str]:
-    for file in manifest.files:
-        name = str(file["name"])
-        place = folder if folder.exists(name) else folder.beside("images")
-        if not place.exists(name):
-            yield f"{folder.path(name)} is missing"
-        elif sha256_of(place, name) not in last_digests(file["sha256"], chains.get(_within(home, place, name), {})):
-            yield f"{place.path(name)} is not as it was written"
-    for part in manifest.failed:
-        yield f"{folder.path()}: part {part} was set aside; the command that made it tries it again"
-
-
-def _within(home: Folder, folder: Folder, name: str) -> str:
-    """The path of a file from its collection or release on, as redactions spell it."""
-    return f"{folder.url.removeprefix(home.url)}/{name}".lstrip("/")
 
 
 def decided(decision: Decision) -> pa.Table:

@@ -39,7 +39,7 @@ def card(manifest: Mapping[str, Any], funnel: Mapping[str, Any], recipe: Recipe)
 
 def _header(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield from ("---", "configs:", "- config_name: default", "  data_files:")
-    for split in manifest["splits"]:
+    for split in (split for split, count in manifest["splits"].items() if count):
         yield from (f"  - split: {split}", f"    path: {split}-*{ENDINGS[manifest['format']]}")
     yield "---"
 

@@ -22,48 +22,40 @@ SAID = {
     ORIGINAL: "Each text as it was found, before it was rewritten.",
     CLUSTER: "The smallest image_id among the near duplicates of the picture.",
 }
-# the standard names of Croissant 1.0, appendix 1
+# the standard context of Croissant 1.0
+_OWN = (
+    "citeAs column equivalentProperty extract field fileProperty fileObject fileSet format includes isLiveDataset jsonPath key md5"
+    " parentField path recordSet references regex repeated replace samplingRate separator source subField transform"
+)
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
-    "conformsTo": "dct:conformsTo",
+    "sc": "https://schema.org/",
+    "dct": "http://purl.org/dc/terms/",
     "cr": "http://mlcommons.org/croissant/",
     "rai": "http://mlcommons.org/croissant/RAI/",
+    "conformsTo": "dct:conformsTo",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/",
     "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileProperty": "cr:fileProperty",
-    "fileObject": "cr:fileObject",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
+    **{name: f"cr:{name}" for name in _OWN.split()},
+}
+# what the picture and the description of a sample share in a tar: the name before the dot
+_KEY: dict[str, Any] = {
+    "@type": "cr:Field",
+    "@id": "samples/key",
+    "name": "key",
+    "description": "The name that the files of a sample share.",
+    "dataType": "sc:Text",
+    "source": {"fileSet": {"@id": "descriptions"}, "extract": {"fileProperty": "filename"}, "transform": {"regex": r"^(\d+)\."}},
+    "references": {"fileSet": {"@id": "pictures"}, "extract": {"fileProperty": "filename"}, "transform": {"regex": r"^(\d+)\."}},
 }
 
 
 def croissant(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The Croissant description of the release that a manifest is of; the same release gives the same bytes, so it bears no date."""
     fields = [_field(name, kind, manifest["format"]) for name, kind in manifest["columns"].items()]
+    fields = [_KEY, *fields] if manifest["format"] == "webdataset" else fields
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -121,7 +113,7 @@ def _splits(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def _field(name: str, kind: str, format: str) -> dict[str, Any]:
     depth = kind.count("list<")
     plain = kind.removeprefix("list<item: ").removesuffix(">") if depth else kind
-    field = {
+    field: dict[str, Any] = {
         "@type": "cr:Field",
         "@id": f"samples/{name}",
         "name": name,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -92,7 +93,8 @@ class Shard(Stage):
         for split in SPLITS if self.heldout else SPLITS[:1]:
             chosen = found.filter(pc.equal(found["split"], split))
             counts[split] = chosen.num_rows
-            files.append(self._write(f"{split}-{index:05d}-of-{self.shards:05d}", self._batches(chosen, pictures)))
+            if chosen.num_rows or self.format == "arrow":  # a tar without samples is an error to its readers
+                files.append(self._write(f"{split}-{index:05d}-of-{self.shards:05d}", self._batches(chosen, pictures)))
         return Output(files=tuple(files), counts=counts)
 
     def _write(self, name: str, batches: Iterator[pa.RecordBatch]) -> Written:
@@ -131,7 +133,7 @@ class _Pictures:
         batches = np.searchsorted(ends, rows, side="right")
         starts = np.concatenate([[0], ends[:-1]])
         cuts = [0, *(np.flatnonzero(np.diff(batches)) + 1).tolist(), len(rows)]
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in pairwise(cuts):
             batch = int(batches[start])
             yield reader.get_batch(batch).column(0).take(pa.array(rows[start:end] - starts[batch]))
 

@@ -60,8 +60,8 @@ def columns_of(where: str, schema: pa.Schema, keys: Keys = FOUND_BY_NAME, *, ima
             raise ValueError(f"{where} has no column {wanted}; it has {', '.join(schema.names)}")
     image, path = _image_column(where, schema) if images else ("", "")
     named = {
-        "url": keys.url or found_key(strings, URL_KEYS) or "",
-        "page_url": found_key(strings, ("page_url",)) or "",
+        "url": keys.url or found_key(strings, URL_KEYS) or found_key(texts, URL_KEYS) or "",  # our own releases list those of each text
+        "page_url": found_key(texts, ("page_url",)) or "",
         "status": found_key(strings, ("status",)) or "",
         "key": found_key(strings, ("key",)) or "",
     }

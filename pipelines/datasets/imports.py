@@ -30,7 +30,7 @@ class Import(Stage):
     """Turns a data set into candidates; `images` is the folder of a captions file's images, `title` the name in given addresses."""
 
     name: ClassVar[str] = "import"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     path: str
     images: str = ""
     title: str = ""

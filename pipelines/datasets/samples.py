@@ -165,16 +165,22 @@ def apply_metadata(sample: Sample, value: Any, keys: Keys) -> None:
     text = keys.text or found_key(value, TEXT_KEYS)
     url = keys.url or found_key(value, URL_KEYS)
     page = found_key(value, ("page_url",))
-    sample.texts = sample.texts or [entry for entry in texts_of(value.get(text or "")) if entry]
+    sample.texts = _spoken(sample.texts, [entry for entry in texts_of(value.get(text or "")) if entry])
     sample.url = sample.url or "".join(texts_of(value.get(url or ""))[:1])
     sample.page_url = sample.page_url or "".join(texts_of(value.get(page or ""))[:1])
+
+
+def _spoken(own: list[str], told: list[str]) -> list[str]:
+    """Texts of a text file and of JSON: the file speaks before JSON, unless its text is one of several that stand there."""
+    among = len(own) == 1 and own[0].strip() in (text.strip() for text in told)
+    return told if among or not own else own
 
 
 def apply_sidecar(sample: Sample, ending: str, data: bytes, counts: Counter[str], keys: Keys) -> None:
     """Take in the .txt, .caption or .json beside an image: a text file speaks before JSON; what cannot be read is counted."""
     if ending in TEXT_ENDINGS:
         words = plain(data.decode("utf-8-sig", "replace")).strip()
-        sample.texts = [words] if words else sample.texts
+        sample.texts = _spoken([words] if words else [], sample.texts)
         return
     try:
         apply_metadata(sample, json_value(data), keys)

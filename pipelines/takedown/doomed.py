@@ -49,8 +49,10 @@ class Survey:
     def samples(self, shard: pa.Table, names: Collection[str] = ()) -> np.ndarray:
         """[n] truths: which samples of a release hold something of it; `names` are of all its columns, which does not matter here."""
         gone = self.forgotten.images(shard["image_id"])
-        parents, found = _of_texts(shard)
-        gone[parents[among(found["candidate_id"], self.candidates) | self.forgotten.candidates(found)]] = True
+        for name in {"candidate_id", "page_url", "image_url"} & set(shard.column_names):
+            parents, found = _of_texts(shard[name])
+            listed = among(found, self.candidates) if name == "candidate_id" else self.forgotten.addresses(found)
+            gone[parents[listed]] = True
         told = [name for name in ("caption", "original_text") if name in shard.column_names]
         for row in np.flatnonzero(among(shard["image_id"], pa.array(sorted(self.texts), pa.string()))).tolist():
             texts = self.texts[shard["image_id"][row].as_py()]
@@ -58,14 +60,12 @@ class Survey:
         return np.asarray(gone)
 
 
-def _of_texts(shard: pa.Table) -> tuple[np.ndarray, pa.Table]:
-    """The sample that each text belongs to, and where it was found; once, releases told it of the first text of a sample alone."""
-    names = [name for name in ("candidate_id", "page_url", "image_url") if name in shard.column_names]
-    if not pa.types.is_list(shard.schema.field("candidate_id").type):
-        return np.arange(shard.num_rows), shard.select(names)
-    lists = {name: shard[name].combine_chunks() for name in names}
-    parents = pc.list_parent_indices(lists["candidate_id"]).to_numpy(zero_copy_only=False)
-    return parents, pa.table({name: pc.list_flatten(column) for name, column in lists.items()})
+def _of_texts(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array | pa.ChunkedArray]:
+    """The sample that each text belongs to, and what is told of it; once, releases told it of the first text of a sample alone."""
+    if not pa.types.is_list(column.type):
+        return np.arange(len(column)), column
+    lists = column.combine_chunks()
+    return pc.list_parent_indices(lists).to_numpy(zero_copy_only=False), pc.list_flatten(lists)
 
 
 def survey(root: Folder, forgotten: Forgotten) -> Survey:

@@ -162,7 +162,8 @@ def _of_images(names: set[str]) -> bool:
 
 
 def _keys(names: set[str]) -> list[str]:
-    return [name for name in ("candidate_id", "image_id", "page_url", "image_url", "alternatives", "caption", "original_text") if name in names]
+    wanted = ("candidate_id", "image_id", "page_url", "image_url", "alternatives", "caption", "original_text")
+    return [name for name in wanted if name in names]
 
 
 def _kept(names: set[str]) -> tuple[str, ...]:

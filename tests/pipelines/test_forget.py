@@ -26,7 +26,7 @@ import pytest
 from fastwarc.warc import ArchiveIterator
 from PIL import Image
 
-from flows.inspect import status, status_table, validate
+from flows.inspect import status, status_table
 from flows.training import shards
 from pipelines.collect import collect
 from pipelines.curate import curate
@@ -37,6 +37,7 @@ from pipelines.store import Folder, LeaseHeld, lease, read_table, write_parquet
 from pipelines.takedown.forgotten import FORGOTTEN, Forgotten, address
 from pipelines.takedown.redact import blank_record
 from pipelines.takedown.run import forget
+from pipelines.validate import validate
 from tests.pipelines.web import served
 
 try:

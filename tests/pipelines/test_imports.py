@@ -277,8 +277,8 @@ def test_our_own_shards(tmp_path: Path) -> None:
     from pipelines.store import write_arrow
 
     rows = [
-        {"image": RED, "caption": ["one", "eins"], "image_url": f"{WEB}/r", "page_url": f"{WEB}/p", "image_id": sha(RED), "split": "train"},
-        {"image": GREEN, "caption": ["two"], "image_url": "given://x/y", "page_url": None, "image_id": sha(GREEN), "split": "train"},
+        {"image": RED, "caption": ["one", "eins"], "image_url": [f"{WEB}/r", f"{WEB}/s"], "page_url": [f"{WEB}/p", None]},
+        {"image": GREEN, "caption": ["two"], "image_url": ["given://x/y"], "page_url": [None]},
     ]
     write_arrow(Folder(str(tmp_path / "web-1")), "train-00000-of-00001.arrow", pa.Table.from_pylist(rows, SAMPLE), rows_per_batch=1)
     found = Imported(tmp_path / "web-1", tmp_path / "out")

@@ -1,143 +1,259 @@
-"""Releases: what a sample holds of several texts and their places, shards and splits, formats, and what readers find."""
+"""Releases of a small collection in both formats: what readers find, what comes back on import, what a kill or a full disk leaves.
 
+Slow for a test file: it curates a small collection a dozen times, seconds each.
+"""
+
+import errno
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
+from pipelines import store
+from pipelines.collect import collect
+from pipelines.collect_config import CollectConfig
 from pipelines.curate import curate
 from pipelines.publish import CurateConfig
-from pipelines.sample import SHUFFLED, Layout, Summing, samples, shuffled, split_of, splits
+from pipelines.stage import StageFailed
 from pipelines.store import Folder, read_table
-from tests.pipelines.test_decide import make
-
-IDS = ("a" * 64, "b" * 64, "c" * 64)
-SCHEMA = {
-    "candidate_id": pa.string(),
-    "image_id": pa.string(),
-    "page_url": pa.string(),
-    "image_url": pa.string(),
-    "text": pa.string(),
-    "text_source": pa.string(),
-    "original_text": pa.string(),
-    "image_collection": pa.string(),
-    "image_part": pa.string(),
-    "image_row": pa.int64(),
-    "image.cluster": pa.string(),
-    "image.short_side": pa.int32(),
-    "text.words": pa.int32(),
-    "text.cut": pa.list_(pa.string()),
-}
-MEASURED = ("image.short_side", "text.cut", "text.words")
-
-
-def kept(*rows: dict[str, Any]) -> pa.Table:
-    """Kept rows as `Gather` hands them over."""
-    default = {"image_collection": "a", "image_part": "part-0.arrow", "image_row": 0, "image.short_side": 30, "text.words": 2}
-    full = [{**default, "candidate_id": str(number), **row} for number, row in enumerate(rows)]
-    table = pa.Table.from_pylist(full, schema=pa.schema(SCHEMA))
-    return table.append_column(SHUFFLED, shuffled(table["image_id"], 0))
-
-
-def found(table: pa.Table) -> pa.Table:
-    return samples(table, Layout(rows=table.schema, measurements=MEASURED))
-
-
-SEVERAL = (
-    {"image_id": IDS[0], "text": "zebra", "original_text": "zebra |", "text_source": "alt", "page_url": "http://p/1", "image_url": "http://i/1"},
-    {"image_id": IDS[0], "text": "a dog", "text_source": "title", "page_url": "http://p/2", "image_url": "http://i/2", "text.words": 3},
-    {"image_id": IDS[0], "text": "zebra", "text_source": "alt", "page_url": "http://p/0", "image_url": "http://i/1", "text.cut": ["|"]},
-    {"image_id": IDS[1], "text": "", "text_source": None, "page_url": None, "image_url": "given://x/1", "image.cluster": IDS[0]},
-)
-
-
-def test_every_text_keeps_where_it_was_found_and_what_was_measured_of_it() -> None:
-    by_id = {row["image_id"]: row for row in found(kept(*SEVERAL)).to_pylist()}
-    first = by_id[IDS[0]]
-    assert first["caption"] == ["a dog", "zebra"]
-    assert first["text_source"] == ["title", "alt"]
-    assert first["page_url"] == ["http://p/2", "http://p/0"]  # of two equal texts the first by addresses
-    assert first["image_url"] == ["http://i/2", "http://i/1"]
-    assert first["candidate_id"] == ["1", "2"]
-    assert first["original_text"] == [None, None]
-    assert first["text.words"] == [3, 2]
-    assert first["text.cut"] == [None, ["|"]]
-    assert first["image.short_side"] == 30
-    assert by_id[IDS[1]]["caption"] == [""]
-    assert by_id[IDS[1]]["image.cluster"] == IDS[0]
-
-
-def test_neither_order_nor_candidate_ids_matter() -> None:
-    one = found(kept(*SEVERAL))
-    renamed = [{**row, "candidate_id": f"x{number}"} for number, row in enumerate(SEVERAL)]
-    other = found(kept(*reversed(renamed)))
-    assert one.drop_columns(["candidate_id"]).equals(other.drop_columns(["candidate_id"]))
-
-
-def test_samples_stand_in_the_order_of_the_shuffle() -> None:
-    ids = [f"{number:064x}" for number in range(50)]
-    table = found(kept(*({"image_id": one, "text": "x"} for one in ids)))
-    assert table[SHUFFLED].to_pylist() == sorted(table[SHUFFLED].to_pylist())
-    assert table["image_id"].to_pylist() != ids
-    assert sorted(table["image_id"].to_pylist()) == ids
-
-
-def test_near_duplicates_share_a_split() -> None:
-    ids = [f"{number:064x}" for number in range(400)]
-    rows = [{"image_id": one, "text": "x", "image.cluster": ids[number // 4 * 4] if number % 4 else None} for number, one in enumerate(ids)]
-    table = found(kept(*rows))
-    of = dict(zip(table["image_id"].to_pylist(), splits(table, 0.3).to_pylist(), strict=True))
-    assert all(len({of[one] for one in ids[start : start + 4]}) == 1 for start in range(0, 400, 4))
-    assert of == {one: split_of(ids[number // 4 * 4], 0.3) for number, one in enumerate(ids)}
-    assert 60 < sum(split == "heldout" for split in of.values()) < 180
-    assert set(splits(table, 0.0).to_pylist()) == {"train"}
-
-
-def test_the_digest_does_not_depend_on_batches() -> None:
-    table = found(kept(*SEVERAL))
-    names = ["image_id", "caption", *MEASURED]
-
-    def summed(rows: pa.Table, size: int) -> str:
-        total = Summing(names)
-        for batch in rows.to_batches(max_chunksize=size):
-            total.add(batch)
-        return total.hexdigest()
-
-    assert summed(table, 1) == summed(table, 2) == summed(table.take([0, 1]), 9)
-    assert summed(table, 1) != summed(table.take([1, 0]), 1)
-    for name, value in (("caption", [["a dogz", "ebra"], [""]]), ("text.words", [[3, None], [2]]), ("image.short_side", [30, 31])):
-        place = table.schema.get_field_index(name)
-        order = sorted(range(2), key=lambda row: table["image_id"][row].as_py())
-        changed = table.take(order).set_column(place, table.schema.field(place), pa.array(value, table.schema.field(place).type)).take(order)
-        assert summed(changed, 1) != summed(table, 1), name
-
+from pipelines.takedown.run import forget
+from pipelines.validate import validate
+from tests.pipelines.test_decide import PICTURES, URLS, make
+from training.data import Release as Training
 
 ROWS = (((2, 1, False), (5, 2, False), (2, 5, False), (4, 1, False)), ((6, 3, False), (1, 2, False), (4, 4, False)))
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    root = Folder(str(tmp_path_factory.mktemp("releases")))
-    make(root, "a", ROWS)
-    return root
+CAPTIONS = [["a dog", "two cats"], ["a red boat at sea"], ["dog", "three green birds"]]
+FIRST = ["image", "caption", "image_id", "split", "text_source", "page_url", "image_url", "candidate_id"]
 
 
 def released(root: Folder, name: str, **options: Any) -> Folder:
     return curate(root, CurateConfig(recipe="everything", collections=("a",), release=name, **options)).folder
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """A root with a collection of three pictures with five texts, and its release in both formats, in shards of about two pairs."""
+    root = Folder(str(tmp_path_factory.mktemp("releases") / "root"))
+    make(root, "a", ROWS)
+    released(root, "arrow", shard_samples=2)
+    released(root, "tars", shard_samples=2, format="webdataset")
+    return root
+
+
+@pytest.fixture
+def root(made: Folder, tmp_path: Path) -> Folder:
+    shutil.copytree(made.path(), tmp_path / "root")
+    return Folder(str(tmp_path / "root"))
+
+
+def shards(folder: Folder, ending: str) -> list[str]:
+    return [folder.path(name) for name in folder.names() if name.endswith(ending)]
+
+
 def rows_of(folder: Folder) -> list[dict[str, Any]]:
-    return [row for name in sorted(folder.names()) if name.endswith(".arrow") for row in read_table(folder, name).to_pylist()]
+    return [row for path in shards(folder, ".arrow") for row in read_table(folder, Path(path).name).to_pylist()]
 
 
-def test_an_arrow_release_reads_as_vilt_and_datasets_read_it(root: Folder) -> None:
-    folder = released(root, "plain")
-    table = read_table(folder, "train-00000-of-00001.arrow")
-    assert table.column_names[:8] == ["image", "caption", "image_id", "split", "text_source", "page_url", "image_url", "candidate_id"]
-    assert sorted(row["caption"] for row in rows_of(folder)) == [["a  Dog", "a dog", "three green birds"], ["a red boat at sea"]] or True
+def pairs_of(folder: Folder) -> set[tuple[bytes, str]]:
+    return {(row["image"], text) for row in rows_of(folder) for text in row["caption"]}
+
+
+def test_an_arrow_release_reads_as_vilt_datasets_and_training_read_it(made: Folder, tmp_path: Path) -> None:
+    folder = made / "releases" / "arrow"
+    paths = shards(folder, ".arrow")
+    assert len(paths) == 3
+    tables = [pa.ipc.RecordBatchFileReader(pa.memory_map(path)).read_all() for path in paths]  # as the original ViLT code does
+    assert [table.column_names[: len(FIRST)] for table in tables] == [FIRST] * 3
+    assert sorted(caption for table in tables for caption in table["caption"].to_pylist()) == CAPTIONS
+    two = next(row for row in rows_of(folder) if "two cats" in row["caption"])
+    assert two["page_url"] == ["http://p.example/0", "http://p.example/0"]
+    assert two["image_url"] == [URLS[1], URLS[1]]
+    assert two["text_source"] == ["alt", "alt"]
+    training = Training("arrow", [Path(path) for path in paths])
+    assert sorted(training.captions) == CAPTIONS
     datasets = pytest.importorskip("datasets")
     datasets.disable_progress_bars()
-    shard = folder.path("train-00000-of-00001.arrow")
-    loaded = datasets.load_dataset("arrow", data_files=shard, split="train", cache_dir=str(Path(root.path()) / "cache"))
-    assert sorted(loaded["image_id"]) == sorted(table["image_id"].to_pylist())
+    loaded = datasets.load_dataset("arrow", data_files=paths, split="train", cache_dir=str(tmp_path))
+    assert sorted(loaded["caption"]) == CAPTIONS
+
+
+def test_both_formats_hold_the_same_samples(made: Folder) -> None:
+    arrow, tars = ((made / "releases" / name).read_json("manifest.json") for name in ("arrow", "tars"))
+    assert arrow["digest"] == tars["digest"]
+    assert (
+        (arrow["samples"], arrow["captions"], arrow["splits"])
+        == (tars["samples"], tars["captions"], tars["splits"])
+        == (3, 5, {"train": 3})
+    )
+    assert validate(made) == []
+
+
+def test_webdataset_and_datasets_read_the_tars(made: Folder, tmp_path: Path) -> None:
+    webdataset, datasets = pytest.importorskip("webdataset"), pytest.importorskip("datasets")
+    paths = shards(made / "releases" / "tars", ".tar")
+    found = list(webdataset.WebDataset(paths, shardshuffle=False))
+    assert {sample["png"] for sample in found} == {PICTURES[URLS[number]] for number in (1, 2, 3)}
+    assert sorted(sample["txt"].decode() for sample in found) == [captions[0] for captions in CAPTIONS]
+    assert sorted(json.loads(sample["json"])["caption"] for sample in found) == CAPTIONS
+    assert all(sample["__key__"].isdigit() and len(sample["__key__"]) == 11 for sample in found)
+    datasets.disable_progress_bars()
+    loaded = datasets.load_dataset("webdataset", data_files=paths, split="train", cache_dir=str(tmp_path))
+    assert sorted(loaded["txt"]) == [captions[0] for captions in CAPTIONS]
+
+
+@pytest.mark.parametrize(("name", "pattern"), [("tars", "*.tar"), ("arrow", "*.arrow")])
+def test_a_release_is_imported_again(made: Folder, tmp_path: Path, name: str, pattern: str) -> None:
+    again = Folder(str(tmp_path / "again"))
+    collect(again, CollectConfig(imports=(made / "releases" / name).path(pattern)), id="a")
+    assert pairs_of(released(again, "back")) == pairs_of(made / "releases" / "arrow")
+
+
+@pytest.mark.parametrize("name", ["arrow", "tars"])
+def test_the_croissant_file_is_valid(made: Folder, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    croissant = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed")
+    folder = made / "releases" / name
+    with caplog.at_level(logging.WARNING):
+        metadata = croissant.Dataset(jsonld=folder.path("croissant.json")).metadata
+    assert "not standard" not in caplog.text
+    assert [one.sha256 for one in metadata.file_objects] == [file["sha256"] for file in folder.read_json("manifest.json")["files"]]
+    fields = {one.name for one in metadata.record_sets[1].fields}
+    assert fields >= {*FIRST}
+
+
+def test_the_card_says_what_was_done(made: Folder) -> None:
+    card = (made / "releases" / "tars").read("README.md").decode()
+    assert "3 images with 5 texts, kept by the recipe `everything` from `a`" in card
+    assert "| `fetch.http_404` | 1 |" in card
+    assert "path: train-*.tar" in card
+    assert "None: everything that was fetched and decoded is here." in card
+
+
+def photograph(seed: int) -> np.ndarray:
+    """A smooth picture, so that its near duplicates look alike."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (9, 9, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((96, 96), Image.Resampling.BICUBIC))
+
+
+def test_near_duplicates_are_never_in_two_splits(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(24):
+        for copy in range(3):
+            path = tmp_path / "photos" / f"{number:02d}-{copy}.jpg"
+            Image.fromarray(photograph(number)).save(path, quality=95 - 10 * copy)
+            path.with_suffix(".txt").write_text(f"picture {number}")
+    root = Folder(str(tmp_path / "root"))
+    collect(root, CollectConfig(imports=str(tmp_path / "photos")), id="a")
+    folder = released(root, "split", heldout=0.4, shard_samples=20)
+    splits: dict[str, set[str]] = {}
+    for row in rows_of(folder):
+        splits.setdefault(row["caption"][0], set()).add(row["split"])
+    assert len(splits) == 24
+    assert all(len(several) == 1 for several in splits.values())
+    assert {split for several in splits.values() for split in several} == {"train", "heldout"}
+    assert validate(root) == []
+
+
+@pytest.mark.parametrize("file", ["train-00001", "manifest.json"])
+@pytest.mark.parametrize("format", ["arrow", "webdataset"])
+def test_a_full_disk_leaves_nothing_half_visible(root: Folder, monkeypatch: pytest.MonkeyPatch, format: str, file: str) -> None:
+    real = store._Hashing.write
+
+    def write(self: Any, data: Any) -> int:
+        if file in self._file.name and "/releases/" in self._file.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, data)
+
+    monkeypatch.setattr(store._Hashing, "write", write)
+    with pytest.raises((StageFailed, OSError), match="No space left on device"):
+        released(root, "full", shard_samples=2, format=format)
+    folder = root / "releases" / "full"
+    assert not folder.exists("manifest.json")
+    assert not [name for name in os.listdir(folder.path()) if name.startswith((".tmp", file))]
+    monkeypatch.undo()
+    released(root, "full", shard_samples=2, format=format)
+    expected = {"arrow": "arrow", "webdataset": "tars"}[format]
+    assert folder.read_json("manifest.json")["files"] == (root / "releases" / expected).read_json("manifest.json")["files"]
+
+
+KILLED = """
+import os, signal, sys
+from pipelines.curate import curate
+from pipelines.publish import CurateConfig
+from pipelines.store import Folder
+
+def run(root, format, moment):
+    real, count = os.replace, 0
+    def replace(source, target):
+        nonlocal count
+        if "/releases/" in str(target) and not str(target).endswith(("lease.json", "writer.json")):
+            count += 1
+            if count == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+        real(source, target)
+    os.replace = replace
+    curate(Folder(root), CurateConfig(recipe="everything", collections=("a",), release="killed", shard_samples=2, format=format))
+
+for root in sys.argv[1:]:
+    if os.fork() == 0:
+        _, format, moment = root.rsplit("-", 2)
+        run(root, format, int(moment))
+        os._exit(0)
+    print(os.WTERMSIG(os.wait()[1]))
+"""
+
+
+def test_a_killed_release_is_completed_to_the_same_bytes(made: Folder, tmp_path: Path) -> None:
+    moments = [(format, moment) for format, several in (("arrow", (2, 5, 9, 12)), ("webdataset", (4, 8))) for moment in several]
+    roots = [tmp_path / f"root-{format}-{moment}" for format, moment in moments]
+    for path in roots:
+        shutil.copytree(made.path(), path)
+    child = subprocess.run(
+        [sys.executable, "-c", KILLED, *map(str, roots)], capture_output=True, text=True, timeout=300, env={**os.environ}, check=False
+    )
+    assert child.stdout.split() == [str(int(signal.SIGKILL))] * len(roots), child.stderr
+    for path, (format, _) in zip(roots, moments, strict=True):
+        root = Folder(str(path))
+        assert not (root / "releases" / "killed").exists("manifest.json")
+        folder = released(root, "killed", shard_samples=2, format=format)
+        whole = root / "releases" / {"arrow": "arrow", "webdataset": "tars"}[format]
+        assert folder.read_json("manifest.json")["digest"] == whole.read_json("manifest.json")["digest"]
+        for name in whole.names():
+            if name.endswith((".arrow", ".tar")):
+                assert folder.read(name) == whole.read(name), name
+        assert not [name for name in os.listdir(folder.path()) if name.startswith(".tmp")]
+
+
+def test_what_is_taken_down_goes_from_the_tars_too(root: Folder) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    gone = PICTURES[URLS[2]]
+    report = forget(root, urls=[URLS[2]])
+    assert report.releases == {"arrow": 1, "tars": 1}
+    assert report.reissued == {"arrow": "arrow.r1", "tars": "tars.r1"}
+    for name in ("arrow", "tars", "arrow.r1", "tars.r1"):
+        folder = root / "releases" / name
+        held = b"".join(folder.read(file) for file in folder.names() if "." in file)
+        for secret in (gone, b"three green birds", URLS[2].encode()):
+            assert secret not in held, name
+    left = [sample["txt"].decode() for sample in webdataset.WebDataset(shards(root / "releases" / "tars", ".tar"), shardshuffle=False)]
+    assert sorted(left) == ["a dog", "a red boat at sea"]
+    new = [(root / "releases" / name).read_json("manifest.json")["digest"] for name in ("arrow.r1", "tars.r1")]
+    assert new[0] == new[1] != (root / "releases" / "arrow").read_json("manifest.json")["digest"]
+    assert validate(root) == []
+    assert forget(root).releases == {}
+
+
+def test_a_second_place_of_a_picture_is_taken_down(root: Folder) -> None:
+    """Where a text was found twice, or a picture lies at two addresses, each is found again in the release."""
+    report = forget(root, domains=["h9.example"])  # the copy of the first picture, under another address
+    assert report.releases == {"arrow": 1, "tars": 1}
+    assert validate(root) == []
