@@ -43,6 +43,7 @@ class AestheticsFilter(Filter):
         if not path.is_file():
             raise ValueError(f"--aesthetics {path}: there is no such file")
         found = cls(path=str(path), digest=digest_of_file(path))
+        layers(found.path, found.digest)
         if given.alignment:
             found.fits(Clip.of(given.alignment).width)
         return found
@@ -53,7 +54,7 @@ class AestheticsFilter(Filter):
 
     def fits(self, width: int) -> None:
         """ValueError where the head is for embeddings of another length."""
-        expected = layers(self.path)[0][0].shape[1]
+        expected = layers(self.path, self.digest)[0][0].shape[1]
         if width != expected:
             raise ValueError(f"--aesthetics {self.path} is for embeddings of {expected} numbers; those of the alignment model have {width}")
 
@@ -62,14 +63,14 @@ class AestheticsFilter(Filter):
         if len(where):
             self.fits(values.shape[1])
             values = values / np.linalg.norm(values, axis=1, keepdims=True)
-            for weight, bias in layers(self.path):
+            for weight, bias in layers(self.path, self.digest):
                 values = np.einsum("ij,kj->ik", values, weight) + bias
         return measured(self.writes, {"image.aesthetics": spread(where, values.ravel(), batch.num_rows, pa.float32())})
 
 
 @functools.cache
-def layers(path: str) -> tuple[tuple[FLOATS, FLOATS], ...]:
-    """Weights [out, in] and biases [out] of a head, in order. ValueError where the file holds no head that is known."""
+def layers(path: str, digest: str) -> tuple[tuple[FLOATS, FLOATS], ...]:
+    """Weights [out, in] and biases [out] of the head of that digest, in order. ValueError where the file holds no head that is known."""
     state = _state(path)
     for names in (ONE_LAYER, FIVE_LAYERS):
         if set(state) == set(names):

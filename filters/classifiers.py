@@ -49,7 +49,7 @@ class Classifier:
 
     def of_images(self, images: pa.Array, place: Place) -> tuple[NDArray[np.int64], FLOATS]:
         """The rows that can be decoded [n], and probabilities of the labels [n, labels]."""
-        model, processor = _image_model(self.folder, place.device)
+        model, processor = _image_model(self, place.device)
 
         def prepare(picture: Image.Image) -> "torch.Tensor":
             prepared: torch.Tensor = processor(images=picture, return_tensors="pt")["pixel_values"][0]
@@ -61,7 +61,7 @@ class Classifier:
         """Probabilities of the labels [texts, labels]; what is beyond the model's longest text is not read."""
         import torch
 
-        model, tokenizer, longest = _text_model(self.folder, place.device)
+        model, tokenizer, longest = _text_model(self, place.device)
         coded = tokenizer(texts, truncation=True, max_length=longest)["input_ids"] if texts else []
         lengths = np.array([min(longest, max(SHORTEST, 1 << (len(ids) - 1).bit_length())) for ids in coded], dtype=np.int64)
         values = np.zeros((len(texts), len(self.labels)), np.float32)
@@ -79,19 +79,19 @@ class Classifier:
 
 
 @functools.cache
-def _image_model(folder: str, device: str) -> tuple[Any, Any]:
+def _image_model(classifier: Classifier, device: str) -> tuple[Any, Any]:
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-    model = AutoModelForImageClassification.from_pretrained(folder, local_files_only=True).float().eval().to(device)
-    return model, AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    model = AutoModelForImageClassification.from_pretrained(classifier.folder, local_files_only=True).float().eval().to(device)
+    return model, AutoImageProcessor.from_pretrained(classifier.folder, local_files_only=True)
 
 
 @functools.cache
-def _text_model(folder: str, device: str) -> tuple[Any, Any, int]:
+def _text_model(classifier: Classifier, device: str) -> tuple[Any, Any, int]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).float().eval().to(device)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = AutoModelForSequenceClassification.from_pretrained(classifier.folder, local_files_only=True).float().eval().to(device)
+    tokenizer = AutoTokenizer.from_pretrained(classifier.folder, local_files_only=True)
     # some models count places from 2
     places = getattr(model.config, "max_position_embeddings", LONGEST + 2) - 2
     return model, tokenizer, min(LONGEST, places, tokenizer.model_max_length)

@@ -41,6 +41,7 @@ class TargetsFilter(Filter):
         if not path.is_file():
             raise ValueError(f"--targets {path}: there is no such file")
         found = cls(path=str(path), digest=digest_of_file(path))
+        clusters(found.path, found.digest)
         if given.alignment:
             found.fits(Clip.of(given.alignment).width)
         return found
@@ -51,13 +52,13 @@ class TargetsFilter(Filter):
 
     def fits(self, width: int) -> None:
         """ValueError where the centroids have another length than embeddings."""
-        expected = clusters(self.path)[0].shape[1]
+        expected = clusters(self.path, self.digest)[0].shape[1]
         if width != expected:
             raise ValueError(f"--targets {self.path} has centroids of {expected} numbers; embeddings of the alignment model have {width}")
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         where, values = as_vectors(batch.column("alignment.embedding"))
-        centroids, keep = clusters(self.path)
+        centroids, keep = clusters(self.path, self.digest)
         near = np.zeros(0, dtype=bool)
         if len(where):
             self.fits(values.shape[1])
@@ -66,7 +67,7 @@ class TargetsFilter(Filter):
 
 
 @functools.cache
-def clusters(path: str) -> tuple[FLOATS, NDArray[np.bool_]]:
+def clusters(path: str, digest: str) -> tuple[FLOATS, NDArray[np.bool_]]:
     """Centroids [clusters, width] and which of them to keep [clusters]. ValueError where the file is not of that shape."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file

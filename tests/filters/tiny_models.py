@@ -36,7 +36,7 @@ def save_image_classifier(folder: Path, labels: tuple[str, ...], **settings: Any
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
     torch.manual_seed(1)
-    sizes = {
+    sizes: dict[str, Any] = {
         "hidden_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
@@ -45,7 +45,7 @@ def save_image_classifier(folder: Path, labels: tuple[str, ...], **settings: Any
         "patch_size": 8,
     }
     model = ViTForImageClassification(ViTConfig(**sizes, id2label=dict(enumerate(labels)), label2id=_numbers(labels), **settings))
-    torch.nn.init.normal_(model.classifier.weight, std=0.5)
+    torch.nn.init.normal_(model.get_parameter("classifier.weight"), std=0.5)
     model.save_pretrained(folder)
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
@@ -60,10 +60,16 @@ def save_text_classifier(folder: Path, labels: tuple[str, ...], **settings: Any)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters), "dog", "cat", "the", "bad"]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
     torch.manual_seed(2)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 66}
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": 66,
+    }
     config = BertConfig(vocab_size=len(words), **sizes, id2label=dict(enumerate(labels)), label2id=_numbers(labels), **settings)
     model = BertForSequenceClassification(config)
-    torch.nn.init.normal_(model.classifier.weight, std=0.5)
+    torch.nn.init.normal_(model.get_parameter("classifier.weight"), std=0.5)
     model.save_pretrained(folder)
     BertTokenizer(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
     return folder
