@@ -1,7 +1,7 @@
 """The outcome of every candidate of real collections under published recipes, against oracles that go row by row.
 
-The oracles (`tests/oracles.py`) import nothing of `filters`. What a paper leaves to a model or a list that it does not publish is given
-to them: they read it back from the decision.
+The oracles (`tests/oracles.py`) measure and decide by themselves. What a paper leaves to a model or a list that it does not publish is
+given to them: they read it back from the decision.
 """
 
 import json
@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.collect import CollectConfig, collect
 from pipelines.store import Folder
-from tests.oracles import Oracle, Row, datacomp_basic, rows_of
+from tests.oracles import Oracle, Row, cc3m, datacomp_basic, lait, rows_of
 from tests.pipelines.made import in_a_loop
 
 SHARED = Path(__file__).parents[2] / "shared/data"
@@ -84,3 +84,13 @@ def check(oracle: Oracle, root: Folder, rows: list[Row], **options: object) -> C
 def test_datacomp_basic(root: Folder, rows: list[Row]) -> None:
     outcomes = check(datacomp_basic, root, rows)
     assert {"kept", "text.language", "text.too_short", "image.too_small", "image.aspect"} <= outcomes.keys()
+
+
+def test_cc3m(root: Folder, rows: list[Row]) -> None:
+    outcomes = check(cc3m, root, rows)
+    assert {"kept", "text.capitals", "text.no_determiner", "text.no_preposition", "image.format", "image.too_small"} <= outcomes.keys()
+
+
+def test_lait(root: Folder, rows: list[Row]) -> None:
+    outcomes = check(lait, root, rows)
+    assert {"kept", "text.language", "text.too_short", "image.too_small", "group.shared_text", "group.duplicate"} <= outcomes.keys()

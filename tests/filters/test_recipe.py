@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from filters import FILTERS, MEASUREMENTS, filters_for
 from filters.recipe import Recipe, available, decide_rows, load, parse
-from filters.rules import RowRule
+from filters.rules import GroupRule, RowRule
 
 HEAD = 'name = "test"\ndescription = "A test."\n'
 RULE = HEAD + '\n[[rule]]\nmeasure = "text.words"\nop = ">="\nvalue = 3\nreason = "text.too_short"\nsource = "test"\n'
@@ -70,6 +70,62 @@ def test_counts_are_ordered_as_outcomes_apply() -> None:
     counts = {"kept": 1, "group.duplicate": 1, "fetch.timeout": 1, "text.language": 1, "permission.robots": 1, "address.scheme": 1}
     ordered = ["permission.robots", "text.language", "address.scheme", "fetch.timeout", "group.duplicate", "kept"]
     assert list(load("winnow").ordered(counts)) == ordered
+
+
+# what each recipe needs that Winnow does not bring, as the options that give it
+NEEDS = {
+    "lait": {"profanity", "image_safety", "scorer"},
+    "cc3m": {"profanity", "image_safety", "labels"},
+    "cc12m": {"profanity", "image_safety", "labels", "persons"},
+    "align": {"ngrams", "image_safety", "evaluation"},
+    "laion-400m": {"alignment"},
+    "laion-2b-en": {"alignment"},
+    "coyo": {"profanity", "image_safety", "evaluation"},
+    "datacomp-basic": set(),
+    "datacomp-clip": {"alignment"},
+    "datacomp-image": {"alignment", "targets"},
+    "metaclip": {"entries"},
+    "winnow": set(),
+    "demo": set(),
+    "everything": set(),
+}
+
+
+def asked(recipe: Recipe) -> set[str]:
+    """The measurements that a recipe asks for, that of its text too."""
+    return set(recipe.reads) | ({recipe.text} - {"text"})
+
+
+@pytest.mark.parametrize("name", available())
+def test_what_a_recipe_needs(name: str) -> None:
+    written = [next(filter_ for filter_ in FILTERS if measure in filter_.writes) for measure in asked(load(name))]
+    assert {filter_.needs for filter_ in written} - {None} == NEEDS[name]
+
+
+@pytest.mark.parametrize("name", [name for name in available() if NEEDS.get(name)])
+def test_what_is_not_given_is_named_with_its_option(name: str) -> None:
+    options = "|".join(f"--{need.replace('_', '-')}" for need in NEEDS[name])
+    with pytest.raises(ValueError, match=rf"^\S+ needs a model or list that was not given: add ({options}), or --without (\S+)$") as raised:
+        filters_for(asked(load(name)))
+    without = str(raised.value).split()[-1]
+    assert str(raised.value).startswith(f"{without} needs")
+    assert without in asked(load(name))
+
+
+def test_without_a_measurement_its_rules_are_gone_and_named() -> None:
+    whole = load("lait")
+    left = whole.without(["image.unsafe", "pair.score", "text.profanities"])
+    assert left.left_out == ("image.unsafe", "pair.score", "text.profanities")
+    gone = [rule.reason for rule in whole.rule if rule.reason not in {other.reason for other in left.rule}]
+    assert gone == ["text.profanity", "image.unsafe", "pair.mismatched"]
+    best = left.rule[-1]
+    assert isinstance(best, GroupRule)
+    assert best.order == ("text.preference",)
+    assert "scorer" not in {filter_.needs for filter_ in filters_for(left.reads)}
+    assert left.digest != whole.digest
+    assert load("datacomp-clip").without(["alignment.score"]).rule == ()
+    with pytest.raises(ValueError, match=r"recipe lait does not read 'pair.scor'; did you mean 'pair.score'\?"):
+        whole.without(["pair.scor"])
 
 
 values = st.one_of(st.none(), st.integers(0, 10))

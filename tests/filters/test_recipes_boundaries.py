@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from filters import MEASUREMENTS
-from filters.recipe import GroupRule, RowRule, available, decide_row, load
+from filters.recipe import RowRule, available, decide_row, load
 
 Values = tuple[list[Any], list[Any]]  # kept, stopped
 Boundary = Callable[[pa.DataType], Values]
@@ -242,36 +242,3 @@ def test_thresholds_are_compared_in_the_type_of_the_measurement(value: float) ->
 def test_a_fraction_is_a_bound_of_whole_numbers_too() -> None:
     rule = RowRule(measure="text.words", op=">", value=2.5, reason="text.a", source="test")
     assert decide_row(rule, pa.table({"text.words": pa.array([2, 3], pa.int32())})).to_pylist() == ["text.a", None]
-
-
-SHARED = ("at_most", "text", "group.shared_text")
-ONCE = ("best_of", "image_id", "group.duplicate")
-GROUPS: dict[str, list[tuple[tuple[str, str | None, str], dict[str, Any]]]] = {
-    "everything": [],
-    "winnow": [(SHARED, {"count": 3}), (("one_per", "image_id", "group.duplicate"), {"order": ("text.preference", "text.information")})],
-    "demo": [(SHARED, {"count": 10}), (("one_per", "image_id", "group.duplicate"), {"order": ("text.preference", "text.information")})],
-    "lait": [
-        (SHARED, {"count": 10}),
-        (("best_of", "image.cluster", "group.duplicate"), {"count": 1, "order": ("pair.score", "text.preference")}),
-    ],
-    "cc3m": [],
-    "cc12m": [],
-    "align": [(("at_most", "image_id", "group.many_texts"), {"count": 1000}), (SHARED, {"count": 10})],
-    "laion-400m": [(ONCE, {"count": 10**9, "order": ("alignment.score",)})],
-    "laion-2b-en": [(ONCE, {"count": 10**9, "order": ("alignment.score",)})],
-    "coyo": [(SHARED, {"count": 10}), (ONCE, {"count": 10**9, "order": ("text.collapsed_length",)})],
-    "datacomp-basic": [],
-    "datacomp-clip": [(("top_fraction", None, "group.lower_alignment"), {"fraction": 0.3, "order": ("alignment.score",)})],
-    "datacomp-image": [(("top_fraction", None, "group.lower_alignment"), {"fraction": 0.3, "order": ("alignment.score",)})],
-    "metaclip": [(("balance", "text.entries", "group.balanced"), {"count": 20_000})],
-}
-
-
-@pytest.mark.parametrize("name", available())
-def test_group_rules_are_these(name: str) -> None:
-    groups = [rule for rule in load(name).rule if isinstance(rule, GroupRule)]
-    named = ("group", "key", "reason", "source")
-    found = [
-        ((rule.group, rule.key, rule.reason), {key: getattr(rule, key) for key in rule.model_fields_set - set(named)}) for rule in groups
-    ]
-    assert found == GROUPS[name]
