@@ -94,8 +94,7 @@ class Decide(Stage):
     def _judge(self, rule: RowRule | str, table: pa.Table) -> pa.ChunkedArray:
         if isinstance(rule, RowRule):
             return decide_row(rule, table)
-        addresses = pa.chunked_array([_addresses(table["image_url"])])
-        return pc.coalesce(addresses, _fetch_outcome(table["fetch_outcome"]))
+        return _fetched(table["image_url"], table["fetch_outcome"])
 
     def _hand_over(self, part: Part, number: int, table: pa.Table, outcome: pa.ChunkedArray) -> Output:
         """Outcomes so far; and the survivors, by the key of the group rule or by where their images lie."""
@@ -106,12 +105,11 @@ class Decide(Stage):
         survivors = table.filter(pc.is_null(outcome))
         if self.segment.group is not None:
             rows = group_rows(self.segment.group, survivors)
-            group = bucket_of(rows["key"], self.buckets)
-        else:
-            rows = survivors.filter(pc.is_valid(survivors["image_part"])).select(ASKED.names)
-            group = self._pictures(survivors.filter(pc.is_valid(survivors["image_part"])))
-        files.append(write_groups(self.out / "rows", f"{part.name}.parquet", rows, group))
-        return Output(files=tuple(files), counts={"rows": rows.num_rows})
+            files.append(write_groups(self.out / "rows", f"{part.name}.parquet", rows, bucket_of(rows["key"], self.buckets)))
+        elif any(not isinstance(ask, str) and ask.level == "image" for ask in self.segment.asks):
+            rows = survivors.filter(pc.is_valid(survivors["image_part"]))
+            files.append(write_groups(self.out / "rows", f"{part.name}.parquet", rows.select(ASKED.names), self._pictures(rows)))
+        return Output(files=tuple(files), counts={"rows": survivors.num_rows})
 
     def _pictures(self, table: pa.Table) -> np.ndarray:
         """[rows] the group of each image, by its collection and the bucket of hosts it is in."""
@@ -134,15 +132,9 @@ class Decide(Stage):
         return Output(files=(write_parquet(self.out, f"{part.name}.parquet", result), *statistics), counts=counts)
 
 
-def _addresses(urls: pa.ChunkedArray) -> pa.Array:
-    distinct = urls.combine_chunks().dictionary_encode()
-    if isinstance(distinct, pa.ChunkedArray):
-        distinct = distinct.combine_chunks()
-    outcomes = pa.array([address_outcome(url) for url in distinct.dictionary.to_pylist()], pa.string())
-    return outcomes.take(distinct.indices)
-
-
-def _fetch_outcome(outcome: pa.ChunkedArray) -> pa.ChunkedArray:
-    """What stopped an image on its way; null where it was fetched and decoded."""
-    tried = pc.fill_null(outcome, NOT_ASKED)
-    return pc.if_else(pc.equal(tried, FETCHED), pa.scalar(None, pa.string()), tried)
+def _fetched(urls: pa.ChunkedArray, outcome: pa.ChunkedArray) -> pa.ChunkedArray:
+    """What stopped an image on its way; null where it was fetched and decoded. Only an address that nobody tried can be at fault."""
+    untried = pc.is_null(outcome)
+    addresses = pa.array([address_outcome(url) or NOT_ASKED for url in urls.filter(untried).to_pylist()], pa.string())
+    tried = pc.replace_with_mask(outcome.combine_chunks(), untried.combine_chunks(), addresses)
+    return pa.chunked_array([pc.if_else(pc.equal(tried, FETCHED), pa.scalar(None, pa.string()), tried)])
