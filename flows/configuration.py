@@ -5,10 +5,12 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 import training
+from filters.given import Given
 from filters.recipe import load
 from pipelines.collect_config import PATHS, CollectConfig
 from pipelines.publish import CurateConfig
@@ -137,6 +139,8 @@ def _keys(place: Place) -> Iterable[str]:
         "curate": CurateTable,
         "pretrain": PretrainTable,
     }
+    if "given" in place:
+        return Given.model_fields
     return tables[str(place[0])].model_fields if len(place) > 1 else Configuration.model_fields
 
 
@@ -227,9 +231,19 @@ def _anchored(plan: Configuration, folder: Path) -> Configuration:
         return tuple(map(at, value)) if isinstance(value, tuple) else value and at(value)
 
     collect = tuple(entry.model_copy(update={name: anchored(getattr(entry, name)) for name in PATHS}) for entry in plan.collect)
-    curate = tuple(
-        entry.model_copy(update={"recipe": at(entry.recipe) if entry.recipe.endswith(".toml") else entry.recipe}) for entry in plan.curate
-    )
+
+    def there(value: Any) -> Any:
+        """A model or list by its path where it is one; names of a hub stay."""
+        if isinstance(value, tuple):
+            return tuple(map(there, value))
+        return at(value) if isinstance(value, str) and (folder / Path(value).expanduser()).exists() else value
+
+    def of_curate(entry: CurateTable) -> CurateTable:
+        recipe = at(entry.recipe) if entry.recipe.endswith(".toml") else entry.recipe
+        given = {name: there(value) for name, value in entry.given if value}
+        return entry.model_copy(update={"recipe": recipe, "given": Given(**given)})
+
+    curate = tuple(map(of_curate, plan.curate))
     root = at(plan.root)
     pretrain = tuple(
         entry.model_copy(update={"out": at(entry.out) if entry.out else f"{root}/models/{entry.name}"}) for entry in plan.pretrain
