@@ -78,12 +78,13 @@ def filters_for(measurements: Iterable[str], given: Given = NOTHING_GIVEN) -> tu
     Raises ValueError, naming measurement and option, where one needs what was not given.
     """
     wanted = set(measurements)
-    chosen: list[type[Filter]] = []
+    chosen: list[Filter] = []
     for filter_ in reversed(FILTERS):
         if found := wanted & set(filter_.writes):
             if filter_.needs is not None and not getattr(given, filter_.needs):
                 option = filter_.needs.replace("_", "-")
                 raise ValueError(f"{min(found)} needs a model or list that was not given: add --{option}, or --without {min(found)}")
-            wanted |= set(filter_.reads) & set(MEASUREMENTS)
-            chosen.append(filter_)
-    return tuple(filter_.of(given) for filter_ in reversed(chosen))
+            made = filter_.of(given)
+            wanted |= set(made.reads) & set(MEASUREMENTS)
+            chosen.append(made)
+    return tuple(reversed(chosen))
