@@ -14,6 +14,7 @@ from filters.base import Filter, Level, measured
 from filters.characters import bytes_of, sums
 from filters.given import Given
 from filters.phrases import Phrases, Words, hashes
+from filters.tokens import strings
 from filters.wordlist import blocks, digest
 
 _SPACE = 32
@@ -55,7 +56,8 @@ class EntriesFilter(Filter):
         absent = np.asarray(text.is_null().to_numpy(zero_copy_only=False))
         found = list(_entries(self.path, self.digest).found(pieces(pc.fill_null(text, ""), apart=True)))
         row, entry = (np.concatenate([np.zeros(0, np.int64), *(getattr(one, name) for one in found)]) for name in ("row", "entry"))
-        distinct = np.unique((row << 32) | entry)
+        ordered = np.sort((row << 32) | entry)  # many times as fast as np.unique
+        distinct = ordered[np.diff(ordered, prepend=-1) > 0]
         count = np.bincount(distinct >> 32, minlength=len(text))
         offsets = pa.array(np.append(0, np.cumsum(count)), pa.int32(), mask=np.append(absent, False))
         columns = {
@@ -75,7 +77,7 @@ def _without_empty(lines: pa.Array) -> Words:
     """The pieces of entries; an empty line is no entry."""
     words = pieces(lines, apart=False)
     empty = pc.equal(pc.binary_length(lines), 0).to_numpy(zero_copy_only=False)
-    return Words(count=np.where(empty, 0, words.count), hashes=words.hashes[~np.repeat(empty, words.count)])
+    return Words(count=np.where(empty, 0, words.count), code=words.code[~np.repeat(empty, words.count)], distinct=words.distinct)
 
 
 def pieces(text: pa.Array, *, apart: bool) -> Words:
@@ -85,7 +87,8 @@ def pieces(text: pa.Array, *, apart: bool) -> Words:
     if apart:
         data, offsets = _spaced(np.frombuffer(data.tobytes().translate(_BLANKED), np.uint8), offsets)
     ends = data == _SPACE
-    return Words(count=sums(ends, offsets), hashes=hashes(data, np.diff(np.flatnonzero(ends), prepend=-1)))
+    encoded = strings(np.diff(np.flatnonzero(ends), prepend=-1), data.tobytes()).dictionary_encode()
+    return Words(count=sums(ends, offsets), code=encoded.indices.to_numpy().astype(np.int64), distinct=hashes(encoded.dictionary))
 
 
 def _spaced(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from filters.characters import bytes_of
 from filters.tokens import Tokens
 
-BYTES = NDArray[np.uint8]
 INTEGERS = NDArray[np.int64]
 HASHES = NDArray[np.uint64]
 _STEP, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)  # odd, bits well spread
@@ -22,17 +21,23 @@ _OF_BYTE = np.random.default_rng(7).integers(0, 2**64, 256, dtype=np.uint64)
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """Words of texts in order, as hashes, and how many each text has."""
+    """Words of texts in order, as places in the hashes of the distinct ones, and how many each text has."""
 
     count: INTEGERS
-    hashes: HASHES
+    code: INTEGERS
+    distinct: HASHES
 
     def runs(self, length: int) -> HASHES:
         """A hash of the words from each place on; across the ends of texts too."""
-        run = self.hashes
+        each = self.distinct[self.code]
+        run = each
         for more in range(1, length):
-            run = run[:-1] * _STEP + self.hashes[more:]
+            run = run[:-1] * _STEP + each[more:]
         return run
+
+    def entries(self, table: "_Table", length: int) -> INTEGERS:
+        """The entry that the words from each place on are, -1 where they are none."""
+        return table.entry(self.distinct)[self.code] if length == 1 else table.entry(self.runs(length))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +69,7 @@ class Phrases:
         for length, table in self.tables.items():
             if len(row) < length:
                 return
-            entry = table.entry(words.runs(length))
+            entry = words.entries(table, length)
             first, last = row[: len(entry)], row[length - 1 :]
             there = (entry >= 0) & (first == last)
             yield Found(row=first[there], entry=entry[there])
@@ -94,19 +99,16 @@ class _Table:
 
 def token_words(tokens: Tokens) -> Words:
     """The words that filters.tokens parts texts into."""
-    return Words(count=tokens.count, hashes=_of_strings(tokens.distinct)[tokens.code])
+    return Words(count=tokens.count, code=tokens.code, distinct=hashes(tokens.distinct))
 
 
-def _of_strings(words: pa.Array) -> HASHES:
-    """Of each of some words; none is empty."""
-    data, offsets = bytes_of(words)
-    return hashes(data, np.diff(offsets))
-
-
-def hashes(data: BYTES, lengths: INTEGERS) -> HASHES:
-    """A hash of each piece of data; pieces lie one after another, and none is empty."""
-    if not len(lengths):
+def hashes(words: pa.Array) -> HASHES:
+    """A hash of each word; none is empty."""
+    if not len(words):
         return np.zeros(0, np.uint64)
-    begins = np.cumsum(lengths) - lengths
+    data, offsets = bytes_of(words)
+    lengths = np.diff(offsets)
     powers = np.cumprod(np.full(int(lengths.max()), _STEP, np.uint64))
-    return np.add.reduceat(_OF_BYTE[data] * powers[np.arange(len(data)) - np.repeat(begins, lengths)], begins)
+    sums = np.add.reduceat(_OF_BYTE[data] * powers[np.arange(len(data)) - np.repeat(offsets[:-1], lengths)], offsets[:-1])
+    mixed = (sums ^ (sums >> np.uint64(32))) * _MIX  # or words with signs swapped between them would make the same run
+    return np.asarray(mixed ^ (mixed >> np.uint64(29)), dtype=np.uint64)

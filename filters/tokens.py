@@ -112,7 +112,7 @@ def _tokens(text: pa.Array) -> Tokens:
 
     def spelled() -> pa.Array:
         lengths = np.flatnonzero(ends) - np.flatnonzero(begins) + 1
-        return _strings(lengths, data.tobytes().translate(None, b" "))
+        return strings(lengths, data.tobytes().translate(None, b" "))
 
     return Tokens(rows=len(text), count=sums(begins, offsets), spelled=spelled)
 
@@ -177,7 +177,7 @@ def _outer_apostrophes(data: NDArray[np.uint8], offsets: INTEGERS) -> INTEGERS:
     return outer
 
 
-def _strings(lengths: INTEGERS, data: bytes) -> pa.Array:
+def strings(lengths: INTEGERS, data: bytes) -> pa.Array:
     """Strings of these lengths that lie one after another."""
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
