@@ -81,6 +81,8 @@ def publish(
         )
     if standing is None:
         with right_to_write(folder, engine.share if engine is not None else None, name="writer"):
+            if engine is None or engine.share is None:
+                folder.sweep()  # what a kill left between the last shard and the manifest
             run = Runner(engine=engine, progress=progress, failed=[])
             standing = _write(root, folder, config, decision, {"identity": identity, "supersedes": supersedes}, kept, run)
     return Release(
