@@ -23,6 +23,7 @@ from filters.logistic import FLOATS, Logistic, auc, calibrate, fit
 
 BOOLS = NDArray[np.bool_]
 PARTS = {"fitted": 0.6, "calibrated": 0.2, "held_out": 0.2}  # of the images; our choice
+RIDGES = (1.0, 10.0, 100.0, 1000.0)  # the more features for the labels that there are, the larger a penalty serves best
 FEWEST = 5  # pairs and non-pairs in each part; our choice: fewer say nothing
 BINS = 10
 KEYS = (("candidate_id",), ("image_id", "text"))
@@ -46,22 +47,33 @@ def train_scorer(table: pa.Table, labels: BOOLS, seed: int, *, non_pairs: str = 
     part = _parts(image, seed)
     _enough(part, yes)
     names = tuple(there[place] for place in asked)
-    taught = part == "fitted"
-    fitted = fit(names, told[taught & yes], told[taught & ~yes])
-    of_calibration = part == "calibrated"
-    slope, intercept = calibrate(fitted.log_odds(told[of_calibration]), yes[of_calibration])
-    fitted = replace(fitted, calibration=(round(slope, 6), round(intercept, 6)))
+    ridge, fitted = _fitted(names, told, yes, part)
     held = part == "held_out"
     training = {
         "seed": seed,
         "non_pairs": non_pairs,
         "pairs": {name: {"pairs": int((yes & (part == name)).sum()), "non_pairs": int((~yes & (part == name)).sum())} for name in PARTS},
         "left_out": int((~whole).sum()),
+        "ridge": ridge,
         "models": sorted({name for feature in names for name in FEATURES[feature].reads} & set(OF_MODELS)),
         "digest": _digest(told, yes, image),
         "held_out": quality(fitted(told[held]), yes[held]),
     }
     return replace(fitted, training=training)
+
+
+def _fitted(names: tuple[str, ...], told: FLOATS, yes: BOOLS, part: NDArray[np.str_]) -> tuple[float, Logistic]:
+    """The penalty whose scorer is the likeliest on the part for calibration, and that scorer, calibrated there."""
+    taught, other = part == "fitted", part == "calibrated"
+    found: list[tuple[float, float, Logistic]] = []
+    for ridge in RIDGES:
+        fitted = fit(names, told[taught & yes], told[taught & ~yes], ridge=ridge)
+        slope, intercept = calibrate(fitted.log_odds(told[other]), yes[other])
+        fitted = replace(fitted, calibration=(round(slope, 6), round(intercept, 6)))
+        said = np.clip(fitted(told[other]), 1e-9, 1 - 1e-9)
+        found.append((-float(np.log(np.where(yes[other], said, 1 - said)).mean()), ridge, fitted))
+    _, ridge, best = min(found, key=lambda one: one[0])
+    return ridge, best
 
 
 def quality(probability: FLOATS, yes: BOOLS) -> dict[str, Any]:

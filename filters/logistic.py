@@ -68,7 +68,7 @@ def fit(features: tuple[str, ...], yes: FLOATS, no: FLOATS, *, ridge: float = 1.
 
 
 def calibrate(log_odds: FLOATS, yes: NDArray[np.bool_], *, steps: int = 50) -> tuple[float, float]:
-    """Slope and intercept that make log odds [rows] probabilities, by Newton's method.
+    """Slope and intercept that make log odds [rows] probabilities, by Newton's method. No slope is below 0: that turns them round.
 
     Targets are drawn in from 0 and 1 as in Platt (1999), so that parts that are told apart without an error have a finite slope.
     """
@@ -81,6 +81,8 @@ def calibrate(log_odds: FLOATS, yes: NDArray[np.bool_], *, steps: int = 50) -> t
         curvature = (design * (said * (1 - said))[:, None]).T @ design + 1e-6 * np.eye(2)
         step = np.linalg.solve(curvature, design.T @ (said - target))
         found -= np.clip(step, -1, 1)  # far from the minimum a whole step would overshoot
+    if found[0] < 0:
+        return 0.0, float(np.log(target.mean() / (1 - target.mean())))
     return float(found[0]), float(found[1])
 
 

@@ -96,6 +96,9 @@ def test_calibration_finds_slope_and_intercept() -> None:
     odds = rng.normal(0, 3, 20_000)
     yes = rng.random(20_000) < 1 / (1 + np.exp(-(0.5 * odds - 1)))
     assert calibrate(odds, yes) == pytest.approx((0.5, -1), abs=0.05)
+    slope, intercept = calibrate(odds, ~yes)  # what turns the order round tells nothing
+    assert slope == 0
+    assert 1 / (1 + np.exp(-intercept)) == pytest.approx((~yes).mean(), abs=0.001)
 
 
 def test_quality_of_literal_predictions() -> None:
