@@ -21,8 +21,9 @@ from pipelines.store import Folder
 # CLIP's embeddings tell copies from look-alikes with a precision of 0.9 from here on (DataComp, appendix on near duplicates of the
 # evaluation sets, which prefers a copy detector at 0.604169 for its recall; SSCD gives 0.75 for its own embeddings).
 SIMILARITY = 0.96
-GATHERED = 200_000  # rows whose nodes are found together, and nodes of a bucket
-MET = {"hash": 1_000_000, "embedding": 50_000}  # keys of hashes, copies of vectors in a bucket
+# What a worker holds at a time, so that it is some tens of megabytes either way.
+GATHERED = {"hash": 200_000, "embedding": 20_000}  # rows whose nodes are found together, and nodes of a bucket
+MET = {"hash": 1_000_000, "embedding": 30_000}  # keys of hashes, copies of vectors in a bucket
 MOST_CELLS = 4096  # a cell with too many vectors is cut again in memory
 ROUNDS = 64  # more than any graph needs whose labels double their reach with each
 
@@ -45,7 +46,7 @@ def cluster(
     identity: str,
     run: Callable[[Stage], Manifest],
     similarity: float = SIMILARITY,
-    gathered: int = GATHERED,
+    gathered: int | None = None,
     met: int | None = None,
 ) -> Clustered:
     """The cluster of each row of some Parquet files with the columns part, row, image_id and value.
@@ -58,7 +59,7 @@ def cluster(
 
     `gathered` and `met` bound what one worker holds, in rows and in copies. Raises StageFailed when a part could not be processed.
     """
-    plan = _plan(out, rows, names, kind, identity, similarity, gathered, met or MET[kind])
+    plan = _plan(out, rows, names, kind, identity, similarity, gathered or GATHERED[kind], met or MET[kind])
     done = Deliver(out=out, plan=plan)
     standing = Manifest.read(out)
     if standing is None or standing.digest != done.identity():

@@ -20,7 +20,7 @@ CROWD = 256  # hashes that share a key and are compared each with each
 CELL = 1000  # vectors that lie nearest to one pivot, on average
 NEAREST = 3  # pivots in whose cells a vector is compared
 WIDE = 8 * CELL * NEAREST  # vectors compared each with each; a cell of more is cut again
-ROWS = 2048  # of a matrix of similarities at a time
+ROWS = 2048  # and columns of a matrix of similarities at a time
 GATHERED = 1 << 20  # pairs held before they are joined
 
 
@@ -83,11 +83,11 @@ def _near(vectors: VECTORS, places: INDICES, similarity: float, *, cut: bool) ->
         return
     chosen = vectors[places]
     for start in range(0, len(places), ROWS):
-        close = chosen[start : start + ROWS] @ chosen[start:].T >= similarity
-        one, other = np.nonzero(close)
-        later = other > one
-        if later.any():
-            yield places[start + one[later]], places[start + other[later]]
+        for beside in range(start, len(places), ROWS):
+            close = chosen[start : start + ROWS] @ chosen[beside : beside + ROWS].T >= similarity
+            one, other = np.nonzero(np.triu(close, 1) if start == beside else close)
+            if len(one):
+                yield places[start + one], places[beside + other]
 
 
 def cells(vectors: VECTORS, pivots: VECTORS) -> NDArray[np.int64]:
