@@ -102,10 +102,14 @@ _HOST = r"^(?:(?P<given>given://[^/]*)|[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(
 
 @functools.lru_cache(maxsize=100_000)
 def registrable(host: str) -> str:
-    """The part of a host that somebody registered (`news.example.co.uk`: `example.co.uk`); the host itself if it is no such name."""
-    if not host or host.startswith("given://"):
+    """The part of a host that somebody registered (`news.example.co.uk`: `example.co.uk`); an address of the network or a data set itself.
+
+    Below an end that the list of public suffixes does not have, a name of two parts is registered (the list's rule `*`).
+    """
+    if not host or host.startswith(("given://", "[")) or host.rpartition(".")[2].isdigit():
         return host or UNKNOWN
-    return _suffixes()(host).top_domain_under_public_suffix or host
+    found = _suffixes()(host)
+    return found.top_domain_under_public_suffix or (host if found.suffix else ".".join(host.split(".")[-2:]))
 
 
 @functools.cache

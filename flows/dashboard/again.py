@@ -179,4 +179,3 @@ def ranked(decided: Decided, name: str) -> pa.Array:
     encoded = _flat(encoded)
     rank = pc.rank(encoded.dictionary, sort_keys="ascending", tiebreaker="dense").cast(pa.int64())
     return rank.take(encoded.indices)
-

@@ -56,7 +56,8 @@ class Decided:
 
     @property
     def label(self) -> str:
-        return f"{self.recipe.name} · {', '.join(self.collections)}"
+        first, *others = self.collections
+        return f"{self.recipe.name} · {first}" + (f" to {others[-1]} ({len(others) + 1})" if others else "")
 
     def __hash__(self) -> int:
         return hash((self.folder.url, self.digest))
@@ -97,7 +98,7 @@ def _decided(folder: Folder) -> Decided | None:
 def _recipe(about: Mapping[str, Any], digest: str) -> Recipe | None:
     """The recipe as the decision holds it; of an older one that which bears its name, if it is still the same."""
     if "rules" in about:
-        rules = tuple(_rule(fields) for fields in about["rules"]["rule"])
+        rules = tuple(_rule(fields) for fields in about["rules"].get("rule", ()))
         return Recipe.model_validate({**about["rules"], "rule": rules})
     try:
         named = load(about["recipe"])
@@ -107,11 +108,11 @@ def _recipe(about: Mapping[str, Any], digest: str) -> Recipe | None:
 
 
 def _rule(fields: Mapping[str, Any]) -> Rule:
-    """A rule from all of its fields, without those that were left out when it was written."""
+    """A rule from the fields that differ from what is assumed (or from all of them), as it was given."""
     kind = GroupRule if "group" in fields else RowRule
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    needed = {"count"} if fields.get("group") in _NEEDS_COUNT else set()
-    return kind(**{name: value for name, value in given.items() if name in needed or value != kind.model_fields[name].default})
+    kept = {name: value for name, value in given.items() if value != kind.model_fields[name].default}
+    return kind(**({"count": 1} if fields.get("group") in _NEEDS_COUNT else {}) | kept)
 
 
 def rows(decided: Decided, columns: Sequence[str]) -> pa.Table:
@@ -184,4 +185,3 @@ def statistics(decided: Decided) -> Summary:
     names = [name for name in decided.folder.names() if name.startswith("part-")]
     measured = [name for name in columns(decided) if name in decided.recipe.reads]
     return summary(add_up([part_statistics(read_table(decided.folder, name), measured)]) for name in names)
-

@@ -332,4 +332,3 @@ def outcome_view(decided: Decided, outcome: str) -> View:
 def changes_of(texts: Mapping[str, str]) -> dict[int, float | None]:
     """Changes as the command line and addresses spell them: the place of a rule, and its threshold or `off`."""
     return {int(place): None if value == "off" else float(value) for place, value in texts.items()}
-

@@ -51,12 +51,13 @@ def gallery(samples: Sequence[Sample], pictures: Sequence[str | None], funnel: M
             extend(heading, " ", node("span", count(funnel[outcome]), class_="number"))
         if outcome in reasons:
             extend(heading, " ", node("small", reasons[outcome]))
-        cards = node("div", *(_card(samples[place], pictures[place]) for place in places), class_="cards")
+        cards = node("div", *(card(samples[place], pictures[place]) for place in places), class_="cards")
         whole.append(node("section", heading, cards))
     return whole
 
 
-def _card(sample: Sample, picture: str | None) -> Node:
+def card(sample: Sample, picture: str | None) -> Node:
+    """A picture (a data URI) with its text, its note and a link to its page."""
     shown = node("img", src=picture, alt="") if picture else node("div", "no picture", class_="absent")
     text = (
         node("p", shorten(sample.text, _LONGEST), dir="auto", class_="text")

@@ -73,10 +73,11 @@ def _histograms(data: ReportData, pictures: Pictures) -> list[Node]:
         "p", "Counts of candidates: ", node("b", "kept", class_="kept"), " above each line, ", node("b", "dropped", class_="dropped")
     )
     key[-1].tail = " below it, to the same scale. A dotted line is what the recipe asks for. Bins are drawn equally wide."
-    return [key, node("div", *(_histogram(shown) for shown in data.histograms), class_="multiples")]
+    return [key, node("div", *(histogram_figure(shown) for shown in data.histograms), class_="multiples")]
 
 
-def _histogram(shown: Histogram) -> Node:
+def histogram_figure(shown: Histogram) -> Node:
+    """A distribution with its name, what it measures, and how many were kept, dropped and unmeasured."""
     heading = node("h3", node("code", shown.measure))
     totals = node(
         "p",

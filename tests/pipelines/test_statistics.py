@@ -72,6 +72,8 @@ def test_an_empty_part(tmp_path: Path) -> None:
         ("example.co.uk", "example.co.uk"),
         ("co.uk", "co.uk"),
         ("localhost", "localhost"),
+        ("www.shop.example", "shop.example"),
+        ("192.0.2.7", "192.0.2.7"),
         ("", "unknown"),
         ("[2001:db8::1]", "[2001:db8::1]"),
     ],
