@@ -19,7 +19,7 @@ from tests.pipelines.made import in_a_loop
 SHARED = Path(__file__).parents[2] / "shared/data"
 WORDING = Path(__file__).parent / "filters/wording"
 COLLECTIONS = ("webalt-0", "webalt-1", "coco", "archives")
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 
 
 def lines_of(name: str) -> list[str]:
