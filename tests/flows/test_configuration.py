@@ -170,3 +170,17 @@ def test_names_of_repeated_runs_sort_by_time_and_do_not_mix() -> None:
 def test_the_example_of_the_documentation_is_valid() -> None:
     plan = read_configuration(Path(__file__).parents[2] / "docs" / "winnow.toml")
     assert [entry.name for entry in (*plan.collect, *plan.pretrain)] == ["web", "vilt"]
+
+
+def test_models_and_lists_are_found_beside_the_plan(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("bad\n")
+    plan = tmp_path / "winnow.toml"
+    plan.write_text(
+        '[[collect]]\nname = "web"\nseeds = ["https://example.org/"]\n'
+        '[[curate]]\nrelease = "r"\nrecipe = "winnow"\ncollections = ["web"]\nwithout = ["image.natural"]\n'
+        'given = { profanity = ["words.txt"], alignment = "hf-hub:some/model" }\n'
+    )
+    curated = read_configuration(plan).curate[0].config()
+    assert curated.given.profanity == (str(tmp_path / "words.txt"),)
+    assert curated.given.alignment == "hf-hub:some/model"
+    assert curated.without == ("image.natural",)
