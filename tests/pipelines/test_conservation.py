@@ -126,7 +126,7 @@ def apply_row(rule: RowRule, every: list[Candidate]) -> None:
 def apply_group(rule: GroupRule, left: list[Candidate]) -> None:
     if rule.group == "top_fraction":
         return apply_top(rule, left)
-    by_text = rule.key == "text"
+    by_text = rule.key == "text"  # no two of the pictures are near duplicates: a cluster is one picture
     groups: dict[Any, list[Candidate]] = defaultdict(list)
     for one in left:
         groups[" ".join(one.text.lower().split()) if by_text else one.image].append(one)
@@ -206,7 +206,7 @@ asked_of_rows = st.tuples(st.sampled_from(sorted(BOUNDS)), st.sampled_from(sorte
 )
 asked_of_groups = st.tuples(
     st.sampled_from(["at_most", "one_per", "best_of", "top_fraction"]),
-    st.sampled_from(["text", "image_id"]),
+    st.sampled_from(["text", "image_id", "image.cluster"]),
     st.integers(1, 4),
     st.lists(st.sampled_from(sorted(MEASURED)), min_size=1, max_size=2, unique=True).map(tuple),
     st.sampled_from([0.1, 0.3, 0.5, 0.99]),
