@@ -27,6 +27,7 @@ _COUNTS = frozenset(["a", "an", "two", "three", "four", "five", "six", "several"
 _SEPARATORS = r"[|\x{bb}\x{ab}\x{203a}\x{2039}\x{2190}-\x{2192}\x{2022}\x{b7}\x{25ba}\x{25b6}]"  # bars, angles, arrows, bullets
 _ADDRESS = (
     r"(?i)(https?:|ftp:|mailto:|javascript:|^)//?\S+|\bwww\.\S+|\S+@\S+\.\S+"
+    r"|\+?\(?\d{2,4}\)?[\s./-]\d{3,4}[\s.-]\d{3,4}\b"  # telephones
     r"|^\s*[a-z0-9-]+(\.[a-z0-9-]+)*\.(com|org|net|info|io|co|gov|edu|biz|[a-z]{2})(/\S*)?\s*$"
 )
 _MARKUP = r"(?i)&(#\d+|#x[0-9a-f]+|[a-z]{2,8});|</?[a-z][^>]*>|\{\{|\}\}|\$\{|<%|%>|\[/?[a-z_]+[^\]]*=|%[sd]\b"
@@ -35,6 +36,15 @@ _CREDIT = (  # who made a picture, and nothing on it
     r"((?i: credits?| courtesy| source))?\s*(:|(?i:by|courtesy|©|via))\s*(?i:of )?(?i:the )?)(\p{Lu}[\pL.'-]*[\s,/&|]*){1,5}\d{0,4}\W*$"
 )
 _LABEL = r"(?i)^\W*(fig(ure)?|plate|table|image|photo|picture|slide|page|exhibit|panel|chart|illustration)s?\.?\s*#?\d+[a-z]?\W*$"
+_MONTH = r"jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?|dec(ember)?"
+_DAY = r"(mon|tues?|wed(nes)?|thu(rs)?|fri|sat(ur)?|sun)(day)?|today|yesterday|tomorrow"
+_AROUND = r"on|at|of|the|last|[ap]\.?m|utc|gmt|e[ds]t|p[ds]t|ago|(second|minute|hour|day|week|month|year)s?|updated|modified|posted"
+_BYLINE = r"^\W*(?i:(written |posted |published |edited )?by) (\p{Lu}[\pL.'-]*[\s,&|]*){1,4}\W*$"
+_GLYPH = r"(?i)^\W*([\pL'-]+\s+){0,2}(icons?|favicon|avatar|thumbnail|placeholder)\W*$"  # what an interface is drawn with
+# when a page was written, and nothing on it
+_DATE = rf"(?i)^\W*((\d{{1,4}}(st|nd|rd|th)?|{_MONTH}|{_DAY}|{_AROUND})([\s,./:|()-]+|$))+$"
+# says what is shown, and that it is a screen
+_SCREEN = r"(?i)^\W*((a|an|the|my) )?screen ?-?(shot|grab|capture|cap)s? (of|from|showing|with) .*\pL{3}"
 _CLAIM = (
     r"(?i)^\W*((photo|image|picture|graphic|illustration)s? )?(courtesy (of )?|credits?:? |via )|^\W*(©|\(c\)|copyright\b|photo ©|image ©)"
 )
@@ -55,14 +65,17 @@ def boilerplate(text: pa.Array, tokens: Tokens) -> tuple[FLOATS, FLOATS]:
     against = (tokens.total(weights) + _signs(text) + called) * np.where(counted | prose, 0.5, 1.0)
     content = tokens.total(names)
     share: FLOATS = np.where(content == 0, 1.0, against / np.maximum(against + content, 1e-9))
+    share[_matches(text, _SCREEN) & (tokens.count >= 4)] *= 0.4
     share[_whole(text, tokens)] = 1.0
     share[~_matches(text, r"\S")] = 0.0
     return share, content
 
 
 def _whole(text: pa.Array, tokens: Tokens) -> BOOLS:
-    """True for texts that are credits, claims, labels, lists of keywords, addresses or markup as a whole."""
-    matched = _matches(text, _CREDIT) | _matches(text, _CLAIM) | _matches(text, _LABEL) | _keywords(text, tokens)
+    """True for texts that are credits, claims, labels, icons, dates, lists of keywords, addresses or markup as a whole."""
+    matched = _keywords(text, tokens)
+    for pattern in (_CREDIT, _CLAIM, _BYLINE, _LABEL, _GLYPH, _DATE):
+        matched |= _matches(text, pattern)
     return matched | _mostly(text, _ADDRESS, tokens) | _mostly(text, _MARKUP, tokens)
 
 

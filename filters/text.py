@@ -28,7 +28,7 @@ class TextFilter(Filter):
     """What the words of a text are."""
 
     name: ClassVar[str] = "text"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     sentence: ClassVar[str] = "Tells how much of a text names something that can be seen"
     level: ClassVar[Level] = "candidate"
     reads: ClassVar[tuple[str, ...]] = ("text", "text_source")

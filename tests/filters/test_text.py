@@ -51,6 +51,22 @@ def test_wordings_hold_a_floor(name: str, outcome: str | None, floor: float, out
     assert len(wrong) <= (1 - floor) * len(texts), wrong
 
 
+def test_faithful_texts_that_look_odd_are_kept(outcomes_on_english_pages: Outcomes) -> None:
+    texts = wording("odd")
+    wrong = [(text, found) for text, found in zip(texts, outcomes_on_english_pages(texts), strict=True) if found is not None]
+    assert len(wrong) <= 0.07 * len(texts), wrong
+
+
+@pytest.mark.parametrize("text", ["12 March 2019", "Updated 3 hours ago", "By Jane Doe", "Phone icon", "Telephone 020 7946 0000"])
+def test_dates_bylines_icons_and_telephones_are_boilerplate(text: str) -> None:
+    assert measure([text])["text.boilerplate"].to_pylist() == [1.0]
+
+
+@pytest.mark.parametrize("text", ["By the river", "Sunset in March 2019", "Screenshot of a web page", "A golden icon on a church wall"])
+def test_their_like_are_not(text: str) -> None:
+    assert measure([text])["text.boilerplate"][0].as_py() < 0.5
+
+
 def test_measurements_of_one_text() -> None:
     row = measure(["The DOG and the dog, 2 dogs"]).to_pylist()[0]
     assert row["text.characters"] == 27
