@@ -123,6 +123,7 @@ def test_without_a_measurement_its_rules_are_gone_and_named() -> None:
     assert best.order == ("text.preference",)
     assert "scorer" not in {filter_.needs for filter_ in filters_for(left.reads)}
     assert left.digest != whole.digest
+    assert [rule.reason for rule in load("laion-400m").without(["alignment.score"]).rule][-1] == "group.duplicate"
     assert load("datacomp-clip").without(["alignment.score"]).rule == ()
     with pytest.raises(ValueError, match=r"recipe lait does not read 'pair.scor'; did you mean 'pair.score'\?"):
         whole.without(["pair.scor"])
