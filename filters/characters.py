@@ -5,8 +5,9 @@ Texts in ASCII are told by a table of 128 bytes; of the others each distinct cha
 
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 COUNTS = NDArray[np.int64]
 KINDS = NDArray[np.uint8]
 Fact = TypeVar("Fact")
+Made = TypeVar("Made")
 # Classes of characters. The first four are classes of RE2, whose tables of Unicode they follow.
 LETTER, UPPER, LOWER, SPACE, ALPHANUMERIC, DIGIT, PUNCTUATION = range(7)
 _OF_RE2 = {LETTER: r"[\pL\pM]", UPPER: r"\p{Lu}", LOWER: r"\p{Ll}", SPACE: r"\s"}
@@ -23,14 +25,76 @@ CLASSES = 7
 _MOST = 255  # what a field of eight bits can count
 
 
+@dataclass(frozen=True)
+class Texts:
+    """Texts, none of them null, and what is known of their bytes."""
+
+    text: pa.Array
+
+    @cached_property
+    def _bytes(self) -> tuple[NDArray[np.uint8], COUNTS]:
+        return bytes_of(self.text)
+
+    @property
+    def data(self) -> NDArray[np.uint8]:
+        """The bytes of the texts one after another."""
+        return self._bytes[0]
+
+    @property
+    def offsets(self) -> COUNTS:
+        """Where each text begins in `data`, and the last ends [texts + 1]."""
+        return self._bytes[1]
+
+    @cached_property
+    def beyond(self) -> NDArray[np.bool_]:
+        """True for texts beyond ASCII."""
+        if not len(self.data) or int(self.data.max()) < 128:
+            return np.zeros(len(self.text), dtype=bool)
+        return ~np.asarray(pc.string_is_ascii(self.text).to_numpy(zero_copy_only=False))
+
+    @cached_property
+    def points(self) -> tuple[list[str], NDArray[np.int32], COUNTS]:
+        """`code_points` of the texts beyond ASCII."""
+        return code_points(self.text.filter(pa.array(self.beyond)))
+
+    @cached_property
+    def lengths(self) -> COUNTS:
+        """In characters."""
+        lengths = np.diff(self.offsets)
+        if self.beyond.any():
+            lengths[self.beyond] = np.diff(self.points[2])
+        return lengths
+
+
+class Latest(Generic[Made]):
+    """What was made of the texts that were asked for last: the filters of a batch ask for the same in turn."""
+
+    def __init__(self, make: Callable[[pa.Array], Made]) -> None:
+        self._make = make
+        self._held: tuple[pa.Array, Made] | None = None
+
+    def of(self, text: pa.Array) -> Made:
+        held = self._held
+        if held is None or not _same(held[0], text):
+            held = self._held = (text, self._make(text))
+        return held[1]
+
+
+def _same(one: pa.Array, other: pa.Array) -> bool:
+    """Whether two arrays are the same memory; false for equal texts elsewhere."""
+    places = [[part and part.address for part in array.buffers()] for array in (one, other)]
+    return (one.type, one.offset, len(one), places[0]) == (other.type, other.offset, len(other), places[1])
+
+
+texts = Latest(lambda text: Texts(pc.fill_null(text, "") if text.null_count else text)).of  # of a column in which a null is an empty text
+
+
 def counts(text: pa.Array) -> COUNTS:
     """How many characters of each class stand in each text [texts, classes]; none in a null."""
-    text = pc.fill_null(text, "")
-    data, offsets = bytes_of(text)
-    result = _of_bytes(data, offsets)
-    if not_ascii(data):
-        beyond = ~np.asarray(pc.string_is_ascii(text).to_numpy(zero_copy_only=False))
-        result[beyond] = _of_code_points(text.filter(pa.array(beyond)))
+    known_texts = texts(text)
+    result = _of_bytes(known_texts.data, known_texts.offsets)
+    if known_texts.beyond.any():
+        result[known_texts.beyond] = _of_code_points(*known_texts.points)
     return result
 
 
@@ -44,17 +108,18 @@ def bytes_of(text: pa.Array) -> tuple[NDArray[np.uint8], COUNTS]:
     return whole[offsets[0] : offsets[-1]], offsets - offsets[0]
 
 
-def not_ascii(data: NDArray[np.uint8]) -> bool:
-    return bool(len(data)) and int(data.max()) > 127
-
-
 def sums(values: NDArray[Any], offsets: COUNTS) -> COUNTS:
-    """The sum of the values between each two offsets; of unsigned numbers modulo 2 to the 64, as signed ones of the same bits."""
+    """The sum of the numbers between each two offsets, modulo 2 to the 64."""
     full = np.flatnonzero(offsets[1:] > offsets[:-1])
     result = np.zeros(len(offsets) - 1, np.int64)
     if len(full):
-        result[full] = np.add.reduceat(values, offsets[full], dtype=np.uint64).view(np.int64)
+        result[full] = np.add.reduceat(values, offsets[full]).view(np.int64)
     return result
+
+
+def count_true(member: NDArray[np.bool_], offsets: COUNTS) -> COUNTS:
+    """How many are true between each two offsets."""
+    return np.diff(np.searchsorted(np.flatnonzero(member), offsets))
 
 
 def of_each(text: pa.Array, kind: Callable[[str], int], compute: Callable[[KINDS, COUNTS], COUNTS]) -> COUNTS:
@@ -63,13 +128,11 @@ def of_each(text: pa.Array, kind: Callable[[str], int], compute: Callable[[KINDS
     `kind` is asked once for each character of ASCII and for each other distinct character. `compute` gets the kinds of the characters of
     many texts one after another, and where each text begins and the last ends.
     """
-    text = pc.fill_null(text, "")
-    data, offsets = bytes_of(text)
-    result = compute(np.frombuffer(data.tobytes().translate(_ascii(kind)), np.uint8), offsets)
-    if not_ascii(data):
-        beyond = ~np.asarray(pc.string_is_ascii(text).to_numpy(zero_copy_only=False))
-        signs, sign, begins = code_points(text.filter(pa.array(beyond)))
-        result[beyond] = compute(np.fromiter(map(kind, signs), np.uint8, len(signs))[sign], begins)
+    known_texts = texts(text)
+    result = compute(np.frombuffer(known_texts.data.tobytes().translate(_ascii(kind)), np.uint8), known_texts.offsets)
+    if known_texts.beyond.any():
+        signs, sign, begins = known_texts.points
+        result[known_texts.beyond] = compute(np.fromiter(map(kind, signs), np.uint8, len(signs))[sign], begins)
     return result
 
 
@@ -97,13 +160,12 @@ def _packed() -> NDArray[np.uint64]:
     return member.view("<u8").reshape(-1).astype(np.uint64)
 
 
-def _of_code_points(text: pa.Array) -> COUNTS:
+def _of_code_points(signs: list[str], sign: NDArray[np.int32], begins: COUNTS) -> COUNTS:
     """Right for any texts."""
-    signs, sign, begins = code_points(text)
     kinds, kind = np.unique(_classes(signs), axis=0, return_inverse=True)
-    row = np.repeat(np.arange(len(text)), np.diff(begins))
-    found = np.bincount(row * len(kinds) + kind.reshape(-1)[sign], minlength=len(text) * len(kinds))
-    return found.reshape(len(text), len(kinds)) @ kinds.astype(np.int64)
+    row = np.repeat(np.arange(len(begins) - 1), np.diff(begins))
+    found = np.bincount(row * len(kinds) + kind.reshape(-1)[sign], minlength=(len(begins) - 1) * len(kinds))
+    return found.reshape(len(begins) - 1, len(kinds)) @ kinds.astype(np.int64)
 
 
 def code_points(text: pa.Array) -> tuple[list[str], NDArray[np.int32], COUNTS]:

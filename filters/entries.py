@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from filters.base import Filter, Level, measured
-from filters.characters import bytes_of, sums
+from filters.characters import bytes_of, count_true
 from filters.given import Given
 from filters.phrases import Phrases, Words, hashes
 from filters.tokens import strings
@@ -88,7 +88,7 @@ def pieces(text: pa.Array, *, apart: bool) -> Words:
         data, offsets = _spaced(np.frombuffer(data.tobytes().translate(_BLANKED), np.uint8), offsets)
     ends = data == _SPACE
     encoded = strings(np.diff(np.flatnonzero(ends), prepend=-1), data.tobytes()).dictionary_encode()
-    return Words(count=sums(ends, offsets), code=encoded.indices.to_numpy().astype(np.int64), distinct=hashes(encoded.dictionary))
+    return Words(count=count_true(ends, offsets), code=encoded.indices.to_numpy().astype(np.int64), distinct=hashes(encoded.dictionary))
 
 
 def _spaced(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from filters.base import Filter, Level, measured
-from filters.characters import bytes_of, of_each, sums
+from filters.characters import Texts, count_true, of_each, texts
 from filters.tokens import tokens
 
 INTEGERS = NDArray[np.int64]
@@ -34,27 +34,24 @@ class LengthFilter(Filter):
     }
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        text = pc.fill_null(batch.column("text"), "")
+        text = batch.column("text")
         columns = {
-            "text.characters": pa.array(_characters(text), pa.int32()),
-            "text.bytes": pc.binary_length(text),
-            "text.words": pa.array(tokens(batch.column("text")).count, pa.int32()),
-            "text.split_words": pa.array(of_each(text, _seen, runs), pa.int32()),
+            "text.characters": pa.array(_characters(texts(text)), pa.int32()),
+            "text.bytes": pa.array(np.diff(texts(text).offsets), pa.int32()),
+            "text.words": pa.array(tokens(text).count, pa.int32()),
+            "text.split_words": pa.array(of_each(text, _seen, _runs), pa.int32()),
         }
         return measured(self.writes, columns)
 
 
-def _characters(text: pa.Array) -> NDArray[np.int32]:
+def _characters(known_texts: Texts) -> INTEGERS:
     """Characters of each text once it is trimmed; only texts with a likely sign at an end are."""
-    length = np.array(pc.utf8_length(text).to_numpy())
-    data, offsets = bytes_of(text)
-    ends = (
-        np.stack([data[np.minimum(offsets[:-1], len(data) - 1)], data[offsets[1:] - 1]])
-        if len(data)
-        else np.zeros((2, len(text)), np.uint8)
-    )
+    length, data, offsets = known_texts.lengths.copy(), known_texts.data, known_texts.offsets
+    if not len(data):
+        return length
+    ends = np.stack([data[np.minimum(offsets[:-1], len(data) - 1)], data[offsets[1:] - 1]])
     likely = ((ends <= 32) | (ends > 127)).any(axis=0)
-    length[likely] = pc.utf8_length(pc.utf8_trim(text.filter(pa.array(likely)), characters=UNSEEN)).to_numpy()
+    length[likely] = pc.utf8_length(pc.utf8_trim(known_texts.text.filter(pa.array(likely)), characters=UNSEEN)).to_numpy()
     return length
 
 
@@ -62,10 +59,10 @@ def _seen(sign: str) -> int:
     return not sign.isspace()
 
 
-def runs(member: NDArray[np.uint8], offsets: INTEGERS) -> INTEGERS:
+def _runs(member: NDArray[np.uint8], offsets: INTEGERS) -> INTEGERS:
     """How many runs of ones there are between each two offsets."""
     begins = member.copy()
     begins[1:] &= 1 - member[:-1]
     first = offsets[:-1][offsets[:-1] < offsets[1:]]
     begins[first] = member[first]
-    return sums(begins, offsets)
+    return count_true(begins.view(bool), offsets)

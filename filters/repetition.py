@@ -6,11 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from filters.base import Filter, Level, measured
-from filters.characters import bytes_of, code_points
+from filters.characters import Texts, code_points, texts
 from filters.tokens import Tokens, tokens
 
 INTEGERS = NDArray[np.int64]
@@ -63,11 +62,10 @@ class CharacterRepetitionFilter(Filter):
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         text = batch.column("text")
         absent = np.asarray(text.is_null().to_numpy(zero_copy_only=False))
-        text = pc.fill_null(text, "")
         share = np.zeros(len(text))
-        likely = _likely(text)
+        likely = _likely(texts(text))
         if likely.any():
-            share[likely] = _runs_of_characters(text.filter(pa.array(likely)))
+            share[likely] = _runs_of_characters(texts(text).text.filter(pa.array(likely)))
         return measured(self.writes, {"text.character_repetition": pa.array(share, pa.float32(), mask=absent)})
 
 
@@ -118,17 +116,18 @@ def _runs(code: INTEGERS, length: int) -> INTEGERS:
     return np.asarray(np.unique(joined, return_inverse=True)[1], dtype=np.int64)
 
 
-def _likely(text: pa.Array) -> BOOLS:
+def _likely(known_texts: Texts) -> BOOLS:
     """False for texts in which no run of ten bytes stands twice, found by sorting a hash of each run: no run of characters can be."""
-    data, offsets = bytes_of(text)
-    result = np.zeros(len(text), dtype=bool)
+    data, offsets = known_texts.data, known_texts.offsets
+    rows = len(offsets) - 1
+    result = np.zeros(rows, dtype=bool)
     if len(data) < CHARACTERS:
         return result
     eight: NDArray[np.uint64] = np.ndarray((len(data) - CHARACTERS + 1,), "<u8", data.tobytes(), strides=(1,))
     two: NDArray[np.uint16] = np.ndarray((len(eight),), "<u2", data[8:].tobytes(), strides=(1,))
     mixed = (eight * _MIX ^ two.astype(np.uint64)) * _MIX_TOO >> _ROW_BITS
-    assert len(text) < 1 << int(_ROW_BITS), "too many rows at once"
-    row = np.repeat(np.arange(len(text), dtype=np.uint64), np.diff(offsets))[: len(eight)]
+    assert rows < 1 << int(_ROW_BITS), "too many rows at once"
+    row = np.repeat(np.arange(rows, dtype=np.uint64), np.diff(offsets))[: len(eight)]
     ordered = np.sort(mixed | row << np.uint64(44))
     again = ordered[1:][ordered[1:] == ordered[:-1]]
     result[(again >> np.uint64(44)).astype(np.int64)] = True

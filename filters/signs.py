@@ -6,11 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from filters.base import Filter, Level, measured
-from filters.characters import ALPHANUMERIC, DIGIT, LETTER, LOWER, PUNCTUATION, SPACE, UPPER, counts
+from filters.characters import ALPHANUMERIC, DIGIT, LETTER, LOWER, PUNCTUATION, SPACE, UPPER, counts, texts
 
 INTEGERS = NDArray[np.int64]
 
@@ -43,8 +42,7 @@ class SignsFilter(Filter):
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         text = batch.column("text")
-        length = pc.fill_null(pc.utf8_length(text), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-        found = counts(text)
+        length, found = texts(text).lengths, counts(text)
         absent = np.asarray(text.is_null().to_numpy(zero_copy_only=False))
         of_all = {
             "text.alphanumeric": found[:, ALPHANUMERIC],

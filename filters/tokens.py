@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from filters.characters import bytes_of, code_points, known, not_ascii, sums
+from filters.characters import Latest, Texts, bytes_of, known, texts
 
 INTEGERS = NDArray[np.int64]
 BOOLS = NDArray[np.bool_]
@@ -64,7 +64,7 @@ class Tokens:
     @cached_property
     def first_of_kind(self) -> BOOLS:
         """True where a word stands in its text for the first time."""
-        return firsts(self.row * (len(self.words) + 1) + self.code)
+        return firsts(self.row * (len(self.distinct) + 1) + self.code)
 
 
 def firsts(kinds: INTEGERS) -> BOOLS:
@@ -79,50 +79,24 @@ def firsts(kinds: INTEGERS) -> BOOLS:
     return first
 
 
-class _Latest:
-    """The tokens of the texts that were parted last: the filters of a batch ask for the same ones in turn."""
-
-    def __init__(self) -> None:
-        self.held: tuple[pa.Array, Tokens] | None = None
-
-    def of(self, text: pa.Array) -> Tokens:
-        held = self.held
-        if held is None or not _same(held[0], text):
-            held = self.held = (text, _tokens(text))
-        return held[1]
-
-
-def _same(one: pa.Array, other: pa.Array) -> bool:
-    """Whether two arrays are the same memory; false for equal texts elsewhere."""
-    places = [[part and part.address for part in array.buffers()] for array in (one, other)]
-    return (one.type, one.offset, len(one), places[0]) == (other.type, other.offset, len(other), places[1])
-
-
-_latest = _Latest()
-
-
-def tokens(text: pa.Array) -> Tokens:
-    """Part texts into lower-case words; a null text has none."""
-    return _latest.of(text)
-
-
 def _tokens(text: pa.Array) -> Tokens:
-    data, offsets = _plain(pc.fill_null(text, ""))
-    begins, ends = _words(data, offsets)
+    data, offsets = _plain(texts(text))
+    first, last = map(np.flatnonzero, _words(data, offsets))
 
     def spelled() -> pa.Array:
-        lengths = np.flatnonzero(ends) - np.flatnonzero(begins) + 1
-        return strings(lengths, data.tobytes().translate(None, b" "))
+        return strings(last - first + 1, data.tobytes().translate(None, b" "))
 
-    return Tokens(rows=len(text), count=sums(begins, offsets), spelled=spelled)
+    return Tokens(rows=len(text), count=np.diff(np.searchsorted(first, offsets)), spelled=spelled)
 
 
-def _plain(text: pa.Array) -> tuple[NDArray[np.uint8], INTEGERS]:
+tokens = Latest(_tokens).of  # parts texts into lower-case words; a null text has none
+
+
+def _plain(known_texts: Texts) -> tuple[NDArray[np.uint8], INTEGERS]:
     """Texts as bytes, lower case, with spaces for all that is no word, and where each begins."""
-    data, offsets = bytes_of(text)
-    if not_ascii(data):
-        beyond = pc.invert(pc.string_is_ascii(text))
-        data, offsets = bytes_of(pc.replace_with_mask(text, beyond, _spaced(text.filter(beyond))))
+    data, offsets = known_texts.data, known_texts.offsets
+    if known_texts.beyond.any():
+        data, offsets = bytes_of(pc.replace_with_mask(known_texts.text, pa.array(known_texts.beyond), _spaced(*known_texts.points)))
     plain = np.frombuffer(data.tobytes().translate(_PLAIN), np.uint8)
     outer = _outer_apostrophes(plain, offsets)
     if len(outer):
@@ -134,12 +108,11 @@ def _plain(text: pa.Array) -> tuple[NDArray[np.uint8], INTEGERS]:
 _spaced_signs: dict[str, str] = {}
 
 
-def _spaced(text: pa.Array) -> pa.Array:
+def _spaced(signs: list[str], sign: NDArray[np.int32], begins: INTEGERS) -> pa.Array:
     """Texts in lower case with spaces for what is no word and around signs, put together of their characters, each looked up once."""
-    signs, sign, begins = code_points(text)
     spaced = pa.array(known(signs, _spaced_signs, _spaced_sign), pa.string())
     data, offsets = bytes_of(spaced.take(pa.array(sign)))
-    return pa.StringArray.from_buffers(len(text), pa.py_buffer(offsets[begins].astype(np.int32)), pa.py_buffer(data))
+    return pa.StringArray.from_buffers(len(begins) - 1, pa.py_buffer(offsets[begins].astype(np.int32)), pa.py_buffer(data))
 
 
 def _spaced_sign(signs: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from filters.base import Filter, Level, measured
-from filters.characters import bytes_of, of_each, sums
+from filters.characters import count_true, of_each, texts
 from filters.lexicon import function_words
 from filters.tokens import Tokens, tokens
 
@@ -61,16 +61,15 @@ def _repetition(words: Tokens, counted: NDArray[np.bool_]) -> NDArray[np.float64
     return np.asarray(words.total(counted & ~words.first_of_kind) / np.maximum(words.total(counted), 1))
 
 
-def _addresses(text: pa.Array) -> INTEGERS:
+def _addresses(column: pa.Array) -> INTEGERS:
     """How many addresses stand in each text; only texts with `@`, `://` or `www.` are searched."""
-    text = pc.fill_null(text, "")
-    data, offsets = bytes_of(text)
+    text, data, offsets = texts(column).text, texts(column).data, texts(column).offsets
     marks = data == ord("@")
     marks[:-2] |= (data[:-2] == ord(":")) & (data[1:-1] == ord("/")) & (data[2:] == ord("/"))
     small = data | 32
     marks[:-3] |= (small[:-3] == ord("w")) & (small[1:-2] == ord("w")) & (small[2:-1] == ord("w")) & (data[3:] == ord("."))
     found = np.zeros(len(text), np.int64)
-    likely = sums(marks, offsets) > 0
+    likely = count_true(marks, offsets) > 0
     if likely.any():
         found[likely] = pc.count_substring_regex(text.filter(pa.array(likely)), _ADDRESS).to_numpy()
     return found
@@ -99,4 +98,4 @@ def _initials(kinds: KINDS, offsets: INTEGERS) -> INTEGERS:
     before[inside] = False
     second = inside[inside + 1 < len(kinds)] + 1
     before[second] = within[second + 1]
-    return sums(((kinds & _CAPITAL) > 0) & ~before, offsets)
+    return count_true(((kinds & _CAPITAL) > 0) & ~before, offsets)
