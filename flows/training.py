@@ -48,4 +48,6 @@ def shards(root: Folder, release: str) -> list[Path]:
     if not folder.exists(MANIFEST):
         there = [name for name in (root / "releases").names() if (root / "releases" / name).exists(MANIFEST)]
         raise ValueError(f"there is no release {release} in {root.path()} (published: {', '.join(there) or 'none'})")
+    if folder.read_json(MANIFEST).get("format", "arrow") != "arrow":
+        raise ValueError(f"release {release} is of webdataset tars, and training maps Arrow shards: curate another with --format arrow")
     return [Path(folder.path(name)) for name in folder.names() if name.startswith("train-") and name.endswith(".arrow")]

@@ -20,6 +20,7 @@ __all__ = ["SAMPLE", "Format", "Gather", "Shard", "release_digest", "shard_batch
 
 Format = Literal["arrow", "webdataset"]
 ENDINGS: dict[Format, str] = {"arrow": ".arrow", "webdataset": ".tar"}
+OPEN_FILES = 256  # of images at once; systems commonly allow a process a thousand
 ROWS_PER_BATCH = 256  # small enough that a reader reaches any sample of a mapped file in about a millisecond
 
 
@@ -111,7 +112,7 @@ class Shard(Stage):
 
 
 class _Pictures:
-    """The bytes of stored images; each file of images is opened once as long as this lives, and only what is asked for is read of it."""
+    """The bytes of stored images; files of images stay open as long as there are few, and only what is asked for is read of them."""
 
     def __init__(self, collections: Folder) -> None:
         self._collections = collections
@@ -140,19 +141,19 @@ class _Pictures:
     def _open(self, place: tuple[str, str]) -> tuple[Any, np.ndarray]:
         """A file of images, and the row after the last of each of its record batches."""
         if place not in self._opened:
-            collection, name = place
-            self._opened[place] = _reader(self._collections / collection / "images", name, ["image"])
+            if len(self._opened) == OPEN_FILES:
+                del self._opened[next(iter(self._opened))]
+            source = (self._collections / place[0] / "images").open(place[1])
+            short = _narrow(source, ["width"])
+            rows = [short.get_batch(number).num_rows for number in range(short.num_record_batches)]
+            self._opened[place] = _narrow(source, ["image"]), np.cumsum(rows, dtype=np.int64)
         return self._opened[place]
 
 
-def _reader(folder: Folder, name: str, columns: Sequence[str]) -> tuple[Any, np.ndarray]:
-    """A reader of some columns of an Arrow file, and the row after the last of each of its record batches."""
-    source = folder.open(name)
+def _narrow(source: pa.NativeFile, columns: Sequence[str]) -> Any:
+    """A reader that reads only some columns of an Arrow file."""
     names = pa.ipc.open_file(source).schema.names
-    narrow = pa.ipc.IpcReadOptions(included_fields=[names.index(column) for column in columns])
-    reader = pa.ipc.open_file(source, options=narrow)
-    rows = [reader.get_batch(number).num_rows for number in range(reader.num_record_batches)]
-    return reader, np.cumsum(rows, dtype=np.int64)
+    return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=[names.index(column) for column in columns]))
 
 
 def shard_batches(folder: Folder, name: str, schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -160,10 +161,7 @@ def shard_batches(folder: Folder, name: str, schema: pa.Schema, columns: Sequenc
     if name.endswith(".tar"):
         yield from read_tar(folder, name, pa.schema([schema.field(column) for column in columns]))
         return
-    source = folder.open(name)
-    names = pa.ipc.open_file(source).schema.names
-    narrow = pa.ipc.IpcReadOptions(included_fields=[names.index(column) for column in columns])
-    reader = pa.ipc.open_file(source, options=narrow)
+    reader = _narrow(folder.open(name), columns)
     for number in range(reader.num_record_batches):
         yield reader.get_batch(number).select(list(columns))
 
