@@ -16,9 +16,10 @@ import pyarrow.json
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from filters import FILTERS
+from filters import FILTERS, MEASUREMENTS, writer
 from filters.base import Filter
-from filters.evidence import FEATURES, OF_MODELS, values
+from filters.evidence import FEATURES, OF_MODELS, read_by, values
+from filters.given import Given
 from filters.logistic import FLOATS, Logistic, auc, calibrate, fit
 
 BOOLS = NDArray[np.bool_]
@@ -28,6 +29,12 @@ FEWEST = 5  # pairs and non-pairs in each part; our choice: fewer say nothing
 BINS = 10
 KEYS = (("candidate_id",), ("image_id", "text"))
 PAIR_LEVEL = frozenset(name for filter_ in FILTERS if filter_.level == "pair" for name in filter_.writes)
+
+
+def measurements_for(given: Given) -> tuple[str, ...]:
+    """What is measured for training: all that features read, of models those that were given."""
+    names = [name for name in read_by(FEATURES) if name in MEASUREMENTS]
+    return tuple(name for name in names if (needs := writer(name).needs) is None or getattr(given, needs))
 
 
 def train_scorer(table: pa.Table, labels: BOOLS, seed: int, *, non_pairs: str = "given") -> Logistic:

@@ -13,11 +13,12 @@ import pytest
 from filters import filters_for
 from filters.base import Filter
 from filters.evidence import FEATURES, values
-from filters.fit_scorer import examples, labelled, mismatched, quality, read_labels, train_scorer
+from filters.fit_scorer import examples, labelled, measurements_for, mismatched, quality, read_labels, train_scorer
 from filters.given import Given
 from filters.logistic import auc, calibrate
 from filters.scorer import ScorerFilter, read_scorer
 from flows.report.reliability import reliability_plot
+from tests.filters.tiny_models import save_clip
 
 THINGS = ("dogs", "cats", "boats", "horses", "trains", "birds", "cows", "bridges", "towers", "lakes")
 PLACES = ("grass", "snow", "sand", "water", "gravel", "ice", "mud", "moss")
@@ -248,6 +249,21 @@ def test_a_file_that_is_no_scorer(content: str, tmp_path: Path) -> None:
 def test_the_filters_that_a_file_asks_for_come_with_it(file: Path) -> None:
     names = [type(filter_).__name__ for filter_ in filters_for(["pair.score"], Given(scorer=str(file)))]
     assert names == ["LengthFilter", "NaturalFilter", "ScorerFilter"]
+
+
+def test_a_file_with_features_of_a_model_needs_the_model(file: Path, tmp_path: Path) -> None:
+    asks = {"features": ["alignment.score"], "mean": [0.0], "scale": [1.0], "weights": [1.0], "bias": 0.0}
+    (tmp_path / "scorer.json").write_text(json.dumps({**json.loads(file.read_text()), **asks}))
+    with pytest.raises(ValueError, match=r"alignment\.score needs a model or list that was not given: add --alignment"):
+        filters_for(["pair.score"], Given(scorer=str(tmp_path / "scorer.json")))
+    given = Given(scorer=str(tmp_path / "scorer.json"), alignment=str(save_clip(tmp_path / "clip")), device="cpu")
+    assert [filter_.name for filter_ in filters_for(["pair.score"], given)] == ["embedding", "alignment", "scorer"]
+
+
+def test_of_models_only_those_that_were_given_are_measured_for_training() -> None:
+    models = {"alignment.score", "image.aesthetics", "image.unsafe", "text.unsafe", "pair.label_overlap"}
+    assert not models & set(measurements_for(Given()))
+    assert models & set(measurements_for(Given(alignment="ViT-B-32:openai"))) == {"alignment.score"}
 
 
 def test_the_diagram_shows_each_bin() -> None:
