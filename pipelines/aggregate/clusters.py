@@ -22,8 +22,8 @@ from pipelines.store import Folder
 # evaluation sets, which prefers a copy detector at 0.604169 for its recall; SSCD gives 0.75 for its own embeddings).
 SIMILARITY = 0.96
 # What a worker holds at a time, so that it is some tens of megabytes either way.
-GATHERED = {"hash": 200_000, "embedding": 20_000}  # rows whose nodes are found together, and nodes of a bucket
-MET = {"hash": 1_000_000, "embedding": 30_000}  # keys of hashes, copies of vectors in a bucket
+GATHERED = {"hash": 100_000, "embedding": 20_000}  # rows whose nodes are found together, and nodes of a bucket
+MET = {"hash": 500_000, "embedding": 30_000}  # keys of hashes, copies of vectors in a bucket
 MOST_CELLS = 4096  # a cell with too many vectors is cut again in memory
 ROUNDS = 64  # more than any graph needs whose labels double their reach with each
 
