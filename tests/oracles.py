@@ -33,6 +33,7 @@ class Row:
     width: int
     height: int
     format: str
+    weight: int  # bytes as found
     data: bytes
     given: dict[str, Any] = field(default_factory=dict)  # what is no part of the paper: models and lists
 
@@ -63,7 +64,7 @@ def rows_of(root: Folder, collections: Sequence[str]) -> list[Row]:
     for name in collections:
         folder = root / "collections" / name / "images"
         for part in (name for name in folder.names() if name.endswith(".arrow")):
-            columns = ["image_id", "original_width", "original_height", "format", "image"]
+            columns = ["image_id", "original_width", "original_height", "original_bytes", "format", "image"]
             pictures |= {row["image_id"]: row for row in read_table(folder, part, columns).to_pylist()}
     return [_row(row, pictures.get(row["image_id"], {})) for row in decided]
 
@@ -78,6 +79,7 @@ def _row(decided: dict[str, Any], picture: dict[str, Any]) -> Row:
         width=picture.get("original_width", 0),
         height=picture.get("original_height", 0),
         format=picture.get("format", ""),
+        weight=picture.get("original_bytes", 0),
         data=picture.get("image", b""),
     )
 
@@ -242,6 +244,42 @@ def cc3m(root: Folder, rows: list[Row], collections: Sequence[str]) -> tuple[Out
     ]
     expected = {row.id: first(row, on_text, on_image) for row in with_given(rows, decided, ["text.boilerplate"])}
     return expected, by_id(decided)
+
+
+def coyo(root: Folder, rows: list[Row], collections: Sequence[str]) -> tuple[Outcomes, Outcomes]:
+    """Without the classifier of what is unsafe and the evaluation sets."""
+    given = Given(profanity=(str(PROFANITY),))
+    decided = outcome_rows(decide(root, "coyo", collections, given=given, without=("image.unsafe", "image.evaluation_distance")))
+    on_text: list[tuple[str, Test]] = [
+        ("text.too_short", lambda row: len(" ".join(row.text.split())) > 5),
+        ("text.too_long", lambda row: len(" ".join(row.text.split())) <= 1000),
+        ("text.too_short", lambda row: len(row.text.split()) >= 3),
+        ("text.too_long", lambda row: len(row.text.split()) <= 256),
+        ("text.language", lambda row: label(row.text) == "en"),
+        ("text.profanity", lambda row: profanities(row.text) == 0),
+        ("text.no_noun", lambda row: count_tags(row.text, "NN") >= 1),
+    ]
+    on_image: list[tuple[str, Test]] = [
+        ("image.too_few_bytes", lambda row: row.weight >= 5000),
+        ("image.aspect", lambda row: max(row.side) <= 3 * min(row.side)),
+        ("image.too_small", lambda row: min(row.side) >= 200),
+    ]
+    expected = {row.id: first(row, on_text, on_image) for row in rows}
+    share_text(rows, expected, 10)
+    outcomes = by_id(decided)
+    once(rows, expected, outcomes)
+    return expected, outcomes
+
+
+def once(rows: list[Row], expected: Outcomes, outcomes: Outcomes) -> None:
+    """A text stands with an image once; nothing says which of the candidates that are alike in both it is, so the decision does."""
+    alike: dict[tuple[str | None, str], list[str]] = defaultdict(list)
+    for row in rows:
+        if expected[row.id] == "kept":
+            alike[row.image_id, row.text].append(row.id)
+    for ids in alike.values():
+        more = sorted(ids, key=lambda one: outcomes[one] != "kept")[1:]
+        expected |= dict.fromkeys(more, "group.duplicate")
 
 
 def lait(root: Folder, rows: list[Row], collections: Sequence[str]) -> tuple[Outcomes, Outcomes]:

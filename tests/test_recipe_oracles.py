@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.collect import CollectConfig, collect
 from pipelines.store import Folder
-from tests.oracles import Oracle, Row, cc3m, datacomp_basic, lait, rows_of
+from tests.oracles import Oracle, Row, cc3m, coyo, datacomp_basic, lait, rows_of
 from tests.pipelines.made import in_a_loop
 
 SHARED = Path(__file__).parents[2] / "shared/data"
@@ -94,3 +94,8 @@ def test_cc3m(root: Folder, rows: list[Row]) -> None:
 def test_lait(root: Folder, rows: list[Row]) -> None:
     outcomes = check(lait, root, rows)
     assert {"kept", "text.language", "text.too_short", "image.too_small", "group.shared_text", "group.duplicate"} <= outcomes.keys()
+
+
+def test_coyo(root: Folder, rows: list[Row]) -> None:
+    outcomes = check(coyo, root, rows)
+    assert {"kept", "text.too_short", "text.language", "image.too_few_bytes", "image.too_small", "group.shared_text"} <= outcomes.keys()
