@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,29 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from flows.inspect import decided
 from pipelines.collection import open_collection
 from pipelines.decision import Decision, decide
 from pipelines.store import Folder, read_table
+from tests import quality
 
-SHARED = Path(__file__).parents[2] / "shared"
-PHOTOS = SHARED / "data/captions/flickr8k-train/captions.jsonl"
+SHARED, PHOTOS = quality.SHARED, quality.PHOTOS
 ARCHIVES = SHARED / "data/warc"
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
-
-# the reasons that name each fault of the site
-NAMED = {
-    "filename": {"text.filename"},
-    "boilerplate": {"text.boilerplate"},
-    "foreign": {"text.language"},
-    "too_small": {"image.too_small"},
-    "graphic": {"image.graphic"},
-    "shared_text": {"group.shared_text"},
-    "empty": {"text.empty"},
-    "broken_image": {"decode.truncated", "decode.corrupt", "decode.not_an_image"},
-}
-
 
 def winnow(*words: str) -> str:
     """Run the command line as a user would and return what it printed."""
@@ -78,12 +64,8 @@ def decision(root: Path) -> Decision:
 
 
 @pytest.fixture(scope="module")
-def references(site: Path, served: str, decision: Decision) -> list[dict[str, Any]]:
-    """Each reference of the site's truth with its outcome, None where no candidate was found for it."""
-    rows = decided(decision).select(["page_url", "image_url", "text", "outcome"]).to_pylist()
-    outcomes = {(row["page_url"].removeprefix(served), row["image_url"].removeprefix(served), row["text"]): row["outcome"] for row in rows}
-    truth = [json.loads(line) for line in (site / "truth.jsonl").read_text().splitlines()]
-    return [{**row, "outcome": outcomes.get((row["page"], row["image"], " ".join(row["text"].split())))} for row in truth]
+def references(site: Path, root: Path) -> list[dict[str, Any]]:
+    return quality.references(site / "truth.jsonl", Folder(str(root)), "photos")
 
 
 def test_every_reference_of_the_truth_is_found(references: list[dict[str, Any]]) -> None:
@@ -97,18 +79,15 @@ def test_counts_are_conserved(decision: Decision, root: Path) -> None:
 
 
 def test_faults_are_dropped_for_a_reason_that_names_them(references: list[dict[str, Any]]) -> None:
-    found: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in references:
-        found[row["fault"]][row["outcome"]] += 1
-    for fault, reasons in NAMED.items():
+    found = quality.by_fault(references)
+    for fault, reasons in quality.NAMED.items():
         named = sum(found[fault][reason] for reason in reasons)
         assert named >= 0.95 * found[fault].total(), f"{fault}: {found[fault]}"
 
 
 def test_faithful_pairs_are_kept(references: list[dict[str, Any]]) -> None:
-    faithful = [row for row in references if row["fault"] is None and row["keep"]]
-    kept = sum(row["outcome"] == "kept" for row in faithful)
-    assert kept >= 0.95 * len(faithful), Counter(row["outcome"] for row in faithful)
+    outcomes = quality.by_fault(references)["faithful"]
+    assert outcomes["kept"] >= 0.98 * outcomes.total(), quality.table(references)
 
 
 def test_the_release_loads_as_a_data_set_and_as_a_map(root: Path, decision: Decision, tmp_path: Path) -> None:

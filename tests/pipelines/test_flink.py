@@ -117,7 +117,8 @@ def test_an_aggregation_by_the_command_line_writes_the_same_bytes(root: Path, cl
     jobs = len(cluster.jobs())
     options = [f"--option={option}" for option in cluster.options]
     assert funnel(there, "--runner", "PortableRunner", *options) == expected
-    assert cluster.jobs()[jobs:] == ["FINISHED", "FINISHED"]
+    assert len(cluster.jobs()) >= jobs + 2
+    assert set(cluster.jobs()[jobs:]) == {"FINISHED"}
     assert digests(there) == digests(root)
 
 
