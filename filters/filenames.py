@@ -40,7 +40,7 @@ def _written(text: pa.Array, tokens: Tokens) -> NDArray[np.bool_]:
     """True where all words are codes, numbers or what programs write, with a sure sign among them."""
     kinds = np.array([_kind(word) for word in tokens.words] or [0])[tokens.code]
     others = tokens.total(kinds == 0)
-    digits = tokens.total(tokens.of_words(lambda word: any(sign.isdigit() for sign in word)))
+    digits = tokens.total(tokens.of_words(lambda word: not word.isalpha() and any(sign.isdigit() for sign in word)))
     sure = tokens.total(kinds == 3)
     written = tokens.total(kinds == 2)
     long_number = tokens.total(tokens.of_words(lambda word: word.isdigit() and len(word) >= 3))

@@ -128,7 +128,7 @@ def _frequencies(words: Sequence[str]) -> tuple[FLOATS, NDArray[np.bool_]]:
     """How frequent each word is in each language [words, languages], and which words have letters."""
     vocabulary, table = _vocabulary()
     found = np.fromiter((vocabulary.get(word, -1) for word in words), np.int64, len(words))
-    lettered = np.array([any(sign.isalpha() for sign in word) for word in words], dtype=bool)
+    lettered = np.array([word.isalpha() or any(sign.isalpha() for sign in word) for word in words], dtype=bool)
     values = np.where(((found >= 0) & lettered)[:, None], table[np.maximum(found, 0)] / 100, ZIPF_UNKNOWN)
     return values, lettered
 

@@ -39,7 +39,7 @@ class LengthFilter(Filter):
             "text.characters": pa.array(_characters(texts(text)), pa.int32()),
             "text.bytes": pa.array(np.diff(texts(text).offsets), pa.int32()),
             "text.words": pa.array(tokens(text).count, pa.int32()),
-            "text.split_words": pa.array(of_each(text, _seen, _runs), pa.int32()),
+            "text.split_words": pa.array(of_each(text, seen, runs), pa.int32()),
         }
         return measured(self.writes, columns)
 
@@ -55,11 +55,12 @@ def _characters(known_texts: Texts) -> INTEGERS:
     return length
 
 
-def _seen(sign: str) -> int:
+def seen(sign: str) -> int:
+    """1 for what is no white space to Python."""
     return not sign.isspace()
 
 
-def _runs(member: NDArray[np.uint8], offsets: INTEGERS) -> INTEGERS:
+def runs(member: NDArray[np.uint8], offsets: INTEGERS) -> INTEGERS:
     """How many runs of ones there are between each two offsets."""
     begins = member.copy()
     begins[1:] &= 1 - member[:-1]

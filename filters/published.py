@@ -4,15 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from filters.base import Filter, Level, measured
+from filters.characters import count_true, of_each
 from filters.language import language_model
+from filters.length import runs, seen
 
 # fasttext.tokenize parts words at these bytes alone and counts each line break as a word of its own.
-FASTTEXT_WORDS = r"[^ \n\r\t\v\f\x00]+|\n"
-WHITE_SPACE = r"[\s\pZ\v\x1c-\x1f\x85]+"  # what Python's str.split() parts words at
+FASTTEXT_BETWEEN = " \r\t\v\f\x00"
+_WORD, _LINE = 1, 2  # kinds of characters
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,27 @@ class PublishedTextFilter(Filter):
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Null for a text that is missing; an empty one is in the language that the model says of nothing."""
         text = batch.column("text").cast(pa.string())
-        collapsed = pc.utf8_trim(pc.replace_substring_regex(text, WHITE_SPACE, " "), characters=" ")
+        absent = np.asarray(text.is_null().to_numpy(zero_copy_only=False))
         columns: dict[str, Any] = {
             "text.length": pc.utf8_length(text),
-            "text.collapsed_length": pc.utf8_length(collapsed),
-            "text.fasttext_words": pc.count_substring_regex(text, FASTTEXT_WORDS),
+            "text.collapsed_length": pa.array(of_each(text, seen, _collapsed), pa.int32(), mask=absent),
+            "text.fasttext_words": pa.array(of_each(text, _of_fasttext, _fasttext_words), pa.int32(), mask=absent),
             "text.lid176": _likeliest(text),
         }
         return measured(self.writes, columns)
+
+
+def _collapsed(kinds: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Characters that are no white space, and a space between each two runs of them."""
+    return np.asarray(count_true(kinds > 0, offsets) + np.maximum(runs(kinds, offsets) - 1, 0))
+
+
+def _of_fasttext(sign: str) -> int:
+    return _LINE if sign == "\n" else 0 if sign in FASTTEXT_BETWEEN else _WORD
+
+
+def _fasttext_words(kinds: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.asarray(runs((kinds == _WORD).view(np.uint8), offsets) + count_true(kinds == _LINE, offsets))
 
 
 def _likeliest(text: pa.Array) -> pa.Array:
