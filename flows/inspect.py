@@ -1,26 +1,26 @@
 """What lies in a root: its state, and what a report of a decision shows."""
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters import filters_for
-from filters.recipe import Recipe, RowRule, Rule
-from flows.report import Curve, ReportData, Sample, histograms
-from pipelines.collection import Collection
+from flows.dashboard.shelf import Decided, rows, statistics
+from flows.dashboard.views import asked, histograms
+from flows.report import Curve, Group, ReportData, Sample
 from pipelines.decision import Decision
 from pipelines.exchange import stable_hash
 from pipelines.publish import SUPERSEDED
+from pipelines.schema import KEPT
 from pipelines.stage import MANIFEST
 from pipelines.store import Folder, read_table
 from pipelines.takedown.forgotten import Forgotten
 
+GROUPS = 12  # hosts that a report names
 SAMPLES = 6  # pictures shown of each outcome
-_NOT_MEASURED = ("collection", "candidate_id", "image_id", "page_url", "image_url", "image_part", "image_row", "text")
-_SHOWN = ("outcome", "text", "page_url", "image_url", "candidate_id", "collection", "image_part", "image_row")
+_SHOWN = ("outcome", "text", "page_url", "image_url", "candidate_id", "collection", "image_collection", "image_part", "image_row")
 
 
 def status(root: Folder) -> dict[str, Any]:
@@ -79,60 +79,56 @@ def report_data(
     facts: Mapping[str, str] | None = None,
 ) -> ReportData:
     """A decision as a report shows it: funnel, distributions, samples; training is added where there was any."""
-    table = decided(decision)
+    seen = _seen(decision)
     names = ", ".join(collection.id for collection in decision.collections)
-    kept = decision.funnel.outcomes.get("kept", 0)
+    kept = decision.funnel.outcomes.get(KEPT, 0)
     said = f"Recipe {decision.recipe.name} keeps {kept:,} of the {decision.funnel.candidates:,} candidates of {names}."
-    columns = [name for name in table.column_names if name not in _NOT_MEASURED]
-    sentences = {column: filter_.sentence for filter_ in filters_for(decision.recipe.reads) for column in filter_.writes}
     return ReportData(
         title=title or f"Recipe {decision.recipe.name} over {names}",
         happened=tuple(happened) or (said,),
         funnel=tuple(decision.funnel.outcomes.items()),
-        reasons=_reasons(decision.recipe),
-        histograms=histograms(table.select(columns), sentences=sentences, thresholds=_thresholds(decision.recipe)),
-        samples=tuple(_samples(root, table, decision.collections)),
+        reasons={rule.reason: f"{asked(rule)} ({rule.source})" for rule in decision.recipe.rule},
+        histograms=tuple(histograms(seen)),
+        groups={by: tuple(_groups(seen, by)) for by in ("host", "language", "source")},
+        samples=tuple(_samples(root, rows(seen, _SHOWN))),
         curves=tuple(curves),
         retrieval=retrieval or {},
         facts={"root": root.path(), "outcomes": decision.folder.path(), **(facts or {})},
     )
 
 
-def _row_rules(recipe: Recipe) -> list[RowRule]:
-    return [rule for rule in (*recipe.candidate_rules, *recipe.other_rules) if isinstance(rule, RowRule)]
+def _seen(decision: Decision) -> Decided:
+    """The decision as the dashboard looks at it."""
+    names = tuple(collection.id for collection in decision.collections)
+    return Decided(
+        folder=decision.folder, digest=decision.digest, recipe=decision.recipe, collections=names, outcomes=decision.funnel.outcomes
+    )
 
 
-def _reasons(recipe: Recipe) -> dict[str, str]:
-    return {rule.reason: f"{_asked(rule)} ({rule.source})" for rule in (*recipe.candidate_rules, *recipe.other_rules)}
+def _groups(seen: Decided, by: str) -> Iterator[Group]:
+    """The largest groups with what stopped most of their candidates, the others together."""
+    found = list(statistics(seen).counts(by).items())
+    yield from (_group(name, Counter(outcomes)) for name, outcomes in found[:GROUPS])
+    if rest := found[GROUPS:]:
+        yield _group(f"{len(rest)} others", sum((Counter(outcomes) for _, outcomes in rest), Counter()))
 
 
-def _asked(rule: Rule) -> str:
-    """What a rule asks for, as it stands in the recipe."""
-    if isinstance(rule, RowRule):
-        return " ".join(str(word) for word in (rule.measure, rule.op, rule.value) if word is not None)
-    return f"{rule.group} {rule.count} for each {rule.key}"
+def _group(name: str, outcomes: Counter[str]) -> Group:
+    stopped = Counter({outcome: count for outcome, count in outcomes.items() if outcome != KEPT})
+    return Group(name=name, candidates=outcomes.total(), kept=outcomes[KEPT], stopped=tuple(stopped.most_common(3)))
 
 
-def _thresholds(recipe: Recipe) -> dict[str, list[tuple[str, float]]]:
-    found: dict[str, list[tuple[str, float]]] = defaultdict(list)
-    for rule in _row_rules(recipe):
-        if isinstance(rule.value, int | float) and not isinstance(rule.value, bool):
-            found[rule.measure].append((rule.op, float(rule.value)))
-    return found
-
-
-def _samples(root: Folder, table: pa.Table, collections: Sequence[Collection]) -> Iterator[Sample]:
+def _samples(root: Folder, shown: pa.Table) -> Iterator[Sample]:
     """The same few candidates of each outcome whenever the report is drawn, chosen by their texts and addresses."""
-    shown = table.select([name for name in _SHOWN if name in table.column_names])
-    for outcome in sorted(set(shown["outcome"].to_pylist()), key=lambda name: (name != "kept", name)):
-        rows = shown.filter(pc.equal(shown["outcome"], outcome)).slice(0, 10_000).to_pylist()
-        rows.sort(key=lambda row: stable_hash(f"{row['image_url']} {row['text']}"))
-        for row in rows[: SAMPLES * (2 if outcome == "kept" else 1)]:
+    for outcome in sorted(set(shown["outcome"].to_pylist()), key=lambda name: (name != KEPT, name)):
+        found = shown.filter(pc.equal(shown["outcome"], outcome)).slice(0, 10_000).to_pylist()
+        found.sort(key=lambda row: stable_hash(f"{row['image_url']} {row['text']}"))
+        for row in found[: SAMPLES * (2 if outcome == KEPT else 1)]:
             yield Sample(outcome=outcome, text=row["text"], image=_image(root, row), page_url=row["page_url"], note=row["image_url"])
 
 
 def _image(root: Folder, row: Mapping[str, Any]) -> bytes | None:
     if row["image_part"] is None:
         return None
-    table = read_table(root / "collections" / row["collection"] / "images", row["image_part"], ["image"])
+    table = read_table(root / "collections" / row["image_collection"] / "images", row["image_part"], ["image"])
     return bytes(table["image"][row["image_row"]].as_py())

@@ -86,6 +86,11 @@ def again(decided: Decided, recipe: Recipe) -> Again:
     return Again(recipe=recipe, outcome=_flat(pc.fill_null(outcome, KEPT)), estimate=estimate)
 
 
+def stored(decided: Decided) -> Again:
+    """The rows as they were decided."""
+    return Again(recipe=decided.recipe, outcome=_flat(rows(decided, ["outcome"])["outcome"].combine_chunks()), estimate=False)
+
+
 def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 

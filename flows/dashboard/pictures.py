@@ -172,7 +172,7 @@ def compare_picture(view: View) -> Node:
     one, other = view["one"], view["other"]
     sides = [{step["outcome"]: step["count"] for step in side["steps"]} for side in (one, other)]
     order = [name for name in dict.fromkeys([*sides[0], *sides[1]]) if name != KEPT]
-    names = [f"{side['recipe']} · {', '.join(side['collections'])}" for side in (one, other)]
+    names = [side["label"] for side in (one, other)]
     head = node("tr", node("th", "outcome"), *(node("th", name, class_="side", colspan=3) for name in names))
     body = node("tbody")
     for outcome in [*order, KEPT]:

@@ -37,7 +37,8 @@ def _candidates(root: Folder, collection: str, query: str) -> list[View]:
     elif re.fullmatch(r"[0-9a-f]{32}", query):
         test, values = "candidate_id = ?", [query]
     found = ask(folder / "candidates", names, f"select * from parts where {test} order by candidate_id limit {MOST}", values)
-    return [{**row, "collection": collection, "part": row.pop("filename").rsplit("/", 1)[-1]} for row in found]
+    parts = [row.pop("filename").rsplit("/", 1)[-1] for row in found]
+    return [{**row, "collection": collection, "part": part} for row, part in zip(found, parts, strict=True)]
 
 
 def _fetches(collection: Folder, test: str, value: Any) -> list[View]:

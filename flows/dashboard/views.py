@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from filters import FILTERS, MEASUREMENTS
 from filters.recipe import GroupRule, Recipe, RowRule, Rule
 from filters.statistics import DROPPED, OTHER
-from flows.dashboard.again import NOT_MEASURED, Again, Changes, again, moved, threshold_of
+from flows.dashboard.again import NOT_MEASURED, Again, Changes, again, moved, stored, threshold_of
 from flows.dashboard.shelf import Decided, ask, columns, decisions, files, rows, some, statistics
 from flows.report.data import Histogram
 from flows.report.gather import distribution
@@ -53,6 +53,7 @@ def about(decided: Decided) -> View:
     """Which decision a view is of."""
     return {
         "decision": decided.id,
+        "label": decided.label,
         "recipe": decided.recipe.name,
         "left_out": list(decided.recipe.left_out),
         "collections": list(decided.collections),
@@ -150,7 +151,7 @@ def moved_view(decided: Decided, changes: Changes, focus: int | None = None) -> 
     `focus` names the rule whose border is shown; else that of the first change. Counts of a sample stand for the whole.
     """
     recipe = moved(decided.recipe, changes)
-    found, before = again(decided, recipe), again(decided, decided.recipe)
+    found, before = again(decided, recipe), stored(decided)
     was, now = (pc.equal(one.outcome, KEPT).to_numpy(zero_copy_only=False) for one in (before, found))
     enters, leaves = np.flatnonzero(now & ~was), np.flatnonzero(was & ~now)
     place = focus if focus is not None else next(iter(changes), None)
@@ -189,19 +190,14 @@ def _scaled(decided: Decided, before: Again, after: Again) -> dict[str, int]:
 
 
 def _cards(decided: Decided, places: np.ndarray, rule: Rule | None, near: float | None, found: Again) -> list[View]:
-    """Some of these rows: those nearest to the threshold that was moved, else those that come first by their ids."""
-    if not len(places):
-        return []
-    ids = rows(decided, ["candidate_id"])["candidate_id"].take(pa.array(places)).to_pylist()
-    if isinstance(rule, RowRule) and near is not None:
+    """Some of these rows: those nearest to the threshold that was moved, else those that come first."""
+    chosen = places[:SHOWN]
+    if isinstance(rule, RowRule) and near is not None and len(places):
         distance = np.abs(_values(decided, rule.measure)[places] - near)
-        order = np.argsort(np.where(np.isnan(distance), np.inf, distance), kind="stable")
-    else:
-        order = np.argsort(np.array(ids, dtype=object), kind="stable")
-    chosen = order[:SHOWN]
-    outcomes = found.outcome.take(pa.array(places[chosen])).to_pylist()
-    measure = rule.measure if isinstance(rule, RowRule) else None
-    return cards(decided, [ids[one] for one in chosen], outcomes, measure)
+        chosen = places[np.argsort(np.where(np.isnan(distance), np.inf, distance), kind="stable")[:SHOWN]]
+    ids = rows(decided, ["candidate_id"])["candidate_id"].take(pa.array(chosen, pa.int64())).to_pylist()
+    outcomes = found.outcome.take(pa.array(chosen, pa.int64())).to_pylist()
+    return cards(decided, ids, outcomes, rule.measure if isinstance(rule, RowRule) else None)
 
 
 def cards(decided: Decided, ids: Sequence[str], outcomes: Sequence[str] | None = None, measure: str | None = None) -> list[View]:

@@ -31,6 +31,16 @@ class Histogram:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Group:
+    """Candidates of one host, language or source: how many there are, how many were kept, and what stopped most of the others."""
+
+    name: str
+    candidates: int
+    kept: int
+    stopped: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """One candidate to look at: why it ended as it did, its text, its picture (encoded in any format) and its page."""
 
@@ -55,6 +65,7 @@ class ReportData:
     """Everything a report shows.
 
     `funnel` lists (outcome, count) in the order of the rules, with kept anywhere; `reasons` explains outcomes in a sentence;
+    `groups` maps host, language and source to theirs, the largest first;
     `retrieval` maps a run (curated, raw_only, chance) to its metrics as fractions from 0 to 1; `facts` maps a name to a value or a
     place on disk.
     """
@@ -64,6 +75,7 @@ class ReportData:
     funnel: tuple[tuple[str, int], ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict)
     histograms: tuple[Histogram, ...] = ()
+    groups: Mapping[str, tuple[Group, ...]] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
     curves: tuple[Curve, ...] = ()
     retrieval: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

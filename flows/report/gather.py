@@ -7,34 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from filters.statistics import Statistics, lower_bound, upper_bound
-from flows.report.data import KEPT, Curve, Histogram
+from filters.statistics import OTHER, Statistics, lower_bound, upper_bound
+from flows.report.data import Curve, Histogram
 
 _BINS = 28  # as many as can be told apart in a picture 320 pixels wide
 _NAMES = 8  # values of a measurement of names that get a row of their own
 _FEW = 50  # values: up to so many, every column of names is shown
 _COVERED = 0.2  # share of the values that the most frequent ones have to cover
 _SKEWED = 60.0  # from this ratio of the 99th to the 1st percentile up, bins grow in equal ratios
-
-Thresholds = Mapping[str, Sequence[tuple[str, float]]]
-
-
-def histograms(
-    table: pa.Table, *, sentences: Mapping[str, str] | None = None, thresholds: Thresholds | None = None, outcome: str = "outcome"
-) -> tuple[Histogram, ...]:
-    """A histogram of every column that holds numbers, truths or names, split by whether the column `outcome` says kept."""
-    kept = pc.equal(table[outcome], KEPT)
-    found = []
-    for name in table.column_names:
-        if name != outcome and (shape := _histogram(table[name], kept)):
-            sentence, asked = (sentences or {}).get(name, ""), tuple((thresholds or {}).get(name, ()))
-            found.append(Histogram(measure=name, sentence=sentence, thresholds=asked if "edges" in shape else (), **shape))
-    return tuple(found)
-
 
 def distribution(
     measure: str,
@@ -80,7 +61,7 @@ def _even(both: Statistics, whole: bool) -> list[float]:
     high = both.most if both.most - both.least <= 2 * (most - both.least) else most
     width = max(upper_bound(bound) - bound for bound in (abs(float(low)) for low in lower_bound(np.array([both.least, high]))))
     wide = float(2.0 ** np.ceil(np.log2((high - both.least) / _BINS))) if high > both.least else 0.0
-    step = max(wide, width, 1.0 if whole else 0.0)
+    step = max(wide, width, 1.0 if whole else 0.0) or 1.0
     start = float(both.least // step) * step
     edges = [start + place * step for place in range(int((high - start) // step) + 2)]
     if not whole and len(edges) > 2 and edges[-2] == both.most:
@@ -101,54 +82,15 @@ def _growing(both: Statistics) -> list[float]:
     return [*inside, upper_bound(float(lower_bound(np.array([most]))[0]))]
 
 
-def _histogram(column: pa.ChunkedArray, kept: pa.ChunkedArray) -> dict[str, Any] | None:
-    """The fields of a histogram that the values settle; None for a column of another kind, or without any value."""
-    there = pc.is_valid(column)
-    inside, outside = column.filter(pc.and_(there, kept)), column.filter(pc.and_(there, pc.invert(kept)))
-    missing = column.null_count
-    if missing == len(column):
-        return None
-    kind = column.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return _numbers(inside, outside, missing, whole=pa.types.is_integer(kind))
-    if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
-        return _names(Counter(map(str, inside.to_pylist())), Counter(map(str, outside.to_pylist())), missing)
-    return None
-
-
-def _numbers(inside: pa.ChunkedArray, outside: pa.ChunkedArray, missing: int, *, whole: bool) -> dict[str, Any] | None:
-    kept, dropped = (np.asarray(values.to_numpy(), dtype=np.float64) for values in (inside, outside))
-    kept, dropped = kept[np.isfinite(kept)], dropped[np.isfinite(dropped)]
-    both = np.concatenate([kept, dropped])
-    if not len(both):
-        return None
-    edges = _edges(both, whole)
-    whole = whole and bool(np.all(edges == np.round(edges)))
-    counts = [tuple(int(n) for n in np.histogram(values, edges)[0]) for values in (kept, dropped)]
-    missing += len(inside) + len(outside) - len(both)
-    return {"kept": counts[0], "dropped": counts[1], "edges": tuple(float(edge) for edge in edges), "unmeasured": missing, "whole": whole}
-
-
-def _edges(values: NDArray[np.float64], whole: bool) -> NDArray[np.float64]:
-    """Bins from the least value to the greatest; of whole numbers each bin takes equally many; much skewed ones grow."""
-    low, high = float(values.min()), float(values.max())
-    few, many = np.percentile(values, [1, 99])
-    if low > 0 and many / few > _SKEWED:
-        return np.geomspace(low, high, _BINS + 1)
-    if whole:
-        step = int(-(-(high - low + 1) // _BINS))
-        return np.arange(low, high + 1 + step, step)
-    return np.linspace(low, high if high > low else low + 1, _BINS + 1)
-
-
 def _names(kept: Counter[str], dropped: Counter[str], missing: int) -> dict[str, Any] | None:
     """The most frequent values, and the rest together; None for texts and digests, of which nearly each is another."""
     both = kept + dropped
-    most = [name for name, _ in both.most_common(_NAMES)]
-    if both.total() > _FEW and sum(both[name] for name in most) < _COVERED * both.total():
+    named = Counter({name: count for name, count in both.items() if name != OTHER})
+    most = [name for name, _ in sorted(named.items(), key=lambda one: (-one[1], one[0]))[:_NAMES]]
+    if both.total() > _FEW and sum(named[name] for name in most) < _COVERED * both.total():
         return None
     counts = [[values[name] for name in most] for values in (kept, dropped)]
-    rest = [sum(values.values()) - sum(shown) for values, shown in zip((kept, dropped), counts, strict=True)]
+    rest = [values.total() - sum(shown) for values, shown in zip((kept, dropped), counts, strict=True)]
     labels = list(most)
     if any(rest):
         labels.append("others")

@@ -11,6 +11,7 @@ from typing import Any
 from flows.report.data import KEPT, Curve, Histogram, ReportData
 from flows.report.funnel import count, funnel_steps, funnel_table, share
 from flows.report.gallery import gallery, thumbnail
+from flows.report.groups import group_tables
 from flows.report.plots import curve_plot, histogram_plot
 from flows.report.retrieval import retrieval_table
 from flows.report.tree import Node, document, node
@@ -91,6 +92,10 @@ def histogram_figure(shown: Histogram) -> Node:
     return node("div", heading, sentence, totals, histogram_plot(shown), class_="multiple")
 
 
+def _groups(data: ReportData, pictures: Pictures) -> list[Node]:
+    return list(group_tables(data.groups))
+
+
 def _samples(data: ReportData, pictures: Pictures) -> list[Node]:
     if not data.samples:
         return []
@@ -118,6 +123,7 @@ def _facts(data: ReportData, pictures: Pictures) -> list[Node]:
 _SECTIONS: tuple[tuple[str, str, Callable[[ReportData, Pictures], list[Node]]], ...] = (
     ("funnel", "What was kept and why", _funnel),
     ("measurements", "Measurements", _histograms),
+    ("groups", "Hosts, languages and sources", _groups),
     ("samples", "Samples", _samples),
     ("training", "Training", _curves),
     ("retrieval", "Retrieval", _retrieval),
@@ -140,6 +146,7 @@ def _twin(data: ReportData, pictures: Pictures) -> bytes:
         "funnel": steps,
         "reasons": dict(data.reasons),
         "histograms": [asdict(shown) for shown in data.histograms],
+        "groups": {by: [asdict(one) for one in groups] for by, groups in data.groups.items()},
         "samples": samples,
         "curves": [_curve(curve) for curve in data.curves],
         "retrieval": {run: dict(values) for run, values in data.retrieval.items()},

@@ -3,6 +3,7 @@
 With WINNOW_PICTURES=docs the pictures of its pages are written there: docs/dashboard-*.png.
 """
 
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 import pytest
+from PIL import Image
 
 from filters.recipe import load, parse
 from flows.dashboard import views
@@ -88,7 +90,8 @@ def test_moved_sliders_decide_as_the_recipe_would(root: Folder, decided: Decided
     placed = {place_of(decided, reason): value for reason, value in changes.items()}
     path = tmp_path / "moved.toml"
     path.write_text(recipe_file(moved(decided.recipe, placed), "moved"), encoding="utf-8")
-    real = decide(root, str(path), NAMES).funnel.outcomes
+    (tmp_path / "collections").symlink_to(root.path("collections"))
+    real = decide(Folder(str(tmp_path)), str(path), NAMES).funnel.outcomes
     view = views.moved_view(decided, placed)
     assert {name: count for name, count in view["after"].items() if count} == {name: count for name, count in real.items() if count}
     assert view["after"]["kept"] - view["kept"] == view["enters"] - view["leaves"]
@@ -272,7 +275,8 @@ def picture(page: Any, name: str) -> None:
     if PICTURES:
         page.mouse.move(1279, 859)
         page.wait_for_timeout(400)
-        page.screenshot(path=str(Path(PICTURES) / f"dashboard-{name}.png"))
+        shot = Image.open(io.BytesIO(page.screenshot()))
+        shot.convert("RGB").quantize(256).save(Path(PICTURES) / f"dashboard-{name}.png", optimize=True)
 
 
 @pytest.mark.browser
@@ -301,6 +305,7 @@ def test_the_page_of_measurements(page: Any, address: str, decided: Decided) -> 
 
 @pytest.mark.browser
 def test_a_slider_decides_at_once(page: Any, address: str, decided: Decided) -> None:
+    page.set_viewport_size({"width": 1280, "height": 1120})
     visit(page, address, f"rules?decision={decided.id}")
     place = place_of(decided, "text.too_short")
     slider = page.get_by_role("slider", name=re.compile("text.too_short"))
@@ -354,11 +359,21 @@ def test_hostile_texts_are_shown_as_they_are(page: Any, address: str, root: Fold
         visit(page, address, f"story?q={id}")
         assert page.locator("figure .text").inner_text() == hostile
         assert page.locator(".view script, .view [onerror], .view a[href^=javascript]").count() == 0
-    picture(page, "story")
     visit(page, address, "story")
     page.get_by_role("textbox").fill('<img src=x onerror="window.hacked=9">')
     page.keyboard.press("Enter")
     page.get_by_text("There is no such candidate.").wait_for(timeout=60_000)
+
+
+@pytest.mark.browser
+def test_the_page_of_a_story(page: Any, address: str, decided: Decided) -> None:
+    table = rows(decided, ["candidate_id", "outcome"])
+    id = table["candidate_id"].filter(pc.equal(table["outcome"], "image.graphic"))[0].as_py()
+    visit(page, address, f"story?q={id}")
+    stopped = page.locator(".verdicts tr.stopped").first
+    assert stopped.locator("code").inner_text() == "image.graphic"
+    assert page.locator("figure img").evaluate("one => one.naturalWidth > 0")
+    picture(page, "story")
 
 
 @pytest.mark.browser

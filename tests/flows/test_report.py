@@ -11,9 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from flows.report import Curve, Histogram, ReportData, Sample, histograms, read_curves, write_report
+from filters.statistics import Statistics
+from flows.report import Curve, Group, Histogram, ReportData, Sample, distribution, read_curves, write_report
 
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = (
@@ -45,6 +48,12 @@ DATA = ReportData(
         ),
         Histogram(measure="text.language", labels=("en", "de"), kept=(12, 0), dropped=(1, 5), unmeasured=4),
     ),
+    groups={
+        "host": (
+            Group(name="<b>shop</b>.example", candidates=2000, kept=500, stopped=(("text.too_short", 1380), ("image.too_small", 120))),
+        ),
+        "source": (),
+    },
     samples=(
         *(Sample(outcome="kept", text=text, image=jpeg(), page_url="javascript:alert(4)") for text in HOSTILE),
         Sample(outcome="text.too_short", text="", page_url="https://example.org/a/b?c=1&d=2"),
@@ -109,7 +118,7 @@ def test_the_funnel_runs_from_all_candidates_to_the_kept_ones(outline: Outline) 
 
 
 def test_retrieval_is_in_percent(outline: Outline) -> None:
-    rows = [[cell.strip() for cell in row] for row in outline.rows[6:]]
+    rows = [[cell.strip() for cell in row] for row in outline.rows[8:]]
     assert rows == [
         ["percent", "curated", "chance", "0 to 100"],
         ["text to image R@1", "41.2", "0.4", ""],
@@ -120,6 +129,10 @@ def test_retrieval_is_in_percent(outline: Outline) -> None:
 def test_histograms_say_their_counts(outline: Outline) -> None:
     for said in ("12 kept", "6 dropped", "4 unmeasured", "3: 5 kept, 1 dropped", "4: 7 kept, 0 dropped", "≥ 3", "de: 0 kept, 5 dropped"):
         assert said in outline.text, said
+
+
+def test_groups_say_what_stopped_most_of_them(outline: Outline) -> None:
+    assert outline.rows[7] == ["<b>shop</b>.example", "2,000", "500", "25.0 %", "", "text.too_short 1,380, image.too_small 120"]
 
 
 def test_curves_say_their_ends(outline: Outline) -> None:
@@ -168,6 +181,7 @@ def test_the_twin_says_the_same(path: Path) -> None:
     assert [sample["text"] for sample in twin["samples"]][:4] == list(HOSTILE[:4])
     assert twin["retrieval"]["curated"]["text to image R@1"] == 0.4125
     assert twin["curves"][0]["losses"]["matching"] == [0.7, None, 0.5]
+    assert twin["groups"]["host"][0]["stopped"] == [["text.too_short", 1380], ["image.too_small", 120]]
     assert twin["histograms"][0]["dropped"] == [3, 2, 1, 0]
 
 
@@ -183,34 +197,44 @@ def test_counts_that_do_not_fit_their_edges_are_an_error() -> None:
         Histogram(measure="text.words", edges=(0, 1, 2, 3), kept=(1, 2), dropped=(1, 2))
 
 
-def test_histograms_of_a_table() -> None:
-    table = pa.table(
-        {
-            "outcome": ["kept", "kept", "text.short", "text.short", "kept"],
-            "text.words": pa.array([5, 6, 1, None, 5], pa.int32()),
-            "text.language": ["en", "en", "de", None, "en"],
-            "image.score": [0.5, float("nan"), 0.25, 0.0, 1.0],
-            "image.hash": pa.array([b"a", b"b", b"c", b"d", b"e"]),
-            "none": pa.array([None] * 5, pa.float32()),
-        }
-    )
-    words, language, score = histograms(table, sentences={"text.words": "Words."}, thresholds={"text.words": [(">=", 4)]})
+def shape(kept: list[Any], dropped: list[Any], kind: pa.DataType, *, whole: bool = False) -> Histogram | None:
+    sides = (Statistics.of(pa.array(values, kind)) for values in (kept, dropped))
+    return distribution("it", *sides, whole=whole, sentence="Words.", thresholds=[(">=", 4)])
+
+
+def test_distributions_of_numbers_and_of_names() -> None:
+    words = shape([5, 6, 5], [1, None], pa.int32(), whole=True)
+    assert words is not None
     assert (words.edges, words.kept, words.dropped) == ((1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0), (0, 0, 0, 0, 2, 1), (1, 0, 0, 0, 0, 0))
     assert (words.unmeasured, words.whole, words.sentence, words.thresholds) == (1, True, "Words.", ((">=", 4),))
+    language = shape(["en", "en", "en"], ["de", None], pa.string())
+    assert language is not None
     assert (language.labels, language.kept, language.dropped, language.unmeasured) == (("en", "de"), (3, 0), (0, 1), 1)
-    assert (sum(score.kept), sum(score.dropped), score.unmeasured, score.edges[0], score.edges[-1]) == (2, 2, 1, 0.0, 1.0)
+    score = shape([0.5, 1.0], [0.25, 0.0], pa.float32())
+    assert score is not None
+    assert (sum(score.kept), sum(score.dropped), score.edges[0], score.edges[-1]) == (2, 2, 0.0, 1.0)
+
+
+@given(st.lists(st.floats(-1e6, 1e6) | st.floats(0, 1), min_size=1, max_size=80))
+def test_a_distribution_counts_each_number_once_and_where_it_lies(values: list[float]) -> None:
+    found = shape(values, [], pa.float64())
+    assert found is not None
+    assert sum(found.kept) == len(values)
+    inside = [value for value in values if found.edges[0] <= value < found.edges[-1]]
+    for low, high, counted in zip(found.edges[1:-2], found.edges[2:-1], found.kept[1:-1], strict=True):
+        assert counted == sum(low <= value < high for value in inside), (low, high)
 
 
 def test_skewed_numbers_get_bins_that_grow() -> None:
-    table = pa.table({"outcome": ["kept"] * 100, "image.bytes": [float(10**power) for power in range(1, 6)] * 20})
-    (found,) = histograms(table)
-    assert found.edges[1] / found.edges[0] == pytest.approx(found.edges[-1] / found.edges[-2])
+    found = shape([float(10**power) for power in range(1, 6)] * 20, [], pa.float64())
+    assert found is not None
+    assert found.edges[-1] - found.edges[-2] > 100 * (found.edges[1] - found.edges[0])
     assert sum(found.kept) == 100
 
 
 def test_texts_and_digests_are_no_distribution() -> None:
-    table = pa.table({"outcome": ["kept"] * 60, "text.clean": [f"text {n}" for n in range(60)], "text.source": ["alt"] * 60})
-    assert [found.measure for found in histograms(table)] == ["text.source"]
+    assert shape([f"text {n}" for n in range(60)], [], pa.string()) is None
+    assert shape([], [None], pa.string()) is None
 
 
 def test_curves_of_a_log(tmp_path: Path) -> None:
