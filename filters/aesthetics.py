@@ -6,14 +6,14 @@ between them once it is trained; scores are about 1 to 10. Each belongs to the m
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
 
-from filters.alignment import Clip, as_vectors
+from filters.alignment import EmbeddingFilter, as_vectors
 from filters.base import Filter, Level, measured
 from filters.given import Given
 from filters.models import FLOATS, digest_of_file, spread
@@ -35,6 +35,7 @@ class AestheticsFilter(Filter):
     writes: ClassVar[Mapping[str, pa.DataType]] = {"image.aesthetics": pa.float32()}
     path: str
     digest: str
+    embeddings: Mapping[str, Any] = field(default_factory=dict)  # what those that it reads depend on
 
     @classmethod
     def of(cls, given: Given) -> Self:
@@ -42,15 +43,16 @@ class AestheticsFilter(Filter):
         path = Path(given.aesthetics)
         if not path.is_file():
             raise ValueError(f"--aesthetics {path}: there is no such file")
-        found = cls(path=str(path), digest=digest_of_file(path))
+        embedding = EmbeddingFilter.of(given) if given.alignment else None
+        found = cls(path=str(path), digest=digest_of_file(path), embeddings=embedding.config if embedding else {})
         layers(found.path, found.digest)
-        if given.alignment:
-            found.fits(Clip.of(given.alignment).width)
+        if embedding:
+            found.fits(embedding.clip.width)
         return found
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"head": self.digest}
+        return {"head": self.digest, "embeddings": self.embeddings}
 
     def fits(self, width: int) -> None:
         """ValueError where the head is for embeddings of another length."""

@@ -8,7 +8,7 @@ of at least `FLOOR`. The floor is our choice: ten times the chance of one among 
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -74,6 +74,15 @@ class LabelOverlapFilter(Filter):
     needs: ClassVar[str | None] = "labels"
     reads: ClassVar[tuple[str, ...]] = ("text", "image.labels")
     writes: ClassVar[Mapping[str, pa.DataType]] = {"pair.label_overlap": pa.int32()}
+    labels: Mapping[str, Any] = field(default_factory=dict)  # what those that it reads depend on
+
+    @classmethod
+    def of(cls, given: Given) -> Self:
+        return cls(labels=LabelsFilter.of(given).config)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"labels": self.labels}
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         text, labels = batch.column("text"), batch.column("image.labels")

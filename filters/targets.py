@@ -6,7 +6,7 @@ set is nearest to that centroid (arXiv 2304.14108, section 3.2 and appendix).
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from filters.alignment import Clip, as_vectors
+from filters.alignment import EmbeddingFilter, as_vectors
 from filters.base import Filter, Level, measured
 from filters.given import Given
 from filters.models import FLOATS, digest_of_file, spread
@@ -33,6 +33,7 @@ class TargetsFilter(Filter):
     writes: ClassVar[Mapping[str, pa.DataType]] = {"image.near_target": pa.bool_()}
     path: str
     digest: str
+    embeddings: Mapping[str, Any] = field(default_factory=dict)  # what those that it reads depend on
 
     @classmethod
     def of(cls, given: Given) -> Self:
@@ -40,15 +41,16 @@ class TargetsFilter(Filter):
         path = Path(given.targets)
         if not path.is_file():
             raise ValueError(f"--targets {path}: there is no such file")
-        found = cls(path=str(path), digest=digest_of_file(path))
+        embedding = EmbeddingFilter.of(given) if given.alignment else None
+        found = cls(path=str(path), digest=digest_of_file(path), embeddings=embedding.config if embedding else {})
         clusters(found.path, found.digest)
-        if given.alignment:
-            found.fits(Clip.of(given.alignment).width)
+        if embedding:
+            found.fits(embedding.clip.width)
         return found
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"targets": self.digest}
+        return {"targets": self.digest, "embeddings": self.embeddings}
 
     def fits(self, width: int) -> None:
         """ValueError where the centroids have another length than embeddings."""

@@ -83,6 +83,16 @@ def test_a_head_of_another_length_is_an_error(tmp_path: Path) -> None:
         AestheticsFilter.of(Given(alignment=str(clip), aesthetics=str(tmp_path / "head.safetensors")))
 
 
+def test_another_alignment_model_is_another_filter(tmp_path: Path) -> None:
+    save_file({"weight": np.zeros((1, 24), np.float32), "bias": np.zeros(1, np.float32)}, tmp_path / "head.safetensors")
+    configs = []
+    for seed in (0, 1):
+        clip = save_clip(tmp_path / f"clip{seed}", seed=seed)
+        configs.append(AestheticsFilter.of(Given(alignment=str(clip), aesthetics=str(tmp_path / "head.safetensors"), device="cpu")).config)
+    assert configs[0]["head"] == configs[1]["head"]
+    assert configs[0]["embeddings"]["model"] != configs[1]["embeddings"]["model"]
+
+
 def test_what_is_no_head_is_an_error(tmp_path: Path) -> None:
     save_file({"layers.0.weight": np.zeros((1, 3), np.float32)}, tmp_path / "head.safetensors")
     with pytest.raises(ValueError, match=r"holds layers\.0\.weight; known are LAION's heads of one layer and of five"):
