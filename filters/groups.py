@@ -101,7 +101,7 @@ def _beaten(rule: GroupRule, rows: pa.Table) -> np.ndarray:
     order = pc.sort_indices(rows, sort_keys=[("key", "ascending"), *settle]).to_numpy()
     key = _codes(rows["key"])[order]
     member = _codes(rows[_member(rule)])[order]
-    _, first = np.unique(np.stack([key, member]), axis=1, return_index=True)
+    _, first = np.unique((key + 1) * (member.max(initial=0) + 2) + member + 1, return_index=True)  # one number for each pair
     new = np.zeros(len(order), dtype=bool)
     new[first] = True
     seen = np.cumsum(new)

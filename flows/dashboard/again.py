@@ -73,17 +73,56 @@ def again(decided: Decided, recipe: Recipe) -> Again:
     Rules among candidates see the rows that are looked at. Where these are a sample, a rule that needs all rows of a key keeps its
     verdict on those that it judged before, and lets pass whom a moved threshold brings in: an estimate.
     """
-    table = rows(decided, ["outcome", "permission", "fetch_outcome", "image_id", *sorted(recipe.reads)])
-    outcome = pc.coalesce(_permission(table), _first(recipe.candidate_rules, table), _fetch(table))
-    outcome = outcome.combine_chunks() if isinstance(outcome, pa.ChunkedArray) else outcome
-    estimate = False
+    laid = _Laid(outcome=np.zeros(len(stored(decided).outcome), dtype=np.int16), names=[KEPT])
+    laid.lay(*_whole(decided, "permission"))
+    for early in recipe.candidate_rules:
+        laid.lay(*_row(decided, early))
+    laid.lay(*_whole(decided, "fetch"))
     for rule in recipe.other_rules:
-        if isinstance(rule, RowRule):
-            outcome = pc.coalesce(outcome, _row(rule, table))
-        else:
-            estimate = estimate or decided.modulus > 1
-            outcome = _among(rule, decided, table, outcome)
-    return Again(recipe=recipe, outcome=_flat(pc.fill_null(outcome, KEPT)), estimate=estimate)
+        laid.lay(*(_row(decided, rule) if isinstance(rule, RowRule) else _among(decided, rule, np.flatnonzero(laid.outcome == 0))))
+    estimate = decided.modulus > 1 and any(isinstance(rule, GroupRule) for rule in recipe.rule)
+    return Again(recipe=recipe, outcome=pa.array(laid.names).take(pa.array(laid.outcome)), estimate=estimate)
+
+
+Codes = tuple[np.ndarray, list[str]]  # [rows] 0 for who passes, else one more than the place of the outcome in the list
+
+
+@dataclass(kw_only=True)
+class _Laid:
+    """Outcomes as numbers, 0 while nothing has stopped a row, and what they are called."""
+
+    outcome: np.ndarray
+    names: list[str]
+
+    def lay(self, codes: np.ndarray, names: list[str]) -> None:
+        """What stops those that nothing has stopped before."""
+        stopped = (self.outcome == 0) & (codes > 0)
+        self.outcome[stopped] = codes[stopped] + len(self.names) - 1
+        self.names += names
+
+
+def _coded(outcome: pa.Array | pa.ChunkedArray) -> Codes:
+    """Outcomes (null for who passes) as numbers."""
+    encoded = _flat(_flat(outcome).dictionary_encode())
+    return pc.fill_null(pc.add(encoded.indices.cast(pa.int16()), 1), 0).to_numpy(zero_copy_only=False), encoded.dictionary.to_pylist()
+
+
+@functools.lru_cache(maxsize=16)
+def _whole(decided: Decided, step: str) -> Codes:
+    """What page and fetch say, whatever the recipe."""
+    table = rows(decided, ["outcome", "permission", "fetch_outcome", "image_id"])
+    return _coded(_permission(table) if step == "permission" else _fetch(table))
+
+
+@functools.lru_cache(maxsize=256)
+def _row(decided: Decided, rule: RowRule) -> Codes:
+    """As `decide_row`; a costly measurement that nobody asked for, since an earlier rule had stopped the candidate, is not a null."""
+    table = rows(decided, ["outcome", rule.measure])
+    found = decide_row(rule, table)
+    if costly(rule.measure):
+        spared = pc.and_(pc.equal(found, rule.unmeasured), pc.not_equal(table["outcome"], rule.unmeasured))
+        found = pc.if_else(pc.fill_null(spared, False), rule.measure + NOT_MEASURED, found)
+    return _coded(found)
 
 
 def stored(decided: Decided) -> Again:
@@ -95,17 +134,8 @@ def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
-def _nothing(table: pa.Table) -> pa.Array:
-    return pa.nulls(table.num_rows, pa.string())
-
-
 def _where(mask: pa.Array, outcome: pa.Array) -> pa.Array:
     return pc.if_else(mask, outcome, pa.scalar(None, pa.string()))
-
-
-def _first(rules: tuple[RowRule, ...], table: pa.Table) -> pa.Array:
-    """The first rule that stops each row."""
-    return pc.coalesce(_nothing(table), *(_row(rule, table) for rule in rules))
 
 
 def _permission(table: pa.Table) -> pa.Array:
@@ -124,15 +154,6 @@ def _fetch(table: pa.Table) -> pa.Array:
     return _where(pc.or_(stopped, pc.invert(there)), pc.if_else(stopped, table["outcome"], UNKNOWN_FETCH))
 
 
-def _row(rule: RowRule, table: pa.Table) -> pa.Array:
-    """As `decide_row`; a costly measurement that nobody asked for, since an earlier rule had stopped the candidate, is not a null."""
-    found = decide_row(rule, table)
-    if not costly(rule.measure):
-        return found
-    spared = pc.and_(pc.equal(found, rule.unmeasured), pc.not_equal(table["outcome"], rule.unmeasured))
-    return pc.if_else(pc.fill_null(spared, False), rule.measure + NOT_MEASURED, found)
-
-
 @functools.cache
 def costly(measure: str) -> bool:
     """Whether a measurement is asked only for what no earlier rule has stopped, or made of one that is."""
@@ -140,18 +161,18 @@ def costly(measure: str) -> bool:
     return filter_.costly or any(costly(name) for name in filter_.reads if name in MEASUREMENTS and writer(name) is not filter_)
 
 
-def _among(rule: GroupRule, decided: Decided, table: pa.Table, outcome: pa.Array) -> pa.Array:
-    """The outcomes with those whom a rule among candidates stops."""
-    inside = np.flatnonzero(pc.is_null(outcome).to_numpy(zero_copy_only=False))
+def _among(decided: Decided, rule: GroupRule, inside: np.ndarray) -> Codes:
+    """Whom a rule among candidates stops of those that are still in."""
+    size = len(stored(decided).outcome)
     if decided.modulus > 1 and rule.group in _COMPARED and rule.key != "image_id":
-        stopped = pc.equal(table["outcome"], rule.reason).combine_chunks().to_numpy(zero_copy_only=False)[inside]
+        stopped = pc.equal(stored(decided).outcome, rule.reason).to_numpy(zero_copy_only=False)[inside]
     elif len(inside):
-        stopped = decide_group(_scaled(rule, decided.modulus), _group_rows(rule, decided, table, inside)).to_numpy(zero_copy_only=False)
+        stopped = decide_group(_scaled(rule, decided.modulus), _group_rows(rule, decided, inside)).to_numpy(zero_copy_only=False)
     else:
-        return outcome
-    mask = np.zeros(table.num_rows, dtype=bool)
-    mask[inside[stopped]] = True
-    return pc.coalesce(outcome, _where(pa.array(mask), pa.scalar(rule.reason)))
+        stopped = np.zeros(0, dtype=bool)
+    codes = np.zeros(size, dtype=np.int16)
+    codes[inside[stopped]] = 1
+    return codes, [rule.reason]
 
 
 def _scaled(rule: GroupRule, modulus: int) -> GroupRule:
@@ -161,14 +182,14 @@ def _scaled(rule: GroupRule, modulus: int) -> GroupRule:
     return rule.model_copy(update={"count": max(1, round(rule.count / modulus))})
 
 
-def _group_rows(rule: GroupRule, decided: Decided, table: pa.Table, inside: np.ndarray) -> pa.Table:
+def _group_rows(rule: GroupRule, decided: Decided, inside: np.ndarray) -> pa.Table:
     """What the rule needs of the rows that are still in: texts as their ranks, which compare as the texts do."""
     chosen = pa.array(inside)
     ranks = rule.group in _COMPARED
     found = {name: (ranked(decided, name) if ranks else rows(decided, [name])[name]).take(chosen) for name in _TEXTS}
     found["key"] = (ranked(decided, f"key {rule.key}") if ranks else rows(decided, ["image_id"])["image_id"]).take(chosen)
     for name in rule.order_columns:
-        found[name] = table[name].take(chosen)
+        found[name] = rows(decided, [name])[name].take(chosen)
     return pa.table(found)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -125,11 +126,15 @@ def columns(decided: Decided) -> list[str]:
     return list(_schema(decided).names)
 
 
-def some(decided: Decided, ids: Sequence[str], wanted: Sequence[str]) -> list[dict[str, Any]]:
-    """Columns of the rows with these candidate_ids, in their order, asked of the Parquet files in place."""
+def some(decided: Decided, ids: Sequence[str], wanted: Sequence[str], places: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    """Columns of the rows with these candidate_ids, in their order, asked of the Parquet files in place.
+
+    Where it is known at which places the rows stand, only the files that hold these are asked.
+    """
     there = [name for name in dict.fromkeys(["candidate_id", *wanted]) if name in columns(decided)]
     named = ", ".join(f'"{name}"' for name in there)
-    found = ask(*files(decided), f"select {named} from parts where candidate_id in (select unnest(?))", [list(ids)]) if ids else []
+    question = f"select {named} from parts where candidate_id in (select unnest(?))"
+    found = _ask(_holding(decided, places), question, [list(ids)]) if ids else []
     by_id = {row["candidate_id"]: row for row in found}
     return [by_id[id] for id in ids if id in by_id]
 
@@ -139,13 +144,17 @@ def ask(folder: Folder, names: Sequence[str], question: str, values: Sequence[An
 
     The column `filename` says in which file a row is.
     """
-    if not names:
+    if not folder.is_local:
+        _database().register_filesystem(fsspec.core.url_to_fs(folder.url)[0])
+    return _ask([folder.path(name) for name in names], question, values)
+
+
+def _ask(paths: Sequence[str], question: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+    if not paths:
         return []
     cursor = _database().cursor()
-    if not folder.is_local:
-        cursor.register_filesystem(fsspec.core.url_to_fs(folder.url)[0])
     parts = "with parts as (select * from read_parquet(?, union_by_name = true, filename = true)) "
-    asked = cursor.execute(parts + question, [[folder.path(name) for name in names], *values])
+    asked = cursor.execute(parts + question, [list(paths), *values])
     named = [str(column[0]) for column in asked.description or ()]
     return [dict(zip(named, row, strict=True)) for row in asked.fetchall()]
 
@@ -153,6 +162,34 @@ def ask(folder: Folder, names: Sequence[str], question: str, values: Sequence[An
 @functools.cache
 def _database() -> duckdb.DuckDBPyConnection:
     return duckdb.connect(":memory:", config={"autoinstall_known_extensions": False})
+
+
+def _holding(decided: Decided, places: Sequence[int] | None) -> Sequence[str]:
+    every = paths(decided)
+    if places is None:
+        return every
+    return [every[place] for place in np.unique(np.searchsorted(_ends(decided), np.asarray(places, dtype=np.int64), side="right"))]
+
+
+@functools.lru_cache(maxsize=32)
+def _ends(decided: Decided) -> np.ndarray:
+    """[files] how many rows there are up to the end of each file."""
+    folder, names = files(decided)
+    return np.cumsum([_rows_of(folder, name) for name in names])
+
+
+def _rows_of(folder: Folder, name: str) -> int:
+    with folder.open(name) as file:
+        return int(pq.read_metadata(file).num_rows)
+
+
+@functools.lru_cache(maxsize=32)
+def paths(decided: Decided) -> tuple[str, ...]:
+    """The files of the rows that are looked at."""
+    folder, names = files(decided)
+    if not folder.is_local:
+        _database().register_filesystem(fsspec.core.url_to_fs(folder.url)[0])
+    return tuple(folder.path(name) for name in names)
 
 
 @functools.lru_cache(maxsize=256)

@@ -169,10 +169,25 @@ def moved_view(decided: Decided, changes: Changes, focus: int | None = None) -> 
         "enters": len(enters) * decided.modulus,
         "leaves": len(leaves) * decided.modulus,
         "not_measured": sum(count for name, count in _counted(found).items() if name.endswith(NOT_MEASURED)) * decided.modulus,
-        "entering": _cards(decided, enters, rule, near, found),
-        "leaving": _cards(decided, leaves, rule, near, found),
-        "border": _border(decided, rule, recipe, found) if rule is not None else {},
+        **_sides(decided, enters, leaves, rule, near, recipe, found),
     }
+
+
+def _sides(
+    decided: Decided, enters: np.ndarray, leaves: np.ndarray, rule: Rule | None, near: float | None, recipe: Recipe, found: Again
+) -> View:
+    """Some who enter, some who leave, and some at the border, all asked for at once."""
+    border = _border(decided, rule, recipe, found) if rule is not None else {}
+    changed = {"entering": _nearest(decided, enters, rule, near), "leaving": _nearest(decided, leaves, rule, near)}
+    places = {**changed, **border.get("places", {})}
+    every = np.unique(np.concatenate([*places.values(), np.zeros(0, dtype=np.int64)])).astype(np.int64)
+    ids = rows(decided, ["candidate_id"])["candidate_id"].take(pa.array(every)).to_pylist()
+    outcomes = found.outcome.take(pa.array(every)).to_pylist()
+    drawn = cards(decided, ids, outcomes, rule.measure if isinstance(rule, RowRule) else None, every.tolist())
+    by_place = dict(zip(every.tolist(), drawn, strict=True))
+    shown = {name: [by_place[int(place)] for place in chosen] for name, chosen in places.items()}
+    edge = {"rule": border["rule"], "inside": shown.pop("inside"), "outside": shown.pop("outside")} if border else {}
+    return {**shown, "border": edge}
 
 
 def _counted(found: Again) -> Counter[str]:
@@ -189,21 +204,27 @@ def _scaled(decided: Decided, before: Again, after: Again) -> dict[str, int]:
     return {name: count for name, count in after.recipe.ordered(counts).items() if count or name in decided.outcomes}
 
 
-def _cards(decided: Decided, places: np.ndarray, rule: Rule | None, near: float | None, found: Again) -> list[View]:
+def _nearest(decided: Decided, places: np.ndarray, rule: Rule | None, near: float | None) -> np.ndarray:
     """Some of these rows: those nearest to the threshold that was moved, else those that come first."""
-    chosen = places[:SHOWN]
-    if isinstance(rule, RowRule) and near is not None and len(places):
-        distance = np.abs(_values(decided, rule.measure)[places] - near)
-        chosen = places[np.argsort(np.where(np.isnan(distance), np.inf, distance), kind="stable")[:SHOWN]]
-    ids = rows(decided, ["candidate_id"])["candidate_id"].take(pa.array(chosen, pa.int64())).to_pylist()
-    outcomes = found.outcome.take(pa.array(chosen, pa.int64())).to_pylist()
-    return cards(decided, ids, outcomes, rule.measure if isinstance(rule, RowRule) else None)
+    if not isinstance(rule, RowRule) or near is None:
+        return places[:SHOWN]
+    distance = np.nan_to_num(np.abs(_values(decided, rule.measure)[places] - near), nan=np.inf)
+    if len(places) > SHOWN:  # only those that are no farther than the last that is shown are put in order
+        chosen = distance <= np.partition(distance, SHOWN - 1)[SHOWN - 1]
+        places, distance = places[chosen], distance[chosen]
+    return places[np.argsort(distance, kind="stable")[:SHOWN]]
 
 
-def cards(decided: Decided, ids: Sequence[str], outcomes: Sequence[str] | None = None, measure: str | None = None) -> list[View]:
+def cards(
+    decided: Decided,
+    ids: Sequence[str],
+    outcomes: Sequence[str] | None = None,
+    measure: str | None = None,
+    places: Sequence[int] | None = None,
+) -> list[View]:
     """What a card shows of each candidate; `now` is its outcome with the moved thresholds."""
     wanted = [*CARD, *([measure] if measure else [])]
-    found = some(decided, ids, wanted)
+    found = some(decided, ids, wanted, places)
     now = dict(zip(ids, outcomes, strict=True)) if outcomes is not None else {}
     return [
         {**row, "now": now.get(row["candidate_id"], row["outcome"]), "measure": measure, "value": row.get(measure) if measure else None}
@@ -227,11 +248,9 @@ def _border(decided: Decided, rule: Rule, recipe: Recipe, found: Again) -> View:
     values, bound = _values(decided, rule.measure), float(current.value)
     kept = pc.equal(found.outcome, KEPT).to_numpy(zero_copy_only=False)
     stopped = pc.equal(found.outcome, rule.reason).to_numpy(zero_copy_only=False)
-    sides = {}
-    for side, mask in (("inside", kept), ("outside", stopped & ~np.isnan(values) & ~_meets(current, values))):
-        places = np.flatnonzero(mask & ~np.isnan(values))
-        sides[side] = _cards(decided, places, rule, bound, found)
-    return {"rule": asked(current), **sides}
+    outside = stopped & ~np.isnan(values) & ~_meets(current, values)
+    sides = (("inside", kept & ~np.isnan(values)), ("outside", outside))
+    return {"rule": asked(current), "places": {side: _nearest(decided, np.flatnonzero(mask), rule, bound) for side, mask in sides}}
 
 
 def _meets(rule: RowRule, values: np.ndarray) -> np.ndarray:
@@ -319,9 +338,10 @@ def outcome_view(decided: Decided, outcome: str) -> View:
         counts = {name: outcomes[outcome] for name, outcomes in summary.counts(by).items() if outcomes.get(outcome)}
         found[by] = dict(sorted(counts.items(), key=lambda item: -item[1])[:GROUPS])
     table = rows(decided, ["candidate_id", "outcome"])
-    ids = sorted(table["candidate_id"].filter(pc.equal(table["outcome"], outcome)).to_pylist())[: 2 * SHOWN]
+    places = np.flatnonzero(pc.equal(table["outcome"], outcome).to_numpy())[: 2 * SHOWN]
+    ids = table["candidate_id"].take(pa.array(places)).to_pylist()
     return {"view": "outcome", **about(decided), "outcome": outcome, "count": decided.outcomes.get(outcome, 0), **found} | {
-        "shown": cards(decided, ids)
+        "shown": cards(decided, ids, places=places.tolist())
     }
 
 
