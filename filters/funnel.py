@@ -1,7 +1,7 @@
 """The funnel: how many candidates ended in each outcome."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 KEPT = "kept"
@@ -13,6 +13,7 @@ class Funnel:
 
     recipe: str
     outcomes: Mapping[str, int]
+    without: tuple[str, ...] = ()  # measurements whose rules were left out
 
     def __post_init__(self) -> None:
         negative = [name for name, count in self.outcomes.items() if count < 0]
@@ -30,7 +31,7 @@ class Funnel:
         """Merge the funnels of two sets of candidates under the same recipe; outcomes keep the order in which they came."""
         assert self.recipe == other.recipe, f"funnels of {self.recipe} and {other.recipe} do not add up"
         names = dict.fromkeys([*self.outcomes, *other.outcomes])
-        return Funnel(recipe=self.recipe, outcomes={name: self.outcomes.get(name, 0) + other.outcomes.get(name, 0) for name in names})
+        return replace(self, outcomes={name: self.outcomes.get(name, 0) + other.outcomes.get(name, 0) for name in names})
 
     def conserve(self, candidates: int) -> "Funnel":
         """Return the funnel itself; an assertion fails when it does not hold as many candidates as went in."""
@@ -43,7 +44,9 @@ class Funnel:
         return [(name, count, count / total) for name, count in self.outcomes.items() if count]
 
     def to_json(self) -> dict[str, Any]:
-        return {"recipe": self.recipe, "candidates": self.candidates, "outcomes": {name: count for name, count, _ in self.rows()}}
+        left_out = {"without": list(self.without)} if self.without else {}
+        outcomes = {name: count for name, count, _ in self.rows()}
+        return {"recipe": self.recipe, **left_out, "candidates": self.candidates, "outcomes": outcomes}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Funnel":
@@ -51,7 +54,7 @@ class Funnel:
 
         Raises ValueError when the counts do not add up to the candidates.
         """
-        funnel = cls(recipe=value["recipe"], outcomes=dict(value["outcomes"]))
+        funnel = cls(recipe=value["recipe"], outcomes=dict(value["outcomes"]), without=tuple(value.get("without", ())))
         if funnel.candidates != value["candidates"]:
             counted = f"{funnel.candidates}, not to its {value['candidates']} candidates"
             raise ValueError(f"the funnel's outcomes add up to {counted}; decide again")

@@ -1,6 +1,7 @@
 """Logistic regression in numpy: a few coefficients that are kept as JSON with the figures of their training."""
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,10 @@ class Logistic:
         return np.asarray((standard * np.array(self.weights)).sum(axis=1) + self.bias)
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        """Write it as JSON, whole or not at all."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
 
     @classmethod
     def read(cls, path: Path) -> "Logistic":

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from filters import FILTERS, MEASUREMENTS
 from filters.funnel import KEPT
 from filters.groups import decide_group, group_key
-from filters.rules import GroupRule, RowRule, Rule, Sentence, decide_row
+from filters.rules import CLUSTERED, GroupRule, RowRule, Rule, Sentence, decide_row
 
 __all__ = ["GroupRule", "Recipe", "RowRule", "Rule", "available", "decide_group", "decide_row", "decide_rows", "group_key", "load", "parse"]
 
@@ -58,8 +58,10 @@ class Recipe(BaseModel):
         Raises ValueError for a measurement that no rule reads.
         """
         names = tuple(dict.fromkeys(measurements))
-        if unknown := set(names) - self.reads:
-            raise ValueError(f"recipe {self.name} does not read {min(unknown)!r}{_nearest(min(unknown), self.reads)}")
+        keys = {str(rule.key) for rule in self.rule if isinstance(rule, GroupRule) and rule.key in CLUSTERED}
+        known = self.reads | keys | {CLUSTERED[key] for key in keys}
+        if unknown := set(names) - known:
+            raise ValueError(f"recipe {self.name} does not read {min(unknown)!r}{_nearest(min(unknown), known)}")
         rules = tuple(left for rule in self.rule if (left := rule.without(names)) is not None)
         return self.model_copy(update={"rule": rules, "left_out": (*self.left_out, *names)})
 

@@ -71,7 +71,8 @@ def funnel_table(funnel: Funnel) -> str:
     """The funnel in lines: each outcome with its count and share."""
     width = max(len(name) for name in [*funnel.outcomes, "candidates"])
     rows = [("candidates", funnel.candidates, 1.0), *funnel.rows()]
-    return f"recipe {funnel.recipe}\n" + "\n".join(f"  {name:<{width}} {count:>12,} {share:>7.1%}" for name, count, share in rows)
+    left_out = f", without {', '.join(funnel.without)}" if funnel.without else ""
+    return f"recipe {funnel.recipe}{left_out}\n" + "\n".join(f"  {name:<{width}} {count:>12,} {share:>7.1%}" for name, count, share in rows)
 
 
 def roads_table(found: Mapping[str, Mapping[str, Any]]) -> str:

@@ -29,12 +29,17 @@ class Question:
 
     filter: Filter
     rewriter: Filter | None
+    among: tuple[Filter, ...]  # whose measurements it may read
     decision: str
     index: int  # of the segment
 
+    @property
+    def digest(self) -> str:
+        return filter_digest(self.filter, self.rewriter, self.among)
+
     def base(self, collection: Folder) -> Folder:
         """Where all rows of a collection would be measured; the increments lie beside it."""
-        return measurement_folder(collection, self.filter, self.rewriter)
+        return measurement_folder(collection, self.filter, self.rewriter, self.among)
 
     def increment(self, collection: Folder) -> Folder:
         """Where the answers to this question lie."""
@@ -53,7 +58,7 @@ class Ask(Stage):
         return self.question.filter
 
     def config(self) -> dict[str, Any]:
-        return {"filter": self.filter.name, "digest": filter_digest(self.filter, self.question.rewriter), "segment": self.question.index}
+        return {"filter": self.filter.name, "digest": self.question.digest, "segment": self.question.index}
 
     def inputs(self) -> dict[str, str]:
         return {"decision": self.question.decision}

@@ -7,7 +7,7 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from filters import filters_for, writer
+from filters import MEASUREMENTS, filters_for, writer
 from filters.base import Filter
 from filters.given import Given
 from filters.recipe import GroupRule, Recipe
@@ -67,7 +67,7 @@ class Course:
         """All that the recipe needs, in the order of their dependencies."""
         steps = [name for rule in self.recipe.rule for name in needs_of(rule)] + list(self.also)
         wanted = {CLUSTERED.get(name, name) for name in steps} | ({self.recipe.text} - {"text"})
-        return filters_for(wanted, self.given)
+        return filters_for(wanted & set(MEASUREMENTS), self.given)
 
     @cached_property
     def rewriter(self) -> Filter | None:
@@ -101,7 +101,7 @@ class Course:
                 "recipe": self.recipe.digest,
                 "collections": [[collection.id, collection.digest] for collection in self.collections],
                 "measured": {id: [manifest.digest for _, manifest in stages] for id, stages in self.measured.items()},
-                "lazy": [filter_digest(filter_, self.rewriter) for filter_ in self.lazy],
+                "lazy": [filter_digest(filter_, self.rewriter, self.filters) for filter_ in self.lazy],
                 "also": list(self.also),
             }
         )
@@ -165,6 +165,7 @@ class Course:
             index=0,
             buckets=max(1, -(-len(known.sources) // 4)),
             pictures=tuple(self._buckets_of_images()),
+            also=self.also,
             modulus=modulus_for(sum(collection.counts.get("candidates", 0) for collection in self.collections)),
             forgotten=self.forgotten,
         )
@@ -223,7 +224,7 @@ class Course:
         return known
 
     def _ask_candidates(self, filter_: Filter, known: Known, stage: Decide) -> Asked:
-        question = Question(filter=filter_, rewriter=self.rewriter, decision=self.identity, index=stage.index)
+        question = self._question(filter_, stage)
         found = []
         for home in (collection.folder for collection in self.collections):
             earlier = increments(question.base(home))
@@ -233,7 +234,7 @@ class Course:
         return Asked(folders=tuple(found), writes=tuple(filter_.writes.items()))
 
     def _ask_images(self, filter_: Filter, stage: Decide, decided: Manifest) -> Delivered:
-        question = Question(filter=filter_, rewriter=self.rewriter, decision=self.identity, index=stage.index)
+        question = self._question(filter_, stage)
         rows, names = stage.out / "rows", _parts(decided)
         groups: list[tuple[int, str, tuple[Folder, ...]]] = []
         for id in self.measured:
@@ -248,6 +249,9 @@ class Course:
         deliver = Deliver(out=out, question=question, rows=rows, names=names, groups=tuple(groups))
         delivered = self._whole(deliver)
         return Delivered(folder=out, names=tuple(delivered.names()), schema=deliver.schema, columns=tuple(filter_.writes))
+
+    def _question(self, filter_: Filter, stage: Decide) -> Question:
+        return Question(filter=filter_, rewriter=self.rewriter, among=self.filters, decision=self.identity, index=stage.index)
 
     def _asked(self, ask: AskCandidates | AskImages) -> tuple[Folder, ...]:
         """The increments that hold the answers: an empty one, where all had been asked before, is not kept."""

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from filters import MEASUREMENTS
 from filters.recipe import GroupRule, Recipe, RowRule, decide_row
 from filters.rules import CLUSTERED
 from pipelines.asked import ASKED
@@ -45,6 +46,7 @@ class Decide(Stage):
     index: int
     buckets: int  # of the key of a group rule
     pictures: tuple[tuple[str, str], ...]  # collection and bucket of images, in the order of the groups that survivors are handed over in
+    also: tuple[str, ...]  # asked for beside what the recipe reads
     modulus: int  # of how many rows one is drawn for the sample
     forgotten: Forgotten
     previous: Folder | None = None  # outcomes of the segment before
@@ -64,11 +66,15 @@ class Decide(Stage):
     def process(self, part: Part) -> Output:
         number = int(part.inputs[0])
         last = self.segment.group is None and not self.segment.asks
-        table = self.known.table(number, self.recipe.reads if last else self._reads())
+        table = self.known.table(number, self._shown() if last else self._reads())
         outcome = self._permission(table) if self.previous is None else self._before(self.previous, part, number)
         for rule in self.segment.rules:
             outcome = pc.coalesce(outcome, self._judge(rule, table))
         return self._conclude(part, number, table, pc.fill_null(outcome, KEPT)) if last else self._hand_over(part, number, table, outcome)
+
+    def _shown(self) -> set[str]:
+        """What stands beside the outcomes: all that the recipe reads, and what was asked for besides."""
+        return {*self.recipe.reads, *self.also}
 
     def _reads(self) -> set[str]:
         steps = [*self.segment.rules, *([self.segment.group] if self.segment.group is not None else [])]
@@ -122,12 +128,12 @@ class Decide(Stage):
         columns = {"collection": pa.array([name] * table.num_rows, pa.string()), "outcome": outcome}
         columns |= {key: table[key] for key in (*CARRIED, *LOCATION)}
         columns |= {key: table[key] for key in ("original_text", *CLUSTERED) if key in table.column_names}
-        columns |= {key: table[key] for key in sorted(self.recipe.reads) if key in table.column_names and key not in columns}
+        columns |= {key: table[key] for key in sorted(self._shown()) if key in table.column_names and key not in columns}
         result = pa.table(columns)
         gone = pc.equal(outcome, FORGOTTEN).to_numpy()
         result = erased(result, gone, keep=("collection", "outcome", "candidate_id")) if gone.any() else result
         counts = Counter(outcome.to_pylist())
-        measurements = [name for name in result.column_names if name in self.recipe.reads]
+        measurements = [name for name in result.column_names if name in self._shown() & set(MEASUREMENTS)]
         statistics = write_statistics(self.out, part.name, result, measurements, self.modulus)
         return Output(files=(write_parquet(self.out, f"{part.name}.parquet", result), *statistics), counts=counts)
 

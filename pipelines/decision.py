@@ -57,7 +57,7 @@ def decide(
     course = Course(root=root, recipe=loaded, collections=opened, given=given, also=tuple(also), at_once=at_once, run=run)
     last = course.standing() or course.decide()
     candidates = sum(collection.counts.get("candidates", 0) for collection in opened)
-    counts = Funnel(recipe=loaded.name, outcomes=loaded.ordered(last.counts)).conserve(candidates)
+    counts = Funnel(recipe=loaded.name, outcomes=loaded.ordered(last.counts), without=loaded.left_out).conserve(candidates)
     return Decision(
         folder=course.folder,
         digest=course.identity,

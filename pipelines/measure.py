@@ -18,15 +18,21 @@ SUBJECT = {"candidate": "candidates", "image": "images"}
 KEY = {"candidate": "candidate_id", "image": "image_id"}
 
 
-def measurement_folder(collection: Folder, filter_: Filter, rewriter: Filter | None = None) -> Folder:
+def measurement_folder(collection: Folder, filter_: Filter, rewriter: Filter | None = None, among: Sequence[Filter] = ()) -> Folder:
     """Where a filter's measurements of a collection lie; another version, configuration or rewritten text has another place."""
-    return collection / "measurements" / f"{filter_.name}-{filter_digest(filter_, rewriter)[:12]}"
+    return collection / "measurements" / f"{filter_.name}-{filter_digest(filter_, rewriter, among)[:12]}"
 
 
-def filter_digest(filter_: Filter, rewriter: Filter | None = None) -> str:
-    """What a filter's results depend on beside its rows: its name, version, configuration and model, and who rewrote the text."""
-    value = {"name": filter_.name, "version": filter_.version, "config": filter_.config}
-    return digest(value if (of := rewriter_of(filter_, rewriter)) is None else {**value, "text": filter_digest(of)})
+def filter_digest(filter_: Filter, rewriter: Filter | None = None, among: Sequence[Filter] = ()) -> str:
+    """What a filter's results depend on beside its rows: its name, version, configuration and model, who rewrote the text, and those
+    `among` others whose measurements it reads.
+    """
+    value: dict[str, Any] = {"name": filter_.name, "version": filter_.version, "config": filter_.config}
+    if (of := rewriter_of(filter_, rewriter)) is not None:
+        value["text"] = filter_digest(of)
+    if read := [one for one in among if not set(filter_.reads).isdisjoint(one.writes)]:
+        value["reads"] = {one.name: filter_digest(one, rewriter, among) for one in read}
+    return digest(value)
 
 
 def rewriter_of(filter_: Filter, rewriter: Filter | None) -> Filter | None:

@@ -1,11 +1,12 @@
-"""Commands on models: train, evaluate, match."""
+"""Commands on models: train, evaluate, match, and the weak scorer that curation uses."""
 
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.options import Json, Root, app, folder_of, print_json, print_line, progress_lines
+from filters.given import Given
+from flows.commands.options import ALONE, Collections, Json, Models, Root, Work, app, folder_of, print_json, print_line, progress_lines
 
 
 @app.command
@@ -75,3 +76,39 @@ def match(
             print_line(row)
         else:
             print(f"{row['score']:.4f}\t{row['image']}\t{row['caption']}")
+
+
+@app.command
+def scorer(
+    *,
+    root: Root = "data",
+    collection: Collections,
+    labels: Annotated[
+        Path, Parameter(help="JSONL or Parquet: label (true, false) with candidate_id, or with image_id and text; pairs alone will do.")
+    ],
+    out: Annotated[Path, Parameter(help="The scorer, for --scorer.")] = Path("scorer.json"),
+    seed: Annotated[int, Parameter(help="Of the parts, and of the non-pairs that are made where none is given.")] = 0,
+    models: Models = None,
+    work: Work = ALONE,
+    json: Json = False,
+) -> None:
+    """Train LAIT's weak image-text scorer on labelled pairs; its quality on those kept apart stands in the file.
+
+    Example: winnow scorer --collection web --labels labels.jsonl --out scorer.json
+    """
+    from flows.report.reliability import reliability_page
+    from pipelines.scoring import score
+
+    found = score(
+        folder_of(root), collection, labels, given=models or Given(), seed=seed, engine=work.engine(), progress=progress_lines()
+    )
+    found.write(out)
+    diagram = reliability_page(out.with_suffix(".html"), found.training["held_out"])
+    if json:
+        print_json({"scorer": str(out), "diagram": str(diagram), **found.training})
+    else:
+        held, pairs = found.training["held_out"], found.training["pairs"]["held_out"]
+        figures = f"area under the ROC curve {held['auc']}, Brier score {held['brier']}"
+        print(f"scorer {out}: on {sum(pairs.values()):,} pairs kept apart {figures}")
+        print(f"reliability {diagram}")
+        print(f"next: winnow funnel --root {root} --recipe lait --scorer {out} --collection {' '.join(collection)}")

@@ -1,11 +1,13 @@
 """The reliability diagram of a scorer: of the pairs that it calls probable with 0.8, how many belong together? Lengths are in pixels."""
 
 from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from flows.report.funnel import count
 from flows.report.plots import number
-from flows.report.tree import Node, node
+from flows.report.tree import Node, document, node
 
 _SIDE, _LEFT, _TOP, _HEIGHT = 200.0, 38.0, 10.0, 248.0
 _LARGEST = 7.0  # radius of the fullest bin
@@ -43,3 +45,13 @@ def _across(value: float) -> float:
 
 def _up(value: float) -> float:
     return _TOP + (1 - value) * _SIDE
+
+
+def reliability_page(path: Path, held_out: Mapping[str, Any]) -> Path:
+    """Write the diagram as one HTML file; its path."""
+    title = "Reliability of a scorer"
+    style = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    head = node("head", node("meta", charset="utf-8"), node("title", title), node("style", style))
+    body = node("body", node("main", node("h1", title), reliability_plot(held_out)))
+    path.write_bytes(document(node("html", head, body, lang="en")))
+    return path

@@ -148,3 +148,20 @@ def test_a_rewriter_makes_the_text_that_is_measured_and_released(tmp_path: Path)
     assert [row["original_text"] for row in rows] == ["a dog on a beach <b>http://example.org/x.jpg</b>", "cat"]
     assert [row["text.characters"] for row in rows] == [16, 3]
     assert [row["outcome"] for row in rows] == ["kept", "text.too_short"]
+
+
+def test_what_is_left_out_is_said(root: Folder) -> None:
+    decision = decide(root, recipe(14), ["one"], without=["text.nouns"])
+    assert decision.funnel.to_json()["without"] == ["text.nouns"]
+    assert "text.no_noun" not in decision.funnel.outcomes
+    assert increments(root, "one", "tagger") == {}
+
+
+def test_a_model_that_was_not_given_is_named(root: Folder) -> None:
+    scored = recipe(14).model_copy(
+        update={"rule": (*recipe(14).rule[:1], recipe(14).rule[1].model_copy(update={"measure": "image.unsafe", "op": "<="}))}
+    )
+    with pytest.raises(
+        ValueError, match="image.unsafe needs a model or list that was not given: add --image-safety, or --without image.unsafe"
+    ):
+        decide(root, scored, ["one"])
