@@ -161,7 +161,5 @@ def test_a_model_that_was_not_given_is_named(root: Folder) -> None:
     scored = recipe(14).model_copy(
         update={"rule": (*recipe(14).rule[:1], recipe(14).rule[1].model_copy(update={"measure": "image.unsafe", "op": "<="}))}
     )
-    with pytest.raises(
-        ValueError, match="image.unsafe needs a model or list that was not given: add --image-safety, or --without image.unsafe"
-    ):
+    with pytest.raises(ValueError, match=r"image\.unsafe needs .*: add --image-safety, or --without image\.unsafe"):
         decide(root, scored, ["one"])
