@@ -13,7 +13,7 @@ import training
 from filters.given import Given
 from filters.recipe import load
 from pipelines.collect_config import PATHS, CollectConfig
-from pipelines.publish import CurateConfig
+from pipelines.releases.publish import CurateConfig
 from pipelines.stage import MANIFEST, Engine
 from pipelines.store import Folder
 

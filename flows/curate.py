@@ -10,10 +10,10 @@ from prefect.runtime import flow_run
 from flows.naming import named, stamped
 from flows.watch import listener, show_funnel, warn
 from pipelines.collection import collections as complete
-from pipelines.decision import Decision
-from pipelines.decision import decide as decide_plainly
-from pipelines.publish import CurateConfig, Release, superseded
-from pipelines.publish import publish as publish_plainly
+from pipelines.decisions.decision import Decision
+from pipelines.decisions.decision import decide as decide_plainly
+from pipelines.releases.publish import CurateConfig, Release, superseded
+from pipelines.releases.publish import publish as publish_plainly
 from pipelines.stage import MANIFEST, Engine
 from pipelines.store import Folder
 

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from flows.dashboard.shelf import Decided, rows, statistics
 from flows.dashboard.views import asked, histograms
 from flows.report import Curve, Group, ReportData, Sample
-from pipelines.decision import Decision
+from pipelines.decisions.decision import Decision
 from pipelines.exchange import stable_hash
-from pipelines.publish import SUPERSEDED
+from pipelines.releases.publish import SUPERSEDED
 from pipelines.schema import KEPT
 from pipelines.stage import MANIFEST
 from pipelines.store import Folder, read_table

@@ -8,7 +8,7 @@ from flows.progress import Lines, funnel_table
 from flows.server import ready, session
 from pipelines.collect import CollectConfig
 from pipelines.collection import Collection
-from pipelines.publish import CurateConfig, Release
+from pipelines.releases.publish import CurateConfig, Release
 from pipelines.stage import Engine, Progress, silent
 from pipelines.store import Folder
 

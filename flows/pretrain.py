@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.naming import named
 from flows.training import fit as fit_plainly
 from flows.watch import listener, show_counts
-from pipelines.publish import superseded
+from pipelines.releases.publish import superseded
 from pipelines.stage import MANIFEST
 from pipelines.store import Folder
 from training.loop import TrainResult

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pipelines.publish import superseded
+from pipelines.releases.publish import superseded
 from pipelines.stage import MANIFEST, Progress, silent
 from pipelines.store import Folder
 from training.loop import Progress as Step

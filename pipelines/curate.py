@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from filters.funnel import Funnel
-from pipelines.decision import decide
-from pipelines.publish import CurateConfig, Release, publish
+from pipelines.decisions.decision import decide
+from pipelines.releases.publish import CurateConfig, Release, publish
 from pipelines.stage import Engine, Progress, silent
 from pipelines.store import Folder
 

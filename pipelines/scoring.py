@@ -11,7 +11,7 @@ from filters.evidence import FEATURES, read_by
 from filters.fit_scorer import examples, labelled, measurements_for, read_labels, train_scorer
 from filters.given import Given
 from filters.logistic import Logistic
-from pipelines.decision import Decision, decide
+from pipelines.decisions.decision import Decision, decide
 from pipelines.stage import Engine, Progress, silent
 from pipelines.store import Folder, read_table
 

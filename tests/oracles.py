@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from filters.given import Given
-from pipelines.decision import Decision, decide
+from pipelines.decisions.decision import Decision, decide
 from pipelines.store import Folder, read_table
 
 PROFANITY = Path(__file__).parents[2] / "shared/data/ground_truth/ldnoobw/en"

@@ -20,7 +20,7 @@ from PIL import Image
 
 from filters.graphics import graphic
 from flows.inspect import decided
-from pipelines.decision import decide
+from pipelines.decisions.decision import decide
 from pipelines.store import Folder
 
 SHARED = Path(__file__).parents[2] / "shared"

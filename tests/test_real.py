@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.collection import open_collection
-from pipelines.decision import Decision, decide
+from pipelines.decisions.decision import Decision, decide
 from pipelines.store import Folder, read_table
 from tests import quality
 

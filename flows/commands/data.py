@@ -79,7 +79,7 @@ def curate(
     """
     from flows.progress import funnel_table
     from pipelines.curate import curate as run
-    from pipelines.publish import CurateConfig
+    from pipelines.releases.publish import CurateConfig
 
     config = CurateConfig(
         recipe=recipe,
@@ -117,7 +117,7 @@ def funnel(
     Example: winnow funnel --recipe winnow --recipe everything --collection web
     """
     from flows.progress import funnel_table
-    from pipelines.decision import decide
+    from pipelines.decisions.decision import decide
 
     given, failed, shown = models or Given(), 0, []
     for name in recipe:
@@ -160,7 +160,7 @@ def report(
     """
     from flows.inspect import report_data
     from flows.report import write_report
-    from pipelines.decision import decide
+    from pipelines.decisions.decision import decide
 
     folder, given = folder_of(root), models or Given()
     decision = decide(

@@ -70,7 +70,7 @@ def validate(*, root: Root = "data", json: Json = False) -> int:
 
     Example: winnow validate --root data
     """
-    from pipelines.validate import validate as check
+    from pipelines.releases.validate import validate as check
 
     problems = check(folder_of(root))
     if json:

@@ -102,7 +102,7 @@ def choose(label: str = "Decision", key: str = "decision", start: int = 0) -> De
 
 def overview() -> None:
     view = views.shelf_view(root())
-    text = f"What was decided in {view['root']}: a recipe applied to collections, in each line."
+    text = "What was decided, a recipe applied to collections in each line. Its name leads to its funnel."
     show(node("div", node("p", text, class_="lead"), pictures.shelf_picture(view)), "decisions")
 
 

@@ -44,7 +44,7 @@ def shelf_picture(view: View) -> Node:
         cells = (count(one["candidates"]), count(one["kept"]), share(one["kept"], one["candidates"]))
         numbers = [node("td", cell, class_="number") for cell in cells]
         bar = node("td", strip(one["kept"], one["candidates"], KEPT), class_="strip")
-        body.append(node("tr", name, node("td", ", ".join(one["collections"])), *numbers, bar))
+        body.append(node("tr", name, node("td", one["label"].partition(" · ")[2]), *numbers, bar))
     return node("table", node("thead", head), body, class_="plain")
 
 
@@ -65,7 +65,7 @@ def funnel_picture(view: View) -> Node:
 
 def lead(view: View) -> Node:
     """What a decision came to, in a sentence."""
-    names = ", ".join(view["collections"])
+    names = view["label"].partition(" · ")[2]
     said = f"Recipe {view['recipe']} keeps {count(view['kept'])} of the {count(view['candidates'])} candidates of {names}"
     left_out = f" It runs without {', '.join(view['left_out'])}." if view["left_out"] else ""
     return node("p", f"{said} ({share(view['kept'], view['candidates'])}).{left_out}", class_="lead")
@@ -76,7 +76,7 @@ def histograms_picture(shown: Sequence[Histogram]) -> Node:
 
 
 def cards_picture(root: Folder, cards: Sequence[View], decision: str) -> Node:
-    """Candidates with their pictures and texts; what changed of each, and the value that decides, below."""
+    """Candidates with their pictures and texts, what changed of each and the value that decides; of a `decision`, with their stories."""
     if not cards:
         return node("p", "None.", class_="absent")
     return node("div", *(_card(root, one, decision) for one in cards), class_="cards")
@@ -93,7 +93,8 @@ def _card(root: Folder, one: View, decision: str) -> Node:
         was.tail = " → "
         told.append(node("code", now, class_=_style(now)))
     figure[1].insert(1, told)
-    figure[1].append(node("p", go("story", "its story", q=one["candidate_id"]), class_="page"))
+    if decision:
+        figure[1].append(node("p", go("story", "its story", q=one["candidate_id"]), class_="page"))
     return figure
 
 

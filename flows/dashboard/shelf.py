@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from filters.recipe import Recipe, load
 from filters.rules import GroupRule, RowRule, Rule
 from filters.statistics import Summary, add_up
+from pipelines.decisions.statistics import modulus_for, part_statistics, read_statistics, summary
 from pipelines.schema import KEPT
 from pipelines.stage import Manifest
-from pipelines.statistics import modulus_for, part_statistics, read_statistics, summary
 from pipelines.store import Folder, read_table
 
 DECISION = "decision.json"

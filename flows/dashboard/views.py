@@ -17,8 +17,8 @@ from flows.dashboard.again import NOT_MEASURED, Again, Changes, again, moved, st
 from flows.dashboard.shelf import Decided, ask, columns, decisions, files, rows, some, statistics
 from flows.report.data import Histogram
 from flows.report.gather import distribution
+from pipelines.decisions.statistics import UNKNOWN
 from pipelines.schema import KEPT
-from pipelines.statistics import UNKNOWN
 from pipelines.store import Folder
 
 SHOWN = 12  # candidates on each side of a border
@@ -32,7 +32,14 @@ View = dict[str, Any]
 def shelf_view(root: Folder) -> View:
     """The decisions that there are."""
     found = [
-        {"id": one.id, "recipe": one.recipe.name, "collections": list(one.collections), "candidates": one.candidates, "kept": one.kept}
+        {
+            "id": one.id,
+            "label": one.label,
+            "recipe": one.recipe.name,
+            "collections": list(one.collections),
+            "candidates": one.candidates,
+            "kept": one.kept,
+        }
         for one in decisions(root)
     ]
     return {"view": "decisions", "root": root.path(), "decisions": found}

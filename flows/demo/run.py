@@ -23,8 +23,8 @@ from flows.orchestrate import collect_flow, curate_flow, pretrain_flow, ready, s
 from flows.progress import Lines, funnel_table, recall_table
 from flows.report import read_curves, write_report
 from pipelines.collect import CollectConfig
-from pipelines.decision import Decision, decide
-from pipelines.publish import CurateConfig, Release
+from pipelines.decisions.decision import Decision, decide
+from pipelines.releases.publish import CurateConfig, Release
 from pipelines.stage import Progress, silent
 from pipelines.store import Folder
 from training.evaluate import evaluate

@@ -14,9 +14,9 @@ from typing import Any
 
 from filters.given import Given
 from filters.recipe import Recipe, available, load
-from pipelines.course import DECISION
-from pipelines.decision import decide
-from pipelines.publish import SUPERSEDED, CurateConfig, publish
+from pipelines.decisions.course import DECISION
+from pipelines.decisions.decision import decide
+from pipelines.releases.publish import SUPERSEDED, CurateConfig, publish
 from pipelines.schema import KEPT
 from pipelines.stage import MANIFEST, RECEIPTS, Engine, Progress, silent
 from pipelines.store import Folder, lease

@@ -1,7 +1,7 @@
 """Ten million candidates behind the dashboard: each view answers within a second.
 
 Generated outcomes of a recipe with row rules and rules among candidates: 200 parts of 50,000 with their statistics and the sample that
-`pipelines.statistics` draws of them. What a page reads once and then holds (columns, statistics) is timed apart, as its first look.
+`pipelines.decisions.statistics` draws of them. What a page reads once and then holds (columns, statistics) is timed apart, as its first look.
 """
 
 import time
@@ -16,9 +16,9 @@ import pytest
 from filters.recipe import decide_rows, load
 from flows.dashboard import views
 from flows.dashboard.shelf import Decided, find
+from pipelines.decisions.statistics import modulus_for, write_statistics
 from pipelines.measure import with_nulls
 from pipelines.stage import Manifest
-from pipelines.statistics import modulus_for, write_statistics
 from pipelines.store import Folder, write_parquet
 
 PARTS, ROWS, PATTERNS = 200, 50_000, 4  # each pattern of a part is written as often as makes ten million

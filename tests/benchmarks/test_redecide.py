@@ -14,7 +14,7 @@ from PIL import Image
 
 from filters.natural import NaturalFilter
 from filters.recipe import load, parse
-from pipelines.decision import decide
+from pipelines.decisions.decision import decide
 from pipelines.resolve import Distinct, Scatter
 from pipelines.schema import CANDIDATES, FETCHED, FETCHES, IMAGES
 from pipelines.stage import Output, Part, Stage, run_stage
@@ -122,7 +122,8 @@ def test_deciding_again_is_a_hundred_times_faster_than_measuring(tmp_path: Path,
 
     def quick(self: NaturalFilter, batch: pa.RecordBatch) -> pa.RecordBatch:
         drawn = {name: np.random.default_rng(batch.num_rows).uniform(0.3, 1, batch.num_rows) for name in self.writes}
-        return pa.RecordBatch.from_arrays([pa.array(drawn[name]).cast(kind, safe=False) for name, kind in self.writes.items()], list(self.writes))
+        columns = [pa.array(drawn[name]).cast(kind, safe=False) for name, kind in self.writes.items()]
+        return pa.RecordBatch.from_arrays(columns, list(self.writes))
 
     made(root, "all", CANDIDATES_OF_ALL, b"")
     with monkeypatch.context() as patched:
@@ -140,6 +141,7 @@ def test_deciding_again_is_a_hundred_times_faster_than_measuring(tmp_path: Path,
     assert opened
     assert not [path for path in opened if "/images/" in path]
     ratio = scratch * CANDIDATES_OF_ALL / again
-    print(f"measuring from scratch {1e3 * scratch:.2f} ms a candidate; {CANDIDATES_OF_ALL:,} decided first in {first:.0f} s, again in {again:.1f} s")
+    print(f"\nmeasuring from scratch {1e3 * scratch:.2f} ms a candidate")
+    print(f"{CANDIDATES_OF_ALL:,} decided for the first time in {first:.0f} s, again in {again:.1f} s")
     print(f"deciding again / measuring from scratch: {ratio:.0f} times faster, 100 are asked")
     assert ratio >= 100

@@ -7,7 +7,7 @@ import pytest
 from flows.configuration import CollectTable, read_configuration
 from flows.naming import named, stamped
 from pipelines.collect import CollectConfig
-from pipelines.publish import CurateConfig
+from pipelines.releases.publish import CurateConfig
 from pipelines.stage import Engine
 
 PLAN = """\

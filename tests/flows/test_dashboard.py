@@ -27,7 +27,7 @@ from flows.dashboard.save import recipe_file
 from flows.dashboard.serve import command
 from flows.dashboard.shelf import Decided, decisions, find, rows
 from flows.dashboard.story import story_view
-from pipelines.decision import decide
+from pipelines.decisions.decision import decide
 from pipelines.store import Folder, read_table
 from tests.flows.drawn import HOSTILE, NIGHTS, collect_all
 

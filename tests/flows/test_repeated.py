@@ -11,7 +11,7 @@ from flows import collect, curate, pretrain
 from flows.training import shards
 from pipelines.collect import CollectConfig
 from pipelines.collection import Collection
-from pipelines.decision import Decision
+from pipelines.decisions.decision import Decision
 from pipelines.store import Folder
 
 SOURCE = CollectConfig(seeds=("https://example.org/",))

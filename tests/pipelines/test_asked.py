@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from filters.recipe import Recipe, parse
-from pipelines.decision import Decision, decide
+from pipelines.decisions.decision import Decision, decide
 from pipelines.store import Folder, read_table
 from tests.pipelines.made import make, png
 
@@ -126,7 +126,7 @@ def test_killed_while_it_asks_it_goes_on(root: Folder, tmp_path: Path, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.asked.Deliver.process", stop)
+        patched.setattr("pipelines.decisions.asked.Deliver.process", stop)
         with pytest.raises((KeyboardInterrupt, RuntimeError)):
             decide(root, recipe(14), ["one"])
     decision = decide(root, recipe(14), ["one"])

@@ -12,8 +12,8 @@ from filters.recipe import load
 from pipelines.collect import CollectConfig, collect
 from pipelines.collection import Collection
 from pipelines.curate import curate
-from pipelines.decision import decide
-from pipelines.publish import CurateConfig
+from pipelines.decisions.decision import decide
+from pipelines.releases.publish import CurateConfig
 from pipelines.store import Folder, read_table
 from pipelines.takedown.forgotten import Forgotten
 from tests.pipelines.web import Page, Reply, Web, jpeg, served

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from filters.recipe import GroupRule, Recipe, RowRule
-from pipelines.decision import decide
+from pipelines.decisions.decision import decide
 from pipelines.store import Folder, read_table
 from tests.pipelines.made import Row, in_a_loop, make, png
 

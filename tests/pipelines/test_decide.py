@@ -17,8 +17,8 @@ from PIL import Image
 
 from pipelines import measure as measuring
 from pipelines.curate import curate
-from pipelines.decision import decide
-from pipelines.publish import CurateConfig
+from pipelines.decisions.decision import decide
+from pipelines.releases.publish import CurateConfig
 from pipelines.resolve import Distinct, Scatter
 from pipelines.schema import CANDIDATES, FETCHES, IMAGES, identify
 from pipelines.stage import Output, Part, Stage, run_stage

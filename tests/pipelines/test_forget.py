@@ -30,14 +30,14 @@ from flows.inspect import status, status_table
 from flows.training import shards
 from pipelines.collect import collect
 from pipelines.curate import curate
-from pipelines.decision import decide
+from pipelines.decisions.decision import decide
 from pipelines.pages.archives import response_at
-from pipelines.publish import CurateConfig, Release
+from pipelines.releases.publish import CurateConfig, Release
+from pipelines.releases.validate import validate
 from pipelines.store import Folder, LeaseHeld, lease, read_table, write_parquet
 from pipelines.takedown.forgotten import FORGOTTEN, Forgotten, address
 from pipelines.takedown.redact import blank_record
 from pipelines.takedown.run import forget
-from pipelines.validate import validate
 from tests.pipelines.web import served
 
 try:

@@ -273,7 +273,7 @@ def test_hugging_face_parquet(tmp_path: Path) -> None:
 
 
 def test_our_own_shards(tmp_path: Path) -> None:
-    from pipelines.release import SAMPLE
+    from pipelines.releases.shards import SAMPLE
     from pipelines.store import write_arrow
 
     rows = [

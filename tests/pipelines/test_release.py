@@ -20,15 +20,16 @@ import pytest
 from PIL import Image
 
 from flows.training import shards as training_shards
-from pipelines import release, store
+from pipelines import store
 from pipelines.collect import collect
 from pipelines.collect_config import CollectConfig
 from pipelines.curate import curate
-from pipelines.publish import CurateConfig
+from pipelines.releases import shards as release
+from pipelines.releases.publish import CurateConfig
+from pipelines.releases.validate import validate
 from pipelines.stage import StageFailed
 from pipelines.store import Folder, read_table
 from pipelines.takedown.run import forget
-from pipelines.validate import validate
 from tests.pipelines.test_decide import PICTURES, URLS, make
 from training.data import Release as Training
 
@@ -201,7 +202,7 @@ def test_a_full_disk_leaves_nothing_half_visible(root: Folder, monkeypatch: pyte
 KILLED = """
 import os, signal, sys
 from pipelines.curate import curate
-from pipelines.publish import CurateConfig
+from pipelines.releases.publish import CurateConfig
 from pipelines.store import Folder
 
 def run(root, format, moment):

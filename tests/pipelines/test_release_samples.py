@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.sample import SHUFFLED, Layout, Summing, samples, shuffled, split_of, splits
+from pipelines.releases.sample import SHUFFLED, Layout, Summing, samples, shuffled, split_of, splits
 
 IDS = ("a" * 64, "b" * 64, "c" * 64)
 SCHEMA = {

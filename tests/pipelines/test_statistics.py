@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines.statistics import modulus_for, part_statistics, read_statistics, registrable, sample_rows, write_statistics
+from pipelines.decisions.statistics import modulus_for, part_statistics, read_statistics, registrable, sample_rows, write_statistics
 from pipelines.store import Folder, read_table
 
 

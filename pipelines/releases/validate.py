@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from filters.funnel import Funnel
-from pipelines.publish import SUPERSEDED
-from pipelines.release import release_digest, shard_batches
-from pipelines.sample import CLUSTER
+from pipelines.releases.publish import SUPERSEDED
+from pipelines.releases.sample import CLUSTER
+from pipelines.releases.shards import release_digest, shard_batches
 from pipelines.stage import MANIFEST, Manifest
 from pipelines.store import Folder
 from pipelines.takedown.redact import last_digests, redactions, sha256_of

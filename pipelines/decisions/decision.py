@@ -8,7 +8,7 @@ from filters.funnel import Funnel
 from filters.given import Given
 from filters.recipe import Recipe, load
 from pipelines.collection import Collection, open_collection
-from pipelines.course import Course, Runner
+from pipelines.decisions.course import Course, Runner
 from pipelines.stage import Engine, Progress, silent
 from pipelines.store import Folder
 

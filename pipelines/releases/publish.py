@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from filters import NOTHING_GIVEN, filters_for
 from filters.funnel import Funnel
 from filters.given import Given
-from pipelines.card import card
-from pipelines.course import Runner, read_schema, whole
-from pipelines.croissant import croissant
-from pipelines.decision import Decision
+from pipelines.decisions.course import Runner, read_schema, whole
+from pipelines.decisions.decision import Decision
 from pipelines.measure import filter_digest
-from pipelines.release import ENDINGS, Format, Gather, Shard, release_digest
-from pipelines.sample import SPLITS
+from pipelines.releases.card import card
+from pipelines.releases.croissant import croissant
+from pipelines.releases.sample import SPLITS
+from pipelines.releases.shards import ENDINGS, Format, Gather, Shard, release_digest
 from pipelines.schema import KEPT
 from pipelines.shares import right_to_write
 from pipelines.stage import Engine, Manifest, Progress, silent

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from filters import FILTERS
-from pipelines.sample import CLUSTER, ORIGINAL, SPLITS
+from pipelines.releases.sample import CLUSTER, ORIGINAL, SPLITS
 
 CONFORMS = "http://mlcommons.org/croissant/1.0"
 LICENCE = "The pictures and texts belong to their authors; this release gives no right to them beyond what the law does."

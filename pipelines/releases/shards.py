@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.exchange import read_group, write_groups
-from pipelines.sample import LOCATION, SAMPLE, SHUFFLED, SPLITS, Layout, Summing, samples, shuffled, splits
+from pipelines.releases.sample import LOCATION, SAMPLE, SHUFFLED, SPLITS, Layout, Summing, samples, shuffled, splits
+from pipelines.releases.webdataset import read_tar, write_tar
 from pipelines.schema import KEPT
 from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, Written, read_table, write_batches
-from pipelines.webdataset import read_tar, write_tar
 
 __all__ = ["SAMPLE", "Format", "Gather", "Shard", "release_digest", "shard_batches"]
 

@@ -13,16 +13,16 @@ from filters.given import Given
 from filters.recipe import GroupRule, Recipe
 from filters.rules import CLUSTERED
 from pipelines.aggregate.clusters import cluster
-from pipelines.asked import AskCandidates, AskImages, Deliver, Question, Survivors, bucket_name
 from pipelines.collection import Collection, open_collection, stage_manifest
-from pipelines.decide import Decide
-from pipelines.judge import Judge, judge
-from pipelines.known import Asked, Delivered, Known, Source
+from pipelines.decisions.asked import AskCandidates, AskImages, Deliver, Question, Survivors, bucket_name
+from pipelines.decisions.decide import Decide
+from pipelines.decisions.judge import Judge, judge
+from pipelines.decisions.known import Asked, Delivered, Known, Source
+from pipelines.decisions.segments import Segment, lazy_filters, needs_of, segments
+from pipelines.decisions.statistics import modulus_for
 from pipelines.measure import Measure, filter_digest, increments
 from pipelines.resolve import Pictures, Resolve, Scatter, resolved_schema
-from pipelines.segments import Segment, lazy_filters, needs_of, segments
 from pipelines.stage import Engine, Manifest, Progress, Stage, StageFailed, run_stage
-from pipelines.statistics import modulus_for
 from pipelines.store import Folder, digest
 from pipelines.takedown.forgotten import Forgotten
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from filters.recipe import GroupRule, Recipe, RowRule
-from pipelines.croissant import LICENCE
-from pipelines.release import ENDINGS
+from pipelines.releases.croissant import LICENCE
+from pipelines.releases.shards import ENDINGS
 
 _READ = {
     "arrow": """    import datasets, pyarrow as pa

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.base import Filter
+from pipelines.decisions.judge import PLACE
+from pipelines.decisions.known import Known
 from pipelines.exchange import read_group, write_groups
-from pipelines.judge import PLACE
-from pipelines.known import Known
 from pipelines.measure import ROWS, TEXT_ROWS, filter_digest, keyed, measurement_folder
 from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, Written, digest, read_table, write_parquet

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.decisions.judge import PLACE
 from pipelines.exchange import read_group
-from pipelines.judge import PLACE
 from pipelines.measure import beside_candidates, with_nulls
 from pipelines.schema import CANDIDATES
 from pipelines.store import Folder, read_table

@@ -16,14 +16,14 @@ import pyarrow.compute as pc
 from filters import MEASUREMENTS
 from filters.recipe import GroupRule, Recipe, RowRule, decide_row
 from filters.rules import CLUSTERED
-from pipelines.asked import ASKED
+from pipelines.decisions.asked import ASKED
+from pipelines.decisions.judge import PLACE, group_rows
+from pipelines.decisions.known import Known
+from pipelines.decisions.segments import Segment, needs_of
+from pipelines.decisions.statistics import write_statistics
 from pipelines.exchange import bucket_of, read_group, write_groups
-from pipelines.judge import PLACE, group_rows
-from pipelines.known import Known
 from pipelines.schema import FETCHED, KEPT
-from pipelines.segments import Segment, needs_of
 from pipelines.stage import Output, Part, Stage
-from pipelines.statistics import write_statistics
 from pipelines.store import Folder, read_table, write_parquet
 from pipelines.takedown.forgotten import FORGOTTEN, Forgotten, erased
 from pipelines.web.permission import address_outcome

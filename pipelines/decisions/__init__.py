@@ -1,0 +1,1 @@
+"""A recipe over collections: the outcome of every candidate."""

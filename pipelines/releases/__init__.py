@@ -1,0 +1,1 @@
+"""What a decision keeps, as shards with their papers, and the checking of them."""
