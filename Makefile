@@ -19,11 +19,12 @@ check: $(VENV)/.dev
 
 # Peers that nothing else needs lie in a folder of their own, which only the benchmarks look into.
 bench: $(VENV)/.dev
-	$(BIN)/uv pip install --quiet --no-deps --target .peers cc2dataset==1.5.0 pysimdjson==7.0.2 simplejpeg==1.9.0
+	$(BIN)/uv pip install --quiet --no-deps --target .peers cc2dataset==1.5.0 pysimdjson==7.0.2 simplejpeg==1.9.0 \
+		py-data-juicer==1.6.1 emoji==2.15.0
 	$(BIN)/python -m pytest tests/benchmarks -s
 
 clean:
-	rm -rf $(VENV) .peers demo-out
+	rm -rf $(VENV) .peers .flink demo-out
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "setting up $(VENV): about 7 GB, some minutes on a first run"

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 
 from filters import language, natural
 from filters.graphics import graphic
@@ -27,23 +27,53 @@ KINDS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".gif"}
 COPIES = 3  # variations of each picture, the first as it is
 DRAWN = 1000  # graphics drawn beside those given
 RESAMPLING = (Image.Resampling.BICUBIC, Image.Resampling.LANCZOS, Image.Resampling.BOX, Image.Resampling.BILINEAR)
+PALETTES = (Image.Quantize.MEDIANCUT, Image.Quantize.MAXCOVERAGE, Image.Quantize.FASTOCTREE)
+DITHERS = (Image.Dither.NONE, Image.Dither.FLOYDSTEINBERG)
 
 
-def varied(picture: Image.Image, rng: random.Random) -> Image.Image:
-    """The picture as the web might show it: its long side 64 to 1600 pixels, perhaps grey, perhaps a JPEG of quality 30 to 95."""
+def varied(picture: Image.Image, rng: random.Random) -> bytes:
+    """The picture as the web might show it: its long side 64 to 1600 pixels, perhaps with other tones or a frame, and encoded."""
     side = min(max(picture.size), int(64 * 25 ** rng.random()))
     seen = picture.convert("RGB")
     if side < max(picture.size):
         scale = side / max(picture.size)
         size = (max(16, round(picture.width * scale)), max(16, round(picture.height * scale)))
         seen = seen.resize(size, rng.choice(RESAMPLING))
+    seen = toned(seen, rng)
     if rng.random() < 0.1:
-        seen = seen.convert("L").convert("RGB")
-    if rng.random() < 0.8:
-        buffer = BytesIO()
-        seen.save(buffer, "JPEG", quality=rng.randint(30, 95))
-        seen = Image.open(buffer)
-    return seen
+        frame = round(rng.uniform(0.02, 0.15) * max(seen.size))
+        seen = ImageOps.expand(seen, frame, rng.choice(("white", "white", "black", "gray")))
+    return encoded(seen, rng)
+
+
+def toned(picture: Image.Image, rng: random.Random) -> Image.Image:
+    """One in ten in grey; one in forty each in one tint as in sepia, in pale and in dark tones."""
+    chance = rng.random()
+    if chance < 0.1:
+        return picture.convert("L").convert("RGB")
+    if chance < 0.125:
+        return ImageOps.colorize(picture.convert("L"), "black", "antiquewhite", mid="rosybrown")
+    if chance < 0.15:
+        return ImageEnhance.Contrast(picture).enhance(rng.uniform(0.2, 0.7))
+    if chance < 0.175:
+        return ImageEnhance.Brightness(picture).enhance(rng.uniform(0.15, 0.6))
+    return picture
+
+
+def encoded(picture: Image.Image, rng: random.Random) -> bytes:
+    """One in eight as a GIF of 32 to 256 colours, three in five as a JPEG of quality 10 to 95, one in ten as a WebP, others as a PNG."""
+    buffer, chance = BytesIO(), rng.random()
+    if chance < 0.125:
+        # colours laid over a picture are dithered on demand, those found with it never
+        palette = picture.quantize(rng.choice((32, 64, 128, 256)), rng.choice(PALETTES))
+        picture.quantize(palette=palette, dither=rng.choice(DITHERS)).save(buffer, "GIF")
+    elif chance < 0.725:
+        picture.save(buffer, "JPEG", quality=rng.randint(10, 95))
+    elif chance < 0.825:
+        picture.save(buffer, "WEBP", quality=rng.randint(30, 95), method=1)
+    else:
+        picture.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def pictures(folders: Sequence[Path]) -> list[Image.Image]:
@@ -59,9 +89,14 @@ def pictures(folders: Sequence[Path]) -> list[Image.Image]:
 
 
 def rows_of(shown: Sequence[Image.Image], rng: random.Random) -> tuple[FLOATS, NDArray[np.int64]]:
-    """Statistics of some variations of each picture, and which picture each row is of."""
-    seen = [(number, varied(picture, rng) if copy else picture) for number, picture in enumerate(shown) for copy in range(COPIES)]
-    return np.array([natural.statistics(natural.shrink(picture)) for _, picture in seen]), np.array([number for number, _ in seen])
+    """Statistics of each picture and of some variations of it, and which picture each row is of."""
+    seen = [
+        (number, natural.decode(varied(picture, rng)) if copy else natural.shrink(picture))
+        for number, picture in enumerate(shown)
+        for copy in range(COPIES)
+    ]
+    kept = [(number, small) for number, small in seen if small is not None]
+    return np.array([natural.statistics(small) for _, small in kept]), np.array([number for number, _ in kept])
 
 
 def train_natural(photos: tuple[FLOATS, NDArray[np.int64]], graphics: tuple[FLOATS, NDArray[np.int64]]) -> Logistic:

@@ -34,8 +34,13 @@ class EngineOptions:
     runner: Annotated[str, Parameter(help="Beam runner that maps the parts.")] = "FnApiRunner"
     workers: Annotated[int, Parameter(help="Processes on this machine.")] = 1
     share: Annotated[str | None, Parameter(help="This command's share of every stage, e.g. 3/16 in a job array of sixteen.")] = None
-    wait: Annotated[float, Parameter(help="Seconds that a share waits for shares which nobody runs.")] = 600.0
-    option: Annotated[tuple[str, ...], Parameter(negative="", help="An option for the runner, as Beam spells it; may be repeated.")] = ()
+    wait: Annotated[
+        float, Parameter(help="Seconds to wait for shares that nobody runs, and for a job of another runner that is silent.")
+    ] = 600.0
+    option: Annotated[
+        tuple[str, ...],
+        Parameter(negative="", allow_leading_hyphen=True, help="An option for the runner, as Beam spells it; may be repeated."),
+    ] = ()
 
     def engine(self) -> "Engine":
         from pipelines.shares import Share

@@ -1,7 +1,7 @@
 """Ten million candidates behind the dashboard: each view answers within a second.
 
 Generated outcomes of a recipe with row rules and rules among candidates: 200 parts of 50,000 with their statistics and the sample that
-`pipelines.decisions.statistics` draws of them. What a page reads once and then holds (columns, statistics) is timed apart, as its first look.
+`pipelines.decisions.statistics` draws of them. What a page reads once and then holds (columns, statistics) is timed apart: its first look.
 """
 
 import time
