@@ -121,7 +121,7 @@ def funnel(
 
     given, failed, shown = models or Given(), 0, []
     for name in recipe:
-        chosen = _without(name, without)
+        chosen = without_of(name, without)
         decision = decide(
             folder_of(root), chosen, collection, given=given, at_once=measure_all, engine=work.engine(), progress=progress_lines()
         )
@@ -134,7 +134,7 @@ def funnel(
     return exit_status(failed)
 
 
-def _without(name: str, without: tuple[str, ...]) -> "Recipe":
+def without_of(name: str, without: tuple[str, ...]) -> "Recipe":
     """A recipe without what is left out; where several recipes are compared, each need not read all of it."""
     from filters.recipe import load
 

@@ -1,11 +1,11 @@
 """What the dashboard looks at: the decisions of a root, their rows (all, or the sample that stands for them) and their statistics."""
 
+import atexit
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import fsspec
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,9 @@ from pipelines.decisions.statistics import modulus_for, part_statistics, read_st
 from pipelines.schema import KEPT
 from pipelines.stage import Manifest
 from pipelines.store import Folder, read_table
+
+if TYPE_CHECKING:
+    import duckdb
 
 DECISION = "decision.json"
 _NEEDS_COUNT = ("at_most", "best_of", "balance")
@@ -160,8 +163,17 @@ def _ask(paths: Sequence[str], question: str, values: Sequence[Any]) -> list[dic
 
 
 @functools.cache
-def _database() -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(":memory:", config={"autoinstall_known_extensions": False})
+def _database() -> "duckdb.DuckDBPyConnection":
+    import duckdb
+
+    connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": False})
+    atexit.register(_let_go, connection)  # what lives until the interpreter ends makes the bindings complain on standard error
+    return connection
+
+
+def _let_go(connection: "duckdb.DuckDBPyConnection") -> None:
+    connection.close()
+    _database.cache_clear()
 
 
 def _holding(decided: Decided, places: Sequence[int] | None) -> Sequence[str]:

@@ -126,6 +126,7 @@ class Decide(Stage):
     def _conclude(self, part: Part, number: int, table: pa.Table, outcome: pa.ChunkedArray) -> Output:
         name = self.known.sources[number].collection.name
         columns = {"collection": pa.array([name] * table.num_rows, pa.string()), "outcome": outcome}
+        columns |= {"permission": self._permission(table), "fetch_outcome": _fetched(table["image_url"], table["fetch_outcome"])}
         columns |= {key: table[key] for key in (*CARRIED, *LOCATION)}
         columns |= {key: table[key] for key in ("original_text", *CLUSTERED) if key in table.column_names}
         columns |= {key: table[key] for key in sorted(self._shown()) if key in table.column_names and key not in columns}

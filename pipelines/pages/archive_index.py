@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar
 
-import duckdb
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -70,6 +69,8 @@ class Choose(Stage):
         return [Part(name="00000", inputs=tuple(source.url for source in self._files()))]
 
     def process(self, part: Part) -> Output:
+        import duckdb  # where it is imported and threads live on, its bindings complain at the end of a process
+
         with tempfile.TemporaryDirectory() as folder, duckdb.connect(f"{folder}/chosen", config=SORTING) as table:
             table.execute('CREATE TABLE chosen (archive VARCHAR, "offset" BIGINT, length BIGINT, url VARCHAR)')
             for batch in self._chosen(part.inputs):

@@ -1,0 +1,101 @@
+"""Commands to look: the dashboard with the JSON twin of each of its views, and what can be measured."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from filters.given import Given
+from flows.commands.options import ALONE, AtOnce, Json, Models, Root, Without, Work, app, exit_status, folder_of, print_json, progress_lines
+
+if TYPE_CHECKING:
+    from flows.dashboard.shelf import Decided
+    from pipelines.store import Folder
+
+Setting = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative_iterable=())]
+
+
+@app.command
+def dashboard(
+    *,
+    root: Root = "data",
+    recipe: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative_iterable=(), help="Recipes to decide by first.")] = (),
+    collection: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative_iterable=(), help="Collections to decide.")] = (),
+    host: Annotated[str, Parameter(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="Port to listen on.")] = 8501,
+    json: Annotated[
+        str | None, Parameter(help="Print a view as JSON and end: decisions, funnel, measurements, rules, moved, compare, time, groups, …")
+    ] = None,
+    of: Annotated[Setting, Parameter(help="What the view is of, as NAME=VALUE: by=host, outcome=kept, query=ID, 3=off.")] = (),
+    without: Without = (),
+    measure_all: AtOnce = False,
+    models: Models = None,
+    work: Work = ALONE,
+) -> int:
+    """Look at what was decided, in a browser: funnel, distributions, sliders, pictures at the border, comparisons, stories.
+
+    Example: winnow dashboard --recipe winnow --collection web
+    """
+    folder, failed = folder_of(root), 0
+    for name in recipe if collection else ():
+        from flows.commands.data import without_of
+        from pipelines.decisions.decision import decide
+
+        chosen = without_of(name, without)
+        given = models or Given()
+        made = decide(folder, chosen, collection, given=given, at_once=measure_all, engine=work.engine(), progress=progress_lines())
+        failed = max(failed, made.failed)
+    if json is None:
+        from flows.dashboard.serve import serve
+
+        return serve(folder, host, port) or exit_status(failed)
+    print_json(_view(folder, json, recipe, collection, dict(setting.partition("=")[::2] for setting in of)))
+    return exit_status(failed)
+
+
+def _view(root: "Folder", name: str, recipes: tuple[str, ...], collections: tuple[str, ...], of: Mapping[str, str]) -> Any:
+    """What a page of the dashboard shows, as plain data; ValueError for a page that there is not."""
+    from flows.dashboard import shelf, story, views
+
+    def decided(place: int = 0) -> "Decided":
+        recipe = recipes[min(place, len(recipes) - 1)] if recipes else None
+        return shelf.find(root, recipe, collections)
+
+    calls: dict[str, Callable[[], Any]] = {
+        "decisions": lambda: views.shelf_view(root),
+        "funnel": lambda: views.funnel_view(decided()),
+        "measurements": lambda: views.measurements_view(decided()),
+        "rules": lambda: views.knobs(decided()),
+        "moved": lambda: views.moved_view(decided(), views.changes_of(of)),
+        "compare": lambda: views.compare_view(decided(0), decided(1)),
+        "time": lambda: views.time_view(root, recipes[0] if recipes else "winnow"),
+        "groups": lambda: views.groups_view(decided(), of.get("by", "host"), of.get("of")),
+        "outcomes": lambda: views.outcome_view(decided(), of.get("outcome", "kept")),
+        "story": lambda: story.story_view(root, of.get("query", "")),
+    }
+    if name not in calls:
+        raise ValueError(f"there is no view {name!r}; there are {', '.join(calls)}")
+    return calls[name]()
+
+
+@app.command
+def measurements(*, json: Json = False) -> None:
+    """Every measurement that a recipe may read: its type, of what it is, what it needs, and what it says.
+
+    Example: winnow measurements
+    """
+    from filters import FILTERS
+
+    rows = [
+        {"measurement": name, "type": str(kind), "of": one.level, "costly": one.costly, "needs": one.needs, "filter": one.sentence}
+        for one in FILTERS
+        for name, kind in one.writes.items()
+    ]
+    if json:
+        print_json(rows)
+        return
+    width = max(len(str(row["measurement"])) for row in rows)
+    for row in rows:
+        needs = f"--{row['needs']}".replace("_", "-") if row["needs"] else None
+        marks = ", ".join(filter(None, [str(row["of"]), "costly" if row["costly"] else None, needs]))
+        print(f"{row['measurement']:<{width}}  {row['type']:<16} {marks:<32} {row['filter']}")
