@@ -80,22 +80,22 @@ def _view(root: "Folder", name: str, recipes: tuple[str, ...], collections: tupl
 
 @app.command
 def measurements(*, json: Json = False) -> None:
-    """Every measurement that a recipe may read: its type, of what it is, what it needs, and what it says.
+    """Every measurement that a recipe may read: what it says, its unit, where its definition comes from, and what it needs.
 
     Example: winnow measurements
     """
-    from filters import FILTERS
+    from dataclasses import asdict
 
-    rows = [
-        {"measurement": name, "type": str(kind), "of": one.level, "costly": one.costly, "needs": one.needs, "filter": one.sentence}
-        for one in FILTERS
-        for name, kind in one.writes.items()
-    ]
+    from filters import FILTERS
+    from filters.catalogue import catalogue
+
+    writers = {name: (one, str(kind)) for one in FILTERS for name, kind in one.writes.items()}
     if json:
-        print_json(rows)
+        known = {name: {"type": kind, "of": one.level, "costly": one.costly, "needs": one.needs} for name, (one, kind) in writers.items()}
+        print_json({name: {**asdict(about), **known.get(name, {})} for name, about in catalogue().items()})
         return
-    width = max(len(str(row["measurement"])) for row in rows)
-    for row in rows:
-        needs = f"--{row['needs']}".replace("_", "-") if row["needs"] else None
-        marks = ", ".join(filter(None, [str(row["of"]), "costly" if row["costly"] else None, needs]))
-        print(f"{row['measurement']:<{width}}  {row['type']:<16} {marks:<32} {row['filter']}")
+    for name, about in catalogue().items():
+        one, kind = writers.get(name, (None, "string"))
+        needs = f"--{one.needs}".replace("_", "-") if one is not None and one.needs else None
+        marks = ", ".join(filter(None, [kind, about.unit, "costly" if one is None or one.costly else None, needs]))
+        print(f"{name}\n    {about.says} ({marks}). {about.source}")

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters import FILTERS, MEASUREMENTS
+from filters import MEASUREMENTS
+from filters.catalogue import catalogue
 from filters.recipe import GroupRule, Recipe, RowRule, Rule
 from filters.statistics import DROPPED, OTHER
 from flows.dashboard.again import NOT_MEASURED, Again, Changes, again, moved, stored, threshold_of
@@ -23,7 +24,7 @@ from pipelines.store import Folder
 
 SHOWN = 12  # candidates on each side of a border
 GROUPS = 30  # hosts, languages or sources in a table; the rest is "other"
-SENTENCES = {name: filter_.sentence for filter_ in FILTERS for name in filter_.writes}
+SENTENCES = {name: f"{about.says} ({about.unit})" for name, about in catalogue().items()}
 CARD = ("outcome", "text", "original_text", "image_url", "page_url", "collection", "image_collection", "image_part", "image_row")
 
 View = dict[str, Any]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from filters import FILTERS
+from filters.catalogue import catalogue
 from pipelines.releases.sample import CLUSTER, ORIGINAL, SPLITS
 
 CONFORMS = "http://mlcommons.org/croissant/1.0"
@@ -136,7 +136,7 @@ def _source(name: str, several: bool, format: str) -> dict[str, Any]:
 
 
 def _said(name: str) -> str:
-    return SAID.get(name) or next((one.sentence for one in FILTERS if name in one.writes), name)
+    return SAID.get(name) or (catalogue()[name].says if name in catalogue() else name)
 
 
 def _type(kind: str) -> str:

@@ -1,0 +1,14 @@
+"""Every measurement is explained, and nothing else is."""
+
+from filters import MEASUREMENTS
+from filters.catalogue import catalogue
+from filters.rules import CLUSTERED
+
+
+def test_every_measurement_is_explained_once() -> None:
+    assert set(catalogue()) == set(MEASUREMENTS) | set(CLUSTERED)
+
+
+def test_each_has_a_sentence_a_unit_and_a_source() -> None:
+    assert [name for name, about in catalogue().items() if not (about.says and about.unit and about.source)] == []
+    assert catalogue()["image.aspect"].unit == "ratio"
