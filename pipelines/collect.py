@@ -70,6 +70,7 @@ def collect(
         raise ValueError("only a crawl of live pages can refer to an earlier one: --recrawl goes with --seed")
     name = fit_name(id, "collection") if id is not None else unfinished(root, config) or _new_name(root)
     folder = root / "collections" / name
+    new = not folder.exists() and (engine is None or engine.share is None)
     begun = _begin(root, folder, config, previous)
     if folder.exists(MANIFEST) and not folder.read_json(MANIFEST)["failed"]:
         return open_collection(root, name)
@@ -80,7 +81,12 @@ def collect(
         return run_stage(replace(stage, forgotten=forgotten), engine, progress)
 
     with right_to_write(folder, engine.share if engine is not None else None, name="writer"):
-        found = _nonempty(run(_candidates(root, folder, config, begun, run, progress)), _outcomes(root, config))
+        try:
+            found = _nonempty(run(_candidates(root, folder, config, begun, run, progress)), _outcomes(root, config))
+        except ValueError:
+            if new and not config.seeds:  # a mistyped source leaves nothing that would look unfinished; pages that were crawled stay
+                folder.remove()
+            raise
         scattered = run(_scatter(folder, config, run))
         distinct = run(_distinct(root, folder, config, begun, run))
         fetched = run(_fetch(folder, config, started))

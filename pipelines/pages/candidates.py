@@ -52,6 +52,7 @@ class Candidates:
         """`surrounding` gives each image a candidate whose text is the words around it."""
         self.target_width, self.surrounding = target_width, surrounding
         self.rows = 0
+        self.left_out = 0  # images of pages that have too many
         self._batches: list[pa.RecordBatch] = []
         self._clear()
 
@@ -76,6 +77,7 @@ class Candidates:
         pairs = list(headers)
         content_type = next((value for name, value in pairs if name.lower() == "content-type"), "")
         page = read_page(html, url, content_type, target_width=self.target_width)
+        self.left_out += page.left_out
         if not page.pictures:
             return
         permission = headers_outcome(pairs) or page.permission

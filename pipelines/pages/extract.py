@@ -142,6 +142,8 @@ class Found:
     def output(self, out: Folder, name: str, forgotten: Forgotten) -> Output:
         """The files of the part, without what was taken down."""
         self.counts["candidates"], self.counts["archive_images"] = self.rows.rows, self.held.rows
+        if self.rows.left_out:
+            self.counts["pages.images_left_out"] = self.rows.left_out
         files: list[Written] = [write_parquet(out, f"part-{name}.parquet", forgotten.blank(self.rows.table()))]
         if self.held.rows:
             files.append(write_parquet(out, f"{HELD}{name}.parquet", self.held.table().sort_by("image_url")))

@@ -41,6 +41,7 @@ class Page:
     pictures: tuple[Picture, ...]
     language: str | None
     permission: str | None
+    left_out: int = 0  # images beyond `IMAGES`
 
 
 @dataclass(slots=True)
@@ -94,7 +95,8 @@ def read_page(html: bytes, url: str, content_type: str = "", *, target_width: in
     read = without_copies([_image(node, base, surroundings, target_width) for node in images[:IMAGES]])
     texts = contexts(tree, [image.node for image in read])
     pictures = tuple(image.picture(context) for image, context in zip(read, texts, strict=True))
-    return Page(pictures=pictures, language=language_of(tree), permission=metas_outcome(metas))
+    left_out = max(0, len(images) - IMAGES)
+    return Page(pictures=pictures, language=language_of(tree), permission=metas_outcome(metas), left_out=left_out)
 
 
 def _image(node: LexborNode, base: Base, surroundings: Surroundings, target_width: int) -> _Image:

@@ -200,3 +200,10 @@ def test_an_index_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.cdx").write_text("hello world\n")
     with pytest.raises(ValueError, match=r"bad\.cdx is no index: it begins with 'hello world"):
         collect(Folder(str(tmp_path / "root")), CollectConfig(index=(str(tmp_path / "bad.cdx"),)))
+
+
+def test_a_mistyped_source_leaves_no_unfinished_collection(tmp_path: Path) -> None:
+    root = Folder(str(tmp_path))
+    with pytest.raises(ValueError, match="nowhere"):
+        collect(root, CollectConfig(warc=(str(tmp_path / "nowhere.warc.gz"),)), id="typo")
+    assert not (root / "collections" / "typo").exists()

@@ -299,3 +299,8 @@ def test_the_query_of_an_address_is_written_in_the_charset_of_the_page() -> None
 def test_context_has_single_blanks() -> None:
     contexts = [picture.context for picture in pictures("<p>One\n  two </p> <img src=a> <b> </b> <img src=b> <p>\u00a0 three")]
     assert contexts == ["One two three", "One two three"]
+
+
+def test_images_beyond_the_most_are_counted() -> None:
+    page = read_page(b"<img src=a.png alt=x>" * 10_003, "http://h.example/")
+    assert (len(page.pictures), page.left_out) == (10_000, 3)
