@@ -1,8 +1,7 @@
 """How much of a text is interface, commerce, law, credit or placeholder rather than a description of something seen."""
 
 import re
-from collections.abc import Sequence, Sized
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +9,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from filters.lexicon import calls, function_words, interface_runs, interface_words, prose_words
+from filters.searched import Searched
+from filters.stems import AROUND, BY, CLAIM, CREDIT, DATED, DAY, GLYPH, LABEL, MONTH, SCREEN, WORLD_WIDE_WEB, Stems
 from filters.tokens import Tokens
 
 FLOATS = NDArray[np.float64]
@@ -36,13 +37,10 @@ _CREDIT = (  # who made a picture, and nothing on it
     r"((?i: credits?| courtesy| source))?\s*(:|(?i:by|courtesy|©|via))\s*(?i:of )?(?i:the )?)(\p{Lu}[\pL.'-]*[\s,/&|]*){1,5}\d{0,4}\W*$"
 )
 _LABEL = r"(?i)^\W*(fig(ure)?|plate|table|image|photo|picture|slide|page|exhibit|panel|chart|illustration)s?\.?\s*#?\d+[a-z]?\W*$"
-_MONTH = r"jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?|dec(ember)?"
-_DAY = r"(mon|tues?|wed(nes)?|thu(rs)?|fri|sat(ur)?|sun)(day)?|today|yesterday|tomorrow"
-_AROUND = r"on|at|of|the|last|[ap]\.?m|utc|gmt|e[ds]t|p[ds]t|ago|(second|minute|hour|day|week|month|year)s?|updated|modified|posted"
 _BYLINE = r"^\W*(?i:(written |posted |published |edited )?by) (\p{Lu}[\pL.'-]*[\s,&|]*){1,4}\W*$"
 _GLYPH = r"(?i)^\W*([\pL'-]+\s+){0,2}(icons?|favicon|avatar|thumbnail|placeholder)\W*$"  # what an interface is drawn with
 # when a page was written, and nothing on it
-_DATE = rf"(?i)^\W*((\d{{1,4}}(st|nd|rd|th)?|{_MONTH}|{_DAY}|{_AROUND})([\s,./:|()-]+|$))+$"
+_DATE = rf"(?i)^\W*((\d{{1,4}}(st|nd|rd|th)?|{MONTH}|{DAY}|{AROUND})([\s,./:|()-]+|$))+$"
 # says what is shown, and that it is a screen
 _SCREEN = r"(?i)^\W*((a|an|the|my) )?screen ?-?(shot|grab|capture|cap)s? (of|from|showing|with) .*\pL{3}"
 _CLAIM = (
@@ -50,7 +48,7 @@ _CLAIM = (
 )
 
 
-def boilerplate(text: pa.Array, tokens: Tokens) -> tuple[FLOATS, FLOATS]:
+def boilerplate(text: Searched, tokens: Tokens) -> tuple[FLOATS, FLOATS]:
     """Share of each text (0 to 1) that describes nothing, and how many distinct words of it may name something that can be seen.
 
     The share is the weight of interface words over that and the words that name. It is 1 where nothing is named at all, and for
@@ -58,69 +56,82 @@ def boilerplate(text: pa.Array, tokens: Tokens) -> tuple[FLOATS, FLOATS]:
     """
     runs, leading, counted = _run_weights(tokens), _leading(tokens), _counted(tokens)
     called = tokens.total(leading)
-    prose = _prose(tokens, counted) & (called == 0) & ~_matches(text, _SIGNS)
-    soft = 0.5 * tokens.of_words(lambda word: word in prose_words()) * prose[tokens.row]
-    names = np.maximum(tokens.of_words(_content), soft) * (tokens.first_of_kind & (runs < 0.6) & ~leading)
-    weights = np.maximum(tokens.of_words(lambda word: interface_words().get(word, 0.0)), runs) * tokens.first_of_kind
+    prose = _prose(tokens, counted) & (called == 0) & ~text.matches(_SIGNS, text.holds("|!%$"))
+    soft = 0.5 * tokens.known_of(_in_prose) * prose[tokens.row]
+    names = np.maximum(tokens.known_of(_content), soft) * (tokens.first_of_kind & (runs < 0.6) & ~leading)
+    weights = np.maximum(tokens.known_of(_weight), runs) * tokens.first_of_kind
     against = (tokens.total(weights) + _signs(text) + called) * np.where(counted | prose, 0.5, 1.0)
     content = tokens.total(names)
     share: FLOATS = np.where(content == 0, 1.0, against / np.maximum(against + content, 1e-9))
-    share[_matches(text, _SCREEN) & (tokens.count >= 4)] *= 0.4
-    share[_whole(text, tokens)] = 1.0
-    share[~_matches(text, r"\S")] = 0.0
+    stems = Stems(tokens)
+    share[text.matches(_SCREEN, stems.stand(SCREEN)) & (tokens.count >= 4)] *= 0.4
+    share[_whole(text, tokens, stems)] = 1.0
+    share[~text.matches(r"\S", tokens.count == 0) & (tokens.count == 0)] = 0.0
     return share, content
 
 
-def _whole(text: pa.Array, tokens: Tokens) -> BOOLS:
+def _whole(text: Searched, tokens: Tokens, stems: Stems) -> BOOLS:
     """True for texts that are credits, claims, labels, icons, dates, lists of keywords, addresses or markup as a whole."""
     matched = _keywords(text, tokens)
-    for pattern in (_CREDIT, _CLAIM, _BYLINE, _LABEL, _GLYPH, _DATE):
-        matched |= _matches(text, pattern)
-    return matched | _mostly(text, _ADDRESS, tokens) | _mostly(text, _MARKUP, tokens)
+    for pattern, stem in ((_CREDIT, CREDIT), (_CLAIM, CLAIM), (_BYLINE, BY), (_GLYPH, GLYPH)):
+        matched |= text.matches(pattern, stems.stand(stem))
+    matched |= text.matches(_LABEL, stems.stand(LABEL) & text.numbered)
+    matched |= text.matches(_DATE, stems.only(DATED))
+    addressed = text.holds("/@") | text.numbered | text.holds(".") & (stems.stand(WORLD_WIDE_WEB) | ~text.holds(" "))
+    return matched | _mostly(text, _ADDRESS, addressed) | _mostly(text, _MARKUP, text.holds("&<>{}$%["))
 
 
-def _keywords(text: pa.Array, tokens: Tokens) -> BOOLS:
+def _keywords(text: Searched, tokens: Tokens) -> BOOLS:
     """True for lists with commas and without function words in which a word stands that never describes: written for search engines."""
-    listed = _matches(text, r",.*,")
+    listed = text.matches(r",.*,", text.holds(","))
     if not listed.any():
         return listed
-    joined = tokens.total(tokens.of_words(lambda word: word in function_words()) > 0)
-    never = tokens.total(tokens.of_words(lambda word: interface_words().get(word, 0.0)) >= 1.0)
-    return np.asarray(listed & (joined == 0) & (never > 0))
+    joined = tokens.texts_with(tokens.known_of(_holds_together))
+    never = tokens.texts_with(tokens.known_of(_weight) >= 1.0)
+    return np.asarray(listed & ~joined & never)
 
 
 def _prose(tokens: Tokens, counted: BOOLS) -> BOOLS:
     """True for five words and more that open with an article or number, or have a preposition before one: sentences, not labels."""
     joined = np.zeros(tokens.rows, dtype=bool)
     if len(tokens.row) > 1:
-        preposition = tokens.of_words(lambda word: word in _PREPOSITIONS)[:-1] > 0
-        determiner = tokens.of_words(lambda word: word in _DETERMINERS)[1:] > 0
+        preposition = tokens.known_of(_PREPOSITIONS.__contains__)[:-1] > 0
+        determiner = tokens.known_of(_DETERMINERS.__contains__)[1:] > 0
         joined[tokens.row[1:][preposition & determiner & (tokens.row[1:] == tokens.row[:-1])]] = True
     return np.asarray((tokens.count >= 5) & (joined | counted))
 
 
 def _run_weights(tokens: Tokens) -> FLOATS:
     """The weight of the heaviest run of two or three words that each token is part of."""
-    weights = np.zeros(len(tokens.code))
-    codes = {word: code for code, word in enumerate(tokens.words)}
+    weights, number = np.zeros(len(tokens.code)), tokens.known_of(_number_in_runs).astype(np.int64)
     for length in (2, 3):
-        runs = [(run.split(), weight) for run, weight in interface_runs().items() if run.count(" ") == length - 1]
-        coded = {_fold([codes[word] for word in run], codes): weight for run, weight in runs if all(word in codes for word in run)}
         last = len(weights) - length + 1
-        if last <= 0 or not coded:
+        if last <= 0:
             continue
-        starts = _fold([tokens.code[offset : offset + last] for offset in range(length)], codes)
-        for start in np.flatnonzero(np.isin(starts, list(coded)) & (tokens.row[:last] == tokens.row[length - 1 :])):
-            weights[start : start + length] = np.maximum(weights[start : start + length], coded[int(starts[start])])
+        likely = tokens.row[:last] == tokens.row[length - 1 :]
+        for offset in range(length):
+            likely = likely & (number[offset : offset + last] > 0)
+        starts = np.flatnonzero(likely)
+        for start, run in zip(starts.tolist(), number[starts[:, None] + np.arange(length)].tolist(), strict=True):
+            weight = _numbered_runs()[1].get(tuple(run))
+            if weight is not None:
+                weights[start : start + length] = np.maximum(weights[start : start + length], weight)
     return weights
 
 
-def _fold(codes: Sequence[Any], words: Sized) -> Any:
-    """One number for a run of words: their codes as digits to the base of the vocabulary."""
-    number: Any = 0
-    for code in codes:
-        number = number * (len(words) + 1) + code
-    return number
+def _number_in_runs(word: str) -> int:
+    """A number for each word that stands in runs, from 1 on; 0 for the others."""
+    return _numbered_runs()[0].get(word, 0)
+
+
+@lru_cache(maxsize=1)
+def _numbered_runs() -> tuple[dict[str, int], dict[tuple[int, ...], float]]:
+    """The numbers of the words of runs, and the weight of each run by its numbers."""
+    numbers: dict[str, int] = {}
+    for run in interface_runs():
+        for word in run.split():
+            numbers.setdefault(word, len(numbers) + 1)
+    return numbers, {tuple(numbers[word] for word in run.split()): weight for run, weight in interface_runs().items()}
 
 
 def _content(word: str) -> float:
@@ -135,10 +146,10 @@ def _leading(tokens: Tokens) -> BOOLS:
     result = np.zeros(len(tokens.row), dtype=bool)
     if not len(tokens.row):
         return result
-    first = np.flatnonzero(np.r_[True, tokens.row[1:] != tokens.row[:-1]])
+    first = tokens.begins
     second = np.minimum(first + 1, len(tokens.row) - 1)
-    leads = tokens.of_words(lambda word: word in calls())[first] > 0
-    seen = (tokens.of_words(lambda word: word in _AFTER_VIEW)[second] > 0) & (tokens.row[second] == tokens.row[first])
+    leads = tokens.known_of(_calls)[first] > 0
+    seen = (tokens.known_of(_AFTER_VIEW.__contains__)[second] > 0) & (tokens.row[second] == tokens.row[first])
     result[first[leads & ~seen]] = True
     return result
 
@@ -147,27 +158,36 @@ def _counted(tokens: Tokens) -> BOOLS:
     """True for a text that opens with an indefinite article or a small number, as descriptions do and interfaces seldom."""
     result = np.zeros(tokens.rows, dtype=bool)
     if len(tokens.row):
-        first = np.flatnonzero(np.r_[True, tokens.row[1:] != tokens.row[:-1]])
-        result[tokens.row[first]] = tokens.of_words(lambda word: word in _COUNTS)[first] > 0
+        result[tokens.row[tokens.begins]] = tokens.known_of(_COUNTS.__contains__)[tokens.begins] > 0
     return result
 
 
-def _signs(text: pa.Array) -> FLOATS:
+def _signs(text: Searched) -> FLOATS:
     """What separators between items, exclamation marks and capitals throughout weigh against a text."""
-    separators = pc.fill_null(pc.count_substring_regex(text, _SEPARATORS), 0).to_numpy(zero_copy_only=False)
-    cries = pc.fill_null(pc.count_substring(text, "!"), 0).to_numpy(zero_copy_only=False)
+    separators, cries = text.counts(_SEPARATORS, text.holds("|")), text.counts("!", text.holds("!"))
     return np.asarray(0.6 * np.minimum(separators, 3) + 0.3 * np.minimum(cries, 2), dtype=np.float64)
 
 
-def _matches(text: pa.Array, pattern: str) -> BOOLS:
-    return np.asarray(pc.fill_null(pc.match_substring_regex(text, pattern), False).to_numpy(zero_copy_only=False))
-
-
-def _mostly(text: pa.Array, pattern: str, tokens: Tokens) -> BOOLS:
+def _mostly(text: Searched, pattern: str, likely: BOOLS) -> BOOLS:
     """True where a pattern occurs and, once it is cut out, at most two words remain."""
-    found = _matches(text, pattern)
-    if not found.any():
-        return found
-    left = pc.replace_substring_regex(text, pattern, " ")
-    words = pc.fill_null(pc.count_substring_regex(left, r"[\pL\pN]+"), 0).to_numpy(zero_copy_only=False)
-    return np.asarray(found & (words <= 2))
+    found = text.matches(pattern, likely)
+    if found.any():
+        left = pc.replace_substring_regex(text.text.filter(pa.array(found)), pattern, " ")
+        found[found] = pc.count_substring_regex(left, r"[\pL\pN]+").to_numpy(zero_copy_only=False) <= 2
+    return found
+
+
+def _in_prose(word: str) -> bool:
+    return word in prose_words()
+
+
+def _weight(word: str) -> float:
+    return interface_words().get(word, 0.0)
+
+
+def _holds_together(word: str) -> bool:
+    return word in function_words()
+
+
+def _calls(word: str) -> bool:
+    return word in calls()

@@ -6,7 +6,7 @@ the odds, and names (of people, places, dishes), which are in no language, are t
 The coefficients are fitted by `python -m filters.fit language`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,11 +18,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from filters.base import Filter, Level, measured
+from filters.characters import count_true, known, texts
 from filters.logistic import Logistic
 from filters.tokens import Tokens, tokens
 
 FLOATS = NDArray[np.float64]
 MODEL = Path(__file__).parent / "data" / "language.json"
+_LATIN, _OTHER = 1, 2
+_scripts: dict[str, int] = {}
 FEATURES = ("margin", "margin_a_word", "model", "known", "model_a_word")
 
 # The languages of wordfreq that are written in Latin letters; English first.
@@ -40,10 +43,11 @@ MODEL_IF_CERTAIN = 2.0  # log odds that stand for the answer of the model where 
 OF_PAGE = 1.5
 OF_NAME = 3.0
 # Two to six words, each with a capital or digits, small words of names between them; all capitals are no names.
-_NAME = (
-    r"^\W*\p{Lu}[\pL\pM\pN'\x{2019}.-]*([\s,&:]+(\p{Lu}[\pL\pM\pN'\x{2019}.-]*|\d+|(of|the|and|in|at|on|de|la|le|del|du|da|do|dos|das|di|van|von|der|den"
-    r"|el|los|las|al|y|e|et|und)\b)){1,5}\W*$"
-)
+_SMALL = r"of|the|and|in|at|on|de|la|le|del|du|da|do|dos|das|di|van|von|der|den|el|los|las|al|y|e|et|und"
+_SMALL_ALONE = frozenset(_SMALL.split("|"))
+_CAPITALISED = r"\p{Lu}[\pL\pM\pN'\x{2019}.-]*"
+_NAME = rf"^\W*{_CAPITALISED}([\s,&:]+({_CAPITALISED}|\d+|({_SMALL})\b)){{1,5}}\W*$"
+_ENGLISH = "__label__en"
 FOREIGN_SHARE = 0.3  # of letters that are not Latin, above which a text is not English
 
 
@@ -68,7 +72,8 @@ class LanguageFilter(Filter):
         """Each distinct text is judged once, whatever its pages; a text without letters is null."""
         distinct = batch.column("text").dictionary_encode()
         place = pc.fill_null(distinct.indices, 0).to_numpy(zero_copy_only=False)
-        odds, foreign, unlettered = self._judge(distinct.dictionary)
+        repeated = len(distinct.dictionary) < len(batch)  # if none is, the texts themselves, for other filters ask for their words too
+        odds, foreign, unlettered = self._judge(distinct.dictionary if repeated else batch.column("text"))
         null = batch.column("text").is_null().to_numpy(zero_copy_only=False) | unlettered[place]
         english = 1 / (1 + np.exp(-np.clip(odds[place, _of_page(batch.column("page_language"))], -60, 60)))
         language = pc.if_else(pa.array(english >= 0.5), "en", foreign.take(distinct.indices))
@@ -82,11 +87,11 @@ class LanguageFilter(Filter):
         """Log odds of English on a page that says nothing, English, or another language [texts + 1, 3]; the likeliest other; no letters."""
         values, said = features(text)
         latin, lettered = _latin(text)
-        named = OF_NAME * (_matches(text, _NAME) & _matches(text, r"\p{Ll}"))
+        named = OF_NAME * _named(text)
         odds = self.classifier.log_odds(values)
         odds = np.stack([odds + named, odds + named + OF_PAGE, odds - OF_PAGE], axis=1)
         odds[latin < 1 - FOREIGN_SHARE] = -60.0
-        return np.r_[odds, np.zeros((1, 3))], pa.array(map(_other, said), pa.string()), np.r_[~lettered, True]
+        return np.r_[odds, np.zeros((1, 3))], pa.array(said, pa.string()), np.r_[~lettered, True]
 
 
 def _of_page(said: pa.Array) -> NDArray[np.int64]:
@@ -99,38 +104,64 @@ def _matches(text: pa.Array, pattern: str) -> NDArray[np.bool_]:
     return np.asarray(pc.fill_null(pc.match_substring_regex(text, pattern), False).to_numpy(zero_copy_only=False))
 
 
-def features(text: pa.Array) -> tuple[FLOATS, list[tuple[str, ...]]]:
-    """The values that tell English from the rest [texts, 5], and the labels of the model, most likely first (none where not asked)."""
+def _named(text: pa.Array) -> NDArray[np.bool_]:
+    """True for texts that are names, by their capitals.
+
+    In a text of ASCII that is one, as many words at least are small words of names as begin with a small letter after a space.
+    """
+    data, offsets, beyond = texts(text).data, texts(text).offsets, texts(text).beyond
+    words, result = tokens(text), np.zeros(len(text), dtype=bool)
+    small = (data >= ord("a")) & (data <= ord("z"))
+    uncapitalised = np.diff(np.searchsorted(np.flatnonzero(small[1:] & (data[:-1] == ord(" "))) + 1, offsets))
+    likely = uncapitalised <= words.total(words.known_of(_in_names))
+    some = offsets[1:] > offsets[:-1]
+    likely[some] &= ~small[offsets[:-1][some]]
+    rows = np.flatnonzero(likely | beyond)
+    part = text.take(pa.array(rows))
+    result[rows] = _matches(part, _NAME)
+    result[result] = _matches(text.filter(pa.array(result)), r"\p{Ll}")
+    return result
+
+
+def _in_names(word: str) -> bool:
+    return word in _SMALL_ALONE
+
+
+def features(text: pa.Array) -> tuple[FLOATS, list[str]]:
+    """The values that tell English from the rest [texts, 5], and the model's likeliest language beside English (`und` where not asked)."""
     words = tokens(text)
-    margin, known, count = _evidence(words)
+    margin, listed, count = _evidence(words)
     asked = np.flatnonzero(margin > CERTAIN)
     labels, odds = _ask(text.take(pa.array(asked)).to_pylist())
     model = np.full(len(text), MODEL_IF_CERTAIN)
     model[asked] = odds
-    said: list[tuple[str, ...]] = [()] * len(text)
+    said = ["und"] * len(text)
     for row, label in zip(asked, labels, strict=True):
         said[row] = label
     words_or_one = np.maximum(count, 1)
-    return np.stack([np.clip(margin, -12, 12), margin.clip(-12, 12) / words_or_one, model, known, model / words_or_one], axis=1), said
+    return np.stack([np.clip(margin, -12, 12), margin.clip(-12, 12) / words_or_one, model, listed, model / words_or_one], axis=1), said
 
 
 def _evidence(words: Tokens) -> tuple[FLOATS, FLOATS, FLOATS]:
     """Log10 of how much likelier each text is in its likeliest other language than in English; share of words known; their count."""
-    table, lettered = _frequencies(words.words)
-    counted = lettered[words.code]
-    count = words.total(counted)
-    against = [words.total(((table[:, other] - table[:, 0]) * lettered)[words.code]) for other in range(1, len(LANGUAGES))]
-    known = words.total((table[:, 0] > ZIPF_UNKNOWN)[words.code] & counted)
-    return np.max(against, axis=0), known / np.maximum(count, 1), count
+    found, lettered = words.known_of_distinct(_place).astype(np.int64), words.known_of_distinct(_lettered)
+    named = np.flatnonzero((found >= 0) & (lettered > 0))  # the other words tell nothing
+    frequency = _vocabulary()[1][found[named]] / 100
+    table = np.zeros((len(found), len(LANGUAGES) + 1))
+    table[named, 1:-1] = frequency[:, 1:] - frequency[:, :1]
+    table[named, 0] = frequency[:, 0] > ZIPF_UNKNOWN
+    table[:, -1] = lettered
+    sums = words.totals(table)
+    return sums[:, 1:-1].max(axis=1), sums[:, 0] / np.maximum(sums[:, -1], 1), sums[:, -1]
 
 
-def _frequencies(words: Sequence[str]) -> tuple[FLOATS, NDArray[np.bool_]]:
-    """How frequent each word is in each language [words, languages], and which words have letters."""
-    vocabulary, table = _vocabulary()
-    found = np.fromiter((vocabulary.get(word, -1) for word in words), np.int64, len(words))
-    lettered = np.array([word.isalpha() or any(sign.isalpha() for sign in word) for word in words], dtype=bool)
-    values = np.where(((found >= 0) & lettered)[:, None], table[np.maximum(found, 0)] / 100, ZIPF_UNKNOWN)
-    return values, lettered
+def _place(word: str) -> int:
+    """The row of a word in the table of frequencies, -1 if it has none."""
+    return _vocabulary()[0].get(word, -1)
+
+
+def _lettered(word: str) -> bool:
+    return word.isalpha() or any(sign.isalpha() for sign in word)
 
 
 @lru_cache(maxsize=1)
@@ -150,14 +181,14 @@ def _vocabulary() -> tuple[dict[str, int], NDArray[np.int16]]:
     return places, table
 
 
-def _ask(texts: list[str]) -> tuple[list[tuple[str, ...]], FLOATS]:
-    """The model's three likeliest languages for each text and the log odds that it gives English."""
-    if not texts:
+def _ask(asked: list[str]) -> tuple[list[str], FLOATS]:
+    """The model's likeliest language beside English for each text and the log odds that it gives English, if that is of the first three."""
+    if not asked:
         return [], np.zeros(0)
     # a list, for fasttext raises on a single text under numpy 2; lower case, for titles and capitals mislead it
-    labels, shares = language_model().predict([text.lower().replace("\n", " ") for text in texts], k=3)
-    said = [tuple(label.removeprefix("__label__") for label in row) for row in labels]
-    english = [dict(zip(row, share, strict=True)).get("en", 0.0) for row, share in zip(said, shares, strict=True)]
+    labels, shares = language_model().predict([text.lower().replace("\n", " ") for text in asked], k=3)
+    said = [next((label.removeprefix("__label__") for label in row if label != _ENGLISH), "und") for row in labels]
+    english = [share[row.index(_ENGLISH)] if _ENGLISH in row else 0.0 for row, share in zip(labels, shares, strict=True)]
     clipped = np.clip(np.array(english, dtype=np.float64), 1e-3, 1 - 1e-3)
     return said, np.log(clipped / (1 - clipped))
 
@@ -173,19 +204,18 @@ def language_model() -> Any:
 
 def _latin(text: pa.Array) -> tuple[FLOATS, NDArray[np.bool_]]:
     """Share of Latin letters among the letters of each text, and whether it has any letter."""
-    share = np.ones(len(text))
-    beyond = np.flatnonzero(~pc.fill_null(pc.string_is_ascii(text), True).to_numpy(zero_copy_only=False))
-    if len(beyond):
-        part = text.take(pa.array(beyond))
-        letters, other = (_length(pc.replace_substring_regex(part, runs, "")) for runs in (r"[^\pL]+", r"[\p{Latin}]+|[^\pL]+"))
-        share[beyond] = 1 - other / np.maximum(letters, 1)
-    return share, _matches(text, r"\pL")
+    known_texts, words = texts(text), tokens(text)
+    share, lettered = np.ones(len(text)), words.texts_with(words.known_of(_lettered))  # right for ASCII
+    if known_texts.beyond.any():
+        signs, sign, begins = known_texts.points
+        kinds = np.array(known(signs, _scripts, _found_scripts), np.int64)[sign]
+        letters, other = (count_true(kinds >= kind, begins) for kind in (_LATIN, _OTHER))
+        share[known_texts.beyond] = 1 - other / np.maximum(letters, 1)
+        lettered[known_texts.beyond] = letters > 0
+    return share, lettered
 
 
-def _length(text: pa.Array) -> FLOATS:
-    return np.asarray(pc.fill_null(pc.utf8_length(text), 0).to_numpy(zero_copy_only=False).astype(np.float64))
-
-
-def _other(labels: tuple[str, ...]) -> str:
-    """The model's first language that is not English; `und` (undetermined) where it was not asked or knows only English."""
-    return next((label for label in labels if label != "en"), "und")
+def _found_scripts(signs: list[str]) -> NDArray[np.int64]:
+    """For each character 0 if it is no letter, 1 if it is a Latin one, 2 if it is another."""
+    array = pa.array(signs, pa.string())
+    return np.asarray(_matches(array, r"\pL") * np.where(_matches(array, r"\p{Latin}"), _LATIN, _OTHER))

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +12,7 @@ from filters.base import Filter, Level, measured
 from filters.boilerplate import boilerplate
 from filters.filenames import filename
 from filters.lexicon import function_words, interface_words
+from filters.searched import Searched
 from filters.tokens import Tokens, tokens
 
 # What is trusted to speak of the picture itself, where an image has several texts; our choice: the nearer the text was written to
@@ -41,11 +41,12 @@ class TextFilter(Filter):
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         text = pc.utf8_trim(pc.fill_null(batch.column("text"), ""), characters=UNSEEN)
-        words = tokens(text)
-        share, content = boilerplate(text, words)
+        words = tokens(batch.column("text"))  # the same as those of the trimmed texts, and other filters ask for them too
+        searched = Searched(text)
+        share, content = boilerplate(searched, words)
         informed = information(words, content)
         columns = {
-            "text.filename": pa.array(filename(text, words)),
+            "text.filename": pa.array(filename(searched, words)),
             "text.boilerplate": pa.array(share, pa.float32()),
             "text.information": pa.array(informed, pa.float32()),
             "text.preference": pa.array(informed * _trust(batch.column("text_source")), pa.float32()),
@@ -55,10 +56,9 @@ class TextFilter(Filter):
 
 def information(words: Tokens, content: np.ndarray) -> np.ndarray:
     """Bits that the distinct words of a text carry, counting those that name nothing for little; at most `ENOUGH`."""
-    return np.minimum(words.total(words.of_words(_bits) * words.first_of_kind), ENOUGH) * (content > 0)
+    return np.minimum(words.total(words.known_of(_bits) * words.first_of_kind), ENOUGH) * (content > 0)
 
 
-@lru_cache(maxsize=262_144)
 def _bits(word: str) -> float:
     """How unexpected a word is in English, -log2 of its frequency, at most that of one word in ten million."""
     from wordfreq import word_frequency

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from filters.characters import Latest, Texts, bytes_of, known, texts
+from filters.facts import Facts, facts
 
 INTEGERS = NDArray[np.int64]
 BOOLS = NDArray[np.bool_]
@@ -20,6 +22,8 @@ _SIGNS = r"([%$©®™])"
 # The same for each byte: capitals become small, what parts words a space; all of a character beyond ASCII that is left belongs to words.
 _PLAIN = bytes(code if code > 127 or chr(code).isalnum() or chr(code) in "'%$" else 32 for code in range(256)).lower()
 _SPACE, _APOSTROPHE, _PER_CENT, _DOLLAR = b" '%$"
+_SHORT = 8  # bytes of a word that is told from others as one number
+_KEPT = np.array([(1 << 8 * size) - 1 for size in range(_SHORT + 1)], np.uint64)  # the first bytes of a number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,38 +32,74 @@ class Tokens:
 
     rows: int
     count: INTEGERS
-    spelled: Callable[[], pa.Array]  # each token, lower case; asked for only where more than the count is needed
+    encode: Callable[[], tuple[INTEGERS, pa.Array]]  # code and distinct words; asked for only where more than the count is needed
 
     @cached_property
     def row(self) -> INTEGERS:
         return np.repeat(np.arange(self.rows), self.count)
 
     @cached_property
-    def _encoded(self) -> pa.DictionaryArray:
-        return self.spelled().dictionary_encode()
+    def _encoded(self) -> tuple[INTEGERS, pa.Array]:
+        return self.encode()
 
-    @cached_property
+    @property
     def code(self) -> INTEGERS:
-        return np.asarray(self._encoded.indices.to_numpy().astype(np.int64))
+        return self._encoded[0]
 
     @property
     def distinct(self) -> pa.Array:
         """`words` as an array."""
-        return self._encoded.dictionary
+        return self._encoded[1]
 
     @cached_property
     def words(self) -> list[str]:
         """The distinct words, lower case."""
-        distinct: list[str] = self._encoded.dictionary.to_pylist()
+        distinct: list[str] = self.distinct.to_pylist()
         return distinct
+
+    @cached_property
+    def _places(self) -> tuple[Facts, INTEGERS]:
+        return facts(self.words)
 
     def of_words(self, value: Callable[[str], float]) -> NDArray[np.float64]:
         """A number for each token, computed once for each distinct word."""
         return np.fromiter(map(value, self.words), np.float64, len(self.words))[self.code]
 
+    def known_of(self, value: Callable[[str], float]) -> NDArray[np.float64]:
+        """A number for each token. `value` is a function of a module that depends on the word alone: what it says is remembered."""
+        return self.known_of_distinct(value)[self.code]
+
+    def known_of_distinct(self, value: Callable[[str], float]) -> NDArray[np.float64]:
+        """A number for each of `words`, remembered as `known_of` does."""
+        remembered, places = self._places
+        return remembered.of(value)[places]
+
     def total(self, values: NDArray[np.float64] | BOOLS) -> NDArray[np.float64]:
         """The sum over the tokens of each text."""
         return np.asarray(np.bincount(self.row, weights=values, minlength=self.rows), dtype=np.float64)
+
+    def totals(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
+        """For each text the sums over its tokens of the rows of a table that has one for each of `words` [texts, columns].
+
+        Each is added up from the first token to the last, as `total` does.
+        """
+        from scipy.sparse import csr_array
+
+        offsets = np.append(0, np.cumsum(self.count))
+        taken = csr_array((np.ones(len(self.code)), self.code, offsets), shape=(self.rows, len(table)))
+        return np.asarray(taken @ table, dtype=np.float64)
+
+    def texts_with(self, member: NDArray[Any]) -> BOOLS:
+        """True for texts with a token for which `member` is not 0."""
+        found = np.zeros(self.rows, dtype=bool)
+        found[self.row[np.flatnonzero(member)]] = True
+        return found
+
+    @cached_property
+    def begins(self) -> INTEGERS:
+        """The first token of each text that has any."""
+        first: INTEGERS = (np.cumsum(self.count) - self.count)[self.count > 0]
+        return first
 
     @cached_property
     def first_of_kind(self) -> BOOLS:
@@ -83,10 +123,7 @@ def _tokens(text: pa.Array) -> Tokens:
     data, offsets = _plain(texts(text))
     first, last = map(np.flatnonzero, _words(data, offsets))
 
-    def spelled() -> pa.Array:
-        return strings(last - first + 1, data.tobytes().translate(None, b" "))
-
-    return Tokens(rows=len(text), count=np.diff(np.searchsorted(first, offsets)), spelled=spelled)
+    return Tokens(rows=len(text), count=np.diff(np.searchsorted(first, offsets)), encode=lambda: _encoded(data, first, last - first + 1))
 
 
 tokens = Latest(_tokens).of  # parts texts into lower-case words; a null text has none
@@ -148,6 +185,28 @@ def _outer_apostrophes(data: NDArray[np.uint8], offsets: INTEGERS) -> INTEGERS:
     inner = lettered[before] & (before >= offsets[row[first] - 1]) & lettered[after] & (after < offsets[row[last]])
     outer: INTEGERS = places[~np.repeat(inner, last - first + 1)]
     return outer
+
+
+def _encoded(data: NDArray[np.uint8], first: INTEGERS, size: INTEGERS) -> tuple[INTEGERS, pa.Array]:
+    """Code of each word and the distinct words. Short ones are told apart as numbers, which is several times faster than as strings."""
+    short = size <= _SHORT
+    padded = np.append(data, np.zeros(_SHORT, np.uint8))
+    eight: NDArray[np.uint64] = np.ndarray((len(data),), "<u8", padded.tobytes(), strides=(1,))
+    numbers = pa.array((eight[first] & _KEPT[np.minimum(size, _SHORT)])[short]).dictionary_encode()
+    spelled = numbers.dictionary.to_numpy().astype("<u8")
+    distinct = strings((spelled.view(np.uint8).reshape(-1, _SHORT) > 0).sum(axis=1), spelled.tobytes().translate(None, b"\0"))
+    if short.all():
+        return numbers.indices.to_numpy().astype(np.int64), distinct
+    words = _cut(data, first[~short], size[~short]).dictionary_encode()
+    code = np.empty(len(first), np.int64)
+    code[short], code[~short] = numbers.indices.to_numpy(), len(distinct) + words.indices.to_numpy().astype(np.int64)
+    return code, pa.concat_arrays([distinct, words.dictionary])
+
+
+def _cut(data: NDArray[np.uint8], first: INTEGERS, size: INTEGERS) -> pa.Array:
+    """The strings that begin at these bytes and are of these sizes."""
+    place = np.repeat(first - np.cumsum(size) + size, size) + np.arange(size.sum())
+    return strings(size, data[place].tobytes())
 
 
 def strings(lengths: INTEGERS, data: bytes) -> pa.Array:

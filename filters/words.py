@@ -45,7 +45,7 @@ class WordsFilter(Filter):
         absent = np.asarray(text.is_null().to_numpy(zero_copy_only=False))
         words = tokens(text)
         some = np.maximum(words.count, 1)
-        stop = words.of_words(lambda word: word in function_words())
+        stop = words.known_of(_holds_together)
         columns = {
             "text.repetition": pa.array(_repetition(words, stop == 0), pa.float32()),
             "text.stop_words": pa.array(words.total(stop) / some, pa.float32(), mask=absent),
@@ -54,6 +54,10 @@ class WordsFilter(Filter):
             "text.capitalised": pa.array(of_each(text, _kind, _initials) / some, pa.float32(), mask=absent),
         }
         return measured(self.writes, columns)
+
+
+def _holds_together(word: str) -> bool:
+    return word in function_words()
 
 
 def _repetition(words: Tokens, counted: NDArray[np.bool_]) -> NDArray[np.float64]:

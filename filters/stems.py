@@ -1,0 +1,45 @@
+"""Words without which patterns of boilerplate are found in no text of ASCII: told once for each word, as bits."""
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+from filters.tokens import Tokens
+
+CREDIT, CLAIM, BY, LABEL, GLYPH, SCREEN, WORLD_WIDE_WEB, DATED = (1 << bit for bit in range(8))
+MONTH = r"jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?|dec(ember)?"
+DAY = r"(mon|tues?|wed(nes)?|thu(rs)?|fri|sat(ur)?|sun)(day)?|today|yesterday|tomorrow"
+AROUND = r"on|at|of|the|last|[ap]\.?m|utc|gmt|e[ds]t|p[ds]t|ago|(second|minute|hour|day|week|month|year)s?|updated|modified|posted"
+_STEMS = {
+    CREDIT: re.compile(r"(photo|image|pic|illustration|graphic|artwork|credit|source|courtesy).*"),
+    CLAIM: re.compile(r"courtesy|credits?|via|c|copyright.*"),
+    BY: re.compile(r"by"),
+    LABEL: re.compile(r"(fig|plate|table|image|photo|picture|slide|page|exhibit|panel|chart|illustration).*"),
+    GLYPH: re.compile(r"icons?|favicon|avatar|thumbnail|placeholder"),
+    SCREEN: re.compile(r"screen.*"),
+    WORLD_WIDE_WEB: re.compile(r".*www"),
+    DATED: re.compile(rf"\d{{1,4}}(st|nd|rd|th)?|{MONTH}|{DAY}|{AROUND}|[apm%$]"),
+}
+_ANY = re.compile("|".join(f"({stem.pattern})" for stem in _STEMS.values()), re.DOTALL)
+
+
+class Stems:
+    """Which texts have a word of a kind."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens, self._bits = tokens, tokens.known_of(_stems).astype(np.int64)
+
+    def stand(self, stem: int) -> NDArray[np.bool_]:
+        """True for texts with a word of this kind."""
+        return self._tokens.texts_with(self._bits & stem)
+
+    def only(self, stem: int) -> NDArray[np.bool_]:
+        """True for texts without another word."""
+        return ~self._tokens.texts_with(~self._bits & stem)
+
+
+def _stems(word: str) -> int:
+    if _ANY.fullmatch(word) is None:
+        return 0
+    return sum(stem for stem, pattern in _STEMS.items() if pattern.fullmatch(word))
