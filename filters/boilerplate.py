@@ -1,7 +1,9 @@
 """How much of a text is interface, commerce, law, credit or placeholder rather than a description of something seen."""
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -112,26 +114,40 @@ def _run_weights(tokens: Tokens) -> FLOATS:
         for offset in range(length):
             likely = likely & (number[offset : offset + last] > 0)
         starts = np.flatnonzero(likely)
-        for start, run in zip(starts.tolist(), number[starts[:, None] + np.arange(length)].tolist(), strict=True):
-            weight = _numbered_runs()[1].get(tuple(run))
-            if weight is not None:
-                weights[start : start + length] = np.maximum(weights[start : start + length], weight)
+        runs, weight_of = _numbered_runs(length)
+        run = _folded([number[starts + offset] for offset in range(length)])
+        place = np.minimum(np.searchsorted(runs, run), len(runs) - 1)
+        known = runs[place] == run
+        for offset in range(length):
+            np.maximum.at(weights, starts[known] + offset, weight_of[place[known]])
     return weights
+
+
+def _folded(numbers: Sequence[Any]) -> Any:
+    """One number for a run of words: the numbers of the words as digits."""
+    folded: Any = 0
+    for number in numbers:
+        folded = folded * (len(_numbers_in_runs()) + 1) + number
+    return folded
 
 
 def _number_in_runs(word: str) -> int:
     """A number for each word that stands in runs, from 1 on; 0 for the others."""
-    return _numbered_runs()[0].get(word, 0)
+    return _numbers_in_runs().get(word, 0)
 
 
 @lru_cache(maxsize=1)
-def _numbered_runs() -> tuple[dict[str, int], dict[tuple[int, ...], float]]:
-    """The numbers of the words of runs, and the weight of each run by its numbers."""
-    numbers: dict[str, int] = {}
-    for run in interface_runs():
-        for word in run.split():
-            numbers.setdefault(word, len(numbers) + 1)
-    return numbers, {tuple(numbers[word] for word in run.split()): weight for run, weight in interface_runs().items()}
+def _numbers_in_runs() -> dict[str, int]:
+    words = sorted({word for run in interface_runs() for word in run.split()})
+    return {word: number for number, word in enumerate(words, 1)}
+
+
+@lru_cache(maxsize=2)
+def _numbered_runs(length: int) -> tuple[NDArray[np.int64], FLOATS]:
+    """The runs of so many words as numbers, ascending, and their weights."""
+    runs = [(run.split(), weight) for run, weight in interface_runs().items() if run.count(" ") == length - 1]
+    numbered = sorted((_folded([_numbers_in_runs()[word] for word in run]), weight) for run, weight in runs)
+    return np.array([run for run, _ in numbered], np.int64), np.array([weight for _, weight in numbered])
 
 
 def _content(word: str) -> float:
@@ -173,7 +189,8 @@ def _mostly(text: Searched, pattern: str, likely: BOOLS) -> BOOLS:
     found = text.matches(pattern, likely)
     if found.any():
         left = pc.replace_substring_regex(text.text.filter(pa.array(found)), pattern, " ")
-        found[found] = pc.count_substring_regex(left, r"[\pL\pN]+").to_numpy(zero_copy_only=False) <= 2
+        word = r"[\pL\pN]+" if (text.odd & found).any() else "[A-Za-z0-9]+"  # classes of Unicode take milliseconds to compile
+        found[found] = pc.count_substring_regex(left, word).to_numpy(zero_copy_only=False) <= 2
     return found
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from filters.base import Filter, Level, measured
 from filters.characters import count_true, known, texts
 from filters.logistic import Logistic
+from filters.searched import matches
 from filters.tokens import Tokens, tokens
 
 FLOATS = NDArray[np.float64]
@@ -48,6 +49,7 @@ _SMALL_ALONE = frozenset(_SMALL.split("|"))
 _CAPITALISED = r"\p{Lu}[\pL\pM\pN'\x{2019}.-]*"
 _NAME = rf"^\W*{_CAPITALISED}([\s,&:]+({_CAPITALISED}|\d+|({_SMALL})\b)){{1,5}}\W*$"
 _ENGLISH = "__label__en"
+FEW_REPEATED = 0.9  # share of distinct texts above which all are judged
 FOREIGN_SHARE = 0.3  # of letters that are not Latin, above which a text is not English
 
 
@@ -69,11 +71,12 @@ class LanguageFilter(Filter):
         return {"weights": self.classifier.weights, "bias": self.classifier.bias, "languages": LANGUAGES}
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Each distinct text is judged once, whatever its pages; a text without letters is null."""
+        """Each distinct text is judged once, whatever its pages, unless few are repeated; a text without letters is null."""
         distinct = batch.column("text").dictionary_encode()
+        if len(distinct.dictionary) > FEW_REPEATED * len(batch):  # other filters ask for the words of all texts too
+            distinct = pa.DictionaryArray.from_arrays(pa.array(np.arange(len(batch), dtype=np.int32)), batch.column("text"))
         place = pc.fill_null(distinct.indices, 0).to_numpy(zero_copy_only=False)
-        repeated = len(distinct.dictionary) < len(batch)  # if none is, the texts themselves, for other filters ask for their words too
-        odds, foreign, unlettered = self._judge(distinct.dictionary if repeated else batch.column("text"))
+        odds, foreign, unlettered = self._judge(distinct.dictionary)
         null = batch.column("text").is_null().to_numpy(zero_copy_only=False) | unlettered[place]
         english = 1 / (1 + np.exp(-np.clip(odds[place, _of_page(batch.column("page_language"))], -60, 60)))
         language = pc.if_else(pa.array(english >= 0.5), "en", foreign.take(distinct.indices))
@@ -117,9 +120,9 @@ def _named(text: pa.Array) -> NDArray[np.bool_]:
     some = offsets[1:] > offsets[:-1]
     likely[some] &= ~small[offsets[:-1][some]]
     rows = np.flatnonzero(likely | beyond)
-    part = text.take(pa.array(rows))
-    result[rows] = _matches(part, _NAME)
-    result[result] = _matches(text.filter(pa.array(result)), r"\p{Ll}")
+    for pattern in (_NAME, r"\p{Ll}"):
+        rows = rows[matches(text.take(pa.array(rows)), pattern, beyond[rows])]
+    result[rows] = True
     return result
 
 
@@ -181,13 +184,13 @@ def _vocabulary() -> tuple[dict[str, int], NDArray[np.int16]]:
     return places, table
 
 
-def _ask(asked: list[str]) -> tuple[list[str], FLOATS]:
+def _ask(asked: list[str | None]) -> tuple[list[str], FLOATS]:
     """The model's likeliest language beside English for each text and the log odds that it gives English, if that is of the first three."""
     if not asked:
         return [], np.zeros(0)
     # a list, for fasttext raises on a single text under numpy 2; lower case, for titles and capitals mislead it
-    labels, shares = language_model().predict([text.lower().replace("\n", " ") for text in asked], k=3)
-    said = [next((label.removeprefix("__label__") for label in row if label != _ENGLISH), "und") for row in labels]
+    labels, shares = language_model().predict([text.lower().replace("\n", " ") if text else "" for text in asked], k=3)
+    said = [(row[0] if row[0] != _ENGLISH else row[1] if len(row) > 1 else "und").removeprefix("__label__") for row in labels]
     english = [share[row.index(_ENGLISH)] if _ENGLISH in row else 0.0 for row, share in zip(labels, shares, strict=True)]
     clipped = np.clip(np.array(english, dtype=np.float64), 1e-3, 1 - 1e-3)
     return said, np.log(clipped / (1 - clipped))

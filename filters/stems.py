@@ -28,15 +28,19 @@ class Stems:
     """Which texts have a word of a kind."""
 
     def __init__(self, tokens: Tokens) -> None:
-        self._tokens, self._bits = tokens, tokens.known_of(_stems).astype(np.int64)
+        bits = tokens.known_of(_stems)
+        places = np.flatnonzero(bits)
+        self._row, self._bits, self._count = tokens.row[places], bits[places].astype(np.int64), tokens.count
 
     def stand(self, stem: int) -> NDArray[np.bool_]:
         """True for texts with a word of this kind."""
-        return self._tokens.texts_with(self._bits & stem)
+        found = np.zeros(len(self._count), dtype=bool)
+        found[self._row[(self._bits & stem) > 0]] = True
+        return found
 
     def only(self, stem: int) -> NDArray[np.bool_]:
         """True for texts without another word."""
-        return ~self._tokens.texts_with(~self._bits & stem)
+        return np.asarray(np.bincount(self._row[(self._bits & stem) > 0], minlength=len(self._count)) == self._count)
 
 
 def _stems(word: str) -> int:
