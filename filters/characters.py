@@ -147,7 +147,10 @@ def _of_bytes(data: NDArray[np.uint8], offsets: COUNTS) -> COUNTS:
     pieces = np.maximum(-(-np.diff(offsets) // _MOST), 1)
     first = np.cumsum(pieces) - pieces
     begins = np.repeat(offsets[:-1], pieces) + (np.arange(pieces.sum()) - np.repeat(first, pieces)) * _MOST
-    packed = sums(_packed()[data], np.append(begins, offsets[-1]))
+    others = np.flatnonzero((data - np.uint8(ord("a"))) > ord("z") - ord("a"))  # small letters are most of a text: the rest of it
+    ends = np.append(begins, offsets[-1])
+    places = np.searchsorted(others, ends)
+    packed = sums(_packed()[data[others]], places) + (np.diff(ends) - np.diff(places)) * _packed()[ord("a")].astype(np.int64)
     fields = packed.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :CLASSES].astype(np.int64)
     return fields if len(first) == len(fields) else np.add.reduceat(fields, first, axis=0)
 

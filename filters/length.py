@@ -62,8 +62,8 @@ def seen(sign: str) -> int:
 
 def runs(member: NDArray[np.uint8], offsets: INTEGERS) -> INTEGERS:
     """How many runs of ones there are between each two offsets."""
-    begins = member.copy()
-    begins[1:] &= 1 - member[:-1]
+    begins = member.astype(bool)
+    begins[1:] = member[1:] > member[:-1]
     first = offsets[:-1][offsets[:-1] < offsets[1:]]
     begins[first] = member[first]
-    return count_true(begins.view(bool), offsets)
+    return count_true(begins, offsets)

@@ -180,27 +180,33 @@ def _outer_apostrophes(data: NDArray[np.uint8], offsets: INTEGERS) -> INTEGERS:
     row = np.searchsorted(offsets, places, side="right")
     goes_on = (np.diff(places) == 1) & (np.diff(row) == 0)
     first, last = (np.flatnonzero(np.r_[True, ~goes_on]), np.flatnonzero(np.r_[~goes_on, True]))
-    lettered = np.append((data != _SPACE) & (data != _PER_CENT) & (data != _DOLLAR), False)
     before, after = places[first] - 1, places[last] + 1
-    inner = lettered[before] & (before >= offsets[row[first] - 1]) & lettered[after] & (after < offsets[row[last]])
+    inner = (before >= offsets[row[first] - 1]) & (after < offsets[row[last]])
+    for beside in (before, after):
+        inner &= ~np.isin(data[np.minimum(beside, len(data) - 1)], (_SPACE, _PER_CENT, _DOLLAR))
     outer: INTEGERS = places[~np.repeat(inner, last - first + 1)]
     return outer
 
 
 def _encoded(data: NDArray[np.uint8], first: INTEGERS, size: INTEGERS) -> tuple[INTEGERS, pa.Array]:
     """Code of each word and the distinct words. Short ones are told apart as numbers, which is several times faster than as strings."""
-    short = size <= _SHORT
     padded = np.append(data, np.zeros(_SHORT, np.uint8))
     eight: NDArray[np.uint64] = np.ndarray((len(data),), "<u8", padded.tobytes(), strides=(1,))
-    numbers = pa.array((eight[first] & _KEPT[np.minimum(size, _SHORT)])[short]).dictionary_encode()
-    spelled = numbers.dictionary.to_numpy().astype("<u8")
-    distinct = strings((spelled.view(np.uint8).reshape(-1, _SHORT) > 0).sum(axis=1), spelled.tobytes().translate(None, b"\0"))
-    if short.all():
-        return numbers.indices.to_numpy().astype(np.int64), distinct
-    words = _cut(data, first[~short], size[~short]).dictionary_encode()
-    code = np.empty(len(first), np.int64)
-    code[short], code[~short] = numbers.indices.to_numpy(), len(distinct) + words.indices.to_numpy().astype(np.int64)
-    return code, pa.concat_arrays([distinct, words.dictionary])
+    numbers = eight[first] & _KEPT[np.minimum(size, _SHORT)]
+    long = np.flatnonzero(size > _SHORT)
+    words = _cut(data, first[long], size[long]).dictionary_encode()
+    numbers[long] = (words.indices.to_numpy().astype(np.uint64) + np.uint64(1)) << np.uint64(8)  # ends in the byte 0, as no short word does
+    kinds = pa.array(numbers).dictionary_encode()
+    return kinds.indices.to_numpy().astype(np.int64), _spelled(kinds.dictionary.to_numpy(), words.dictionary)
+
+
+def _spelled(numbers: NDArray[np.uint64], long: pa.Array) -> pa.Array:
+    """The words that are told by numbers: those of short ones are their bytes, of long ones their places."""
+    digits = numbers.astype("<u8").view(np.uint8).reshape(-1, _SHORT)
+    spelled = strings((digits > 0).sum(axis=1), digits.tobytes().translate(None, b"\0"))
+    is_long = digits[:, 0] == 0
+    places = (numbers[is_long] >> np.uint64(8)).astype(np.int64) - 1
+    return pc.replace_with_mask(spelled, pa.array(is_long), long.take(pa.array(places))) if len(places) else spelled
 
 
 def _cut(data: NDArray[np.uint8], first: INTEGERS, size: INTEGERS) -> pa.Array:
