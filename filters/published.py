@@ -50,7 +50,8 @@ class PublishedTextFilter(Filter):
 
 def _collapsed(kinds: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     """Characters that are no white space, and a space between each two runs of them."""
-    return np.asarray(count_true(kinds > 0, offsets) + np.maximum(runs(kinds, offsets) - 1, 0))
+    white = count_true(kinds == 0, offsets)
+    return np.asarray(np.diff(offsets) - white + np.maximum(runs(kinds, offsets) - 1, 0))
 
 
 def _of_fasttext(sign: str) -> int:
@@ -64,6 +65,6 @@ def _fasttext_words(kinds: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDA
 def _likeliest(text: pa.Array) -> pa.Array:
     """The label that lid.176 puts first, asked once for each distinct text in one batch."""
     distinct = text.dictionary_encode()
-    texts = [one.replace("\n", " ") for one in distinct.dictionary.to_pylist()]
-    labels = language_model().predict(texts)[0] if texts else []
-    return pa.array([label[0].removeprefix("__label__") for label in labels], pa.string()).take(distinct.indices)
+    texts = pc.replace_substring(distinct.dictionary, "\n", " ").to_pylist()
+    labels = pa.array([label[0] for label in language_model().predict(texts)[0]] if texts else [], pa.string())
+    return pc.utf8_slice_codeunits(labels, len("__label__")).take(distinct.indices)

@@ -14,6 +14,7 @@ from filters.characters import Latest, Texts, bytes_of, known, texts
 from filters.facts import Facts, facts
 
 INTEGERS = NDArray[np.int64]
+Spelled = Callable[[], pa.Array]
 BOOLS = NDArray[np.bool_]
 
 # what is no letter, mark, digit or apostrophe, or one of the signs that tell interfaces apart, parts words
@@ -32,24 +33,24 @@ class Tokens:
 
     rows: int
     count: INTEGERS
-    encode: Callable[[], tuple[INTEGERS, pa.Array]]  # code and distinct words; asked for only where more than the count is needed
+    encode: Callable[[], tuple[INTEGERS, Spelled]]  # codes, and the distinct words; asked for only where more than the count is needed
 
     @cached_property
     def row(self) -> INTEGERS:
         return np.repeat(np.arange(self.rows), self.count)
 
     @cached_property
-    def _encoded(self) -> tuple[INTEGERS, pa.Array]:
+    def _encoded(self) -> tuple[INTEGERS, Spelled]:
         return self.encode()
 
     @property
     def code(self) -> INTEGERS:
         return self._encoded[0]
 
-    @property
+    @cached_property
     def distinct(self) -> pa.Array:
         """`words` as an array."""
-        return self._encoded[1]
+        return self._encoded[1]()
 
     @cached_property
     def words(self) -> list[str]:
@@ -104,7 +105,7 @@ class Tokens:
     @cached_property
     def first_of_kind(self) -> BOOLS:
         """True where a word stands in its text for the first time."""
-        return firsts(self.row * (len(self.distinct) + 1) + self.code)
+        return firsts(self.row * (int(self.code.max(initial=0)) + 1) + self.code)
 
 
 def firsts(kinds: INTEGERS) -> BOOLS:
@@ -188,8 +189,8 @@ def _outer_apostrophes(data: NDArray[np.uint8], offsets: INTEGERS) -> INTEGERS:
     return outer
 
 
-def _encoded(data: NDArray[np.uint8], first: INTEGERS, size: INTEGERS) -> tuple[INTEGERS, pa.Array]:
-    """Code of each word and the distinct words. Short ones are told apart as numbers, which is several times faster than as strings."""
+def _encoded(data: NDArray[np.uint8], first: INTEGERS, size: INTEGERS) -> tuple[INTEGERS, Spelled]:
+    """Code of each word, and what spells the distinct words. Short ones are told apart as numbers, which is faster than as strings."""
     padded = np.append(data, np.zeros(_SHORT, np.uint8))
     eight: NDArray[np.uint64] = np.ndarray((len(data),), "<u8", padded.tobytes(), strides=(1,))
     numbers = eight[first] & _KEPT[np.minimum(size, _SHORT)]
@@ -197,7 +198,7 @@ def _encoded(data: NDArray[np.uint8], first: INTEGERS, size: INTEGERS) -> tuple[
     words = _cut(data, first[long], size[long]).dictionary_encode()
     numbers[long] = (words.indices.to_numpy().astype(np.uint64) + np.uint64(1)) << np.uint64(8)  # ends in the byte 0, as no short word does
     kinds = pa.array(numbers).dictionary_encode()
-    return kinds.indices.to_numpy().astype(np.int64), _spelled(kinds.dictionary.to_numpy(), words.dictionary)
+    return kinds.indices.to_numpy().astype(np.int64), lambda: _spelled(kinds.dictionary.to_numpy(), words.dictionary)
 
 
 def _spelled(numbers: NDArray[np.uint64], long: pa.Array) -> pa.Array:
