@@ -24,8 +24,9 @@ from filters.logistic import Logistic, fit
 
 FLOATS = NDArray[np.float64]
 KINDS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".gif"}
-COPIES = 3  # variations of each picture, the first as it is
-DRAWN = 1000  # graphics drawn beside those given
+COPIES = 4  # variations of each picture, the first as it is
+PLAIN = 3  # times that the first counts, so that what is rare on the web does not outweigh what is common
+DRAWN = 1500  # graphics drawn beside those given
 RESAMPLING = (Image.Resampling.BICUBIC, Image.Resampling.LANCZOS, Image.Resampling.BOX, Image.Resampling.BILINEAR)
 PALETTES = (Image.Quantize.MEDIANCUT, Image.Quantize.MAXCOVERAGE, Image.Quantize.FASTOCTREE)
 DITHERS = (Image.Dither.NONE, Image.Dither.FLOYDSTEINBERG)
@@ -40,8 +41,8 @@ def varied(picture: Image.Image, rng: random.Random) -> bytes:
         size = (max(16, round(picture.width * scale)), max(16, round(picture.height * scale)))
         seen = seen.resize(size, rng.choice(RESAMPLING))
     seen = toned(seen, rng)
-    if rng.random() < 0.1:
-        frame = round(rng.uniform(0.02, 0.15) * max(seen.size))
+    if rng.random() < 0.12:
+        frame = round(rng.uniform(0.02, 0.25) * max(seen.size))
         seen = ImageOps.expand(seen, frame, rng.choice(("white", "white", "black", "gray")))
     return encoded(seen, rng)
 
@@ -79,7 +80,7 @@ def encoded(picture: Image.Image, rng: random.Random) -> bytes:
 def pictures(folders: Sequence[Path]) -> list[Image.Image]:
     """The pictures below some folders, on white where they are transparent; large ones with a long side of 1600."""
     found = []
-    for path in sorted(path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in KINDS):
+    for path in (path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix.lower() in KINDS):
         with Image.open(path) as picture:
             picture.draft("RGB", (1600, 1600))
             whole = picture.convert("RGBA")
@@ -101,17 +102,21 @@ def rows_of(shown: Sequence[Image.Image], rng: random.Random) -> tuple[FLOATS, N
 
 def train_natural(photos: tuple[FLOATS, NDArray[np.int64]], graphics: tuple[FLOATS, NDArray[np.int64]]) -> Logistic:
     """Fit on statistics and the numbers of their pictures; pictures whose number divides by 4 give the figures."""
-    held = [number % 4 == 0 for _, number in (photos, graphics)]
-    taught = [natural.expand(rows[~mask]) for (rows, _), mask in zip((photos, graphics), held, strict=True)]
-    fitted = fit(natural.names(), taught[0], taught[1])
-    said = [fitted(natural.expand(rows[mask])) for (rows, _), mask in zip((photos, graphics), held, strict=True)]
-    training = {
-        "pictures": {"natural": int(photos[1].max() + 1), "graphic": int(graphics[1].max() + 1)},
-        "held_out": {"natural": len(said[0]), "graphic": len(said[1])},
-        "held_out_natural_dropped": round(float((said[0] < 0.5).mean()), 4),
-        "held_out_graphic_caught": round(float((said[1] < 0.5).mean()), 4),
+    parts = {"natural": photos, "graphic": graphics}
+    plain = {name: np.r_[True, number[1:] != number[:-1]] for name, (_, number) in parts.items()}
+    held = {name: number % 4 == 0 for name, (_, number) in parts.items()}
+    often = {name: np.where(held[name], 0, np.where(plain[name], PLAIN, 1)) for name in parts}
+    taught = [natural.expand(np.repeat(rows, often[name], axis=0)) for name, (rows, _) in parts.items()]
+    fitted = fit(natural.names(), taught[0], taught[1], ridge=0.3)
+    dropped = {name: fitted(natural.expand(rows)) < 0.5 for name, (rows, _) in parts.items()}
+    shares = {
+        f"held_out_{name}_dropped{seen}": round(float(dropped[name][held[name] & which].mean()), 4)
+        for name in parts
+        for seen, which in (("", plain[name]), ("_varied", ~plain[name]))
     }
-    return replace(fitted, training=training)
+    pictures = {name: len(set(number.tolist())) for name, (_, number) in parts.items()}
+    apart = {name: int((held[name] & plain[name]).sum()) for name in parts}
+    return replace(fitted, training={"pictures": pictures, "held_out": apart, **shares})
 
 
 def train_language(english: Sequence[str], foreign: Sequence[str], seed: int = 0) -> Logistic:
@@ -156,6 +161,9 @@ def main() -> None:
         rng = random.Random(0)
         drawn = [Image.open(BytesIO(graphic(rng))).convert("RGB") for _ in range(DRAWN)]
         result = train_natural(rows_of(pictures(given.natural), rng), rows_of(pictures(given.graphic) + drawn, rng))
+        folders = {option: " ".join(folder.name for folder in getattr(given, option)) for option in ("natural", "graphic")}
+        command = f"python -m filters.fit natural --natural {folders['natural']} --graphic {folders['graphic']}"
+        result = replace(result, training={"command": command, **result.training})
         result.write(natural.MODEL)
     else:
         result = train_language(_lines(given.english), _lines(given.foreign))

@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 Colour = tuple[int, int, int]
 WORDS = (
@@ -82,7 +82,9 @@ _PLOTS: tuple[Callable[..., object], ...] = (
     lambda axes, rng, numbers: axes.pie(numbers.random(5) + 0.1, labels=[_words(rng, 1) for _ in range(5)]),
     lambda axes, rng, numbers: axes.pie(numbers.random(7) + 0.1),
     lambda axes, rng, numbers: axes.scatter(*numbers.normal(size=(2, 200)), c=numbers.random(200), s=rng.choice((5, 20, 60))),
-    lambda axes, rng, numbers: axes.imshow(numbers.random((9, 9)), cmap=rng.choice(("viridis", "hot", "Blues", "jet")), aspect="auto"),
+    lambda axes, rng, numbers: axes.imshow(
+        numbers.random((rng.choice((9, 20, 40)), 9)), cmap=rng.choice(("viridis", "hot", "Blues", "jet")), aspect="auto"
+    ),
     lambda axes, rng, numbers: axes.hist(numbers.normal(size=500), bins=rng.choice((8, 20, 50))),
     lambda axes, rng, numbers: axes.stackplot(range(20), numbers.random((4, 20))),
     lambda axes, rng, numbers: axes.contourf(_wave(numbers), levels=rng.choice((5, 10, 20))),
@@ -173,4 +175,32 @@ def _pie(picture: Image.Image, draw: ImageDraw.ImageDraw, rng: Random) -> None:
         start = end
 
 
-_DRAWINGS = (_bars, _text, _logo, _gradient, _table, _boxes, _screen, _pie)
+def _shapes(picture: Image.Image, draw: ImageDraw.ImageDraw, rng: Random) -> None:
+    """Shapes that lie over each other and let each other through, as in maps, posters and illustrations; some blurred, some with words."""
+    for _ in range(rng.randint(4, 50)):
+        x, y, half = rng.randrange(picture.width), rng.randrange(picture.height), rng.uniform(5, 120)
+        turns = np.linspace(0, 2 * np.pi, rng.choice((4, 7, 20, 60)), endpoint=False)
+        radii = half * np.array([rng.uniform(rng.choice((0.6, 1)), 1) for _ in turns])
+        mask = Image.new("L", picture.size)
+        outline = np.stack([x + radii * np.cos(turns), y + radii * np.sin(turns)], axis=1)
+        ImageDraw.Draw(mask).polygon(outline.ravel().tolist(), rng.choice((255, 255, 200, 120)))
+        if rng.random() < 0.15:
+            mask = mask.filter(ImageFilter.BoxBlur(rng.uniform(1, half / 3)))
+        picture.paste(_colour(rng), mask=mask)
+    for _ in range(rng.choice((0, 2, 20))):
+        place = rng.randrange(picture.width), rng.randrange(picture.height)
+        draw.text(place, _words(rng, 1), rng.choice(((0, 0, 0), (255, 255, 255))), _font(rng.randint(8, 30)))
+
+
+def _slide(picture: Image.Image, draw: ImageDraw.ImageDraw, rng: Random) -> None:
+    """Words, and perhaps boxes, on a gradient."""
+    _gradient(picture, draw, rng)
+    for number in range(rng.randint(0, 6)):
+        left = picture.width * number // 6
+        top = rng.randint(picture.height // 2, picture.height - 4)
+        draw.rectangle((left + 4, top, left + picture.width // 8, picture.height), _colour(rng))
+    for top in range(8, picture.height // 2, rng.randint(18, 40)):
+        draw.text((10, top), _words(rng, rng.randint(2, 6)), (255, 255, 255), _font(rng.randint(10, 18)))
+
+
+_DRAWINGS = (_bars, _text, _logo, _gradient, _table, _boxes, _screen, _pie, _shapes, _shapes, _slide)

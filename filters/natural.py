@@ -44,6 +44,15 @@ STATISTICS = (
     "vivid",  # share of saturated pixels
     "runs",  # share of pixels in horizontal or vertical runs of one value of 16 and more
 )
+# shares of what is left where something else is taken away; of the last three a part is taken away with it
+REST = (
+    *(("busy_blocks", "flat_blocks"), ("harsh_blocks", "flat_blocks"), ("near", "equal"), ("texture", "equal"), ("edges", "equal")),
+    *(("main_colours", "main_colour"), ("equal", "runs"), ("straight", "runs")),
+)
+PART, TAKEN = (np.array([STATISTICS.index(name) for name in column]) for column in zip(*REST, strict=True))
+WITHIN = np.array([0, 0, 0, 0, 0, 1, 1, 1])
+WHOLE = 1.02  # a little more than all: of a blank picture nothing is left, and not noise
+FIRST, SECOND = np.triu_indices(len(STATISTICS) + len(REST))
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class NaturalFilter(Filter):
     """One decoding of the picture for all that its pixels tell, seen with a long side of 320 to 639 pixels, or less where it has less."""
 
     name: ClassVar[str] = "natural"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     sentence: ClassVar[str] = "Tells photographs from charts, logos and screens by their colours, flat areas and edges"
     level: ClassVar[Level] = "image"
     costly: ClassVar[bool] = True
@@ -208,12 +217,17 @@ def _runs(across: BYTES, down: BYTES) -> float:
 
 
 def expand(values: FLOATS) -> FLOATS:
-    """Statistics with their squares and products [rows, features], so that a linear rule can bend."""
-    first, second = np.triu_indices(values.shape[1])
-    return np.concatenate([values, values[:, first] * values[:, second]], axis=1)
+    """Statistics [rows, statistics] with `REST`, and the squares and products of all [rows, features], so that a linear rule can bend.
+
+    A frame or a white page hardly changes the shares of the rest.
+    """
+    taken = values[:, TAKEN]
+    rest = np.maximum(values[:, PART] - WITHIN * taken, 0) / (WHOLE - taken)
+    single = np.concatenate([values, rest], axis=1)
+    return np.concatenate([single, single[:, FIRST] * single[:, SECOND]], axis=1)
 
 
 def names() -> tuple[str, ...]:
     """The names of the columns of `expand`."""
-    first, second = np.triu_indices(len(STATISTICS))
-    return (*STATISTICS, *(f"{STATISTICS[one]} x {STATISTICS[other]}" for one, other in zip(first, second, strict=True)))
+    single = (*STATISTICS, *(f"{part} without {taken}" for part, taken in REST))
+    return (*single, *(f"{single[one]} x {single[other]}" for one, other in zip(FIRST, SECOND, strict=True)))

@@ -1,16 +1,18 @@
 """Photographs against graphics."""
 
 import random
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 
+from filters.fit import varied
 from filters.graphics import graphic
-from filters.natural import STATISTICS, NaturalFilter, names, statistics
+from filters.natural import REST, STATISTICS, NaturalFilter, expand, names, statistics
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -20,9 +22,9 @@ def measure(images: list[bytes | None]) -> dict[str, list[float]]:
     return measured
 
 
-def encoded(picture: Image.Image, kind: str = "PNG") -> bytes:
+def encoded(picture: Image.Image, kind: str = "PNG", **options: int) -> bytes:
     buffer = BytesIO()
-    picture.save(buffer, kind)
+    picture.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -56,6 +58,44 @@ def test_statistics_are_finite_and_named() -> None:
     assert values.shape == (len(STATISTICS),)
     assert np.isfinite(values).all()
     assert len(names()) == len(NaturalFilter().classifier.weights)
+
+
+def test_shares_of_the_rest_leave_out_what_is_taken_away() -> None:
+    row = dict.fromkeys(STATISTICS, 0.0) | {"flat_blocks": 0.52, "busy_blocks": 0.25, "equal": 0.8, "runs": 0.52, "straight": 0.4}
+    found = dict(zip(names(), expand(np.array([list(row.values())]))[0], strict=True))
+    assert found["busy_blocks without flat_blocks"] == pytest.approx(0.5)
+    assert found["equal without runs"] == pytest.approx(0.56)
+    assert found["straight without runs"] == 0.0
+    assert found["equal x runs"] == pytest.approx(0.416)
+    assert len(found) == 24 + 24 * 25 // 2
+    assert len(STATISTICS) + len(REST) == 24
+
+
+def test_variations_are_encoded_as_on_the_web() -> None:
+    rng = random.Random(3)
+    shown = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
+    seen = [Image.open(BytesIO(varied(shown, rng))) for _ in range(60)]
+    assert {picture.format for picture in seen} == {"GIF", "JPEG", "WEBP", "PNG"}
+    assert max(max(picture.size) for picture in seen) <= 180
+
+
+SUFFERED: dict[str, tuple[Callable[[Image.Image], bytes], float]] = {
+    "GIF": (lambda picture: encoded(picture, "GIF"), 0.95),
+    "GIF of 64 colours": (lambda picture: encoded(picture.quantize(64), "GIF"), 0.93),
+    "JPEG of quality 10": (lambda picture: encoded(picture, "JPEG", quality=10), 0.85),
+    "framed": (lambda picture: encoded(ImageOps.expand(picture, max(picture.size) // 10, "white"), "JPEG", quality=80), 0.9),
+    "dark": (lambda picture: encoded(ImageEnhance.Brightness(picture).enhance(0.2), "JPEG", quality=85), 0.95),
+}
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data")
+@pytest.mark.parametrize("name", SUFFERED)
+def test_photographs_that_suffered_hold_a_floor(name: str) -> None:
+    suffer, floor = SUFFERED[name]
+    pictures = [Image.open(path).convert("RGB") for path in sorted((DATA / "coco_mini").rglob("*.jpg"))]
+    found = np.array(measure([suffer(picture) for picture in pictures])["image.natural"], dtype=float)
+    assert (found >= 0.5).mean() >= floor
 
 
 @pytest.mark.real
