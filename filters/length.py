@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from filters.base import Filter, Level, measured
-from filters.characters import Texts, count_true, of_each, texts
+from filters.characters import Latest, Texts, count_true, of_each, texts
 from filters.tokens import tokens
 
 INTEGERS = NDArray[np.int64]
@@ -39,7 +39,7 @@ class LengthFilter(Filter):
             "text.characters": pa.array(_characters(texts(text)), pa.int32()),
             "text.bytes": pa.array(np.diff(texts(text).offsets), pa.int32()),
             "text.words": pa.array(tokens(text).count, pa.int32()),
-            "text.split_words": pa.array(of_each(text, seen, runs), pa.int32()),
+            "text.split_words": pa.array(split_words(text), pa.int32()),
         }
         return measured(self.writes, columns)
 
@@ -67,3 +67,6 @@ def runs(member: NDArray[np.uint8], offsets: INTEGERS) -> INTEGERS:
     first = offsets[:-1][offsets[:-1] < offsets[1:]]
     begins[first] = member[first]
     return count_true(begins, offsets)
+
+
+split_words = Latest(lambda text: of_each(text, seen, runs)).of  # how many words white space sets apart in each text

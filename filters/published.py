@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from filters.base import Filter, Level, measured
-from filters.characters import count_true, of_each
+from filters.characters import count_true, of_each, texts
 from filters.language import language_model
-from filters.length import runs, seen
+from filters.length import runs, seen, split_words
 
 # fasttext.tokenize parts words at these bytes alone and counts each line break as a word of its own.
 FASTTEXT_BETWEEN = " \r\t\v\f\x00"
@@ -41,17 +41,20 @@ class PublishedTextFilter(Filter):
         absent = np.asarray(text.is_null().to_numpy(zero_copy_only=False))
         columns: dict[str, Any] = {
             "text.length": pc.utf8_length(text),
-            "text.collapsed_length": pa.array(of_each(text, seen, _collapsed), pa.int32(), mask=absent),
+            "text.collapsed_length": pa.array(_collapsed(text), pa.int32(), mask=absent),
             "text.fasttext_words": pa.array(of_each(text, _of_fasttext, _fasttext_words), pa.int32(), mask=absent),
             "text.lid176": _likeliest(text),
         }
         return measured(self.writes, columns)
 
 
-def _collapsed(kinds: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+def _collapsed(text: pa.Array) -> NDArray[np.int64]:
     """Characters that are no white space, and a space between each two runs of them."""
-    white = count_true(kinds == 0, offsets)
-    return np.asarray(np.diff(offsets) - white + np.maximum(runs(kinds, offsets) - 1, 0))
+    return np.asarray(texts(text).lengths - of_each(text, seen, _white) + np.maximum(split_words(text) - 1, 0))
+
+
+def _white(kinds: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    return count_true(kinds == 0, offsets)
 
 
 def _of_fasttext(sign: str) -> int:
@@ -65,6 +68,6 @@ def _fasttext_words(kinds: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDA
 def _likeliest(text: pa.Array) -> pa.Array:
     """The label that lid.176 puts first, asked once for each distinct text in one batch."""
     distinct = text.dictionary_encode()
-    texts = pc.replace_substring(distinct.dictionary, "\n", " ").to_pylist()
-    labels = pa.array([label[0] for label in language_model().predict(texts)[0]] if texts else [], pa.string())
+    asked = pc.replace_substring(distinct.dictionary, "\n", " ").to_pylist()
+    labels = pa.array([label[0] for label in language_model().predict(asked)[0]] if asked else [], pa.string())
     return pc.utf8_slice_codeunits(labels, len("__label__")).take(distinct.indices)

@@ -201,7 +201,7 @@ PUBLISHED = [("text.length", ">", 5), ("text.split_words", ">", 2), *RULES]
 OWN = [("text.characters", ">=", 1), ("text.boilerplate", "<", 0.5), ("text.english", ">=", 0.5), ("text.words", ">=", 2)]
 
 
-@pytest.mark.parametrize(("rules", "floor"), [(PUBLISHED, 0.9), (OWN, 0.4)], ids=["published", "own"])
+@pytest.mark.parametrize(("rules", "floor"), [(PUBLISHED, 0.9), (OWN, 0.8)], ids=["published", "own"])
 def test_with_language(rules: list[tuple[str, str, float]], floor: float, texts: list[str], batches: list[pa.RecordBatch]) -> None:
     """Beside fasttext's predict on the list of texts, and nothing else.
 
