@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +18,8 @@ from filters.natural import REST, STATISTICS, NaturalFilter, expand, names, stat
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
-def measure(images: list[bytes | None]) -> dict[str, list[float]]:
-    measured: dict[str, list[float]] = NaturalFilter().measure(pa.record_batch({"image": pa.array(images, pa.binary())})).to_pydict()
+def measure(images: list[bytes | None]) -> dict[str, list[Any]]:
+    measured: dict[str, list[Any]] = NaturalFilter().measure(pa.record_batch({"image": pa.array(images, pa.binary())})).to_pydict()
     return measured
 
 
