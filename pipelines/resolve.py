@@ -152,7 +152,7 @@ class Resolve(Stage):
     """
 
     name: ClassVar[str] = "resolve"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     scatter: Scatter
     fetched: Manifest
     pictures: tuple[Pictures, ...]
@@ -178,7 +178,7 @@ class Resolve(Stage):
         outcome = pc.fill_null(fetch["outcome"], LOST)
         columns = [rows["part"], rows["row"], fetch["image_id"], outcome, *(image[name] for name in self.schema.names[4:])]
         table = pa.table(columns, schema=self.schema)
-        written = write_groups(self.out, f"{part.name}.parquet", table, table["part"].to_numpy())
+        written = write_groups(self.out, f"{part.name}.arrow", table, table["part"].to_numpy())
         return Output(files=(written,), counts={"addresses": table.num_rows})
 
     def _fetches(self, bucket: int) -> pa.Table:

@@ -151,7 +151,7 @@ class Deliver(Ask):
         measured = pa.concat_tables([schema.empty_table(), *found])
         values = measured.take(pc.index_in(rows["image_id"], value_set=measured["image_id"].combine_chunks()))
         table = pa.table([rows["part"], rows["row"], *(values[name] for name in self.filter.writes)], schema=self.schema)
-        return Output(files=(write_groups(self.out, f"{part.name}.parquet", table, table["part"].to_numpy()),), counts={})
+        return Output(files=(write_groups(self.out, f"{part.name}.arrow", table, table["part"].to_numpy()),), counts={})
 
 
 @dataclass(frozen=True, kw_only=True)

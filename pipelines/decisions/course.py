@@ -283,7 +283,7 @@ class Course:
 
 def _parts(manifest: Manifest) -> tuple[str, ...]:
     """The files in which the parts of a stage handed rows over."""
-    return tuple(sorted({f"{file['part']}.parquet" for file in manifest.files}))
+    return tuple(sorted({f"{file['part']}.arrow" for file in manifest.files}))
 
 
 def _pictures(collection: Folder, measured: Measured) -> Pictures:
@@ -296,9 +296,10 @@ def _pictures(collection: Folder, measured: Measured) -> Pictures:
 
 
 def read_schema(folder: Folder, name: str) -> pa.Schema:
-    """The columns of a Parquet file, without what else it says of itself."""
+    """The columns of a Parquet or Arrow file, without what else it says of itself."""
     with folder.open(name) as file:
-        return pq.read_schema(file).remove_metadata()
+        schema = pa.ipc.open_file(file).schema if name.endswith(".arrow") else pq.read_schema(file)
+        return schema.remove_metadata()
 
 
 def whole(manifest: Manifest) -> Manifest:

@@ -38,7 +38,7 @@ class Decide(Stage):
     """One segment over the parts of candidates: outcomes so far, and where its survivors are to be looked for by what comes next."""
 
     name: ClassVar[str] = "decide"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     known: Known
     recipe: Recipe
     segment: Segment
@@ -111,10 +111,10 @@ class Decide(Stage):
         survivors = table.filter(pc.is_null(outcome))
         if self.segment.group is not None:
             rows = group_rows(self.segment.group, survivors)
-            files.append(write_groups(self.out / "rows", f"{part.name}.parquet", rows, bucket_of(rows["key"], self.buckets)))
+            files.append(write_groups(self.out / "rows", f"{part.name}.arrow", rows, bucket_of(rows["key"], self.buckets)))
         elif any(not isinstance(ask, str) and ask.level == "image" for ask in self.segment.asks):
             rows = survivors.filter(pc.is_valid(survivors["image_part"]))
-            files.append(write_groups(self.out / "rows", f"{part.name}.parquet", rows.select(ASKED.names), self._pictures(rows)))
+            files.append(write_groups(self.out / "rows", f"{part.name}.arrow", rows.select(ASKED.names), self._pictures(rows)))
         return Output(files=tuple(files), counts={"rows": survivors.num_rows})
 
     def _pictures(self, table: pa.Table) -> np.ndarray:

@@ -36,7 +36,7 @@ class Judge(Stage):
     """A group rule over the buckets of its key: who is stopped (or who stays, as the rule says), by part."""
 
     name: ClassVar[str] = "judge"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     rule: GroupRule
     decision: str
     index: int  # of the segment that ends with the rule
@@ -59,7 +59,7 @@ class Judge(Stage):
         rows = read_group(self.rows, self.names, int(part.inputs[0]), self.schema)
         mask = decide_group(self.rule, rows, self.known_weights())
         named = rows.filter(pc.invert(mask) if self.rule.keeps else mask).select(PLACE.names).cast(PLACE)
-        written = write_groups(self.out, f"{part.name}.parquet", named, named["part"].to_numpy())
+        written = write_groups(self.out, f"{part.name}.arrow", named, named["part"].to_numpy())
         return Output(files=(written,), counts={"stopped": pc.sum(mask).as_py() or 0})
 
     def tables(self) -> Iterator[pa.Table]:

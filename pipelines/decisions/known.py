@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from pipelines.decisions.judge import PLACE
 from pipelines.exchange import read_group
 from pipelines.measure import beside_candidates, with_nulls
+from pipelines.resolve import FOUND
 from pipelines.schema import CANDIDATES
 from pipelines.store import Folder, read_table
 
@@ -85,7 +86,9 @@ class Known:
         table = beside_candidates(source.collection, source.name, source.measured, {*reads, self.text}, columns)
         if self.text != "text":
             table = table.rename_columns({"text": "original_text"}).append_column("text", table[self.text])
-        resolved = read_group(source.resolved, source.resolved_names, source.index, self.resolved_schema)
+        always = {*PLACE.names, *FOUND.names}
+        schema = pa.schema([entry for entry in self.resolved_schema if entry.name in always or entry.name in reads])
+        resolved = read_group(source.resolved, source.resolved_names, source.index, schema)
         found = resolved.take(at_rows(resolved, table.num_rows))
         for name in found.column_names:
             if name not in PLACE.names:
