@@ -23,7 +23,7 @@ _PREPOSITIONS = frozenset(
     ["of", "in", "on", "at", "by", "for", "from", "with", "into", "over", "under", "near", "behind", "through", "across", "along"]
 )
 _DETERMINERS = frozenset(["a", "an", "the", "our", "his", "her", "their", "my", "its", "this", "last"])
-_PRONOUNCED = re.compile(r"[a-z]*[aeiouy][a-z]|[a-z][aeiouy]")
+_PRONOUNCED = re.compile(r"[aeiouy][a-z]|[a-z][aeiouy]")
 SIGNS = frozenset(["\N{COPYRIGHT SIGN}", "\N{REGISTERED SIGN}", "\N{TRADE MARK SIGN}"])
 _SIGNS = r"[|!%\x{a9}$]"
 _COUNTS = frozenset(["a", "an", "two", "three", "four", "five", "six", "several"])

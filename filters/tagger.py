@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any, ClassVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from filters.base import Filter, Level, measured
 
@@ -14,6 +15,7 @@ from filters.base import Filter, Level, measured
 NOUNS = frozenset(["NN", "NNS", "NNP", "NNPS", "NNP-LOC", "NNP-PERS", "NNP-ORG"])
 DETERMINERS = frozenset(["DT", "PDT", "WDT"])
 PREPOSITION, TO, VERB = "IN", "TO", "VB"  # `to` is a preposition unless a verb in its base form follows
+LONGEST = 5000  # characters: no caption is longer, and the tagger goes back over long runs of signs again and again
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class TaggerFilter(Filter):
     """
 
     name: ClassVar[str] = "tagger"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     sentence: ClassVar[str] = "Tags the words of a text with their parts of speech and weighs its sentiment"
     level: ClassVar[Level] = "candidate"
     reads: ClassVar[tuple[str, ...]] = ("text",)
@@ -43,8 +45,8 @@ class TaggerFilter(Filter):
         return {"textblob": version("textblob")}
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Each distinct text is tagged once."""
-        distinct = batch.column("text").dictionary_encode()
+        """Each distinct text is tagged once, up to its first `LONGEST` characters."""
+        distinct = pc.utf8_slice_codeunits(batch.column("text"), 0, LONGEST).dictionary_encode()
         columns = zip(*map(_tagged, distinct.dictionary.to_pylist()), strict=True) if len(distinct.dictionary) else [[]] * len(self.writes)
         made = {name: pa.array(column, kind) for (name, kind), column in zip(self.writes.items(), columns, strict=True)}
         return measured(self.writes, {name: column.take(distinct.indices) for name, column in made.items()})

@@ -111,3 +111,10 @@ def test_labels_and_lists_of_keywords_are_boilerplate(text: str) -> None:
 @pytest.mark.parametrize("text", ["A dog, a cat, and a bird", "dogs, cats, birds", "Plates on a table", "Figure skaters on ice"])
 def test_lists_of_things_are_not(text: str) -> None:
     assert measure([text])["text.boilerplate"][0].as_py() < 0.5
+
+
+@pytest.mark.timeout(60)  # a search that goes back for each letter took minutes
+@pytest.mark.parametrize("text", ["b" * 100_000, "bcd-" * 30_000, "qz" * 50_000, "-" * 100_000], ids=["letters", "parts", "rare", "signs"])
+def test_a_word_without_end_takes_no_longer_than_many_words(text: str) -> None:
+    measured = measure([text, "a dog on a beach"])
+    assert measured["text.characters"].to_pylist() == [len(text), 16]
