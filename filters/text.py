@@ -21,6 +21,7 @@ TRUST = {"alt": 1.0, "figcaption": 1.0, "given": 1.0, "synthetic": 1.0, "aria_la
 UNSEEN = " \t\r\n\u00a0\u200b\u200c\u200d\u2060\ufeff\u00ad\u3000"  # spaces, and what takes no room
 # Bits of a text beyond which it says no more of one picture; our choice: about twelve words that are not common.
 ENOUGH = 120.0
+LONGEST_WORD = 1000  # characters
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def _bits(word: str) -> float:
     """How unexpected a word is in English, -log2 of its frequency, at most that of one word in ten million."""
     from wordfreq import word_frequency
 
-    rarity = -float(np.log2(max(word_frequency(word, "en", wordlist="small"), 1e-7)))
+    known = word_frequency(word, "en", wordlist="small") if len(word) <= LONGEST_WORD else 0.0  # its tokenizer fails on endless words
+    rarity = -float(np.log2(max(known, 1e-7)))
     useless = word in function_words() or word in interface_words() or word.isdigit()
     return min(rarity, 16.0) * (0.1 if useless else 1.0)
 
