@@ -6,59 +6,43 @@ between them once it is trained; scores are about 1 to 10. Each belongs to the m
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from filters.alignment import EmbeddingFilter, as_vectors
-from filters.base import Filter, Level, measured
-from filters.given import Given
-from filters.models import FLOATS, digest_of_file, spread
+from filters.alignment import OnEmbeddings, as_vectors
+from filters.base import measured
+from filters.models import FLOATS, spread
 
 ONE_LAYER = ("weight", "bias")
 FIVE_LAYERS = tuple(f"layers.{number}.{part}" for number in (0, 2, 4, 6, 7) for part in ONE_LAYER)  # between them dropout only
 
 
 @dataclass(frozen=True, kw_only=True)
-class AestheticsFilter(Filter):
+class AestheticsFilter(OnEmbeddings):
     """A head on stored embeddings; it costs next to nothing once those are there."""
 
     name: ClassVar[str] = "aesthetics"
     version: ClassVar[int] = 1
     sentence: ClassVar[str] = "Says how much people would like the picture, by a head on its embedding"
-    level: ClassVar[Level] = "pair"
     needs: ClassVar[str | None] = "aesthetics"
-    reads: ClassVar[tuple[str, ...]] = ("alignment.embedding",)
     writes: ClassVar[Mapping[str, pa.DataType]] = {"image.aesthetics": pa.float32()}
-    path: str
-    digest: str
-    embeddings: Mapping[str, Any] = field(default_factory=dict)  # what those that it reads depend on
-
-    @classmethod
-    def of(cls, given: Given) -> Self:
-        assert given.aesthetics is not None
-        path = Path(given.aesthetics)
-        if not path.is_file():
-            raise ValueError(f"--aesthetics {path}: there is no such file")
-        embedding = EmbeddingFilter.of(given) if given.alignment else None
-        found = cls(path=str(path), digest=digest_of_file(path), embeddings=embedding.config if embedding else {})
-        layers(found.path, found.digest)
-        if embedding:
-            found.fits(embedding.clip.width)
-        return found
 
     @property
     def config(self) -> dict[str, Any]:
         return {"head": self.digest, "embeddings": self.embeddings}
 
+    @property
+    def width(self) -> int:
+        return int(layers(self.path, self.digest)[0][0].shape[1])
+
     def fits(self, width: int) -> None:
         """ValueError where the head is for embeddings of another length."""
-        expected = layers(self.path, self.digest)[0][0].shape[1]
-        if width != expected:
-            raise ValueError(f"--aesthetics {self.path} is for embeddings of {expected} numbers; those of the alignment model have {width}")
+        if width != self.width:
+            said = f"is for embeddings of {self.width} numbers; those of the alignment model have {width}"
+            raise ValueError(f"--aesthetics {self.path} {said}")
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         where, values = as_vectors(batch.column("alignment.embedding"))

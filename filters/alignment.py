@@ -7,7 +7,7 @@ import difflib
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from filters.base import Filter, Level, measured
 from filters.given import Given
-from filters.models import FLOATS, Place, digest_of, digest_of_folder, each_image
+from filters.models import FLOATS, Place, digest_of, digest_of_file, digest_of_folder, each_image
 
 HUB = "hf-hub:"
 LOCAL = "local-dir:"
@@ -101,17 +101,11 @@ def loaded(clip: Clip, device: str) -> tuple[Any, Any, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddingFilter(Filter):
-    """Embeddings of images, of unit length, kept for all that is computed from them."""
+class ClipFilter(Filter):
+    """What the two have in common: the model, and where it runs."""
 
-    name: ClassVar[str] = "embedding"
-    version: ClassVar[int] = 1
-    sentence: ClassVar[str] = "Embeds the image with the alignment model"
-    level: ClassVar[Level] = "image"
     costly: ClassVar[bool] = True
     needs: ClassVar[str | None] = "alignment"
-    reads: ClassVar[tuple[str, ...]] = ("image",)
-    writes: ClassVar[Mapping[str, pa.DataType]] = {"alignment.embedding": pa.list_(pa.float16())}
     clip: Clip
     place: Place
 
@@ -123,6 +117,18 @@ class EmbeddingFilter(Filter):
     @property
     def config(self) -> dict[str, Any]:
         return {"model": self.clip.digest, **self.place.config}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingFilter(ClipFilter):
+    """Embeddings of images, of unit length, kept for all that is computed from them."""
+
+    name: ClassVar[str] = "embedding"
+    version: ClassVar[int] = 1
+    sentence: ClassVar[str] = "Embeds the image with the alignment model"
+    level: ClassVar[Level] = "image"
+    reads: ClassVar[tuple[str, ...]] = ("image",)
+    writes: ClassVar[Mapping[str, pa.DataType]] = {"alignment.embedding": pa.list_(pa.float16())}
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         model, prepare, _ = loaded(self.clip, self.place.device)
@@ -132,28 +138,15 @@ class EmbeddingFilter(Filter):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlignmentFilter(Filter):
+class AlignmentFilter(ClipFilter):
     """The cosine of a text's embedding with that of its image, -1 to 1."""
 
     name: ClassVar[str] = "alignment"
     version: ClassVar[int] = 1
     sentence: ClassVar[str] = "Compares text and image by the cosine of their embeddings"
     level: ClassVar[Level] = "pair"
-    costly: ClassVar[bool] = True
-    needs: ClassVar[str | None] = "alignment"
     reads: ClassVar[tuple[str, ...]] = ("text", "alignment.embedding")
     writes: ClassVar[Mapping[str, pa.DataType]] = {"alignment.score": pa.float32()}
-    clip: Clip
-    place: Place
-
-    @classmethod
-    def of(cls, given: Given) -> Self:
-        assert given.alignment is not None
-        return cls(clip=Clip.of(given.alignment), place=Place.of(given))
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"model": self.clip.digest, **self.place.config}
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         where, images = as_vectors(batch.column("alignment.embedding"))
@@ -172,6 +165,37 @@ class AlignmentFilter(Filter):
         size = self.place.batch
         encode = partial(model.encode_text, normalize=True)
         return np.concatenate([self.place.run(encode, tokenizer(texts[start : start + size])) for start in range(0, len(texts), size)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnEmbeddings(Filter):
+    """What is computed from stored embeddings alone, with numbers from a file for embeddings of one length."""
+
+    level: ClassVar[Level] = "pair"
+    reads: ClassVar[tuple[str, ...]] = ("alignment.embedding",)
+    path: str
+    digest: str
+    embeddings: Mapping[str, Any] = field(default_factory=dict)  # what those that it reads depend on
+
+    @classmethod
+    def of(cls, given: Given) -> Self:
+        assert cls.needs is not None
+        path = Path(getattr(given, cls.needs))
+        if not path.is_file():
+            raise ValueError(f"--{cls.needs} {path}: there is no such file")
+        embedding = EmbeddingFilter.of(given) if given.alignment else None
+        found = cls(path=str(path), digest=digest_of_file(path), embeddings=embedding.config if embedding else {})
+        found.fits(embedding.clip.width if embedding else found.width)
+        return found
+
+    @property
+    def width(self) -> int:
+        """The length of the embeddings that the file is for. ValueError where the file cannot be used."""
+        raise NotImplementedError
+
+    def fits(self, width: int) -> None:
+        """ValueError where the file is for embeddings of another length."""
+        raise NotImplementedError
 
 
 def as_lists(where: NDArray[np.int64], values: FLOATS, rows: int) -> pa.Array:

@@ -9,12 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from filters.models import FLOATS, Place, digest_of_folder, each_image, folder_of
+from filters.models import FLOATS, Place, digest_of_folder, each_image, each_text, folder_of, longest_text
 
 if TYPE_CHECKING:
     import torch
-
-SHORTEST, LONGEST = 16, 512  # tokens; a text is filled up to the next power of two, so that its score depends on no other text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,22 +57,15 @@ class Classifier:
 
     def of_texts(self, texts: list[str], place: Place) -> FLOATS:
         """Probabilities of the labels [texts, labels]; what is beyond the model's longest text is not read."""
-        import torch
-
         model, tokenizer, longest = _text_model(self, place.device)
         coded = tokenizer(texts, truncation=True, max_length=longest)["input_ids"] if texts else []
-        lengths = np.array([min(longest, max(SHORTEST, 1 << (len(ids) - 1).bit_length())) for ids in coded], dtype=np.int64)
         values = np.zeros((len(texts), len(self.labels)), np.float32)
-        for length in np.unique(lengths):
-            rows = np.flatnonzero(lengths == length)
-            for start in range(0, len(rows), place.batch):
-                chosen = rows[start : start + place.batch]
-                ids = torch.full((len(chosen), int(length)), tokenizer.pad_token_id or 0)
-                mask = torch.zeros_like(ids)
-                for line, row in enumerate(chosen):
-                    ids[line, : len(coded[row])] = torch.tensor(coded[row])
-                    mask[line, : len(coded[row])] = 1
-                values[chosen] = place.run(lambda ids, mask: self.of_logits(model(input_ids=ids, attention_mask=mask).logits), ids, mask)
+
+        def probabilities(ids: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
+            return self.of_logits(model(input_ids=ids, attention_mask=mask).logits)
+
+        for rows, found in each_text(coded, tokenizer.pad_token_id or 0, longest, probabilities, place):
+            values[rows] = found
         return values
 
 
@@ -92,6 +83,4 @@ def _text_model(classifier: Classifier, device: str) -> tuple[Any, Any, int]:
 
     model = AutoModelForSequenceClassification.from_pretrained(classifier.folder, local_files_only=True).float().eval().to(device)
     tokenizer = AutoTokenizer.from_pretrained(classifier.folder, local_files_only=True)
-    # some models count places from 2
-    places = getattr(model.config, "max_position_embeddings", LONGEST + 2) - 2
-    return model, tokenizer, min(LONGEST, places, tokenizer.model_max_length)
+    return model, tokenizer, longest_text(model, tokenizer)

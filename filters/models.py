@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FLOATS = NDArray[np.float32]
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".npz")
+SHORTEST, LONGEST = 16, 512  # tokens of a text
 BESIDE = (".json", ".txt", ".model")  # settings, vocabularies, tokenizers
 
 
@@ -93,6 +94,32 @@ def _prepared(image: bytes, prepare: "Callable[[Image.Image], torch.Tensor]") ->
             return prepare(picture.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
+
+
+def each_text(
+    coded: Sequence[Sequence[int]], pad: int, longest: int, function: "Callable[..., torch.Tensor]", place: Place
+) -> Iterator[tuple[Sequence[int], FLOATS]]:
+    """Some rows of tokenized texts, and what `function` (of token ids and attention mask) gives for them [n, …], in batches of one size.
+
+    A text is filled up to the next power of two of tokens, at most `longest`, so that what it gives depends on no other text.
+    """
+    import torch
+
+    lengths = np.array([min(longest, max(SHORTEST, 1 << (len(ids) - 1).bit_length())) for ids in coded], dtype=np.int64)
+    for length in np.unique(lengths):
+        for rows in _chunks(np.flatnonzero(lengths == length).tolist(), place.batch):
+            ids = torch.full((len(rows), int(length)), pad)
+            mask = torch.zeros_like(ids)
+            for line, row in enumerate(rows):
+                ids[line, : len(coded[row])] = torch.tensor(coded[row])
+                mask[line, : len(coded[row])] = 1
+            yield rows, place.run(function, ids, mask)
+
+
+def longest_text(model: Any, tokenizer: Any) -> int:
+    """How many tokens of a text a model reads."""
+    places = getattr(model.config, "max_position_embeddings", LONGEST + 2) - 2  # some models count places from 2
+    return int(min(LONGEST, places, tokenizer.model_max_length))
 
 
 def _chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:

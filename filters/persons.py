@@ -11,11 +11,10 @@ import pyarrow as pa
 
 from filters.base import Filter, Level, measured
 from filters.given import Given
-from filters.models import Place, digest_of_folder, folder_of
+from filters.models import Place, digest_of_folder, each_text, folder_of, longest_text
 
 PERSON = "<PERSON>"
 PERSONS = re.compile(r"(?i)^(?:[BIESLU][-_])?(?:PER|PERSON|PERS)$")  # labels: of whole entities, or of their beginnings and insides
-SHORTEST, LONGEST = 16, 512  # tokens; a text is filled up to the next power of two, so that what is found depends on no other text
 OVERLAP = 32  # tokens that two pieces of a longer text share
 
 Span = tuple[int, int]  # characters
@@ -86,21 +85,10 @@ class PersonsFilter(Filter):
 
     def _named(self, model: Any, coded: Sequence[Sequence[int]], pad: int, longest: int) -> list[np.ndarray]:
         """For each piece, which of its tokens name persons [tokens]."""
-        import torch
-
-        lengths = np.array([min(longest, max(SHORTEST, 1 << (len(ids) - 1).bit_length())) for ids in coded])
         named: list[np.ndarray] = [np.zeros(0, dtype=bool)] * len(coded)
-        for length in np.unique(lengths):
-            rows = np.flatnonzero(lengths == length)
-            for chosen in np.split(rows, range(self.place.batch, len(rows), self.place.batch)):
-                ids = torch.full((len(chosen), int(length)), pad)
-                mask = torch.zeros_like(ids)
-                for line, row in enumerate(chosen):
-                    ids[line, : len(coded[row])] = torch.tensor(coded[row])
-                    mask[line, : len(coded[row])] = 1
-                likeliest = self.place.run(lambda ids, mask: model(input_ids=ids, attention_mask=mask).logits, ids, mask).argmax(-1)
-                for line, row in enumerate(chosen):
-                    named[row] = np.isin(likeliest[line, : len(coded[row])], self.labels)
+        for rows, found in each_text(coded, pad, longest, lambda ids, mask: model(input_ids=ids, attention_mask=mask).logits, self.place):
+            for row, likeliest in zip(rows, found.argmax(-1), strict=True):
+                named[row] = np.isin(likeliest[: len(coded[row])], self.labels)
         return named
 
 
@@ -139,6 +127,4 @@ def _model(folder: str, device: str) -> tuple[Any, Any, int]:
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if not tokenizer.is_fast:
         raise ValueError(f"--persons {folder}: its tokenizer does not say which characters its tokens are; it needs a tokenizer.json")
-    # some models count places from 2
-    places = getattr(model.config, "max_position_embeddings", LONGEST + 2) - 2
-    return model, tokenizer, min(LONGEST, places, tokenizer.model_max_length)
+    return model, tokenizer, longest_text(model, tokenizer)

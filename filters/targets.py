@@ -6,57 +6,40 @@ set is nearest to that centroid (arXiv 2304.14108, section 3.2 and appendix).
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from filters.alignment import EmbeddingFilter, as_vectors
-from filters.base import Filter, Level, measured
-from filters.given import Given
-from filters.models import FLOATS, digest_of_file, spread
+from filters.alignment import OnEmbeddings, as_vectors
+from filters.base import measured
+from filters.models import FLOATS, spread
 
 
 @dataclass(frozen=True, kw_only=True)
-class TargetsFilter(Filter):
+class TargetsFilter(OnEmbeddings):
     """Nearest by inner product, as unit vectors are compared."""
 
     name: ClassVar[str] = "targets"
     version: ClassVar[int] = 1
     sentence: ClassVar[str] = "Finds whether the image's cluster is one of those of the target set"
-    level: ClassVar[Level] = "pair"
     needs: ClassVar[str | None] = "targets"
-    reads: ClassVar[tuple[str, ...]] = ("alignment.embedding",)
     writes: ClassVar[Mapping[str, pa.DataType]] = {"image.near_target": pa.bool_()}
-    path: str
-    digest: str
-    embeddings: Mapping[str, Any] = field(default_factory=dict)  # what those that it reads depend on
-
-    @classmethod
-    def of(cls, given: Given) -> Self:
-        assert given.targets is not None
-        path = Path(given.targets)
-        if not path.is_file():
-            raise ValueError(f"--targets {path}: there is no such file")
-        embedding = EmbeddingFilter.of(given) if given.alignment else None
-        found = cls(path=str(path), digest=digest_of_file(path), embeddings=embedding.config if embedding else {})
-        clusters(found.path, found.digest)
-        if embedding:
-            found.fits(embedding.clip.width)
-        return found
 
     @property
     def config(self) -> dict[str, Any]:
         return {"targets": self.digest, "embeddings": self.embeddings}
 
+    @property
+    def width(self) -> int:
+        return int(clusters(self.path, self.digest)[0].shape[1])
+
     def fits(self, width: int) -> None:
         """ValueError where the centroids have another length than embeddings."""
-        expected = clusters(self.path, self.digest)[0].shape[1]
-        if width != expected:
-            raise ValueError(f"--targets {self.path} has centroids of {expected} numbers; embeddings of the alignment model have {width}")
+        if width != self.width:
+            raise ValueError(f"--targets {self.path} has centroids of {self.width} numbers; embeddings of the alignment model have {width}")
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         where, values = as_vectors(batch.column("alignment.embedding"))
