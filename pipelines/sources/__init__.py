@@ -1,0 +1,1 @@
+"""Where candidates come from: archives, read record by record however damaged they are."""
