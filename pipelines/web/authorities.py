@@ -19,7 +19,8 @@ class Authorities:
 
     def __init__(self, ca_file: str | None = None) -> None:
         known = ssl.get_default_verify_paths()
-        cafile, capath = known.cafile, known.capath
+        cafile: str | None = known.cafile
+        capath: str | None = known.capath
         if cafile is not None and "SSL_CERT_DIR" not in os.environ:
             capath = None
         self._joined = None

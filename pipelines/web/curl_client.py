@@ -58,7 +58,8 @@ class CurlClient:
 
     async def _ended(self, curl: pycurl.Curl) -> tuple[int, str]:
         """The error of an exchange in number and words when it has ended; 0 for none."""
-        future = self._waiting[curl] = self._loop.create_future()
+        future: asyncio.Future[tuple[int, str]] = self._loop.create_future()
+        self._waiting[curl] = future
         self._multi.add_handle(curl)
         try:
             return await future
