@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.recipe import Recipe, decide_row
+from pipelines.accounts import Account
 from pipelines.collection import stage_manifest
 from pipelines.exchange import bucket_of, read_group, write_groups
 from pipelines.measure import beside_candidates, with_nulls
@@ -16,6 +17,7 @@ from pipelines.memory import host_buckets, references
 from pipelines.schema import CANDIDATES
 from pipelines.stage import Manifest, Output, Part, Stage
 from pipelines.store import Folder, read_table, write_parquet
+from pipelines.takedown.forgotten import FORGOTTEN
 from pipelines.web.permission import address_outcome
 
 WANTED = pa.schema([("part", pa.int32()), ("row", pa.int32()), ("image_url", pa.string())])
@@ -28,6 +30,7 @@ FOUND = pa.schema(
         ("image_row", pa.int64()),
     ]
 )
+STOPPED = "stopped."  # before the names of what keeps candidates from being fetched
 LOST = "fetch.lost"  # no row tells what became of the address: the part that held it failed
 
 
@@ -46,7 +49,8 @@ class Scatter(Stage):
     """
 
     name: ClassVar[str] = "scatter"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
+    accounts: ClassVar[tuple[Account, ...]] = (Account(of="candidates", into=("addresses", STOPPED)),)
     collection: Folder
     recipe: Recipe | None = None
     measured: tuple[Folder, ...] = ()
@@ -75,13 +79,14 @@ class Scatter(Stage):
     def process(self, part: Part) -> Output:
         name, index = part.inputs
         table = read_table(self.collection / "candidates", name, ["image_url", "permission"])
-        refused = pa.array([address_outcome(url) is not None for url in table["image_url"].to_pylist()], pa.bool_())
-        refused = pc.or_(refused, pa.array(self.forgotten.addresses(table["image_url"])))
-        stopped = pc.is_valid(self._stopped(name, table["permission"]))
+        why = self._stopped(name, table["permission"])
+        why = pc.coalesce(why, pa.array([address_outcome(url) for url in table["image_url"].to_pylist()], pa.string()))
+        why = pc.if_else(pc.and_(pc.is_null(why), pa.array(self.forgotten.addresses(table["image_url"]))), FORGOTTEN, why)
         place = {"part": np.full(table.num_rows, int(index), dtype=np.int32), "row": np.arange(table.num_rows, dtype=np.int32)}
-        rows = pa.table({**place, "image_url": table["image_url"]}, schema=WANTED).filter(pc.invert(pc.or_(refused, stopped)))
+        rows = pa.table({**place, "image_url": table["image_url"]}, schema=WANTED).filter(pc.is_null(why))
         bucket = bucket_of(hosts(rows["image_url"]), self.buckets())
-        return Output(files=(write_groups(self.out, f"{part.name}.parquet", rows, bucket),), counts={"addresses": rows.num_rows})
+        counts = {"addresses": rows.num_rows, **_by_reason(why)}
+        return Output(files=(write_groups(self.out, f"{part.name}.parquet", rows, bucket),), counts=counts)
 
     def _stopped(self, name: str, outcome: pa.ChunkedArray) -> pa.ChunkedArray:
         """What stops each candidate before its address is asked: its page's permission, then the recipe's rules on candidates."""
@@ -94,6 +99,11 @@ class Scatter(Stage):
         return outcome
 
 
+def _by_reason(why: pa.ChunkedArray) -> dict[str, int]:
+    """How many candidates each reason keeps from being fetched."""
+    return {f"{STOPPED}{name}": count for name, count in Counter(why.drop_null().to_pylist()).items()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Distinct(Stage):
     """The distinct image addresses of each bucket, sorted by host and address: what is to be fetched, and what is held already.
@@ -102,7 +112,8 @@ class Distinct(Stage):
     """
 
     name: ClassVar[str] = "distinct"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
+    accounts: ClassVar[tuple[Account, ...]] = (Account(of="addresses", into=("distinct", "repeated")),)
     scatter: Scatter
     remembered: tuple[Folder, ...] = ()
     since: str = ""
@@ -131,7 +142,8 @@ class Distinct(Stage):
         address = {"image_url": pa.chunked_array([urls]), "host": hosts(pa.chunked_array([urls]))}
         table = pa.table({**address, **{name: held[name] for name in held.column_names}})
         table = table.sort_by([("host", "ascending"), ("image_url", "ascending")])
-        counts = {"distinct": table.num_rows, **Counter(f"held.{id}" for id in known["held_in"].to_pylist())}
+        repeated = rows.num_rows - table.num_rows
+        counts = {"distinct": table.num_rows, "repeated": repeated, **Counter(f"held.{id}" for id in known["held_in"].to_pylist())}
         return Output(files=(write_parquet(self.out, f"{part.name}.parquet", table),), counts=counts)
 
 

@@ -9,9 +9,9 @@ from typing import IO, TypeVar
 from zlib_ng import zlib_ng
 
 from pipelines.pages.sources import opened
-from pipelines.sources.boundaries import first_boundary
+from pipelines.sources.boundaries import first_boundary, next_boundary
 from pipelines.sources.content_codings import undone
-from pipelines.sources.frames import GZIP, decoder_of
+from pipelines.sources.frames import BLANKS, BROKEN, GZIP, decoder_of
 from pipelines.sources.media_types import HTML, is_html, media_type
 from pipelines.sources.warc import FOLDED, Record, records
 
@@ -140,7 +140,7 @@ def _require_warc(url: str, stream: IO[bytes]) -> None:
     if decoder_of(head) is not None and not head.startswith(GZIP):
         return
     start = _inflated_start(head) if head.startswith(GZIP) else head
-    if start.lstrip().startswith(b"WARC/"):
+    if start.lstrip(BLANKS).startswith(b"WARC/") or next_boundary(stream, 1)[0] is not None:  # else its beginning alone is damaged
         return
     kind = "an ARC file, the format before WARC; convert it with `warcio recompress`" if start.startswith(b"filedesc:") else "no WARC file"
     raise ValueError(f"{url} is {kind}: it begins with {start[:24]!r} instead of b'WARC/'")
@@ -153,7 +153,7 @@ def _inflated_start(head: bytes) -> bytes:
         while not start and head.startswith(GZIP):
             member = zlib_ng.decompressobj(wbits=31)
             start, head = member.decompress(head, 256), member.unused_data
-    except zlib_ng.error:
+    except BROKEN:
         return b""
     return start
 

@@ -17,7 +17,7 @@ CODINGS = 5  # one in the other, at most; libcurl has the same limit
 STEPS = (4096, 64, 1)  # bytes, ever fewer, by which a fault is approached
 SIZE_LINE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]{0,1024})?\r?\n")
 LINE_END = re.compile(rb"\r?\n")
-FAULTS = (*BROKEN, brotli.error)
+FAULTS: tuple[type[Exception], ...] = (*BROKEN, brotli.error)
 
 Make = Callable[[], Decoder]
 

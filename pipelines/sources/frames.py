@@ -5,7 +5,7 @@ Every decoder is asked for a bounded piece at a time, so that a bomb costs no me
 
 from collections import deque
 from collections.abc import Callable
-from typing import IO, NamedTuple, Protocol
+from typing import IO, NamedTuple, Protocol, cast
 
 from backports import zstd
 from lz4.frame import LZ4FrameDecompressor
@@ -17,9 +17,17 @@ GZIP = b"\x1f\x8b"
 ZSTD, LZ4 = b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"
 ZSTD_DICTIONARY = b"\x5d\x2a\x4d\x18"  # a skippable frame (IIPC, Zstandard for WARC files 1.0)
 DICTIONARY_BYTES = 16 * 1024 * 1024  # those in use have 110 KB to 1 MB
+BLANKS = b"\r\n \t\0"  # between records; tapes and disks are padded with zeros
 BOMB_BYTES, BOMB_RATIO = 1 << 28, 200  # a frame beyond both is given up; text has 3 to 20 times
 # what the decoders raise at bytes that are not theirs; lz4 has no kind of its own
-BROKEN = (zlib_ng.error, zstd.ZstdError, RuntimeError, EOFError, OSError, ValueError)
+BROKEN: tuple[type[Exception], ...] = (
+    cast(type[Exception], zlib_ng.error),
+    zstd.ZstdError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+)
 
 
 class Damaged(Exception):
@@ -130,6 +138,7 @@ class Frames:
         self, stream: IO[bytes], start: int = 0, dictionary: zstd.ZstdDict | None = None
     ) -> None:
         self._stream, self._dictionary = stream, dictionary
+        self._frame: Decoder | None = None
         self.data = bytearray()
         self.goto(start)
 
@@ -193,7 +202,7 @@ class Frames:
 
         start = self._behind - len(self._raw)
         made = decoder_of(self._raw[:4], self._dictionary)
-        foreign = made is None and start > 0 and not self._raw.startswith(b"WARC")
+        foreign = made is None and not self._raw.lstrip(BLANKS).startswith(b"WARC")
         if not self.left:
             self._forget()
         self._marks.append(_Mark(self._dropped + len(self.data), start, made is None))

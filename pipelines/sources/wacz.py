@@ -83,7 +83,7 @@ class _Capped(io.RawIOBase):
 def entries(stream: IO[bytes]) -> list[Entry]:
     """The files in a zip, by their place in it; ValueError if it is broken, or if two of them overlap."""
     try:
-        with zipfile.ZipFile(_Capped(stream)) as directory:  # type: ignore[arg-type]
+        with zipfile.ZipFile(_Capped(stream)) as directory:
             infos = directory.infolist()
     except DIRECTORY_ERRORS as error:
         raise ValueError(f"no whole zip file: {error}") from error

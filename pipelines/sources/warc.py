@@ -11,18 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
-from pipelines.sources.boundaries import next_boundary
-from pipelines.sources.frames import Cut, Damaged, Foreign, Frames, decoder_of, dictionary_of
+from pipelines.sources.boundaries import LINE, STARTS, next_boundary
+from pipelines.sources.frames import BLANKS, Cut, Damaged, Foreign, Frames, decoder_of, dictionary_of
 
 HEADER_BYTES = 1024 * 1024  # Browsertrix keeps JSON there, others data: addresses
 TAIL = 16  # bytes behind a block that are looked at: line ends, and how a record begins
-LINE = 32  # bytes; longer than what STARTS finds
 UNKNOWN = 10**18  # length of a block that announces none
 MAGIC = b"WARC/"
-STARTS = re.compile(rb"\nWARC/\d\.\d[ \t]*\r?\n")
 HEADER_END = re.compile(rb"\r?\n(?:\r?\n|(?=WARC/\d\.\d[ \t]*\r?\n))")
 FOLDED = re.compile(r"\r?\n[ \t]+")
-BLANK = re.compile(rb"[\r\n \t\0]*")  # between records; tapes and disks are padded with zeros
+BLANK = re.compile(b"[%s]*" % BLANKS)
 SEPARATOR, LOOSE_SEPARATOR = b"\r\n\r\n", b"\n\n"
 LENGTH = re.compile(r"[0-9]{1,18}")
 
