@@ -15,8 +15,10 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """A worker for each core, as far as the memory reaches."""
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker for each core, as far as the memory reaches; one file alone is run in this process."""
+    if len(config.args) == 1 and ".py" in config.args[0]:
+        return 0
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(len(os.sched_getaffinity(0)), memory // WORKER_BYTES))
 
