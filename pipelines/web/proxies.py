@@ -6,8 +6,8 @@ names hosts, domains and networks that are asked directly (`localhost,.example.o
 
 import ipaddress
 from dataclasses import dataclass
+from urllib import request
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
 
 from pipelines.web.addresses import permitted, resolve
 
@@ -29,7 +29,7 @@ class Proxies:
     """The proxies of the environment as it is now."""
 
     def __init__(self) -> None:
-        named = getproxies_environment()
+        named = request.getproxies_environment()
         self._bypass = {"no": named.pop("no", "")}
         self._by_scheme = {
             scheme: _proxy(scheme, url)
@@ -51,7 +51,7 @@ class Proxies:
 
     def _is_direct(self, host: str, port: int | None) -> bool:
         place = f"{host}:{port}" if port else host
-        if proxy_bypass_environment(place, self._bypass):
+        if request.proxy_bypass_environment(place, self._bypass):  # type: ignore[attr-defined]
             return True
         try:
             address = ipaddress.ip_address(host)
