@@ -1,1 +1,1 @@
-"""Where candidates come from: archives, read record by record however damaged they are."""
+"""What there is to read, far and near: the bytes, lines and records of sources."""
