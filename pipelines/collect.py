@@ -316,7 +316,7 @@ def _accounts(ran: list[tuple[Stage, Manifest]]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     totals: dict[str, int] = {}
     for stage, manifest in ran:
-        if stage.accounts:
+        if stage.accounts or stage.out.name == "candidates":
             totals.update(manifest.counts)
         for account in stage.accounts:
             went = account.went(manifest.counts)

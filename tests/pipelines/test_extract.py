@@ -117,9 +117,9 @@ def test_a_part_for_each_archive(tmp_path: Path) -> None:
     assert table["archive"].to_pylist() == [str(tmp_path / "a.warc")] * 3
     held = read_table(stage.out, "archive-images-00000.parquet")
     assert held.schema.equals(ARCHIVE_IMAGES)
-    ((url, archive, offset, captured),) = [tuple(row.values()) for row in held.to_pylist()]
+    ((url, archive, offset, captured, stored_as),) = [tuple(row.values()) for row in held.to_pylist()]
     assert (url, archive) == ("http://a.example/a.jpg", str(tmp_path / "a.warc"))
-    assert (offset, captured) == (len(page), "2026-01-02T03:04:05Z")
+    assert (offset, captured, stored_as) == (len(page), "2026-01-02T03:04:05Z", None)
 
 
 def test_the_same_archive_gives_the_same_bytes(tmp_path: Path) -> None:

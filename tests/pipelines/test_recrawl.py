@@ -294,7 +294,7 @@ def test_an_earlier_archive_that_is_gone_is_counted(tmp_path: Path) -> None:
 
 def test_a_page_of_endless_headers_costs_no_other(tmp_path: Path) -> None:
     """The reader of archives gives up at 256 KiB of headers, as browsers do; Scrapy and most servers do not."""
-    heavy = Reply(body=b"<p>", headers=tuple((f"X-{number}", "v" * 4000) for number in range(90)))
+    heavy = Reply(body=b"<p>", headers=tuple((f"X-{number}", "v" * 4000) for number in range(70)))
     with served({"/": page("/heavy", "/light"), "/heavy": heavy, "/light": page()}) as web:
         run(tmp_path / "first", f"{web.url}/")
     counts: Counter[str] = Counter()
