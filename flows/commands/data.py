@@ -167,7 +167,7 @@ def report(
     decision = decide(
         folder, recipe, collection, given=given, without=without, at_once=measure_all, engine=work.engine(), progress=progress_lines()
     )
-    say(write_report(out, report_data(folder, decision)))
+    say(str(write_report(out, report_data(folder, decision))))
     return exit_status(decision.failed)
 
 
