@@ -13,7 +13,7 @@ from pipelines.images.decode import Decoded, Undecodable
 from pipelines.images.isolated import decode_isolated
 from pipelines.images.spool import Found, Spool, settled
 from pipelines.store import Folder, read_table
-from pipelines.web.opener import Attempt
+from pipelines.web.result import FetchResult
 
 HELD = "archive-images-"  # files of the index of images beside the candidates
 WARC, MISSING, OUTSIDE = "warc", "missing", "outside"
@@ -57,10 +57,10 @@ def from_archives(
     return found
 
 
-def _decoded(held: Held, decode: Decoder) -> Iterator[tuple[str, Attempt, Picture | None]]:
+def _decoded(held: Held, decode: Decoder) -> Iterator[tuple[str, FetchResult, Picture | None]]:
     """The same with pictures in place of bytes, decoded on as many cores as this process may use while the archive is read on."""
 
-    def shown(one: tuple[str, Attempt, bytes | None]) -> tuple[str, Attempt, Picture | None]:
+    def shown(one: tuple[str, FetchResult, bytes | None]) -> tuple[str, FetchResult, Picture | None]:
         url, attempt, data = one
         return url, attempt, decode(data) if data is not None else None
 
