@@ -30,6 +30,7 @@ def exif_fault(exif: bytes) -> str | None:
 
 def trouble(probe: bytes, raised: Raised) -> str | None:
     """What a reader of these bytes stumbles on, in words; None if there is nothing. `raised` is what broken images raise."""
+    caught: Raised = (*raised, MemoryError, Image.DecompressionBombError)
     try:
         with Image.open(io.BytesIO(probe)) as image:
             if image.format == "PNG":
@@ -39,6 +40,6 @@ def trouble(probe: bytes, raised: Raised) -> str | None:
                 for tag in list(directory):
                     directory.get(tag)
             turned = exif.get(ORIENTATION, 1)
-    except (*raised, MemoryError, Image.DecompressionBombError) as error:
+    except caught as error:
         return f"{type(error).__name__}: {error}"[:200]
     return f"some readers turn it by {turned}" if turned in range(2, 9) else None
