@@ -18,6 +18,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 from pipelines.engine.children import WORKERS
 from pipelines.stage import Part, Stage, run_lane
+from pipelines.terminal import guard_terminal
 
 IDLE_SECONDS = 30.0  # kept for the next stage; a training that follows wants their memory
 
@@ -118,6 +119,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a part prints is no answer
     held = _Held()
+    guard_terminal()
 
     def tell(done: Future[None]) -> None:
         answers.write(_spelled(done.exception()))
