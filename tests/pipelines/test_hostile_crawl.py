@@ -20,6 +20,7 @@ from pipelines.web.downloader import Downloader
 from pipelines.web.fetch import as_it_is, download
 from pipelines.web.frontier import Frontier, Visit, visit_of_page
 from pipelines.web.guest_client import escaped
+from pipelines.web.links import Links
 from pipelines.web.permission import WELL_KNOWN
 from pipelines.web.politeness import Politeness
 from tests.pipelines.test_hostile_web import Behaviour, ask, drip, forever, hang, raw, reset
@@ -154,10 +155,10 @@ def test_what_cannot_be_read_is_that_pages_outcome(tmp_path: Path, odd: Behaviou
 
 
 def test_a_page_that_breaks_its_reader_is_one_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def links_of_page(html: bytes, *rest: Any) -> list[str]:
+    def links_of_page(html: bytes, *rest: Any) -> Links:
         if b"odd" in html and b"href" not in html:
             raise KeyError("xlink:href")
-        return list(crawler_links(html, *rest))
+        return crawler_links(html, *rest)
 
     crawler_links = crawler.links_of_page
     monkeypatch.setattr(crawler, "links_of_page", links_of_page)
@@ -293,8 +294,8 @@ def test_a_hundred_thousand_links(tmp_path: Path) -> None:
         report = run(tmp_path, f"{web.url}/", max_depth=0)
         assert time.process_time() - begin < 20
     assert report["left"] == {"max_depth": 10_000, "max_links": 90_000}
-    long = visit_of_page([f"http://a.example/{'x' * 8000}{number}" for number in range(1000)], [])
-    assert (len(long.links), long.links_left) == (130, 870)
+    long = visit_of_page(Links(pages=tuple(f"http://a.example/{'x' * 8000}{number}" for number in range(1000))), [])
+    assert (len(long.links), long.left) == (130, {"max_links": 870})
 
 
 def test_addresses_that_a_crawl_knows_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
