@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
+from pipelines.engine.children import WORKERS
 from pipelines.stage import Part, Stage, run_lane
 from pipelines.terminal import guard_terminal
 
@@ -28,13 +29,13 @@ _idle: list["_Worker"] = []
 class _Worker:
     """A process that runs lanes, one at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, among: int) -> None:
         self._child = subprocess.Popen(
             [sys.executable, "-m", "pipelines.workers"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the caller, who closes the lifeline
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), WORKERS: str(among)},
         )
         self._stage: bytes | None = None  # that it holds
         self.idle_since = 0.0
@@ -69,7 +70,7 @@ def _borrowed(count: int) -> Iterator[list[_Worker]]:
     """So many workers, those of the stage before if they are still there; an error ends them."""
     with _guard:
         found = [_idle.pop() for _ in range(min(count, len(_idle)))]
-    found += [_Worker() for _ in range(count - len(found))]
+    found += [_Worker(count) for _ in range(count - len(found))]
     try:
         yield found
     except BaseException:
