@@ -14,6 +14,7 @@ from pipelines.collection import stage_manifest
 from pipelines.exchange import bucket_of, read_group, write_groups
 from pipelines.measure import beside_candidates, with_nulls
 from pipelines.memory import host_buckets, references
+from pipelines.permission.urls import ascii_host
 from pipelines.schema import CANDIDATES
 from pipelines.stage import Manifest, Output, Part, Stage
 from pipelines.store import Folder, read_table, write_parquet
@@ -35,10 +36,25 @@ LOST = "fetch.lost"  # no row tells what became of the address: the part that he
 
 
 def hosts(urls: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The host (with its port) of each address; empty where there is none. Of an imported image, its data set and the shard in it."""
+    """The host (with its port) of each address; empty where there is none. Of an imported image, its data set and the shard in it.
+
+    One host is one, in whichever letters it is written: what is not ASCII is as name servers are asked for it.
+    """
     matched = pc.extract_regex(urls, r"^(?:given://(?P<shard>[^/]*/[^/]*)|[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?P<host>[^/?#]*))")
     shard, host = (pc.fill_null(pc.struct_field(matched, name), "") for name in ("shard", "host"))
-    return pc.if_else(pc.equal(shard, ""), pc.utf8_lower(host), shard)
+    host = pc.utf8_lower(host)
+    if not pc.all(pc.string_is_ascii(host), min_count=0).as_py():
+        distinct = pc.unique(host)
+        spelled = pa.array([_in_ascii(name) for name in distinct.to_pylist()], pa.string())
+        host = spelled.take(pc.index_in(host, value_set=distinct))
+    return pc.if_else(pc.equal(shard, ""), host, shard)
+
+
+def _in_ascii(authority: str) -> str:
+    if authority.isascii():
+        return authority
+    host, colon, port = authority.partition(":")
+    return f"{ascii_host(host)}{colon}{port}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +95,15 @@ class Scatter(Stage):
     def process(self, part: Part) -> Output:
         name, index = part.inputs
         table = read_table(self.collection / "candidates", name, ["image_url", "permission"])
-        why = self._stopped(name, table["permission"])
-        why = pc.coalesce(why, pa.array([address_outcome(url) for url in table["image_url"].to_pylist()], pa.string()))
-        why = pc.if_else(pc.and_(pc.is_null(why), pa.array(self.forgotten.addresses(table["image_url"]))), FORGOTTEN, why)
+        malformed = pa.array([address_outcome(url) for url in table["image_url"].to_pylist()], pa.string())
+        forgotten = pc.if_else(pa.array(self.forgotten.addresses(table["image_url"])), FORGOTTEN, None)
+        stopped = pc.coalesce(self._stopped(name, table["permission"]), malformed, forgotten)
         place = {"part": np.full(table.num_rows, int(index), dtype=np.int32), "row": np.arange(table.num_rows, dtype=np.int32)}
-        rows = pa.table({**place, "image_url": table["image_url"]}, schema=WANTED).filter(pc.is_null(why))
+        rows = pa.table({**place, "image_url": table["image_url"]}, schema=WANTED).filter(pc.is_null(stopped))
         bucket = bucket_of(hosts(rows["image_url"]), self.buckets())
-        counts = {"addresses": rows.num_rows, **_by_reason(why)}
-        return Output(files=(write_groups(self.out, f"{part.name}.parquet", rows, bucket),), counts=counts)
+        counts = Counter(f"{STOPPED}{outcome}" for outcome in stopped.drop_null().to_pylist())
+        written = write_groups(self.out, f"{part.name}.parquet", rows, bucket)
+        return Output(files=(written,), counts={"addresses": rows.num_rows, **counts})
 
     def _stopped(self, name: str, outcome: pa.ChunkedArray) -> pa.ChunkedArray:
         """What stops each candidate before its address is asked: its page's permission, then the recipe's rules on candidates."""
@@ -97,11 +114,6 @@ class Scatter(Stage):
         for rule in self.recipe.candidate_rules:
             outcome = pc.coalesce(outcome, decide_row(rule, table))
         return outcome
-
-
-def _by_reason(why: pa.ChunkedArray) -> dict[str, int]:
-    """How many candidates each reason keeps from being fetched."""
-    return {f"{STOPPED}{name}": count for name, count in Counter(why.drop_null().to_pylist()).items()}
 
 
 @dataclass(frozen=True, kw_only=True)

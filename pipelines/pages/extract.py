@@ -22,6 +22,7 @@ from pipelines.store import Folder, Written, write_parquet
 from pipelines.takedown.forgotten import Forgotten
 from pipelines.web.permission import headers_outcome
 from pipelines.web.recrawl import unchanged
+from pipelines.web.result import has_content
 
 # what records of archives, and places where one is lost, become
 RECORDS = Account(
@@ -44,7 +45,7 @@ class Extract(Stage):
     """
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     accounts: ClassVar[tuple[Account, ...]] = (RECORDS,)
     pages: Folder | None = None
     archives: tuple[str, ...] = ()
@@ -167,7 +168,7 @@ class Found:
 
     def wants(self, status: int, media: str) -> bool:
         """Whether a response is worth reading, by status and media type; one that is not is counted."""
-        if status != 200:
+        if not has_content(status):
             self.counts["skipped.status"] += 1
             return False
         if media in HTML or not media or media.startswith("image/"):
