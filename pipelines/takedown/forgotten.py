@@ -2,8 +2,7 @@
 
 An address is compared without its scheme (http and https are one), user, default port and fragment, with its host in lower case and
 in ASCII, and with its path as RFC 3986 6.2.2 spells it; its query counts as it is. A domain covers all its subdomains. An image is
-known by the sha256 of its original bytes, which is its `image_id`. This module imports nothing heavy before it is asked of tables,
-so that the crawling process can use it.
+known by the sha256 of its original bytes, which is its `image_id`.
 """
 
 import hashlib
