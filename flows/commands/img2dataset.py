@@ -1,4 +1,4 @@
-"""`winnow img2dataset`: the arguments of img2dataset as its own command line takes them, and its datasets."""
+"""`winnow img2dataset`: the arguments of img2dataset, as its own command line takes them."""
 
 import ast
 import difflib
@@ -27,10 +27,20 @@ def help_text() -> str:
     lines = []
     for name, entry in FIELDS.items():
         default = entry.get_default(call_default_factory=False)
-        said = "required" if default is PydanticUndefined else f"default {default!r}" if default not in (None, "") else ""
+        said = (
+            "required"
+            if default is PydanticUndefined
+            else f"default {default!r}"
+            if default not in (None, "")
+            else ""
+        )
         lines.append(f"--{name:<28} {entry.description}" + (f" ({said})" if said else ""))
-    intro = "Download images of lists of addresses as img2dataset does, with its arguments and its formats, as a guest."
-    example = "Example: winnow img2dataset --url_list urls.txt --output_folder images --image_size 256"
+    intro = (
+        "Download lists of images as img2dataset does, with its arguments and formats, as a guest."
+    )
+    example = (
+        "Example: winnow img2dataset --url_list urls.txt --output_folder images --image_size 256"
+    )
     return "\n".join([intro, "", example, "", *lines, f"--{JSON:<28} Print the counts as JSON."])
 
 
@@ -43,7 +53,9 @@ def img2dataset(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyph
     try:
         config = Img2datasetConfig(**given)
     except ValidationError as error:
-        raise ValueError("; ".join(_complaint(one["loc"], one["msg"]) for one in error.errors())) from error
+        raise ValueError(
+            "; ".join(_complaint(one["loc"], one["msg"]) for one in error.errors())
+        ) from error
     done = run(config, progress=progress_lines())
     if as_json:
         print_json(done.to_json())
@@ -53,7 +65,7 @@ def img2dataset(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyph
 
 
 def arguments(tokens: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Names and values of a command line as Fire, img2dataset's reader of it, takes them: `--a_b 1`, `--a-b=1`, `--flag`, `--noflag`."""
+    """Names and values as Fire reads them: `--a_b 1`, `--a-b=1`, `--flag`, `--noflag`, or in turn."""
     names, place = list(FIELDS), 0
     waiting = list(tokens)
     while waiting:
@@ -80,11 +92,14 @@ def known(name: str) -> str:
     if name in FIELDS or name == JSON:
         return name
     near = difflib.get_close_matches(name, FIELDS, n=1)
-    raise ValueError(f"img2dataset has no argument --{name}" + (f": did you mean --{near[0]}?" if near else "; --help lists all"))
+    raise ValueError(
+        f"img2dataset has no argument --{name}"
+        + (f": did you mean --{near[0]}?" if near else "; --help lists all")
+    )
 
 
 def value_of(text: str) -> Any:
-    """A value as it is typed: `None`, `True`, a list of Python's or of bare words, else the text itself."""
+    """A value as it is typed: `None`, `True`, a list of Python's or of bare words, else the text."""
     if text in WORDS:
         return WORDS[text]
     if text[:1] in "[(" and text[-1:] in "])":
@@ -102,10 +117,17 @@ def _complaint(place: tuple[int | str, ...], said: str) -> str:
 
 def told(done: "Done") -> str:
     """What came of a run, in lines."""
-    lines = [f"{done.output_folder}: {done.successes:,} images of {done.count:,} addresses in {done.shards:,} shards"]
+    lines = [
+        f"{done.output_folder}: {done.successes:,} images of {done.count:,} addresses "
+        f"in {done.shards:,} shards"
+    ]
     width = max(map(len, done.outcomes), default=0)
     lines += [f"  {name:<{width}} {count:>10,}" for name, count in done.outcomes.items()]
     lines += [f"  left out of the lists: {count:,} {name}" for name, count in done.left_out.items()]
     for shard, error in done.failed.items():
-        print(f"winnow: shard {shard} could not be written, the same command tries it again: {error.strip().splitlines()[-1:]}", file=sys.stderr)
+        print(
+            f"winnow: shard {shard} could not be written, the same command tries it again: "
+            f"{(error.strip() or 'no error was left').splitlines()[-1]}",
+            file=sys.stderr,
+        )
     return "\n".join(lines)

@@ -1,4 +1,7 @@
-"""Shards as img2dataset writes them: its keys, columns and stats files, by its own writers; a shard stands once its stats file does."""
+"""Shards as img2dataset writes them: its keys, columns and stats files, by its own writers.
+
+A shard stands once its stats file does.
+"""
 
 import json
 import math
@@ -16,7 +19,7 @@ import pyarrow.parquet as pq
 from pipelines.images.decode import Undecodable, decode
 from pipelines.img2dataset.config import Img2datasetConfig
 from pipelines.img2dataset.peer import peer_module
-from pipelines.img2dataset.resize import Resizing
+from pipelines.img2dataset.resize import MISMATCH, Resizing
 from pipelines.schema import FETCHED
 from pipelines.store import Folder
 
@@ -28,7 +31,7 @@ WRITERS = {
     "dummy": "DummySampleWriter",
 }
 SIZES = ("width", "height", "original_width", "original_height")
-MISMATCH, NO_BOXES = "fetch.hash_mismatch", "image.bad_boxes"
+NO_BOXES = "image.bad_boxes"
 
 
 def asked_address(url: str | None) -> str:
@@ -48,30 +51,35 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """A shard: its number, its name, and where its rows are: a record batch of a list in the folder of work."""
+    """A shard: its number, its name, and its rows: a record batch of a file in the folder of work."""
 
     number: int
     name: str
-    list: str
+    source: str
     batch: int
 
     @classmethod
-    def of(cls, number: int, list: str, batch: int, arguments: Img2datasetConfig) -> "Shard":
-        return cls(number=number, name=f"{number:0{arguments.oom_shard_count}d}", list=list, batch=batch)
+    def of(cls, number: int, source: str, batch: int, arguments: Img2datasetConfig) -> "Shard":
+        return cls(
+            number=number,
+            name=f"{number:0{arguments.oom_shard_count}d}",
+            source=source,
+            batch=batch,
+        )
 
     @property
     def stats(self) -> str:
         return f"{self.name}_stats.json"
 
     def rows(self, work: Folder) -> pa.Table:
-        reader = pa.ipc.open_file((work / "lists").open(self.list))
+        reader = pa.ipc.open_file((work / "lists").open(self.source))
         return pa.Table.from_batches([reader.get_batch(self.batch)])
 
     def stands(self, arguments: Img2datasetConfig) -> bool:
         return Folder(arguments.output_folder).exists(self.stats)
 
     def key(self, index: int, arguments: Img2datasetConfig) -> str:
-        """The key of a row: the shard's number and the row's, with as many digits as the largest needs."""
+        """The key of a row: the numbers of shard and row, with as many digits as the largest needs."""
         digits = math.ceil(math.log10(arguments.number_sample_per_shard))
         return f"{10**digits * self.number + index:0{digits + arguments.oom_shard_count}d}"
 
@@ -86,7 +94,12 @@ class Shard:
 
 def schema_of(rows: pa.Schema, arguments: Img2datasetConfig) -> pa.Schema:
     """The columns of a shard's table."""
-    added = [("key", pa.string()), ("status", pa.string()), ("error_message", pa.string()), *((name, pa.int32()) for name in SIZES)]
+    added = [
+        ("key", pa.string()),
+        ("status", pa.string()),
+        ("error_message", pa.string()),
+        *((name, pa.int32()) for name in SIZES),
+    ]
     if arguments.extract_exif:
         added.append(("exif", pa.string()))
     if arguments.compute_hash is not None and arguments.compute_hash not in rows.names:
@@ -94,22 +107,36 @@ def schema_of(rows: pa.Schema, arguments: Img2datasetConfig) -> pa.Schema:
     return pa.schema([*rows, *(pa.field(name, kind) for name, kind in added)])
 
 
-def write_shard(shard: Shard, rows: pa.Table, lines: dict[str, Line], begun: float, arguments: Img2datasetConfig, work: Folder) -> None:
-    """Write a shard aside, then move it to its place, its stats file last; of addresses in `lines` none may be missing."""
+def write_shard(
+    shard: Shard,
+    rows: pa.Table,
+    lines: dict[str, Line],
+    begun: float,
+    arguments: Img2datasetConfig,
+    work: Folder,
+) -> None:
+    """Write a shard aside, move it to its place, and its stats file last; `lines` has all addresses."""
     aside = work / "writing" / uuid.uuid4().hex
     system, place = fsspec.core.url_to_fs(aside.url)
     system.makedirs(place, exist_ok=True)
     writer_class = getattr(peer_module("writer"), WRITERS[arguments.output_format])
     schema = schema_of(rows.schema, arguments)
     writer = writer_class(
-        shard.number, aside.url, arguments.caption_col is not None, arguments.oom_shard_count, schema, arguments.encode_format
+        shard.number,
+        aside.url,
+        arguments.caption_col is not None,
+        arguments.oom_shard_count,
+        schema,
+        arguments.encode_format,
     )
 
     statuses: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
     try:
         for index, row in enumerate(rows.to_pylist()):
-            image, meta = sample_of(row, lines[asked_address(row["url"])], shard.key(index, arguments), arguments)
+            image, meta = sample_of(
+                row, lines[asked_address(row["url"])], shard.key(index, arguments), arguments
+            )
             statuses[meta["status"]] += 1
             outcomes[meta["error_message"] or SUCCESS] += 1
             writer.write(image, meta["key"], meta.get("caption"), meta)
@@ -131,7 +158,9 @@ def write_shard(shard: Shard, rows: pa.Table, lines: dict[str, Line], begun: flo
     Folder(arguments.output_folder).write_bytes(shard.stats, json.dumps(stats, indent=4).encode())
 
 
-def sample_of(row: dict[str, Any], line: Line, key: str, arguments: Img2datasetConfig) -> tuple[bytes | None, dict[str, Any]]:
+def sample_of(
+    row: dict[str, Any], line: Line, key: str, arguments: Img2datasetConfig
+) -> tuple[bytes | None, dict[str, Any]]:
     """The image of a row as it is written, and what is written of it."""
     verified = arguments.verify_hash[1] if arguments.verify_hash is not None else None
     meta = {name: value for name, value in row.items() if name != verified}
@@ -141,7 +170,8 @@ def sample_of(row: dict[str, Any], line: Line, key: str, arguments: Img2datasetC
     if arguments.compute_hash is not None:
         meta[arguments.compute_hash] = None
 
-    outcome, found = line.value("outcome"), {}
+    outcome: str = line.value("outcome")
+    found: dict[str, Any] = {}
     if outcome == FETCHED:
         outcome, found = _image(row, line, arguments)
     if outcome != FETCHED:
@@ -158,7 +188,9 @@ def sample_of(row: dict[str, Any], line: Line, key: str, arguments: Img2datasetC
     return image, meta
 
 
-def _image(row: dict[str, Any], line: Line, arguments: Img2datasetConfig) -> tuple[str, dict[str, Any]]:
+def _image(
+    row: dict[str, Any], line: Line, arguments: Img2datasetConfig
+) -> tuple[str, dict[str, Any]]:
     """The outcome of a fetched address in one row, with image and sizes."""
     if arguments.verify_hash is not None and row[arguments.verify_hash[1]] != line.value("hash"):
         return MISMATCH, {}
@@ -176,9 +208,9 @@ def _image(row: dict[str, Any], line: Line, arguments: Img2datasetConfig) -> tup
 
 def _boxes(value: Any) -> tuple[tuple[float, float, float, float], ...]:
     """The boxes of a row, which may be JSON; ValueError or TypeError for anything else."""
-    boxes = json.loads(value) if isinstance(value, str) else value or ()
+    boxes = json.loads(value) if isinstance(value, str) else value
     found = []
-    for box in boxes:
+    for box in boxes or ():
         left, top, right, bottom = (min(1.0, max(0.0, float(side))) for side in box)
         found.append((left, top, right, bottom))
     return tuple(found)

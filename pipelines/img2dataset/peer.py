@@ -1,7 +1,7 @@
 """The modules of img2dataset that are used here, without the package around them.
 
-`import img2dataset` brings Weights & Biases, albumentations and, by webdataset, torch: nine seconds of CPU in each process, of which its
-writers need less than one.
+`import img2dataset` brings Weights & Biases, albumentations and, by webdataset, torch: nine seconds
+of CPU in each process, of which its writers need less than one.
 """
 
 import functools
@@ -24,7 +24,8 @@ def peer_module(name: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     hidden = "torch" not in sys.modules
     if hidden:
-        sys.modules["torch"] = None  # type: ignore[assignment] # webdataset does without torch where there is none
+        # webdataset does without torch where there is none
+        sys.modules["torch"] = None  # type: ignore[assignment]
     try:
         spec.loader.exec_module(module)
     finally:

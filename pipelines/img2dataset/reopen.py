@@ -1,4 +1,4 @@
-"""Shards that stand, looked at again: whether they are of the list, and which of their addresses may give their images by now."""
+"""Shards that stand, looked at again: are they of the list, and may what failed succeed by now?"""
 
 import contextlib
 import tarfile
@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.img2dataset.config import Img2datasetConfig
-from pipelines.img2dataset.output import MISMATCH, SIZES, SUCCESS, Shard, asked_address
+from pipelines.img2dataset.output import SIZES, SUCCESS, Shard, asked_address
+from pipelines.img2dataset.resize import MISMATCH
 from pipelines.img2dataset.shards import JOURNAL, MAY_SUCCEED, Journal
 from pipelines.schema import FETCHED
 from pipelines.store import Folder
@@ -29,11 +30,16 @@ def holds_these(shard: Shard, rows: pa.Table, arguments: Img2datasetConfig) -> b
 
 
 def reopen(shard: Shard, journal: Journal, arguments: Img2datasetConfig) -> bool:
-    """Take a shard back into the journal if some of its addresses failed for the moment only; what it holds is not asked for again."""
+    """Take a shard back into the journal if some of its addresses failed for the moment only.
+
+    What it holds is not asked for again.
+    """
     table = shard.table(arguments, ["error_message"])
     assert table is not None
     passing = pc.is_in(table["error_message"], value_set=pa.array(sorted(MAY_SUCCEED)))
-    if arguments.bbox_col is not None or not pc.any(passing).as_py():  # of images with blurred boxes the originals are gone
+    if (
+        arguments.bbox_col is not None or not pc.any(passing).as_py()
+    ):  # of images with blurred boxes the originals are gone
         return False
     if shard.name not in {name.split(".")[0] for name in journal.folder.names()}:
         journal.write("again", _lines(shard, arguments))
@@ -55,8 +61,15 @@ def _lines(shard: Shard, arguments: Img2datasetConfig) -> Iterator[pa.RecordBatc
         line: dict[str, Any] = {"url": asked_address(row["url"]), "outcome": row["error_message"]}
         if row["status"] == SUCCESS:
             line |= {name: row[name] for name in SIZES}
-            line |= {"outcome": FETCHED, "image": image_of(row["key"]), "exif": row.get("exif"), "hash": row[hash] if hash else None}
-        if line["outcome"] not in ASKED_AGAIN and not (row["status"] == SUCCESS and line["image"] is None):
+            line |= {
+                "outcome": FETCHED,
+                "image": image_of(row["key"]),
+                "exif": row.get("exif"),
+                "hash": row[hash] if hash else None,
+            }
+        if line["outcome"] not in ASKED_AGAIN and not (
+            row["status"] == SUCCESS and line["image"] is None
+        ):
             batch.append(line)
         if len(batch) == BATCH:
             yield pa.RecordBatch.from_pylist(batch, JOURNAL)
@@ -70,13 +83,17 @@ def _images(shard: Shard, arguments: Img2datasetConfig) -> Callable[[str], bytes
     if arguments.output_format == "parquet":
         table = shard.table(arguments, ["key", arguments.encode_format])
         assert table is not None
-        places = {key: place for place, key in enumerate(table["key"].to_pylist())}
-        return lambda key: cast(bytes | None, table[arguments.encode_format][places[key]].as_py())
+        rows = {key: row for row, key in enumerate(table["key"].to_pylist())}
+        return lambda key: cast(bytes | None, table[arguments.encode_format][rows[key]].as_py())
     if arguments.output_format == "files":
         return lambda key: _read(dataset / shard.name, f"{key}.{arguments.encode_format}")
 
-    places = {}
-    with contextlib.suppress(OSError, tarfile.TarError), dataset.open(f"{shard.name}.tar") as file, tarfile.open(fileobj=file) as tar:
+    places: dict[str, tuple[int, int]] = {}
+    with (
+        contextlib.suppress(OSError, tarfile.TarError),
+        dataset.open(f"{shard.name}.tar") as file,
+        tarfile.open(fileobj=file) as tar,
+    ):
         places = {member.name: (member.offset_data, member.size) for member in tar}
 
     def from_tar(key: str) -> bytes | None:

@@ -1,8 +1,9 @@
-"""The work itself: the addresses of a shard are fetched, and once none is missing its folder, tar or table is written.
+"""The work itself: the addresses of a shard are fetched, and once none is missing it is written.
 
-What became of each address is kept in a journal beside the dataset, a file for some hundred addresses, until the shard stands. So a
-killed run asks for none of them again, whichever process had asked for it. The parts of a stage are what one process does of one shard:
-the addresses of its own hosts, so that no host is asked by two.
+What became of each address is kept in a journal beside the dataset, a file for some hundred
+addresses, until the shard stands. So a killed run asks for none of them again, whichever process
+had asked for it. The parts of a stage are what one process does of one shard: the addresses of its
+own hosts, so that no host is asked by two.
 """
 
 import time
@@ -28,14 +29,31 @@ from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, LeaseHeld, lease, read_table, write_batches
 from pipelines.web.addresses import is_literal, is_public
 from pipelines.web.fetch import download, taking_turns
-from pipelines.web.opener import Guest
+from pipelines.web.politeness import Politeness
 
 CHUNK = 256  # addresses of a journal's file, as many as a kill costs beside those under way
-AT_ONCE = 4  # chunks under way in a process: while one waits for its last addresses, the others go on
-MAY_SUCCEED = frozenset(  # outcomes of a moment: asked again another time, an address may give its image
-    f"fetch.{name}"
-    for name in ("timeout", "closed", "cut", "refused", "unreachable", "dns", "http_5xx", "http_408", "http_425", "http_429", "host_down")
-) | {"fetch.host_busy", "fetch.failed"}
+AT_ONCE = (
+    4  # chunks under way in a process: while one waits for its last addresses, the others go on
+)
+MAY_SUCCEED = (
+    frozenset(  # outcomes of a moment: asked again another time, an address may give its image
+        f"fetch.{name}"
+        for name in (
+            "timeout",
+            "closed",
+            "cut",
+            "refused",
+            "unreachable",
+            "dns",
+            "http_5xx",
+            "http_408",
+            "http_425",
+            "http_429",
+            "host_down",
+        )
+    )
+    | {"fetch.host_busy", "fetch.failed"}
+)
 JOURNAL = pa.schema(
     [
         ("url", pa.string()),
@@ -53,7 +71,7 @@ JOURNAL = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadShards(Stage):
-    """Downloads the shards that are pending: `out` holds their lists and the journal, the dataset is the folder above."""
+    """Downloads the shards that are pending; `out` holds their rows and the journal."""
 
     name: ClassVar[str] = "img2dataset"
     version: ClassVar[int] = 1
@@ -73,56 +91,87 @@ class DownloadShards(Stage):
 
     def process(self, part: Part) -> Output:
         shard = self.pending[int(part.inputs[0])]
-        journal = Journal(self.out / "journal", shard.name)
         rows = shard.rows(self.out)
-        urls = list(dict.fromkeys(asked_address(url) for url in rows["url"].to_pylist()))
-        own = [url for url in urls if lane_of(url, self.arguments.processes_count) == int(part.lane)]
+        journal = Journal(self.out / "journal", shard.name)
         journal.begin(part.lane)
 
-        self._fetch([url for url in own if url not in journal.outcomes()], journal, part.lane)
+        urls = list(dict.fromkeys(asked_address(url) for url in rows["url"].to_pylist()))
+        lanes = self.arguments.processes_count
+        own = [url for url in urls if lane_of(url, lanes) == int(part.lane)]
+        fetch = partial(
+            fetch_into, journal, part.lane, self.arguments, hashes_of(rows, self.arguments)
+        )
+
+        there = journal.outcomes()
+        fetch([url for url in own if url not in there])
         for _ in range(self.arguments.retries):
             outcomes = journal.outcomes()
-            self._fetch([url for url in own if outcomes[url] in MAY_SUCCEED], journal, part.lane)
+            fetch([url for url in own if outcomes[url] in MAY_SUCCEED])
 
         outcomes = journal.outcomes()
         if outcomes.keys() >= set(urls):
             self._write(shard, rows, journal)
-        return Output(files=(), counts=Counter(outcomes[url] for url in own if url in outcomes))
-
-    def _fetch(self, urls: Sequence[str], journal: "Journal", lane: str) -> None:
-        """Ask for addresses, some chunks at a time; slow ones are left behind by their chunk, and the last call has them."""
-        if not urls:
-            return
-        order = taking_turns(hosts(pa.chunked_array([pa.array(urls)])))
-        turns = [urls[place] for place in order.tolist()]
-        chunks = [turns[start : start + CHUNK] for start in range(0, len(turns), CHUNK)]
-        with ThreadPoolExecutor(AT_ONCE) as threads:
-            left = list(threads.map(partial(self._chunk, journal=journal, lane=lane, leave=True), chunks))
-        self._chunk([url for behind in left for url in behind], journal=journal, lane=lane, leave=False)
-
-    def _chunk(self, urls: Sequence[str], *, journal: "Journal", lane: str, leave: bool) -> list[str]:
-        """Those of some addresses that are left behind; what became of the others goes to the journal."""
-        if not urls:
-            return []
-        with Spool(self.forgotten) as spool:
-            found = download(urls, guest_of(self.arguments), decode=decoder_of(self.arguments), keep=spool.keep, leave=leave)
-            journal.add(lane, found, spool)
-        return [url for url in urls if url not in found]
+        return Output(files=(), counts=Counter(outcomes[url] for url in own))
 
     def _write(self, shard: Shard, rows: pa.Table, journal: "Journal") -> None:
         """Whoever brings the last address of a shard writes it."""
         try:
             with lease(self.out / "leases", f"{shard.name}.json"):
                 if not shard.stands(self.arguments):
-                    write_shard(shard, rows, journal.read(), journal.begun(), self.arguments, self.out)
+                    write_shard(
+                        shard, rows, journal.read(), journal.begun(), self.arguments, self.out
+                    )
                 journal.remove()
         except LeaseHeld:
             return
 
 
+def hashes_of(rows: pa.Table, arguments: Img2datasetConfig) -> dict[str, set[str]]:
+    """The hashes that the rows of an address want, where hashes are verified."""
+    found: dict[str, set[str]] = {}
+    if arguments.verify_hash is not None:
+        wanted = rows[arguments.verify_hash[1]].to_pylist()
+        for url, hash in zip(rows["url"].to_pylist(), wanted, strict=True):
+            found.setdefault(asked_address(url), set()).add(str(hash))
+    return found
+
+
+def fetch_into(
+    journal: "Journal",
+    lane: str,
+    arguments: Img2datasetConfig,
+    hashes: Mapping[str, set[str]],
+    urls: Sequence[str],
+) -> None:
+    """Ask for addresses, some chunks at a time, which leave slow ones behind for the last call."""
+
+    def chunk(urls: Sequence[str], *, leave: bool) -> list[str]:
+        wanted = frozenset(hash for url in urls for hash in hashes.get(url, ()))
+        decode = decoder_of(arguments, wanted)
+        with Spool() as spool:
+            found = download(
+                urls, politeness_of(arguments), decode=decode, keep=spool.keep, leave=leave
+            )
+            journal.write(lane, _batches(found, spool))
+        return [url for url in urls if url not in found]
+
+    if not urls:
+        return
+    order = taking_turns(hosts(pa.chunked_array([pa.array(urls)])))
+    turns = [urls[place] for place in order.tolist()]
+    chunks = [turns[start : start + CHUNK] for start in range(0, len(turns), CHUNK)]
+    threads = ThreadPoolExecutor(AT_ONCE)
+    try:
+        left = [url for behind in threads.map(partial(chunk, leave=True), chunks) for url in behind]
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)  # Ctrl-C waits for none of them
+    if left:
+        chunk(left, leave=False)
+
+
 @dataclass(frozen=True)
 class Journal:
-    """What became of the addresses of one shard; of several lines about an address the last one counts."""
+    """What became of the addresses of one shard; the last line about an address counts."""
 
     folder: Folder
     shard: str
@@ -142,7 +191,11 @@ class Journal:
 
     def read(self) -> dict[str, Line]:
         """Where the line of each address is."""
-        return {url: Line(table, row) for table in self.tables() for row, url in enumerate(table["url"].to_pylist())}
+        return {
+            url: Line(table, row)
+            for table in self.tables()
+            for row, url in enumerate(table["url"].to_pylist())
+        }
 
     def begin(self, lane: str) -> None:
         """An empty file says when the first address was asked for."""
@@ -153,11 +206,9 @@ class Journal:
         """Epoch seconds."""
         return int(self._names()[0].split(".")[1]) / 1e9
 
-    def add(self, lane: str, found: Mapping[str, Found], spool: Spool) -> None:
-        self.write(lane, _batches(found, spool))
-
     def write(self, lane: str, batches: Iterable[pa.RecordBatch]) -> None:
-        name = f"{self.shard}.{time.time_ns():020d}.{lane}.arrow"  # in the order in which they were written
+        # by name they are in the order in which they were written
+        name = f"{self.shard}.{time.time_ns():020d}.{lane}.arrow"
         write_batches(self.folder, name, JOURNAL, batches)
 
     def remove(self) -> None:
@@ -169,10 +220,10 @@ def _batches(found: Mapping[str, Found], spool: Spool) -> Iterator[pa.RecordBatc
     """Lines of the journal, some megabytes at a time."""
     batch: list[dict[str, Any]] = []
     size = 0
-    for url, (attempt, picture) in found.items():
-        line: dict[str, Any] = {"url": url, "outcome": attempt.outcome}
+    for url, (result, picture) in found.items():
+        line: dict[str, Any] = {"url": url, "outcome": result.outcome}
         if isinstance(picture, Decoded):
-            assert attempt.outcome == FETCHED
+            assert result.outcome == FETCHED
             assert isinstance(picture, Resized)
             line |= {name: getattr(picture, name) for name in JOURNAL.names if name not in line}
             line["image"] = spool.read(picture.image_id)
@@ -185,7 +236,7 @@ def _batches(found: Mapping[str, Found], spool: Spool) -> Iterator[pa.RecordBatc
 
 
 def lane_of(url: str, lanes: int) -> int:
-    """Which process asks for an address: one for a host, so that it is paced; private addresses, which are not, are dealt out."""
+    """Which process asks for an address: one for a host, which paces it; private ones are dealt out."""
     try:
         host = urlsplit(url).hostname or ""
     except ValueError:
@@ -194,8 +245,8 @@ def lane_of(url: str, lanes: int) -> int:
     return zlib.crc32((url if private else host).encode("utf-8", "surrogatepass")) % lanes
 
 
-def guest_of(config: Img2datasetConfig) -> Guest:
-    return Guest(
+def politeness_of(config: Img2datasetConfig) -> Politeness:
+    return Politeness(
         allow_private_addresses=config.allow_private_addresses,
         contact=config.contact,
         images_per_second=config.images_per_second,
