@@ -16,7 +16,8 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.images.decode import Undecodable, decode
+from pipelines.images.decode import Undecodable
+from pipelines.images.isolated import decode_isolated
 from pipelines.img2dataset.config import Img2datasetConfig
 from pipelines.img2dataset.peer import peer_module
 from pipelines.img2dataset.resize import MISMATCH, Resizing
@@ -200,7 +201,9 @@ def _image(
         boxes = _boxes(row[arguments.bbox_col])
     except (ValueError, TypeError):
         return NO_BOXES, {}
-    picture = decode(line.value("image"), encoding=replace(Resizing.of(arguments), boxes=boxes))
+    picture = decode_isolated(
+        line.value("image"), encoding=replace(Resizing.of(arguments), boxes=boxes)
+    )
     if isinstance(picture, Undecodable):
         return picture.outcome, {}
     return FETCHED, {name: getattr(picture, name) for name in ("image", *SIZES)}

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from io import BytesIO
 
 import cv2
@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipelines.images.decode import MAX_PIXELS, Decoded, Undecodable, decode
+from pipelines.engine.children import Died, children
+from pipelines.images.decode import CRASHED, MAX_PIXELS, Decoded, Undecodable, decode
 from pipelines.images.encode import NAMES, Encoding, Fit
 from pipelines.images.encode import Format as EncodeFormat
 from pipelines.images.headers import Damaged
@@ -203,12 +204,26 @@ def _blurred(pixels: Pixels, boxes: Boxes) -> Pixels:
 def resized(
     data: bytes, *, resizing: Encoding, exif: bool, hash: str | None
 ) -> Resized | Undecodable:
-    """Decode, resize and encode an image; with `keep_original`, its bytes if they decode."""
+    """Decode, resize and encode an image; one that stays as it came is given without its bytes.
+
+    To be called in a child process; with the encoding `keep_original` an image has only to decode.
+    """
     picture = decode(data, encoding=resizing)
     if isinstance(picture, Undecodable):
         return picture
     own = {entry.name: getattr(picture, entry.name) for entry in fields(Decoded)}
+    own["image"] = picture.image if picture.reencoded else b""
     return Resized(**own, exif=exif_of(data) if exif else None, hash=hash_of(data, hash))
+
+
+def isolated(data: bytes, *, there: Decode) -> Decoded | Undecodable:
+    """What a function makes of an image in a child process: a decoder that crashes costs the image."""
+    (found,) = children().call(there, [data])
+    if isinstance(found, Died):
+        return Undecodable(outcome=CRASHED, detail=f"its decoder was stopped: {found.how}")
+    if isinstance(found, Decoded) and not found.image:
+        return replace(found, image=data)
+    return found
 
 
 def as_it_came(data: bytes, *, exif: bool, hash: str | None) -> Resized:
@@ -245,7 +260,8 @@ def decoder_of(config: Img2datasetConfig, wanted: frozenset[str] = frozenset()) 
         # where boxes are blurred, each row has its own: its image is resized when it is written
         boxed = config.bbox_col is not None
         encoding = Encoding(keep_original=True) if boxed else Resizing.of(config)
-        decode = functools.partial(resized, resizing=encoding, exif=exif, hash=hash)
+        there = functools.partial(resized, resizing=encoding, exif=exif, hash=hash)
+        decode = functools.partial(isolated, there=there)
     if config.verify_hash is None:
         return decode
     return functools.partial(verified, decode=decode, hash=config.verify_hash[1], wanted=wanted)
