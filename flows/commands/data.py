@@ -23,6 +23,7 @@ from flows.commands.options import (
     progress_lines,
 )
 from pipelines.collect_config import CollectConfig
+from pipelines.terminal import say
 
 if TYPE_CHECKING:
     from filters.recipe import Recipe
@@ -53,8 +54,8 @@ def collect(
     if json:
         print_json({"collection": found.id, "digest": found.digest, "counts": dict(found.counts), "failed": found.failed})
     else:
-        print(f"collection {found.id}: " + ", ".join(f"{count:,} {name}" for name, count in found.counts.items()))
-        print(f"next: winnow funnel --root {root} --recipe winnow --collection {found.id}")
+        say(f"collection {found.id}: " + ", ".join(f"{count:,} {name}" for name, count in found.counts.items()))
+        say(f"next: winnow funnel --root {root} --recipe winnow --collection {found.id}")
     return exit_status(found.failed)
 
 
@@ -95,8 +96,8 @@ def curate(
     if json:
         print_json({"release": made.name, "digest": made.digest, "samples": made.samples, "shards": made.shards, **made.funnel.to_json()})
     else:
-        print(funnel_table(made.funnel))
-        print(f"release {made.name}: {made.samples:,} images in {made.shards} shards at {made.folder.path()}, digest {made.digest}")
+        say(funnel_table(made.funnel))
+        say(f"release {made.name}: {made.samples:,} images in {made.shards} shards at {made.folder.path()}, digest {made.digest}")
     return 0
 
 
@@ -130,7 +131,7 @@ def funnel(
     if json:
         print_json(shown[0].to_json() if len(shown) == 1 else [one.to_json() for one in shown])
     else:
-        print("\n\n".join(funnel_table(one) for one in shown))
+        say("\n\n".join(funnel_table(one) for one in shown))
     return exit_status(failed)
 
 
@@ -166,7 +167,7 @@ def report(
     decision = decide(
         folder, recipe, collection, given=given, without=without, at_once=measure_all, engine=work.engine(), progress=progress_lines()
     )
-    print(write_report(out, report_data(folder, decision)))
+    say(str(write_report(out, report_data(folder, decision))))
     return exit_status(decision.failed)
 
 
@@ -188,7 +189,7 @@ def compare(
     if json:
         print_json(found)
     else:
-        print(roads_table(found))
+        say(roads_table(found))
 
 
 @app.command
@@ -212,4 +213,4 @@ def forget(
     if json:
         print_json(done.to_json())
     else:
-        print(done.lines())
+        say(done.lines())

@@ -1,6 +1,5 @@
 """What the commands share: the application, their common options, and how they print."""
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from filters.given import Given
+from pipelines.terminal import say, visible_json
 
 if TYPE_CHECKING:
     from pipelines.stage import Engine, Progress
@@ -75,16 +75,16 @@ def progress_lines() -> "Callable[[Progress], None]":
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    print(visible_json(value, indent=1))
 
 
 def print_line(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False))
+    print(visible_json(value))
 
 
 def exit_status(parts: int) -> int:
     if parts:
-        print(
+        say(
             f"winnow: {parts} parts were set aside with their errors (receipts/*.failed); the same command tries them again",
             file=sys.stderr,
         )
