@@ -30,7 +30,7 @@ def main() -> None:
     except ImportError as error:
         if os.environ.get("WINNOW_TRACEBACK"):
             raise
-        print(f"winnow: {error}; `winnow doctor` says what is missing or does not go together", file=sys.stderr)
+        say(f"winnow: {error}; `winnow doctor` says what is missing or does not go together", file=sys.stderr)
         _leave(1)
     except (CycloptsError, ValueError, OSError, RuntimeError) as error:
         if os.environ.get("WINNOW_TRACEBACK"):
