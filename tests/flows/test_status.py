@@ -44,7 +44,7 @@ def test_damaged_manifests_are_named_and_the_rest_is_shown(root: Path) -> None:
 
 def test_a_root_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
-    with pytest.raises(ValueError, match="/data is a file: --root names the folder where all data lies$"):
+    with pytest.raises(ValueError, match=r"/data is a file: --root names the folder where all data lies$"):
         status(Folder(f"{tmp_path}/data"))
 
 
