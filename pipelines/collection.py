@@ -1,7 +1,8 @@
 """A collection on disk: opened by its id, complete once its manifest stands."""
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipelines.stage import MANIFEST, Manifest
@@ -29,6 +30,7 @@ def fit_name(name: str, what: str) -> str:
 
 def open_collection(root: Folder, name: str) -> Collection:
     """A complete collection; ValueError, naming those that are there, for an unknown or unfinished one."""
+    fit_name(name, "collection")  # `web/` and `./web` would be the same under other names, and count twice
     folder = root / "collections" / name
     if not folder.exists(MANIFEST):
         complete = ", ".join(collections(root)) or "none"
@@ -44,6 +46,18 @@ def open_collection(root: Folder, name: str) -> Collection:
         failed=manifest["failed"],
         refers_to=tuple(manifest.get("refers_to", ())),
     )
+
+
+def open_all(root: Folder, names: Iterable[str]) -> tuple[Collection, ...]:
+    """Complete collections, each once however often it is named; ValueError where two names stand for one folder."""
+    found: dict[str, Collection] = {}
+    for name in dict.fromkeys(names):
+        one = open_collection(root, name)
+        place = os.path.realpath(one.folder.path()) if one.folder.is_local else one.folder.path()
+        if place in found:
+            raise ValueError(f"collection {name} is {found[place].id} under another name: name one of them")
+        found[place] = one
+    return tuple(found.values())
 
 
 def collections(root: Folder) -> list[str]:

@@ -120,8 +120,7 @@ def funnel(
     from pipelines.decisions.decision import decide
 
     given, failed, shown = models or Given(), 0, []
-    for name in recipe:
-        chosen = without_of(name, without)
+    for chosen in recipes_without(recipe, without, given):
         decision = decide(
             folder_of(root), chosen, collection, given=given, at_once=measure_all, engine=work.engine(), progress=progress_lines()
         )
@@ -134,12 +133,19 @@ def funnel(
     return exit_status(failed)
 
 
-def without_of(name: str, without: tuple[str, ...]) -> "Recipe":
-    """A recipe without what is left out; where several recipes are compared, each need not read all of it."""
+def recipes_without(names: tuple[str, ...], without: tuple[str, ...], given: Given) -> "list[Recipe]":
+    """Recipes without what is left out: where several are compared, each need not read all of it.
+
+    Raises ValueError for a measurement that none of them reads, and for all at once that need what was not given.
+    """
+    from filters import check_given
     from filters.recipe import load
 
-    recipe = load(name)
-    return recipe.without(measurement for measurement in without if measurement in recipe.reads)
+    loaded = [load(name) for name in names]
+    shared = {name for recipe in loaded for name in recipe.needs}
+    left = [recipe.without(name for name in without if name in recipe.needs or name not in shared) for recipe in loaded]
+    check_given({name for recipe in left for name in recipe.needs}, given, without)
+    return left
 
 
 @app.command

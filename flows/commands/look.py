@@ -36,13 +36,11 @@ def dashboard(
 
     Example: winnow dashboard --recipe winnow --collection web
     """
-    folder, failed = folder_of(root), 0
-    for name in recipe if collection else ():
-        from flows.commands.data import without_of
-        from pipelines.decisions.decision import decide
+    from flows.commands.data import recipes_without
+    from pipelines.decisions.decision import decide
 
-        chosen = without_of(name, without)
-        given = models or Given()
+    folder, given, failed = folder_of(root), models or Given(), 0
+    for chosen in recipes_without(recipe, without, given) if collection else ():
         made = decide(folder, chosen, collection, given=given, at_once=measure_all, engine=work.engine(), progress=progress_lines())
         failed = max(failed, made.failed)
     if json is None:

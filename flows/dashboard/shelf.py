@@ -13,7 +13,6 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from filters.recipe import Recipe, load
-from filters.rules import GroupRule, RowRule, Rule
 from filters.statistics import Summary, add_up
 from pipelines.decisions.statistics import modulus_for, part_statistics, read_statistics, summary
 from pipelines.schema import KEPT
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     import duckdb
 
 DECISION = "decision.json"
-_NEEDS_COUNT = ("at_most", "best_of", "balance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +76,9 @@ def decisions(root: Folder) -> list[Decided]:
 
 def find(root: Folder, recipe: str | None = None, collections: Sequence[str] = (), id: str | None = None) -> Decided:
     """One decision: by its id, or the one of a recipe over collections; ValueError, naming those that are there, if there is none."""
-    there = decisions(root)
+    there, asked = decisions(root), tuple(dict.fromkeys(collections))
     for one in there:
-        same = recipe in (None, one.recipe.name) and (not collections or tuple(collections) == one.collections)
+        same = recipe in (None, one.recipe.name) and asked in ((), one.collections)
         if one.id == id or (id is None and same):
             return one
     listed = "; ".join(f"{one.id} ({one.label})" for one in there) or "none"
@@ -102,21 +100,12 @@ def _decided(folder: Folder) -> Decided | None:
 def _recipe(about: Mapping[str, Any], digest: str) -> Recipe | None:
     """The recipe as the decision holds it; of an older one that which bears its name, if it is still the same."""
     if "rules" in about:
-        rules = tuple(_rule(fields) for fields in about["rules"].get("rule", ()))
-        return Recipe.model_validate({**about["rules"], "rule": rules})
+        return Recipe.stored(about["rules"])
     try:
         named = load(about["recipe"])
     except ValueError:
         return None
     return named if named.digest == digest else None
-
-
-def _rule(fields: Mapping[str, Any]) -> Rule:
-    """A rule from the fields that differ from what is assumed (or from all of them), as it was given."""
-    kind = GroupRule if "group" in fields else RowRule
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    kept = {name: value for name, value in given.items() if value != kind.model_fields[name].default}
-    return kind(**({"count": 1} if fields.get("group") in _NEEDS_COUNT else {}) | kept)
 
 
 def rows(decided: Decided, columns: Sequence[str]) -> pa.Table:

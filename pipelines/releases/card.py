@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from filters.recipe import GroupRule, Recipe, RowRule
+from filters.recipe import REWRITTEN, GroupRule, Recipe, RowRule
 from pipelines.releases.croissant import LICENCE
 from pipelines.releases.shards import ENDINGS
 
@@ -54,9 +54,12 @@ def _summary(manifest: Mapping[str, Any]) -> str:
 
 
 def _left_out(recipe: Recipe) -> Iterator[str]:
-    if recipe.left_out:
-        names = ", ".join(f"`{name}`" for name in recipe.left_out)
-        yield f"**Not the whole recipe**: rules that read {names} were left out, because what they need was not given."
+    if not recipe.left_out:
+        return
+    names = ", ".join(f"`{name}`" for name in recipe.left_out)
+    rewritten = [name for name in recipe.left_out if name in REWRITTEN]
+    texts = f" The texts are those that were found, not `{rewritten[0]}`." if rewritten else ""
+    yield f"**Not the whole recipe**: it was applied without {names}, and so without the rules that read them.{texts}"
 
 
 def _reading(manifest: Mapping[str, Any]) -> str:

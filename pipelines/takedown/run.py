@@ -5,7 +5,6 @@ candidates (releases, images, measurements, pages); then addresses and fetches; 
 """
 
 import contextlib
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -258,10 +257,7 @@ def _reissue(root: Folder, home: Folder, engine: Engine | None, progress: Callab
 def _recipe(manifest: dict[str, Any]) -> Recipe | None:
     """The recipe of a release, from its manifest; of one that was written without it, by its name if it is still the same."""
     if "recipe_rules" in manifest:
-        for rule in manifest["recipe_rules"].get("rule", ()):
-            if rule.get("group") == "one_per":  # manifests once held what the recipe did not say
-                rule.pop("count", None)
-        return Recipe.model_validate_json(json.dumps(manifest["recipe_rules"]))
+        return Recipe.stored(manifest["recipe_rules"])
     known = load(manifest["recipe"]) if manifest["recipe"] in available() else None
     return known if known is not None and known.digest == manifest["recipe_digest"] else None
 
