@@ -214,11 +214,13 @@ def _validated(table: dict[str, Any], rules: list[tuple[type[Rule], dict[str, An
 
 def _stored(fields: Mapping[str, Any]) -> Rule:
     """A rule from the fields that differ from what is assumed (or from all of them), as it was given."""
-    kind = GroupRule if "group" in fields else RowRule
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    kept = {name: value for name, value in given.items() if value != kind.model_fields[name].default}
-    one = {"count": 1} if fields.get("group") in ("at_most", "best_of", "balance") else {}  # they were given it
-    return kind.model_construct(**{**one, **kept})
+    kind: type[RowRule] | type[GroupRule] = GroupRule if "group" in fields else RowRule
+    kept: dict[str, Any] = {"count": 1} if fields.get("group") in ("at_most", "best_of", "balance") else {}  # they were given it
+    for name, value in fields.items():
+        given = tuple(value) if isinstance(value, list) else value
+        if given != kind.model_fields[name].default:
+            kept[name] = given
+    return kind.model_construct(None, **kept)
 
 
 def _typed(rule: dict[str, Any]) -> tuple[type[Rule], dict[str, Any]]:

@@ -46,7 +46,8 @@ def dashboard(
     if json is None:
         from flows.dashboard.serve import serve
 
-        return serve(folder, host, port) or exit_status(failed)
+        exit_status(failed)  # which says what was set aside
+        serve(folder, host, port)
     print_json(_view(folder, json, recipe, collection, dict(setting.partition("=")[::2] for setting in of)))
     return exit_status(failed)
 

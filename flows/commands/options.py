@@ -1,8 +1,9 @@
 """What the commands share: the application, their common options, and how they print."""
 
 import json
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,11 +76,20 @@ def progress_lines() -> "Callable[[Progress], None]":
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    print(json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def print_line(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False))
+    print(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """A value with null for each number that JSON cannot write: infinite ones, and what is none."""
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def exit_status(parts: int) -> int:
