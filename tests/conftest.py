@@ -1,6 +1,41 @@
-"""Settings of all tests."""
+"""Settings of all tests, and how they share the cores."""
 
+import os
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("winnow", deadline=None)  # how long an example takes says what else the machine does
 settings.load_profile("winnow")
+
+WORKER_BYTES = 3 << 30  # 1.2 GB once all is imported, and what a test starts
+
+# One thread in each process of the suite and in what it starts: there are as many processes as cores
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker for each core, as far as the memory reaches; one file alone is run in this process."""
+    if len(config.args) == 1 and ".py" in config.args[0]:
+        return 0
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(len(os.sched_getaffinity(0)), memory // WORKER_BYTES))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a fixture of their module run in one process, one after the other: it is made once."""
+    for item in items:
+        if isinstance(item, pytest.Function) and _shares(item):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def _shares(item: pytest.Function) -> bool:
+    found = item._fixtureinfo.name2fixturedefs.values()
+    return any(fixture.scope == "module" for fixtures in found for fixture in fixtures)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes that are no text go by the name of their argument: workers must agree on names, and gzip writes the time into its header."""
+    return argname if isinstance(val, bytes) and not (val.isascii() and val.decode("ascii").isprintable()) else None

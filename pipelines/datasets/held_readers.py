@@ -15,14 +15,14 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipelines.pages.archives import response_at
 from pipelines.schema import FETCHED
-from pipelines.web.opener import Attempt
 from pipelines.web.permission import headers_outcome
+from pipelines.web.result import FetchResult
 
 BATCH = 64  # rows of a Parquet file in memory at once
 FILE_MAGIC = b"ARROW1"
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL})
 Row = Mapping[str, Any]  # of PLACES
-Held = Iterator[tuple[str, Attempt, bytes | None]]  # address, what became of it, its bytes if it was found
+Held = Iterator[tuple[str, FetchResult, bytes | None]]  # address, what became of it, its bytes if it was found
 
 
 def opened(url: str) -> IO[bytes]:
@@ -40,14 +40,14 @@ def warc_records(archive: str, rows: Sequence[Row], limit: int) -> Held:
         url = row["image_url"]
         response = response_at(archive, row["offset"], limit=limit)
         if response is not None and response.url == url and not response.cut:
-            attempt = Attempt(
+            result = FetchResult(
                 outcome=headers_outcome(response.headers) or FETCHED,
                 status=response.status,
                 final_url=url,
                 content_type=response.header("content-type") or None,
                 fetched_at=response.captured_at,
             )
-            yield url, attempt, response.body if attempt.outcome == FETCHED else None
+            yield url, result, response.body if result.outcome == FETCHED else None
 
 
 def tar_members(archive: str, rows: Sequence[Row], limit: int) -> Held:
@@ -59,8 +59,8 @@ def tar_members(archive: str, rows: Sequence[Row], limit: int) -> Held:
             file.seek(row["offset"])
             data = file.read(row["size"])
             whole = len(data) == row["size"]
-            cut = Attempt(outcome="fetch.cut", detail=f"the tar file ends after {len(data)} of {row['size']} bytes")
-            yield row["image_url"], Attempt(outcome=FETCHED) if whole else cut, data if whole else None
+            cut = FetchResult(outcome="fetch.cut", detail=f"the tar file ends after {len(data)} of {row['size']} bytes")
+            yield row["image_url"], FetchResult(outcome=FETCHED) if whole else cut, data if whole else None
 
 
 def whole_file(archive: str, rows: Sequence[Row], limit: int) -> Held:
@@ -69,12 +69,12 @@ def whole_file(archive: str, rows: Sequence[Row], limit: int) -> Held:
     except OSError as error:
         if error.errno not in ABSENT and not isinstance(error, FileNotFoundError):
             raise
-        attempt, found = Attempt(outcome="fetch.missing", detail=f"{error.strerror or 'no such file'}: {archive}"), None
+        result, found = FetchResult(outcome="fetch.missing", detail=f"{error.strerror or 'no such file'}: {archive}"), None
     else:
         large = len(data) > limit
-        attempt, found = (_too_large(None, limit), None) if large else (Attempt(outcome=FETCHED), data)
+        result, found = (_too_large(None, limit), None) if large else (FetchResult(outcome=FETCHED), data)
     for row in rows:
-        yield row["image_url"], attempt, found
+        yield row["image_url"], result, found
 
 
 def _content(path: str, limit: int) -> bytes:
@@ -120,19 +120,19 @@ def _of_batches(batches: Iterator[pa.Array], wanted: list[Row], limit: int) -> H
                 return
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         for row in pending:
-            yield row["image_url"], Attempt(outcome="fetch.unreadable", detail=str(error)[:300]), None
+            yield row["image_url"], FetchResult(outcome="fetch.unreadable", detail=str(error)[:300]), None
         return
     for row in pending:
         yield row["image_url"], *_absent()
 
 
-def _of_value(value: pa.Scalar, limit: int) -> tuple[Attempt, bytes | None]:
+def _of_value(value: pa.Scalar, limit: int) -> tuple[FetchResult, bytes | None]:
     if not value.is_valid:
         return _absent()
     buffer = value.as_buffer()
     if buffer.size > limit:
         return _too_large(buffer.size, limit), None
-    return Attempt(outcome=FETCHED), buffer.to_pybytes()
+    return FetchResult(outcome=FETCHED), buffer.to_pybytes()
 
 
 def arrow_rows(archive: str, rows: Sequence[Row], limit: int) -> Held:
@@ -199,15 +199,15 @@ def nowhere(archive: str, rows: Sequence[Row], limit: int) -> Held:
 
 def outside(archive: str, rows: Sequence[Row], limit: int) -> Held:
     for row in rows:
-        yield row["image_url"], Attempt(outcome="fetch.outside", detail="its name leads out of the data set"), None
+        yield row["image_url"], FetchResult(outcome="fetch.outside", detail="its name leads out of the data set"), None
 
 
-def _absent() -> tuple[Attempt, None]:
-    return Attempt(outcome="fetch.missing", detail="the data set names this image and does not hold it"), None
+def _absent() -> tuple[FetchResult, None]:
+    return FetchResult(outcome="fetch.missing", detail="the data set names this image and does not hold it"), None
 
 
-def _too_large(size: int | None, limit: int) -> Attempt:
-    return Attempt(outcome="fetch.too_large", detail=f"{size if size is not None else 'more'} bytes, at most {limit} are read")
+def _too_large(size: int | None, limit: int) -> FetchResult:
+    return FetchResult(outcome="fetch.too_large", detail=f"{size if size is not None else 'more'} bytes, at most {limit} are read")
 
 
 READERS: dict[str, Callable[[str, Sequence[Row], int], Held]] = {

@@ -1,4 +1,4 @@
-"""What a part of the fetch has brought: its pictures until they are written, and each attempt with its picture."""
+"""What a part of the fetch has brought: its pictures until they are written, and each result with its picture."""
 
 import os
 import tempfile
@@ -8,10 +8,10 @@ from dataclasses import replace
 from pipelines.images.decode import Decoded, Undecodable
 from pipelines.schema import FETCHED
 from pipelines.takedown.forgotten import FORGOTTEN, NOTHING, Forgotten
-from pipelines.web.opener import Attempt
+from pipelines.web.result import FetchResult
 
 SPOOL_BYTES = 64 * 1024 * 1024  # of pictures in memory and in a record batch; 256 pictures of the web rarely reach it
-Found = tuple[Attempt, Decoded | None]
+Found = tuple[FetchResult, Decoded | None]
 Keep = Callable[[Decoded | Undecodable], Decoded | Undecodable]
 
 
@@ -46,10 +46,10 @@ class Spool:
         return self._file.read(size)
 
 
-def settled(attempt: Attempt, picture: Decoded | Undecodable | None) -> Found:
-    """An attempt with its picture, or with the reason why there is none."""
-    if attempt.outcome != FETCHED or isinstance(picture, Decoded):
-        return attempt, picture if isinstance(picture, Decoded) else None
+def settled(result: FetchResult, picture: Decoded | Undecodable | None) -> Found:
+    """An result with its picture, or with the reason why there is none."""
+    if result.outcome != FETCHED or isinstance(picture, Decoded):
+        return result, picture if isinstance(picture, Decoded) else None
     outcome, detail = (picture.outcome, picture.detail) if picture is not None else ("decode.failed", "fetched and then lost")
     names = ("status", "final_url", "content_type", "etag", "last_modified", "fetched_at")
-    return Attempt(outcome=outcome, detail=detail, **{name: getattr(attempt, name) for name in names}), None
+    return FetchResult(outcome=outcome, detail=detail, **{name: getattr(result, name) for name in names}), None

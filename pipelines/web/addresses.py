@@ -4,24 +4,24 @@ import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 
-EMBEDDING = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address wrapped for NAT64
+from pipelines.permission.special_ranges import IP, METADATA, embedded, is_globally_reachable
+
 Address = tuple[socket.AddressFamily, str]
 Resolver = Callable[[str, int], list[Address]]
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is reachable by everybody; an IPv4 address inside an IPv6 one is judged by itself."""
+    """Whether an IP address is reachable by everybody; an IPv6 address that carries IPv4 ones is judged by them."""
+    ip = _parsed(address)
+    return ip is not None and is_globally_reachable(ip) and not is_secret(address)
+
+
+def _parsed(address: str) -> IP | None:
+    """An IP address without its scope (`%eth0`), None if it is none."""
     try:
-        ip = ipaddress.ip_address(address.split("%", 1)[0])
+        return ipaddress.ip_address(address.split("%", 1)[0])
     except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if ip in EMBEDDING:
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if inner is not None:
-            return inner.is_global and not inner.is_multicast
-    return ip.is_global and not ip.is_multicast and not (isinstance(ip, ipaddress.IPv6Address) and ip.is_site_local)
+        return None
 
 
 def is_literal(host: str) -> bool:
@@ -44,16 +44,13 @@ def resolve(host: str, port: int) -> list[Address]:
 def permitted(addresses: Sequence[str], *, allow_private: bool) -> bool:
     """Whether a host with these addresses may be asked: one private address among public ones is already refused.
 
-    A link-local one is refused even where private ones are let in: no intranet has pages there, but clouds keep their machines' secrets.
+    Where clouds keep their machines' secrets is refused even where private addresses are let in: a link-local address, where no
+    intranet has pages, or one of those that they publish.
     """
-    return bool(addresses) and not any(is_link_local(address) if allow_private else not is_public(address) for address in addresses)
+    return bool(addresses) and not any(is_secret(address) if allow_private else not is_public(address) for address in addresses)
 
 
-def is_link_local(address: str) -> bool:
-    """Whether an address is of this wire alone, or none at all; an IPv4 address inside an IPv6 one is judged by itself."""
-    try:
-        ip = ipaddress.ip_address(address.split("%", 1)[0])
-    except ValueError:
-        return True
-    inner = (ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None) or ip
-    return inner.is_link_local
+def is_secret(address: str) -> bool:
+    """Whether an address is of this wire alone, a cloud's own, or none at all; one that carries IPv4 addresses is what they are."""
+    ip = _parsed(address)
+    return ip is None or any(one.is_link_local or str(one) in METADATA for one in (ip, *embedded(ip)))

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import islice, pairwise
 
 TOKEN = "winnow"  # the product token of our user agent, which robots.txt and X-Robots-Tag may name
 # in this order a refusal is named when several apply: what speaks of machine learning first
@@ -31,7 +32,10 @@ TRAINING = ("train-ai", "train-genai", "ai", "genai")
 WIDER = ("tdm", "all", "bots")
 SPEAKING = frozenset({"x-robots-tag", "robots", TOKEN, "tdm-reservation", "content-usage", "content-signal"})  # headers and meta elements
 KEY = re.compile(r"[a-z*][a-z0-9_.*-]*")  # RFC 9651 3.1.2
-STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+STRING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|$)')  # one that is not closed goes to the end, so that none is looked for twice
+EXPIRY = re.compile(r"unavailable_after\s*:\s*")
+EXPIRIES = 8  # between two commas; nobody gives one page two dates
+DATE_CHARACTERS = 64  # the longest form, that of RFC 850, has 33
 LIST = re.compile(r"\([^()]*\)")
 
 
@@ -48,13 +52,13 @@ def directives(values: Iterable[str]) -> Iterator[tuple[str | None, str]]:
 
 def _named(bot: str | None, words: str) -> tuple[str | None, str]:
     """The bot that a piece speaks to and what it says; a valued directive, known or not, says nothing that matters here."""
-    while ":" in words:
-        left, right = (side.strip() for side in words.split(":", 1))
-        start = re.split(r"[\s;,:]", right, maxsplit=1)[0]
+    *names, said = (side.strip() for side in words.split(":"))
+    for left, right in pairwise([*names, said]):
+        start = re.split(r"[\s;,]", right, maxsplit=1)[0]
         if left in VALUED or not BOT.fullmatch(left) or not (start in VALUED or start in HARMLESS or start in DIRECTIVES):
             return bot, ""
-        bot, words = left.split("/", 1)[0], right
-    return bot, words
+        bot = left.split("/", 1)[0]
+    return bot, said
 
 
 def directives_outcome(values: Iterable[str], at: datetime | None = None) -> str | None:
@@ -73,12 +77,17 @@ def directives_outcome(values: Iterable[str], at: datetime | None = None) -> str
 def expiries(values: Iterable[str]) -> Iterator[datetime]:
     """The dates of `unavailable_after` that concern us; RFC 822, RFC 850 and ISO 8601 are read, as Google does."""
     for value in values:
-        lowered = value.lower()
-        for found in re.finditer(r"unavailable_after\s*:\s*", lowered):
-            *_, (bot, _) = directives([f"{lowered[: found.start()]}all"])
-            date = _date(value[found.end() :])
-            if date is not None and _ours(bot):
-                yield date
+        bot: str | None = None
+        begin = 0
+        for piece in value.lower().split(",") if "unavailable_after" in value.lower() else ():
+            for found in islice(EXPIRY.finditer(piece), EXPIRIES):
+                speaks_to, _ = _named(bot, f"{piece[: found.start()]}all")
+                start = begin + found.end()
+                date = _date(value[start : start + DATE_CHARACTERS])
+                if date is not None and _ours(speaks_to):
+                    yield date
+            bot, _ = _named(bot, piece.strip())
+            begin += len(piece) + 1
 
 
 def _date(text: str) -> datetime | None:

@@ -22,11 +22,12 @@ from pipelines.stage import Manifest, Output, Part, Stage
 from pipelines.store import Folder, read_table, write_batches, write_parquet
 from pipelines.takedown.forgotten import FORGOTTEN
 from pipelines.web.downloader import Decode, downloader_of
-from pipelines.web.opener import Attempt, Guest
 from pipelines.web.permission import address_outcome, is_given
+from pipelines.web.politeness import Politeness
+from pipelines.web.result import FetchResult
 
 CHUNK = 256  # addresses of a part: what a kill costs a worker at most, beside the slow ones that it left behind
-Row = tuple[str, Attempt, Decoded | None]
+Row = tuple[str, FetchResult, Decoded | None]
 REFERENCE = ("image_id", "held_in", "etag", "last_modified", "fetched_at")  # what is known of an address that is held already
 
 
@@ -51,7 +52,7 @@ class Fetch(Stage):
     seconds: float = 30.0  # for one image
     image_bytes: int = 32 * 1024 * 1024
     images_per_second: float = 10.0  # of one public host
-    connections: int = Guest.connections  # at once
+    connections: int = Politeness.connections  # at once
     encoding: Encoding = AS_IT_COMES  # what is stored of a picture
     deadline_seconds: float | None = None
     begun: float = field(default_factory=time.time)  # epoch seconds
@@ -102,8 +103,10 @@ class Fetch(Stage):
         gone |= {url for url, row in held.items() if self.forgotten.image(row["image_id"])}
         known = {url: row for url, row in held.items() if url not in gone}
         decoder = functools.partial(decode, encoding=self.encoding)
-        found: dict[str, Found] = {url: (Attempt(outcome=outcome), None) for url in urls if (outcome := address_outcome(url)) is not None}
-        found |= {url: (Attempt(outcome=FORGOTTEN), None) for url in gone}
+        found: dict[str, Found] = {
+            url: (FetchResult(outcome=outcome), None) for url in urls if (outcome := address_outcome(url)) is not None
+        }
+        found |= {url: (FetchResult(outcome=FORGOTTEN), None) for url in gone}
         with Spool(self.forgotten) as spool:
             wanted = [url for url in urls if url not in found and url not in known]
             found |= from_archives(self.held, wanted, spool, limit=self.image_bytes, decode=decoder)
@@ -123,11 +126,11 @@ class Fetch(Stage):
         return pa.concat_tables(behind)
 
     def _from_web(self, urls: Sequence[str], spool: Spool, decoder: Decode, leave: bool) -> dict[str, Found]:
-        nowhere: dict[str, Found] = {url: (Attempt(outcome="address.scheme"), None) for url in urls if is_given(url)}
+        nowhere: dict[str, Found] = {url: (FetchResult(outcome="address.scheme"), None) for url in urls if is_given(url)}
         urls = [url for url in urls if url not in nowhere]
         if not urls or not self.web:
-            return nowhere | {url: (Attempt(outcome="fetch.not_asked"), None) for url in urls}
-        guest = Guest(
+            return nowhere | {url: (FetchResult(outcome="fetch.not_asked"), None) for url in urls}
+        guest = Politeness(
             allow_private_addresses=self.allow_private_addresses,
             contact=self.contact,
             images_per_second=self.images_per_second,
@@ -184,7 +187,7 @@ def fetches_table(rows: Sequence[Row]) -> pa.Table:
 
 def image_batches(rows: Sequence[Row], spool: Spool) -> Iterator[pa.RecordBatch]:
     """A row of IMAGES for each distinct picture, in the order of its first address, some megabytes at a time."""
-    first: dict[str, tuple[str, Attempt, Decoded]] = {}
+    first: dict[str, tuple[str, FetchResult, Decoded]] = {}
     for url, attempt, picture in rows:
         if picture is not None:
             first.setdefault(picture.image_id, (url, attempt, picture))
@@ -212,7 +215,13 @@ def _chunk(bucket: str, number: int) -> str:
 
 
 def download(
-    urls: Sequence[str], guest: Guest, *, decode: Decode = decode, keep: Keep = as_it_is, deadline: float | None = None, leave: bool = False
+    urls: Sequence[str],
+    guest: Politeness,
+    *,
+    decode: Decode = decode,
+    keep: Keep = as_it_is,
+    deadline: float | None = None,
+    leave: bool = False,
 ) -> dict[str, Found]:
     """What became of each address, by the downloader of this process; see `Downloader.fetch`."""
     return downloader_of(guest).fetch(urls, decode=decode, keep=keep, deadline=deadline, leave=leave)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 
 from pipelines.web.addresses import Resolver, permitted
-from pipelines.web.opener import BUSY, MAX_RETRY_AFTER, Guest, Refused, Reply, retry_after
+from pipelines.web.politeness import BUSY, MAX_RETRY_AFTER, Politeness, retry_after
+from pipelines.web.result import FetchError, Reply
 
 ADDRESS_SECONDS = 300.0  # how long addresses are remembered: the system's resolver does not tell the time to live
 DNS_SECONDS = 15.0  # for one look-up
@@ -23,7 +24,7 @@ MIN_GAP, MAX_GAP = 0.1, 10.0  # seconds between two requests of a host that says
 class Host:
     """One host. Its addresses are looked up once in `ADDRESS_SECONDS`, however many ask for them."""
 
-    def __init__(self, name: str, guest: Guest) -> None:
+    def __init__(self, name: str, guest: Politeness) -> None:
         self.name = name
         self.addresses: tuple[str, ...] = ()
         self.private = False
@@ -47,7 +48,7 @@ class Host:
         return free and max(self._until, self._next, self._busy_until, self._down_until) < now
 
     async def locate(self, port: int, resolver: Resolver, pool: Executor, public: Callable[[str], bool]) -> None:
-        """Make sure of its addresses; Refused as fetch.dns if it has none, as address.private if one of them may not be connected to."""
+        """Make sure of its addresses; FetchError as fetch.dns if it has none, as address.private if one of them may not be connected to."""
         if self._look_up is None or (self._look_up.done() and self._until < time.monotonic()):
             self._look_up = asyncio.create_task(self._located(port, resolver, pool, public))
         if self._look_up.done():
@@ -55,7 +56,7 @@ class Host:
         else:
             await asyncio.shield(self._look_up)
         if self.private and not (self._guest.allow_private_addresses and permitted(self.addresses, allow_private=True)):
-            raise Refused("address.private", f"{self.name} is not a public address")
+            raise FetchError("address.private", f"{self.name} is not a public address")
 
     async def _located(self, port: int, resolver: Resolver, pool: Executor, public: Callable[[str], bool]) -> None:
         try:
@@ -73,13 +74,13 @@ class Host:
         assert self._slots is not None, "located first"
         return self._slots
 
-    async def turn(self, delay: float) -> None:
+    async def turn(self, per_second: float, delay: float) -> None:
         """Return when the next request may begin, `delay` seconds (what robots.txt asks for) or more after the last one.
 
-        Refused as fetch.host_down or fetch.host_busy where waiting would be in vain.
+        FetchError as fetch.host_down or fetch.host_busy where waiting would be in vain.
         """
         self._check()
-        seconds = max(0.0 if self.private else 1 / self._guest.images_per_second, delay, self._gap)
+        seconds = max(0.0 if self.private else 1 / per_second, delay, self._gap)
         if seconds or self._next:
             async with self._queue:
                 self._check()
@@ -91,16 +92,16 @@ class Host:
     def _check(self) -> None:
         now = time.monotonic()
         if self._down_until > now:
-            raise Refused("fetch.host_down", f"the last {self._failures} requests to {self.name} failed: {self._last}")
+            raise FetchError("fetch.host_down", f"the last {self._failures} requests to {self.name} failed: {self._last}")
         if self._busy_until - now > MAX_RETRY_AFTER:
-            raise Refused("fetch.host_busy", f"{self.name} asked to be left alone for another {self._busy_until - now:.0f} s")
+            raise FetchError("fetch.host_busy", f"{self.name} asked to be left alone for another {self._busy_until - now:.0f} s")
 
-    def note(self, answer: Reply | Refused) -> None:
+    def note(self, answer: Reply | FetchError) -> None:
         """Learn from an answer whether the host is well."""
-        failed = answer.outcome in FAILURES if isinstance(answer, Refused) else answer.status >= 500
+        failed = answer.outcome in FAILURES if isinstance(answer, FetchError) else answer.status >= 500
         self._failures = self._failures + 1 if failed else 0
         if failed:
-            self._last = answer.detail if isinstance(answer, Refused) else f"HTTP {answer.status}"
+            self._last = answer.detail if isinstance(answer, FetchError) else f"HTTP {answer.status}"
         if self._failures >= DOWN_AFTER:
             self._down_until = time.monotonic() + DOWN_SECONDS
         if isinstance(answer, Reply) and answer.status in BUSY:
@@ -113,9 +114,12 @@ class Host:
         self._gap = min(MAX_GAP, max(MIN_GAP, 2 * self._gap))
         asked = retry_after(reply) or 0.0
         now = time.monotonic()
+        again = self._busy_since is not None
         self._busy_since = self._busy_since or now
         if now - self._busy_since > IN_VAIN:
             asked = max(asked, LEFT_ALONE)
+        if asked > MAX_RETRY_AFTER and reply.status == 503 and not again:
+            return  # one address that is not to be had for long; of the host it says so when it is heard twice in a row
         self._busy_until = max(self._busy_until, now + asked)
         self._next = max(self._next, now + min(asked, MAX_RETRY_AFTER))
 
@@ -128,13 +132,13 @@ async def _looked_up(name: str, port: int, resolver: Resolver, pool: Executor) -
                 found = await loop.run_in_executor(pool, resolver, name, port)
             if found:
                 return tuple(address for _, address in found)
-            raise Refused("fetch.dns", f"{name} has no address")
+            raise FetchError("fetch.dns", f"{name} has no address")
         except TimeoutError as error:
-            raise Refused("fetch.dns", f"no answer on {name} within {DNS_SECONDS:.0f} s") from error
+            raise FetchError("fetch.dns", f"no answer on {name} within {DNS_SECONDS:.0f} s") from error
         except (OSError, UnicodeError) as error:
-            if isinstance(error, Refused):
+            if isinstance(error, FetchError):
                 raise
             if last or getattr(error, "errno", None) != socket.EAI_AGAIN:
-                raise Refused("fetch.dns", str(error)) from error
+                raise FetchError("fetch.dns", str(error)) from error
         await asyncio.sleep(DNS_RETRY_SECONDS)
     raise AssertionError("the last try returns or raises")

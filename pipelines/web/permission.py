@@ -18,8 +18,10 @@ from pipelines.web.robots import ROBOTS_BYTES, Answer, Rules, rules_of
 from pipelines.web.wellknown import MediaRules, Reservations, media_rules_of, reservations_of
 
 __all__ = [
+    "AI_PATH",
     "ROBOTS_BYTES",
     "ROBOTS_PATH",
+    "TDM_PATH",
     "TOKEN",
     "WELL_KNOWN",
     "Answer",

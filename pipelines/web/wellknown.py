@@ -9,11 +9,9 @@ implement it, ai.txt has no such word, and a host in trouble refuses by its robo
 import json
 import re
 from dataclasses import dataclass
-from urllib.parse import quote
 
-from protego import Protego
-
-from pipelines.web.robots import KEPT, ROBOTS_BYTES, Answer, matched, matcher, path_rules, records, rules_for_us, text_of
+from pipelines.permission.paths import COMPARED, PathRules, Pattern, path_of, pattern_of
+from pipelines.web.robots import NO_RULES, ROBOTS_BYTES, Answer, readings, records, rules_for_us
 
 FILE_TYPE = re.compile(r"/?\*\.[^*$/]+")
 MAX_RULES = 10_000  # of a tdmrep.json; a longer one is not a list of rules that somebody wrote
@@ -23,23 +21,26 @@ MAX_RULES = 10_000  # of a tdmrep.json; a longer one is not a list of rules that
 class Reservations:
     """The rules of a tdmrep.json in sequence: a matcher that refuses what the location covers, and whether that is reserved."""
 
-    rules: tuple[tuple[Protego, bool], ...] = ()
+    rules: tuple[tuple[Pattern, bool], ...] = ()
 
     def reserves(self, url: str) -> bool:
-        return next((is_reserved for location, is_reserved in self.rules if not matched(location, url)), False)
+        path = path_of(url)
+        if len(self.rules) * len(path) > COMPARED:  # cannot be told with bounded effort
+            return True
+        return next((is_reserved for location, is_reserved in self.rules if location.covers(path)), False)
 
 
 def reservations_of(answer: Answer) -> Reservations:
     """Read the answer to a request for tdmrep.json; entries that are no rules are passed over."""
     try:
-        entries = json.loads(_body(answer).decode("utf-8-sig", errors="replace") or "[]")
+        entries = json.loads(readings(_body(answer))[-1] or "[]")
     except (ValueError, RecursionError):
         return Reservations()
     found = []
     for entry in entries[:MAX_RULES] if isinstance(entries, list) else []:
         location, value = (entry.get("location"), entry.get("tdm-reservation")) if isinstance(entry, dict) else (None, None)
         if isinstance(location, str) and location and str(value) in ("0", "1"):
-            found.append((matcher([(quote(location, safe=KEPT), False)]), str(value) == "1"))
+            found.append((pattern_of(location), str(value) == "1"))
     return Reservations(rules=tuple(found))
 
 
@@ -47,19 +48,23 @@ def reservations_of(answer: Answer) -> Reservations:
 class MediaRules:
     """The rules of an ai.txt for us: what file type and path say, without regard to a query."""
 
-    paths: tuple[Protego, ...] = ()
+    paths: PathRules = NO_RULES
 
     def allows(self, url: str) -> bool:
         bare = url.partition("#")[0].partition("?")[0]
         stem, dot, extension = bare.rpartition(".")
-        return all(matched(rules, spelt) for rules in self.paths for spelt in (bare, f"{stem}{dot}{extension.lower()}"))
+        return all(self.paths.allow(path_of(spelt)) for spelt in (bare, f"{stem}{dot}{extension.lower()}"))
 
 
 def media_rules_of(answer: Answer) -> MediaRules:
     """Read the answer to a request for ai.txt; what is no list of groups (a page, a text in prose) has no rules."""
-    own = rules_for_us(records(text_of(_body(answer))))
-    patterns = [(_anchored(quote(value, safe=KEPT)), name == "allow") for name, value in own if name in ("allow", "disallow") and value]
-    return MediaRules(paths=path_rules(patterns))
+    try:
+        texts = readings(_body(answer))
+    except ValueError:
+        return MediaRules()
+    own = [record for text in texts for record in rules_for_us(records(text))]
+    said = ((name, value) for name, value in own if name in ("allow", "disallow") and value)
+    return MediaRules(paths=PathRules((_anchored(value), name == "allow") for name, value in said))
 
 
 def _anchored(pattern: str) -> str:

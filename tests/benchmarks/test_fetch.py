@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.web.connection import authorities
+from pipelines.web.authorities import Authorities
 from tests.pipelines.test_opener import certificate
 
 IMAGES = 8000
@@ -126,7 +126,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("nginx")
     folder.chmod(0o755)
     cert, _ = certificate(folder)
-    system = [Path(name).read_text() for name in authorities().values() if Path(name).is_file()]
+    system = [Path(name).read_text() for name in Authorities().options.values() if Path(name).is_file()]
     (folder / "bundle.pem").write_text("\n".join([*system, cert.read_text()]))
     (folder / "images").mkdir()
     generator = np.random.default_rng(1)

@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,6 @@ from filters.given import Given
 from tests.filters.tiny_models import CLIP, picture, save_clip
 
 TEXTS = ["a dog", "two cats on a very long red sofa in the house of the mayor of a small town by the sea", "", "Ein Hund", "a dog"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

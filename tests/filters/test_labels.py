@@ -1,7 +1,6 @@
 """Labels of pictures, and texts that share them."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,14 +12,6 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 from filters.given import Given
 from filters.labels import FLOOR, MOST, LabelOverlapFilter, LabelsFilter, heads
 from tests.filters.tiny_models import picture, save_image_classifier
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def overlap(text: str | None, labels: list[str] | None) -> int | None:

@@ -1,7 +1,7 @@
 """Probabilities of what is unsafe, against transformers called directly."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,6 @@ from tests.filters.tiny_models import picture, save_image_classifier, save_text_
 GANTMAN = ("drawings", "hentai", "neutral", "porn", "sexy")
 JIGSAW = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
 TEXTS = ["the dog", "the bad cat", "", "a1 b2 c3 " * 40, "abcdefghijklmnopqrst", "the dog"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 
 from flows.configuration import CollectTable, read_configuration
 from flows.naming import named, stamped
+from flows.schedule import FORM
 from pipelines.collect import CollectConfig
 from pipelines.releases.publish import CurateConfig
 from pipelines.stage import Engine
@@ -105,8 +106,7 @@ def test_not_toml(tmp_path: Path) -> None:
         (
             'schedule = "30 2 * * *"',
             'schedule = "nightly"',
-            ", line 11: 'nightly' is not a cron expression: five fields (minute, hour, day of month, month, day of week), "
-            'e.g. "30 2 * * *" for every night at half past two (UTC)',
+            f", line 11: 'nightly' is not a cron expression: {FORM}",
         ),
         ('name = "clean"', 'name = "web"', ", line 14: name 'web' is taken by an earlier [[collect]]: names must differ"),
         ('name = "clean"', 'name = "../clean"', ", line 14: name: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$'"),
@@ -115,6 +115,64 @@ def test_not_toml(tmp_path: Path) -> None:
 )
 def test_a_mistake_is_named_with_its_line_and_a_remedy(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert refusal(tmp_path, old, new) == said
+
+
+@pytest.mark.parametrize(
+    "cron",
+    [
+        "60 * * * *",
+        "* 24 * * *",
+        "0 0 32 * *",
+        "0 0 1 13 *",
+        "0 0 * * 8",
+        "0 0 1 Foo *",
+        "30 2 * *",
+        "0 0 1 1 * 0 2027",  # a seventh would be the year
+        "R(0-30) 2 * * *",  # drawn anew at each look
+        "H 2 * * *",
+        "@reboot",
+        "",
+    ],
+)
+def test_a_schedule_that_is_no_cron_expression(tmp_path: Path, cron: str) -> None:
+    said = refusal(tmp_path, '"30 2 * * *"', f'"{cron}"')
+    assert said == f", line 11: {cron!r} is not a cron expression: {FORM}"
+
+
+@pytest.mark.parametrize("cron", ["0 0 30 2 *", "0 0 31 4,6,9,11 *", "15 3 30-31 FEB *", "0 0 31 6 * 30", "0 0 31 2 MON"])
+def test_a_schedule_that_never_comes(tmp_path: Path, cron: str) -> None:
+    """The last one would come on Mondays elsewhere: Prefect finds none."""
+    said = refusal(tmp_path, '"30 2 * * *"', f'"{cron}"')
+    never = "never comes: Prefect finds no date for it in the next fifty years; look at its day of month and its month"
+    assert said == f", line 11: {cron!r} {never}"
+
+
+@pytest.mark.parametrize("cron", ["* * * * * *", "0 0 2 * * *", "0 30 2 * * *"])
+def test_a_schedule_of_every_second(tmp_path: Path, cron: str) -> None:
+    """The others are written as where seconds come first."""
+    said = refusal(tmp_path, '"30 2 * * *"', f'"{cron}"')
+    assert said == f", line 11: {cron!r} runs every second: seconds are the sixth and last field; leave it out"
+
+
+@pytest.mark.parametrize("cron", ["0 0 29 2 *", "0 0 L 2 *", "0 6 * * MON-FRI", "0 6 * * 5#3", "@daily", "* * * * * */20", "0 0 29 2 MON"])
+def test_a_schedule_that_comes_however_seldom(tmp_path: Path, cron: str) -> None:
+    plan = read_configuration(written(tmp_path, PLAN.replace("30 2 * * *", cron)))
+    assert plan.collect[0].schedule == cron
+
+
+@pytest.mark.parametrize("out", ["data/models/small", "data/models/small/", "data/../data/models/small"])
+def test_two_trainings_want_a_folder_each(tmp_path: Path, out: str) -> None:
+    """The first one's is the default, models/<name> under the root."""
+    second = f'[[pretrain]]\nname = "other"\nrecipe = "vilt"\nreleases = {{ train = "web-1" }}\nout = "{out}"\n'
+    said = refusal(tmp_path, "smoke = true\n", f"smoke = true\n\n{second}")
+    assert said.startswith(f", line 33: out '{tmp_path}/data/")
+    assert said.endswith("is the folder of [[pretrain]] 'small' already: each training needs its own")
+
+
+def test_trainings_in_folders_of_their_own(tmp_path: Path) -> None:
+    second = '\n[[pretrain]]\nname = "other"\nrecipe = "vilt"\nreleases = { train = "web-1" }\n'
+    plan = read_configuration(written(tmp_path, PLAN + second))
+    assert [entry.out for entry in plan.pretrain] == [f"{tmp_path}/data/models/{name}" for name in ("small", "other")]
 
 
 def test_a_source_is_missing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A plan on a real Prefect server: a curated release is announced, and the announcement starts its training."""
+"""A plan on a real Prefect server: its schedules fire, and a release that is published starts its training."""
 
 import json
 import os
@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,6 +38,7 @@ allow_private_addresses = true
 release = "first"
 recipe = "everything"
 collections = ["pictures"]
+schedule = "* * * * * */30"
 [[pretrain]]
 name = "small"
 recipe = "vilt"
@@ -126,36 +128,43 @@ def wait(seconds: float, look: Callable[[], Any], log: Path) -> Any:
     raise AssertionError(f"nothing after {seconds} s; {log.name} says:\n{log.read_text()[-3000:]}")
 
 
-@pytest.mark.timeout(300)
-def test_a_published_release_starts_its_training_with_its_digest(tmp_path: Path, server: str, plan: Path) -> None:
+@pytest.mark.timeout(600)
+def test_a_schedule_fires_and_its_release_starts_the_training(tmp_path: Path, server: str, plan: Path) -> None:
+    """Nobody starts a run by hand: the scheduler of the server makes one, `winnow serve` runs it, and its event triggers the other."""
     config = CollectConfig(pairs=str(tmp_path / "pairs.jsonl"), allow_private_addresses=True)
     collect(Folder(str(tmp_path / "data")), config, id="pictures")
-    wait(120, lambda: ask(f"{server}/health"), tmp_path / "server.log")
+    wait(240, lambda: ask(f"{server}/health"), tmp_path / "server.log")
     log = tmp_path / "serve.log"
     command = [sys.executable, "-m", "flows.cli", "serve", str(plan)]
     own = {"PREFECT_API_URL": server, "PREFECT_HOME": str(tmp_path / "client"), "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
     with running(log, *command, **own):
-        curate = wait(90, lambda: ask(f"{server}/deployments/name/curate/first"), log)
+        curate = wait(240, lambda: ask(f"{server}/deployments/name/curate/first"), log)
         pretrain = wait(10, lambda: ask(f"{server}/deployments/name/pretrain/small"), log)
-        wait(10, lambda: "being served" in log.read_text(), log)
-        started = ask(f"{server}/deployments/{curate['id']}/create_flow_run", {})
-        run = wait(90, partial(finished, server, pretrain["id"]), log)
-        assert run["state_type"] == "COMPLETED", log.read_text()
-    manifest = json.loads((tmp_path / "data/releases/first/manifest.json").read_text())
+        scheduled = wait(240, partial(finished, server, curate["id"]), log)
+        run = wait(240, partial(finished, server, pretrain["id"]), log)
+    assert scheduled["state_type"] == run["state_type"] == "COMPLETED", log.read_text()
+    assert scheduled["auto_scheduled"]
+    at = datetime.fromisoformat(scheduled["expected_start_time"])
+    assert at.second % 30 == 0
+    release = f"first-{at:%Y%m%dT%H%M%SZ}"
+    manifest = json.loads((tmp_path / f"data/releases/{release}/manifest.json").read_text())
     assert manifest["samples"] == PICTURES
     assert run["parameters"]["digest"] == manifest["digest"]
-    trained = json.loads((tmp_path / "data/models/small/plan.json").read_text())
-    assert list(trained["releases"]) == ["train"]
-    assert (tmp_path / "data/models/small/model").is_dir()
+    trained = tmp_path / "data/models/small" / release
+    assert list(json.loads((trained / "plan.json").read_text())["releases"]) == ["train"]
+    assert (trained / "model").is_dir()
     shown = {one["key"]: one for one in ask(f"{server}/artifacts/filter", {})}
-    assert json.loads(shown["funnel-first"]["data"]) == [{"outcome": "kept", "candidates": PICTURES, "share": "100.0%"}]
-    assert shown["funnel-first"]["flow_run_id"] == started["id"]
+    assert json.loads(shown[f"funnel-{release}".lower()]["data"]) == [{"outcome": "kept", "candidates": PICTURES, "share": "100.0%"}]
     assert shown["progress-decide"]["data"] == 100.0
 
 
 def finished(server: str, deployment: str) -> Any:
-    """The run of a deployment that has come to its end."""
-    query = {"deployments": {"id": {"any_": [deployment]}}, "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}}}
+    """The first run of a deployment that has come to its end."""
+    query = {
+        "deployments": {"id": {"any_": [deployment]}},
+        "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}},
+        "sort": "EXPECTED_START_TIME_ASC",
+    }
     return next(iter(ask(f"{server}/flow_runs/filter", query) or []), None)
 
 

@@ -15,20 +15,20 @@ from pipelines.store import Folder, read_table, write_parquet
 from pipelines.takedown.forgotten import Forgotten
 from pipelines.web import downloader
 from pipelines.web.fetch import Fetch, download, taking_turns
-from pipelines.web.opener import Guest
 from pipelines.web.permission import WELL_KNOWN
+from pipelines.web.politeness import Politeness
 from tests.pipelines.test_archives import record
 from tests.pipelines.web import Page, Reply, jpeg, served
 
 PHOTO = jpeg(64, 48)
-LOCAL = Guest(allow_private_addresses=True, seconds=3.0, image_bytes=100_000)
+LOCAL = Politeness(allow_private_addresses=True, seconds=3.0, image_bytes=100_000)
 
 
 def image(**options: Any) -> Reply:
     return Reply(**{"body": PHOTO, "type": "image/jpeg", **options})
 
 
-def outcomes(pages: Mapping[str, Page], guest: Guest = LOCAL, robots: Page | None = None) -> dict[str, str]:
+def outcomes(pages: Mapping[str, Page], guest: Politeness = LOCAL, robots: Page | None = None) -> dict[str, str]:
     """The outcome of each path of a web."""
     with served({**pages, **({"/robots.txt": robots} if robots is not None else {})}) as web:
         found = download([f"{web.url}{path}" for path in pages], guest)
@@ -78,7 +78,7 @@ def test_private_addresses_are_refused_also_behind_redirects() -> None:
             "http://[::1]/a.jpg",
             "http://169.254.169.254/a.jpg",
         ]
-        found = download(urls, Guest())
+        found = download(urls, Politeness())
         assert [attempt.outcome for attempt, _ in found.values()] == ["address.private"] * 4
         assert web.asked == []
 

@@ -29,7 +29,7 @@ from pipelines.store import Folder
 from tests.pipelines import flink
 from tests.pipelines.test_decide import RECIPE, make
 
-pytestmark = pytest.mark.timeout(480)
+pytestmark = pytest.mark.timeout(480, func_only=True)  # what is downloaded and started has bounds of its own
 
 JOB_SECONDS = 150.0  # for anything that is waited for here
 PARTS = 8

@@ -17,21 +17,21 @@ from pipelines.web import hosts
 from pipelines.web.addresses import Address
 from pipelines.web.downloader import Downloader
 from pipelines.web.fetch import as_it_is
-from pipelines.web.opener import Guest
+from pipelines.web.politeness import Politeness
 from tests.pipelines.web import Reply, jpeg, served
 
 PHOTO = jpeg(64, 48)
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n"
 FOUND = HEAD + b"Content-Length: %d\r\n\r\n" % len(PHOTO) + PHOTO
-LOCAL = Guest(allow_private_addresses=True, seconds=1.0, image_bytes=200_000)
-PUBLIC = Guest(seconds=2.0, images_per_second=1000.0)
+LOCAL = Politeness(allow_private_addresses=True, seconds=1.0, image_bytes=200_000)
+PUBLIC = Politeness(seconds=2.0, images_per_second=1000.0)
 Behaviour = bytes | Callable[[socket.socket], None]
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries follow soon, so that these tests are fast."""
-    monkeypatch.setattr("pipelines.web.opener.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("pipelines.web.politeness.RETRY_SECONDS", 0.05)
 
 
 @dataclass
@@ -79,7 +79,7 @@ def raw(answers: Mapping[str, Behaviour], host: str = "127.0.0.1") -> Iterator[R
             listener.shutdown(socket.SHUT_RDWR)
 
 
-def ask(urls: list[str], guest: Guest = LOCAL, *, deadline: float | None = None, **options: Any) -> dict[str, str]:
+def ask(urls: list[str], guest: Politeness = LOCAL, *, deadline: float | None = None, **options: Any) -> dict[str, str]:
     """The outcome of each address, asked by a downloader that nobody else uses."""
     downloader = Downloader(guest, **options)
     try:
@@ -89,7 +89,7 @@ def ask(urls: list[str], guest: Guest = LOCAL, *, deadline: float | None = None,
         downloader.close()
 
 
-def one(answer: Behaviour, guest: Guest = LOCAL) -> str:
+def one(answer: Behaviour, guest: Politeness = LOCAL) -> str:
     with raw({"/a.jpg": answer}) as server:
         (outcome,) = ask([f"http://127.0.0.1:{server.port}/a.jpg"], guest).values()
         return outcome
@@ -288,7 +288,7 @@ def test_a_name_that_changes_its_address() -> None:
 
 def test_what_is_connected_to_is_what_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even a libcurl that resolved a name by itself would connect to nothing else."""
-    monkeypatch.setattr("pipelines.web.connection._target", lambda order: (order.url, []))
+    monkeypatch.setattr("pipelines.web.curl_handle._target", lambda request: (request.url, []))
     with raw({}) as canary:
         urls = [f"http://localhost:{canary.port}/a.jpg"]
         found = ask(urls, PUBLIC, resolver=lambda host, port: [(socket.AF_INET, "127.0.0.9")], public=lambda address: True)
@@ -316,7 +316,7 @@ def test_a_busy_host_is_left_alone() -> None:
     """429 with a Retry-After that is too long: what is under way hears it, the rest is not asked for at all."""
     pages = {f"/{number}.jpg": Reply(status=429, headers=(("Retry-After", "3600"),)) for number in range(50)}
     with served(pages) as web:
-        found = Counter(ask([f"{web.url}{path}" for path in pages], Guest(allow_private_addresses=True, connections=4)).values())
+        found = Counter(ask([f"{web.url}{path}" for path in pages], Politeness(allow_private_addresses=True, connections=4)).values())
         asked = [path for path in web.asked if path.endswith(".jpg")]
     assert found == {"fetch.http_429": len(asked), "fetch.host_busy": 50 - len(asked)}
     assert len(asked) <= 8
@@ -331,7 +331,7 @@ def test_retry_after_is_waited_for_by_the_whole_host() -> None:
         return turns.pop() if turns else Reply(body=PHOTO)
 
     with served({"/a.jpg": page, "/b.jpg": page}) as web:
-        assert set(ask([f"{web.url}/a.jpg", f"{web.url}/b.jpg"], Guest(allow_private_addresses=True, connections=1)).values()) == {
+        assert set(ask([f"{web.url}/a.jpg", f"{web.url}/b.jpg"], Politeness(allow_private_addresses=True, connections=1)).values()) == {
             "fetched"
         }
     assert len(at) == 3
@@ -345,7 +345,7 @@ def test_a_host_that_is_always_busy_is_left_alone(monkeypatch: pytest.MonkeyPatc
     pages = {f"/{number}.jpg": Reply(status=429) for number in range(100)}
     begin = time.monotonic()
     with served(pages) as web:
-        found = Counter(ask([f"{web.url}{path}" for path in pages], Guest(allow_private_addresses=True, connections=8)).values())
+        found = Counter(ask([f"{web.url}{path}" for path in pages], Politeness(allow_private_addresses=True, connections=8)).values())
         asked = {path for path in web.asked if path.endswith(".jpg")}
     assert found == {"fetch.http_429": len(asked), "fetch.host_busy": 100 - len(asked)}
     assert 8 <= len(asked) < 30
@@ -353,7 +353,7 @@ def test_a_host_that_is_always_busy_is_left_alone(monkeypatch: pytest.MonkeyPatc
 
 
 def test_link_local_addresses_are_never_asked() -> None:
-    found = ask(["http://169.254.169.254/latest/meta-data"], Guest(allow_private_addresses=True))
+    found = ask(["http://169.254.169.254/latest/meta-data"], Politeness(allow_private_addresses=True))
     assert found == {"http://169.254.169.254/latest/meta-data": "address.private"}
 
 
@@ -362,7 +362,7 @@ def test_a_storm_of_errors_ends() -> None:
     pages = {f"/{number}.jpg": Reply(status=500) for number in range(200)}
     begin = time.monotonic()
     with served(pages) as web:
-        found = Counter(ask([f"{web.url}{path}" for path in pages], Guest(allow_private_addresses=True, connections=8)).values())
+        found = Counter(ask([f"{web.url}{path}" for path in pages], Politeness(allow_private_addresses=True, connections=8)).values())
         asked = [path for path in web.asked if path.endswith(".jpg")]
     assert found.total() == 200
     assert set(found) == {"fetch.http_5xx", "fetch.host_down"}
@@ -378,7 +378,7 @@ def test_a_dead_host_fails_fast() -> None:
     assert found == {"fetch.refused": 500}  # its robots.txt is asked for once, and that it cannot be had stands for all
 
 
-def robots(answer: Behaviour, guest: Guest = LOCAL) -> str:
+def robots(answer: Behaviour, guest: Politeness = LOCAL) -> str:
     with raw({"/robots.txt": answer, "/a.jpg": FOUND}) as server:
         (outcome,) = ask([f"http://127.0.0.1:{server.port}/a.jpg"], guest).values()
         return outcome
@@ -412,7 +412,7 @@ def test_every_run_ends_by_its_deadline() -> None:
     with raw({**answers, "/quick.jpg": FOUND}) as server:
         urls = [f"http://127.0.0.1:{server.port}{path}" for path in ["/quick.jpg", *answers]]
         begin = time.monotonic()
-        found = Counter(ask(urls, Guest(allow_private_addresses=True, connections=16), deadline=0.8).values())
+        found = Counter(ask(urls, Politeness(allow_private_addresses=True, connections=16), deadline=0.8).values())
         assert time.monotonic() - begin < 2
     assert found == {"fetched": 1, "fetch.deadline": 100}
 
@@ -422,7 +422,7 @@ def test_slow_hosts_do_not_hold_up_the_others() -> None:
     with raw(dict.fromkeys((f"/{number}.jpg" for number in range(20)), hang)) as slow, raw({"/a.jpg": FOUND}) as quick:
         urls = [f"http://127.0.0.1:{slow.port}/{number}.jpg" for number in range(20)] + [f"http://127.0.0.1:{quick.port}/a.jpg"]
         at: list[float] = []
-        downloader = Downloader(Guest(allow_private_addresses=True, seconds=1.0))
+        downloader = Downloader(Politeness(allow_private_addresses=True, seconds=1.0))
         begin = time.monotonic()
         try:
             found = downloader.fetch(urls, decode=lambda data: (at.append(time.monotonic() - begin), decode(data))[1], keep=as_it_is)

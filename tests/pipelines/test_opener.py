@@ -21,9 +21,10 @@ from pipelines.images.decode import Undecodable
 from pipelines.web.body import MEMORY_BYTES, Body
 from pipelines.web.downloader import Downloader
 from pipelines.web.fetch import as_it_is
-from pipelines.web.opener import Guest, Refused, Reply, patience, retry_after
+from pipelines.web.politeness import Politeness, patience, retry_after
+from pipelines.web.result import FetchError, Reply
 
-LOCAL = Guest(allow_private_addresses=True, seconds=5.0)
+LOCAL = Politeness(allow_private_addresses=True, seconds=5.0)
 
 
 def reply(status: int, *headers: tuple[str, str]) -> Reply:
@@ -43,15 +44,15 @@ def reply(status: int, *headers: tuple[str, str]) -> Reply:
         (reply(429, ("retry-after", " 0 ")), [0.0, 0.0, None]),
         (reply(503, ("Retry-After", "31")), [None, None, None]),
         (reply(503, ("Retry-After", "soon")), [0.5, 2.0, None]),
-        (Refused("fetch.closed", "x"), [0.5, 2.0, None]),
-        (Refused("fetch.cut", "x"), [0.5, 2.0, None]),
-        (Refused("fetch.timeout", "x"), [None, None, None]),
-        (Refused("fetch.tls", "x"), [None, None, None]),
-        (Refused("fetch.refused", "x"), [None, None, None]),
-        (Refused("permission.noai", "x"), [None, None, None]),
+        (FetchError("fetch.closed", "x"), [0.5, 2.0, None]),
+        (FetchError("fetch.cut", "x"), [0.5, 2.0, None]),
+        (FetchError("fetch.timeout", "x"), [None, None, None]),
+        (FetchError("fetch.tls", "x"), [None, None, None]),
+        (FetchError("fetch.refused", "x"), [None, None, None]),
+        (FetchError("permission.noai", "x"), [None, None, None]),
     ],
 )
-def test_another_try_only_where_it_may_help(answer: Reply | Refused, waits: list[float | None]) -> None:
+def test_another_try_only_where_it_may_help(answer: Reply | FetchError, waits: list[float | None]) -> None:
     assert [patience(answer, tries) for tries in (1, 2, 3)] == waits
 
 
@@ -67,7 +68,7 @@ def test_a_long_body_lies_in_a_file() -> None:
     pieces = [bytes([number]) * 100_000 for number in range(25)]
     for piece in pieces:
         body.write(piece)
-    assert (body.size, body.size > MEMORY_BYTES, body._pieces) == (2_500_000, True, [])
+    assert (body.size, body.size > MEMORY_BYTES, body._data) == (2_500_000, True, b"")
     assert body.take() == b"".join(pieces)
     assert (body.size, body.take()) == (0, b"")
 

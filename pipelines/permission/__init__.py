@@ -1,0 +1,1 @@
+"""What a site, a page or an address forbids."""
