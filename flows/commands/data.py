@@ -1,5 +1,6 @@
 """Commands on collections and releases: collect, curate, look, take down."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -93,10 +94,14 @@ def curate(
     )
     made = run(folder_of(root), config, engine=work.engine(), progress=progress_lines())
     if json:
-        print_json({"release": made.name, "digest": made.digest, "samples": made.samples, "shards": made.shards, **made.funnel.to_json()})
+        about = {"release": made.name, "digest": made.digest, "samples": made.samples, "splits": dict(made.splits), "shards": made.shards}
+        print_json({**about, **made.funnel.to_json()})
     else:
         print(funnel_table(made.funnel))
         print(f"release {made.name}: {made.samples:,} images in {made.shards} shards at {made.folder.path()}, digest {made.digest}")
+    for split in made.empty_splits:
+        said = f"none of the {made.samples:,} images fell into the split {split} with --heldout {heldout:g}"
+        print(f"winnow: {said}; near duplicates stay together: take another share, or another name and more images", file=sys.stderr)
     return 0
 
 

@@ -46,21 +46,24 @@ class Report:
 
     def lines(self) -> str:
         """The report in words."""
-        would = "would erase" if self.dry_run else "erased"
-        said = [f"{self.listed:,} addresses, domains and images are taken down for ever"]
+        dry = self.dry_run
+        erased = "would erase" if dry else "erased"
+        said = [f"{self.listed:,} addresses, domains and images {'would be' if dry else 'are'} taken down for ever"]
         for name, counts in self.collections.items():
-            said.append(f"  collection {name}: {would} " + ", ".join(f"{count:,} in {what}" for what, count in counts.items()))
-        said += [f"  release {name}: {would} {count:,} samples" for name, count in self.releases.items()]
-        said += [f"  release {old}: {_written(old, new, self.dry_run)}" for old, new in self.reissued.items()]
-        said += [f"  model {name} has seen a release that held it: train it again" for name in self.models]
-        said += [f"  archive {url} was given and still holds pages of it: it is yours to change" for url in self.outside]
+            said.append(f"  collection {name}: {erased} " + ", ".join(f"{count:,} in {what}" for what, count in counts.items()))
+        said += [f"  release {name}: {erased} {count:,} samples" for name, count in self.releases.items()]
+        said += [f"  release {old}: {_written(old, new, dry)}" for old, new in self.reissued.items()]
+        again = "would have to be trained again" if dry else "train it again"
+        said += [f"  model {name} has seen a release that held it: {again}" for name in self.models]
+        yours = "it would be yours to change" if dry else "it is yours to change"
+        said += [f"  archive {url} was given and still holds pages of it: {yours}" for url in self.outside]
         return "\n".join(said if len(said) > 1 else [*said, "  nothing of it is here"])
 
 
 def _written(old: str, new: str | None, dry_run: bool) -> str:
     if new:
         return f"{new} {'would stand' if dry_run else 'stands'} for it"
-    return "could not be written again: curate a new one"
+    return f"could not be written again: {'you would have to ' if dry_run else ''}curate a new one"
 
 
 def forget(
