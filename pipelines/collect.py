@@ -1,5 +1,6 @@
 """Collect: from a source on the web, an archive or a list to a complete collection of candidates and images."""
 
+import functools
 import itertools
 import json
 import math
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from filters import filters_for, writer
@@ -32,6 +34,8 @@ from pipelines.takedown.forgotten import Forgotten
 from pipelines.times import now, written
 from pipelines.web.crawl import Crawl, crawl
 from pipelines.web.fetch import Fetch
+from pipelines.web.proxies import check_proxies
+from pipelines.web.spent import spent_file
 
 CONFIGURATION = "configuration.json"
 FAMILIES = ("address.", "permission.", "fetch.", "decode.")  # of outcomes of images
@@ -68,6 +72,8 @@ def collect(
     started = time.time()
     if previous is not None and not config.seeds:
         raise ValueError("only a crawl of live pages can refer to an earlier one: --recrawl goes with --seed")
+    if config.fetch or config.seeds:
+        check_proxies(allow_private=config.allow_private_proxy or config.allow_private_addresses)
     name = fit_name(id, "collection") if id is not None else unfinished(root, config) or _new_name(root)
     folder = root / "collections" / name
     new = not folder.exists() and (engine is None or engine.share is None)
@@ -92,6 +98,7 @@ def collect(
         fetched = run(_fetch(folder, config, started))
         run(Remember.of(root, name))
         _seal(folder, [found, scattered, distinct, fetched])
+        Path(spent_file(folder.url)).unlink(missing_ok=True)
     return open_collection(root, name)
 
 
@@ -100,7 +107,7 @@ def unfinished(root: Folder, config: CollectConfig, names: Sequence[str] | None 
     folder = root / "collections"
     among = reversed(folder.names() if names is None else names)
     open_ones = (name for name in among if not (folder / name).exists(MANIFEST) and (folder / name).exists(CONFIGURATION))
-    return next((name for name in open_ones if (folder / name).read_json(CONFIGURATION)["settings"] == _settings(config)), None)
+    return next((name for name in open_ones if _given((folder / name).read_json(CONFIGURATION)["settings"]) == _settings(config)), None)
 
 
 def _new_name(root: Folder) -> str:
@@ -114,6 +121,17 @@ def _settings(config: CollectConfig) -> dict[str, Any]:
     return config.model_dump(mode="json")
 
 
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a collection, with the defaults of options that are younger than it."""
+    return {**_defaults(), **settings}
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    fields = CollectConfig.model_fields.items()
+    return {field.alias or name: field.default for name, field in fields if field.default is None or field.default is False}
+
+
 def _begin(root: Folder, folder: Folder, config: CollectConfig, previous: str | None) -> Begun:
     """What the collection was begun with; begins it if nothing was."""
     if not folder.exists(CONFIGURATION):
@@ -124,7 +142,7 @@ def _begin(root: Folder, folder: Folder, config: CollectConfig, previous: str | 
         with suppress(FileExistsError):  # another share was quicker
             folder.create(CONFIGURATION, json.dumps(asdict(begun), indent=1).encode())
     begun = Begun(**folder.read_json(CONFIGURATION))
-    other = [key for key, value in _settings(config).items() if begun.settings.get(key) != value]
+    other = [key for key, value in _settings(config).items() if _given(begun.settings).get(key) != value]
     if other:
         raise ValueError(
             f"collection {folder.name} was made with other options ({', '.join(other)}): "
@@ -195,12 +213,15 @@ def _crawled(root: Folder, folder: Folder, config: CollectConfig, begun: Begun, 
         seconds=_seconds(config),
         target_width=config.target_width,
         allow_private_addresses=config.allow_private_addresses,
+        allow_private_proxy=config.allow_private_proxy,
+        ca_file=config.ca_file,
+        max_bytes=config.bytes_at_most(),
         contact=config.contact,
         previous=None if begun.previous is None else (root / "collections" / begun.previous / "pages").path(),
     )
     pages = folder / "pages"
     with lease(pages, "crawling.json", wait=math.inf):
-        found = crawl(order, pages, progress=_pages_read(progress), forgotten=Forgotten.read(root))
+        found = crawl(order, pages, progress=_pages_read(progress), forgotten=Forgotten.read(root), spent_in=spent_file(folder.url))
     progress(Progress(stage="crawl", done=1, parts=1, counts={"pages": found["pages"], **found["refused"], **found["errors"]}))
     return pages
 
@@ -273,7 +294,11 @@ def _fetch(folder: Folder, config: CollectConfig, started: float) -> Stage:
         urls=folder / "urls",
         held=folder / "candidates",
         allow_private_addresses=config.allow_private_addresses,
+        allow_private_proxy=config.allow_private_proxy,
+        ca_file=config.ca_file,
         contact=config.contact,
+        max_bytes=config.bytes_at_most(),
+        spent_in=spent_file(folder.url) if config.max_bytes is not None else None,
         web=config.fetch,
         images_per_second=config.images_per_second,
         encoding=config.encoding(),
@@ -290,6 +315,7 @@ def _seal(folder: Folder, manifests: list[Manifest]) -> None:
     if (folder / "pages").exists("crawl.json"):
         found = (folder / "pages").read_json("crawl.json")
         counts.update({f"pages.{name}": count for name, count in {**found["refused"], **found["errors"]}.items()})
+        counts.update({f"pages.left.{name}": count for name, count in found["left"].items()})
     held = {name: counts.pop(name) for name in sorted(counts) if name.startswith("held.")}
     value = {
         "digest": digest([manifest.digest for manifest in manifests]),

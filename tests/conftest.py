@@ -14,6 +14,11 @@ WORKER_BYTES = 3 << 30  # 1.2 GB once all is imported, and what a test starts
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 
+# Servers of tests are on loopback, where no proxy of the machine is to be asked
+for variable in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+    os.environ.pop(variable, None)
+    os.environ.pop(variable.upper(), None)
+
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """A worker for each core, as far as the memory reaches; one file alone is run in this process."""

@@ -24,6 +24,7 @@ IMAGE_ENDINGS = frozenset(
 )
 TEXT_ENDINGS = frozenset({"txt", "caption", "text"})
 SIDECAR_BYTES = 4 * 1024 * 1024  # of a .txt or .json beside an image; a larger one is no caption
+DEPTH = 16  # lists and objects around a text at most; JSON may have as many as Python's stack bears
 WEB = re.compile(r"https?://", re.IGNORECASE)
 
 
@@ -125,16 +126,19 @@ def plain(text: str) -> str:
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
-def texts_of(value: Any) -> list[str]:
-    """The texts that a value of a table or of JSON holds: a string, or a list of them, or objects with a `raw` one (COCO's sentences)."""
-    if value is None or isinstance(value, bool) or (isinstance(value, float) and math.isnan(value)):
+def texts_of(value: Any, depth: int = 0) -> list[str]:
+    """The texts that a value of a table or of JSON holds: a string, or a list of them, or objects with a `raw` one (COCO's sentences).
+
+    What lies deeper than `DEPTH` is no text of an image.
+    """
+    if value is None or isinstance(value, bool) or (isinstance(value, float) and math.isnan(value)) or depth > DEPTH:
         return []
     if isinstance(value, bytes):
         return [plain(value.decode("utf-8", "replace"))]
     if isinstance(value, Mapping):
-        return texts_of(next((value[key] for key in ("raw", *TEXT_KEYS) if key in value), None))
+        return texts_of(next((value[key] for key in ("raw", *TEXT_KEYS) if key in value), None), depth + 1)
     if isinstance(value, list | tuple):
-        return [text for entry in value for text in texts_of(entry)]
+        return [text for entry in value for text in texts_of(entry, depth + 1)]
     return [plain(str(value))]
 
 

@@ -17,6 +17,7 @@ WESTERN = "windows-1252"  # what browsers take where nothing is declared, in mos
 CODECS = {"gbk": "gb18030", "iso-8859-8-i": "iso8859-8", "x-mac-cyrillic": "mac-cyrillic", "macintosh": "mac-roman", "windows-874": "cp874",
           "shift_jis": "cp932", "big5": "big5hkscs", "euc-kr": "cp949", "euc-jp": "euc_jp", "iso-2022-jp": "iso2022_jp_ext"}  # fmt: skip
 NOT_ASCII = frozenset({"utf-16le", "utf-16be", "iso-2022-jp", "replacement"})  # ASCII bytes are not ASCII characters there
+UNWRITTEN = frozenset({"utf-16le", "utf-16be", "replacement"})  # encodings in which no address is written: UTF-8 takes their place
 
 _PARAMETER = re.compile(r";[ \t]*charset=[ \t]*(?:\"([^\"]*)\"|([^;, \t\"]+))", re.IGNORECASE)
 _TOKEN = re.compile(rb"<!--|<meta(?=[\t\n\f\r /])|</?[A-Za-z][^\t\n\f\r >]*|<[!/?]", re.IGNORECASE)

@@ -2,8 +2,7 @@
 
 An address is compared without its scheme (http and https are one), user, default port and fragment, with its host in lower case and
 in ASCII, and with its path as RFC 3986 6.2.2 spells it; its query counts as it is. A domain covers all its subdomains. An image is
-known by the sha256 of its original bytes, which is its `image_id`. This module imports nothing heavy before it is asked of tables,
-so that the crawling process can use it.
+known by the sha256 of its original bytes, which is its `image_id`.
 """
 
 import hashlib
@@ -16,6 +15,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
+from pipelines.permission.urls import ascii_host
+
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
@@ -27,7 +28,8 @@ FORGOTTEN = "permission.forgotten"
 KINDS = ("urls", "domains", "sha256")
 NEVER_NULL = ("image_url", "text")  # columns that stages read without asking: what was there becomes an empty string
 _PORTS = (80, 443, None)
-_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986 2.3
+_UNRESERVED = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"  # RFC 3986 2.3
+_ONE_SPELLING = frozenset(_UNRESERVED + "'[]|")  # the latter are escaped by some and by others not, and nobody means two things by that
 _AUTHORITY = r"^\s*[A-Za-z][A-Za-z0-9+.-]*:[/\\]{2,}(?P<authority>[^/?#\\]*)"
 
 
@@ -86,7 +88,9 @@ class Forgotten:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Iterable[str]]) -> "Forgotten":
-        return cls(**{kind: frozenset(value[kind]) for kind in KINDS})
+        """What `to_json` gave, or an earlier version of it that spelled addresses otherwise."""
+        urls = frozenset(_spelled(url) for url in value["urls"])
+        return cls(urls=urls, domains=frozenset(value["domains"]), sha256=frozenset(value["sha256"]))
 
     def url(self, url: str) -> bool:
         """Whether the address of a page or an image was taken down, by itself or with its domain."""
@@ -211,11 +215,7 @@ def host_of(authority: str) -> str:
     """`xn--bcher-kva.example` of `user@Bücher.example.:443`: the host alone, lower case, in ASCII where it can be."""
     host = unquote(authority.strip()).rsplit("@", 1)[-1].lower()
     host = host[1:].split("]", 1)[0] if host.startswith("[") else host.split(":", 1)[0]
-    host = host.rstrip(".")
-    try:
-        return host if host.isascii() else host.encode("idna").decode("ascii")
-    except UnicodeError:
-        return host
+    return ascii_host(host.rstrip("."))
 
 
 def _authority(url: str) -> str:
@@ -228,9 +228,9 @@ def _spelled(text: str) -> str:
 
     def settle(match: re.Match[str]) -> str:
         letter = chr(int(match[1], 16))
-        return letter if letter in _UNRESERVED else match[0].upper()
+        return letter if letter in _ONE_SPELLING else match[0].upper()
 
-    return quote(re.sub(r"%([0-9A-Fa-f]{2})", settle, text), safe="%/?:@!$&'()*+,;=-._~[]")
+    return quote(re.sub(r"%([0-9A-Fa-f]{2})", settle, text), safe="%/?:@!$&'()*+,;=-._~[]|")
 
 
 def _without_dots(path: str) -> str:

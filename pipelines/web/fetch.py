@@ -47,6 +47,8 @@ class Fetch(Stage):
     urls: Folder
     held: Folder | None = None
     allow_private_addresses: bool = False
+    allow_private_proxy: bool = False
+    ca_file: str | None = None
     contact: str = ""
     web: bool = True
     seconds: float = 30.0  # for one image
@@ -54,6 +56,8 @@ class Fetch(Stage):
     images_per_second: float = 10.0  # of one public host
     connections: int = Politeness.connections  # at once
     encoding: Encoding = AS_IT_COMES  # what is stored of a picture
+    max_bytes: int | None = None  # of all bodies of the run; what is left then ends as `fetch.budget`
+    spent_in: str | None = None  # the file where the processes of the run count them
     deadline_seconds: float | None = None
     begun: float = field(default_factory=time.time)  # epoch seconds
 
@@ -64,6 +68,7 @@ class Fetch(Stage):
             "seconds": self.seconds,
             "image_bytes": self.image_bytes,
             **({"encoding": asdict(self.encoding)} if self.encoding != AS_IT_COMES else {}),
+            **({"max_bytes": self.max_bytes} if self.max_bytes is not None else {}),
             **({"deadline_seconds": self.deadline_seconds} if self.deadline_seconds is not None else {}),
         }
 
@@ -132,11 +137,15 @@ class Fetch(Stage):
             return nowhere | {url: (FetchResult(outcome="fetch.not_asked"), None) for url in urls}
         guest = Politeness(
             allow_private_addresses=self.allow_private_addresses,
+            allow_private_proxy=self.allow_private_proxy,
+            ca_file=self.ca_file,
             contact=self.contact,
             images_per_second=self.images_per_second,
             connections=self.connections,
             seconds=self.seconds,
             image_bytes=self.image_bytes,
+            max_bytes=self.max_bytes,
+            spent_in=self.spent_in,
             forgotten=self.forgotten,
         )
         deadline = None if self.deadline_seconds is None else self.begun + self.deadline_seconds

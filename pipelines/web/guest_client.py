@@ -3,9 +3,9 @@ that may be connected to, and once more where that may help."""
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from pipelines.pages.archives import decoded
@@ -31,14 +31,16 @@ from pipelines.web.permission import (
     user_agent,
 )
 from pipelines.web.politeness import MAX_REDIRECTS, REDIRECTS, Politeness, patience
+from pipelines.web.proxies import Proxies, Proxy
 from pipelines.web.result import FetchError, Headers, Reply
 from pipelines.web.robots import rules_of
+from pipelines.web.spent import Spent
 from pipelines.web.wellknown import media_rules_of, reservations_of
 
 RESOLVERS = 16  # look-ups at once
 PARSERS = 2  # threads that read well-known files, so that a slow one holds up no other host
 REMEMBERED = 20_000  # hosts and origins, beyond which idle ones are forgotten
-Explain = Callable[[FetchRequest, Reply, bytes], None]
+Explain = Callable[[FetchRequest, Reply, bytes], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,14 +106,22 @@ class GuestClient:
         *,
         resolver: Resolver = resolve,
         public: Callable[[str], bool] = is_public,
-        explain: Explain = lambda request, reply, body: None,
+        explain: Explain | None = None,
     ) -> None:
         self.politeness, self._resolver, self._public = politeness, resolver, public
         self._explain = explain
         self._loop = loop
         self._hosts: dict[str, Host] = {}
+        self._proxy_hosts: dict[Proxy, Host] = {}
         self._sites: dict[str, asyncio.Task[Site]] = {}
-        self._curl = CurlClient(loop, user_agent(politeness.contact))
+        self._spent = Spent(politeness.spent_in, politeness.max_bytes)
+        self._curl = CurlClient(
+            loop,
+            user_agent(politeness.contact),
+            ca_file=politeness.ca_file,
+            spend=self._spent.add,
+        )
+        self._proxies = Proxies()
         self._open = asyncio.Semaphore(politeness.connections)
         self._resolvers = ThreadPoolExecutor(RESOLVERS, thread_name_prefix="resolver")
         self._parsers = ThreadPoolExecutor(PARSERS, thread_name_prefix="parser")
@@ -128,6 +138,7 @@ class GuestClient:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._curl.close()
+        self._spent.close()
         for pool in (self._resolvers, self._parsers):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -155,7 +166,7 @@ class GuestClient:
         tries, answer = 0, None
         while True:
             tries += 1
-            request = self._request(url, host, kind, clock, conditions)
+            request = await self._request(url, host, kind, clock, conditions)
             try:
                 answer = await self._in_turn(request, host, kind, policy.delay(), clock)
             except FetchError:  # the host may not be asked any more: what it has answered stands
@@ -203,24 +214,45 @@ class GuestClient:
     async def _timed(self, request: FetchRequest, clock: Clock) -> Reply | FetchError:
         begin = time.monotonic()
         try:
+            if self._spent.over:
+                raise FetchError("fetch.budget", "the bytes of this run are spent (--max-bytes)")
             return await self._curl.ask(request)
         except FetchError as error:
             return error
         finally:
             clock.left -= time.monotonic() - begin
 
-    def _request(
+    async def _request(
         self, url: str, host: Host, kind: Kind, clock: Clock, conditions: Headers = ()
     ) -> FetchRequest:
+        proxy = self._proxies.of(url)
+        addresses = host.addresses if proxy is None else await self._addresses_of(proxy)
         return FetchRequest(
             url=url,
-            addresses=host.addresses,
+            addresses=addresses,
             seconds=clock.left,
             limit=kind.limit,
             headers=(*kind.headers, *conditions),
             whole=kind is not self._file_kind,
             judged=kind.judged,
+            proxy="" if proxy is None else proxy.url,
         )
+
+    async def _addresses_of(self, proxy: Proxy) -> tuple[str, ...]:
+        """The addresses of a proxy, judged like others unless a private one is allowed."""
+        host = self._proxy_hosts.get(proxy)
+        if host is None:
+            private = self.politeness.allow_private_proxy or self.politeness.allow_private_addresses
+            judged = replace(self.politeness, allow_private_addresses=private)
+            host = self._proxy_hosts[proxy] = Host(proxy.host, judged)
+        try:
+            await host.locate(proxy.port, self._resolver, self._resolvers, self._public)
+        except FetchError as error:
+            if error.outcome == "address.private":
+                words = f"the proxy {proxy.host} is private, and --allow-private-proxy is not given"
+                raise FetchError(error.outcome, words) from error
+            raise FetchError("fetch.proxy", error.detail) from error
+        return host.addresses
 
     async def _located(self, url: str) -> Host:
         """The host of an address, if the address may be asked at all."""
@@ -238,6 +270,7 @@ class GuestClient:
         host = self._hosts.get(key)
         if host is None:
             host = self._hosts[key] = Host(name, self.politeness)
+        host.proxied = self._proxies.of(url) is not None
         await host.locate(port, self._resolver, self._resolvers, self._public)
         return host
 
@@ -266,13 +299,14 @@ class GuestClient:
         clock = self.clock()
         for _ in range(MAX_REDIRECTS + 1):
             host = await self._located(url)
-            request = self._request(url, host, self._file_kind, clock)
+            request = await self._request(url, host, self._file_kind, clock)
             answer = await self._in_turn(request, host, self._file_kind, 0.0, clock)
             if isinstance(answer, FetchError):
                 raise answer
             target = redirect_target(url, answer)
             body = answer.body.take()
-            self._explain(request, answer, body)
+            if self._explain is not None:
+                await self._explain(request, answer, body)
             if not target:
                 return answer.status, decoded(body, answer.headers, ROBOTS_BYTES)
             url = target

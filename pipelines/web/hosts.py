@@ -28,6 +28,7 @@ class Host:
         self.name = name
         self.addresses: tuple[str, ...] = ()
         self.private = False
+        self.proxied = False  # whether it is asked through a proxy, which may know names that are unknown here
         self._guest = guest
         self._look_up: asyncio.Task[None] | None = None
         self._until = 0.0
@@ -60,13 +61,21 @@ class Host:
 
     async def _located(self, port: int, resolver: Resolver, pool: Executor, public: Callable[[str], bool]) -> None:
         try:
-            self.addresses = await _looked_up(self.name, port, resolver, pool)
+            self.addresses = await self._addresses(port, resolver, pool)
             self.private = not all(public(address) for address in self.addresses)
             own = self._guest.connections_per_private_host if self.private else self._guest.connections_per_host
             at_once = min(own, self._guest.connections)
             self._slots = self._slots or asyncio.Semaphore(at_once)
         finally:
             self._until = time.monotonic() + ADDRESS_SECONDS
+
+    async def _addresses(self, port: int, resolver: Resolver, pool: Executor) -> tuple[str, ...]:
+        try:
+            return await _looked_up(self.name, port, resolver, pool)
+        except FetchError:
+            if self.proxied:
+                return ()
+            raise
 
     @property
     def slots(self) -> asyncio.Semaphore:

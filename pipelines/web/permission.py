@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from pipelines.permission.urls import ascii_address
 from pipelines.web.directives import TOKEN, directives_outcome, follows_links, headers_outcome, metas_outcome, page_outcome, reserved
 from pipelines.web.robots import ROBOTS_BYTES, Answer, Rules, rules_of
 from pipelines.web.wellknown import MediaRules, Reservations, media_rules_of, reservations_of
@@ -163,7 +164,7 @@ def address_outcome(url: str) -> str | None:
         return "address.malformed"
     if parts.scheme.lower() not in ("http", "https"):
         return "address.scheme" if parts.scheme else "address.malformed"
-    if not host or BLANK.search(url):
+    if not host or BLANK.search(url) or ascii_address(url) is None:
         return "address.malformed"
     return "address.placeholder" if is_placeholder(parts.path) else None
 

@@ -22,6 +22,8 @@ class Politeness:
     """How we behave: what is asked of a host, how often, and what one answer may cost."""
 
     allow_private_addresses: bool = False
+    allow_private_proxy: bool = False  # whether the proxy of the environment may be one
+    ca_file: str | None = None  # certificates that are trusted beside the system's
     contact: str = ""
     images_per_second: float = 10.0  # of one public host; private hosts are not paced unless they ask
     pages_per_second: float = 1.0
@@ -31,6 +33,8 @@ class Politeness:
     seconds: float = 30.0  # for one address, redirects and retries and all; waiting for its turn or for robots.txt not counted
     image_bytes: int = 32 * 1024 * 1024
     page_bytes: int = 16 * 1024 * 1024
+    max_bytes: int | None = None  # of all bodies of a whole run
+    spent_in: str | None = None  # the file where the processes of a run count them
     forgotten: Forgotten = NOTHING  # what was taken down, and is not asked for
 
 

@@ -64,6 +64,14 @@ class Exchange:
     body: bytes
     request: Headers
     address: str | None = None
+    cut: bool = False  # whether only the beginning of its body was read
+
+
+class _Head(StatusAndHeaders):  # type: ignore[misc]
+    """Headers that are written byte by byte as they came; warcio's own would be escaped."""
+
+    def compute_headers_buffer(self, header_filter: object = None) -> None:
+        self.headers_buff = self.to_bytes(header_filter, "latin-1")
 
 
 class PageWriter:
@@ -104,12 +112,14 @@ class PageWriter:
     def _append(self, kind: str, exchange: Exchange, payload: io.BytesIO, named: Mapping[str, str]) -> None:
         self._rotate()
         extra = {"WARC-Date": now()} | ({"WARC-IP-Address": exchange.address} if exchange.address else {})
-        answer = StatusAndHeaders(exchange.status, _kept(exchange.headers), protocol="HTTP/1.1")
+        extra |= {"WARC-Truncated": "length"} if exchange.cut else {}
+        answer = _Head(exchange.status, _kept(exchange.headers), protocol="HTTP/1.1")
         response = self._writer.create_warc_record(
             exchange.url, kind, payload=payload, http_headers=answer, warc_headers_dict={**extra, **named}
         )
         self._writer.write_record(response)
-        asked = StatusAndHeaders(f"GET {_path(exchange.url)} HTTP/1.1", list(exchange.request), is_http_request=True)
+        extra.pop("WARC-Truncated", None)
+        asked = _Head(f"GET {_path(exchange.url)} HTTP/1.1", list(exchange.request), is_http_request=True)
         extra["WARC-Concurrent-To"] = response.rec_headers.get_header("WARC-Record-ID")
         self._writer.write_record(self._writer.create_warc_record(exchange.url, "request", http_headers=asked, warc_headers_dict=extra))
         self._file.flush()

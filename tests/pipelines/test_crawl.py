@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.error import DNSLookupError
 
 from pipelines.pages.archives import responses
 from pipelines.store import Folder
-from pipelines.web.asking import Lane
 from pipelines.web.crawl import Crawl, crawl
+from pipelines.web.hosts import Host
 from pipelines.web.links import links_of_page
 from pipelines.web.permission import WELL_KNOWN
-from pipelines.web.spider import GuardingResolver
+from pipelines.web.politeness import Politeness
 from tests.pipelines.test_opener import served_securely
 from tests.pipelines.web import Page, Reply, Web, jpeg, served
 
@@ -87,7 +86,8 @@ def test_what_a_crawl_reads_and_leaves(tmp_path: Path) -> None:
     assert report["errors"] == {"fetch.http_404": 1, "fetch.http_5xx": 1, "fetch.timeout": 1, "fetch.too_large": 1, "page.not_html": 1}
     assert seen == [1, 2, 3, 4, 5, 6]
     assert asked["/robots.txt"] == 1
-    assert asked["/broken"] == 2  # once more, where that may help
+    assert asked["/broken"] == 3  # twice more, where that may help
+    assert (report["redirects"], report["left"]) == (1, {"max_depth": 1, "other_site": 1})
     assert not {"/private/c", "/hidden", "/x.zip", "/deep/3"} & set(asked)
     assert web.agents == {"winnow/0.1 (image and text collector; no contact given)"}
     assert json.loads((tmp_path / "crawl.json").read_text())["complete"] is True
@@ -183,34 +183,29 @@ def test_pages_that_refuse_use_are_stored_with_their_headers(tmp_path: Path) -> 
     assert [value for name, value in response.headers if name.lower() == "x-robots-tag"] == ["noai", "otherbot: none"]
 
 
-def test_the_resolver_gives_no_private_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a name turned into since it was looked up, Scrapy connects only to what this lets through."""
-    with pytest.raises(DNSLookupError, match=r"10\.0\.0\.1 is a private address"):
-        GuardingResolver._permitted("10.0.0.1")
-    assert GuardingResolver._permitted("8.8.8.8") == "8.8.8.8"
-    monkeypatch.setattr(GuardingResolver, "allow_private", True)
-    assert GuardingResolver._permitted("10.0.0.1") == "10.0.0.1"
-
-
 def test_certificates_are_checked(tmp_path: Path) -> None:
     with served_securely(tmp_path) as url, pytest.raises(ValueError, match=r"fetch\.tls \(1\)"):
         run(tmp_path / "pages", url)
 
 
 def test_a_public_host_is_asked_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
+    """By a clock of the test's own, which sleeping moves on."""
+    clock = [100.0]
+    begun: list[float] = []
 
     async def sleep(seconds: float) -> None:
-        slept.append(round(seconds, 1))
+        clock[0] += seconds
 
     async def turns() -> None:
-        lane = Lane(at_once=asyncio.Semaphore(1), seconds=1.0)
+        host = Host("public.example", Politeness())
         for _ in range(4):
-            await lane.turn()
+            await host.turn(1.0, 0.0)
+            begun.append(clock[0])
 
-    monkeypatch.setattr("pipelines.web.asking.asyncio.sleep", sleep)
+    monkeypatch.setattr("pipelines.web.hosts.asyncio.sleep", sleep)
+    monkeypatch.setattr("pipelines.web.hosts.time.monotonic", lambda: clock[0])
     asyncio.run(turns())
-    assert slept == [0.0, 1.0, 2.0, 3.0]
+    assert begun == [100.0, 101.0, 102.0, 103.0]
 
 
 def test_links() -> None:
@@ -252,7 +247,6 @@ def _kill_and_go_on(folder: Path, web: Web, moment: int) -> None:
         time.sleep(0.005)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    time.sleep(0.3)  # the crawling process notices that its caller is gone
     assert not set(web.asked[before:]) & held
     with open(folder / "killed" / "part-00000.warc.gz", "ab") as file:
         file.write(b"\x1f\x8b\x08\x00half a record")

@@ -1,0 +1,1 @@
+"""What there is to read, far and near: the bytes, lines and records of sources."""

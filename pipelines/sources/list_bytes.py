@@ -1,0 +1,215 @@
+"""The bytes of a list as they are meant, and its lines: without compression, in UTF-8 or a charset that holds ASCII.
+
+What a file is, its first bytes say; its name may be wrong. A compressed file that is cut or damaged
+gives what came before, and says so.
+"""
+
+import bz2
+import codecs
+import gzip
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from typing import IO, Any, NamedTuple
+
+import fsspec
+import zstandard
+
+CHUNK = 1 << 20  # bytes read at once
+LINE_BYTES = 1 << 20  # a longer line holds no caption; Python's own limit for CSV, 128 KiB, is shorter than some texts
+TOO_LONG = f"it is longer than {LINE_BYTES:,} bytes"
+CUT = "the file is cut in it"
+WINDOW = 1 << 27  # bytes; the largest that zstd itself takes without being told (--long)
+MAGICS = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
+
+# The marks of byte order; and where there is none, what two letters look like (RFC 4627 3).
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+LETTERS: dict[tuple[bool, ...], str] = {
+    (True, False, False, False): "utf-32-le",
+    (False, False, False, True): "utf-32-be",
+    (True, False, True, False): "utf-16-le",
+    (False, True, False, True): "utf-16-be",
+}
+
+
+class Line(NamedTuple):
+    """A line without its end; `number` counts from 1, `end` is the place of the byte behind it, `fault` why it cannot be read."""
+
+    number: int
+    end: int
+    data: bytes
+    fault: str = ""
+
+
+class ListBytes:
+    """The bytes of one list. What is known after the first chunk: `compression`, `newline`; after the last: `damage`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.compression = ""
+        self.newline = b"\n"
+        self.damage = ""  # why nothing can be read behind what was
+
+    def chunks(self, start: int = 0) -> Iterator[bytes]:
+        """The bytes from `start` on, counted in what is meant, not in the file; ValueError if there is no such file."""
+        with _opened(self.url) as raw:
+            self.compression = compression_of(raw.read(8))
+            raw.seek(0)
+
+            pieces = self._decompressed(raw) if self.compression else _read(raw)
+            head = next(pieces, b"")
+            charset = _wide_charset(head)
+
+            if not self.compression and not charset:
+                raw.seek(0)
+                self.newline = _newline(raw.read(CHUNK))
+                raw.seek(start)
+                yield from _read(raw)
+                return
+
+            pieces = _in_front(head, pieces)
+            yield from _behind(start, self._noting(_as_utf8(pieces, charset) if charset else pieces))
+
+    def lines(self, start: int = 0, number: int = 0) -> Iterator[Line]:
+        """The lines from `start` on, `number` lines being before them."""
+        rest, length = b"", 0  # of the line under way: what is kept of it, and how long it is
+
+        for chunk in self.chunks(start):
+            *whole, tail = chunk.split(self.newline)
+            for piece in whole:
+                length += len(piece)
+                start += length + 1
+                number += 1
+                yield Line(number, start, b"", TOO_LONG) if length > LINE_BYTES else Line(number, start, rest + piece)
+                rest, length = b"", 0
+
+            length += len(tail)
+            rest = rest + tail if length <= LINE_BYTES else b""
+
+        if length:
+            fault = TOO_LONG if length > LINE_BYTES else CUT if self.damage else ""
+            yield Line(number + 1, start + length, rest, fault)
+
+    def _noting(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        first = next(pieces, b"")
+        self.newline = _newline(first)
+        yield from _in_front(first, pieces)
+
+    def _decompressed(self, raw: IO[bytes]) -> Iterator[bytes]:
+        """What a compressed file holds, as far as it is whole."""
+        file = OPENERS[self.compression](raw)
+        while True:
+            try:
+                piece = file.read1(CHUNK)
+            except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError) as error:
+                if _is_of_the_network(error):
+                    raise
+                self.damage = f"its {self.compression} data is cut or damaged ({error})"
+                return
+
+            if not piece:
+                return
+            yield piece
+
+
+class _Frames:
+    """The frames of a zstd file one after another; the library's own reader takes a cut for the end."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._decompressor: Any = None
+        self._pending = b""
+
+    def read1(self, size: int) -> bytes:
+        while True:
+            data = self._pending or self._raw.read(1 << 14)  # a block has 128 KiB at most, so this many bytes stay small
+            self._pending = b""
+
+            if not data:
+                if self._decompressor is not None:
+                    raise EOFError("a frame has no end")
+                return b""
+
+            if self._decompressor is None:
+                self._decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW).decompressobj()
+
+            found = bytes(self._decompressor.decompress(data))
+            if self._decompressor.eof:
+                self._pending = self._decompressor.unused_data
+                self._decompressor = None
+            if found:
+                return found
+
+
+OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
+    "gzip": lambda raw: gzip.GzipFile(fileobj=raw),
+    "bzip2": bz2.BZ2File,
+    "xz": lzma.LZMAFile,
+    "zstd": _Frames,
+}
+
+
+def compression_of(head: bytes) -> str:
+    """The name of the compression whose files begin so, empty for none."""
+    return next((name for magic, name in MAGICS.items() if head.startswith(magic)), "")
+
+
+def _opened(url: str) -> IO[bytes]:
+    system, path = fsspec.core.url_to_fs(url)
+    try:
+        file: IO[bytes] = system.open(path, "rb")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ValueError(f"there is no list of pairs at {url}") from error
+    return file
+
+
+def _read(raw: IO[bytes]) -> Iterator[bytes]:
+    return iter(lambda: raw.read(CHUNK), b"")
+
+
+def _in_front(first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from pieces
+
+
+def _behind(start: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The bytes of some pieces from `start` on."""
+    for piece in pieces:
+        if start < len(piece):
+            yield piece[start:]
+        start = max(0, start - len(piece))
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    """Whether a file could not be read, rather than read and not understood: then it has a number, or time ran out."""
+    return isinstance(error, OSError) and (error.errno is not None or isinstance(error, TimeoutError))
+
+
+def _newline(head: bytes) -> bytes:
+    """What ends a line: a lone carriage return only where there is no other end."""
+    return b"\r" if b"\r" in head and b"\n" not in head else b"\n"
+
+
+def _wide_charset(head: bytes) -> str:
+    """The charset of several bytes a letter that some bytes begin in, empty if they do not."""
+    for mark, name in MARKS.items():
+        if head.startswith(mark):
+            return name
+    return LETTERS.get(tuple(map(bool, head[:4])), "") if len(head) >= 4 else ""
+
+
+def _as_utf8(pieces: Iterator[bytes], charset: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(charset)(errors="replace")
+    for piece in pieces:
+        yield decoder.decode(piece).encode()
+    yield decoder.decode(b"", final=True).encode()

@@ -1,0 +1,153 @@
+"""Rows of addresses and texts in Parquet, as far as they can be read."""
+
+from collections.abc import Iterator
+from typing import IO, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SLICES = 16  # of a row group at most: each is reached by reading what is before it
+BATCH = range(8, 257)  # rows decoded at once
+BATCH_BYTES = 1 << 27  # that they may become if each has the longest value that its column can hold
+VALUES = 1 << 26  # of a column of a row group at most, where rows hold several
+DAMAGE = (pa.ArrowException, OSError, MemoryError, ValueError, OverflowError)  # what pyarrow says of it
+
+
+class Slice(NamedTuple):
+    """Rows [start, end) of the row groups [first, last) taken together; `before` rows are in the groups before."""
+
+    first: int
+    last: int
+    start: int
+    end: int
+    before: int
+
+
+class ListRow(NamedTuple):
+    """A row by its number from 0, or so many `lost` ones from there on, and why."""
+
+    number: int
+    address: Any
+    words: Any
+    fault: str = ""
+    lost: int = 1
+
+
+def parquet_list(url: str, file: IO[bytes]) -> pq.ParquetFile:
+    """A Parquet file; ValueError if it is none."""
+    try:
+        return pq.ParquetFile(file)
+    except DAMAGE as error:
+        raise ValueError(f"{url} is no Parquet file that can be read: {error}") from error
+
+
+def holds_text(source: pq.ParquetFile, name: str) -> bool:
+    """Whether the first value of a column of bytes is a text, as where strings were written without saying so."""
+    try:
+        for batch in source.iter_batches(BATCH[0], columns=[name], use_threads=False):
+            first = next((value for value in _first_of(batch, name).to_pylist() if value), b"")
+            return bool(first.decode().isprintable())
+    except DAMAGE:
+        return False
+    return True
+
+
+def slices(source: pq.ParquetFile, columns: tuple[str, str], rows: int, size: int) -> list[Slice]:
+    """Parts of about so many rows, or bytes of the two columns: some row groups, or a piece of a large one."""
+    found: list[Slice] = []
+    first = before = count = 0
+
+    for index in range(source.metadata.num_row_groups):
+        there = max(0, source.metadata.row_group(index).num_rows)
+        pieces = min(SLICES, max(1, there // rows, _declared(source, index, columns) // size))
+
+        if pieces > 1 and count:
+            found.append(Slice(first, index, 0, count, before))
+            first, before, count = index, before + count, 0
+
+        count += there
+        if pieces > 1:
+            step = -(-there // pieces)
+            found += [Slice(index, index + 1, at, min(at + step, there), before) for at in range(0, there, step)]
+        elif count >= rows:
+            found.append(Slice(first, index + 1, 0, count, before))
+
+        if pieces > 1 or count >= rows:
+            first, before, count = index + 1, before + count, 0
+
+    if count:
+        found.append(Slice(first, source.metadata.num_row_groups, 0, count, before))
+    return found
+
+
+def _declared(source: pq.ParquetFile, index: int, columns: tuple[str, str]) -> int:
+    """Bytes of some columns in a row group, as the file declares them."""
+    return sum(chunk.total_uncompressed_size for chunk in _chunks(source, index, columns))
+
+
+def _chunks(source: pq.ParquetFile, index: int, columns: tuple[str, str]) -> Iterator[Any]:
+    group = source.metadata.row_group(index)
+    for place in range(group.num_columns):
+        chunk = group.column(place)
+        if any(chunk.path_in_schema == name or chunk.path_in_schema.startswith(f"{name}.") for name in columns):
+            yield chunk
+
+
+def list_rows(source: pq.ParquetFile, columns: tuple[str, str], which: Slice) -> Iterator[ListRow]:
+    """The rows of a part; those of a row group behind damage are lost, and said to be."""
+    at = 0  # rows of the groups of the part that were before
+
+    for index in range(which.first, which.last):
+        there = max(0, source.metadata.row_group(index).num_rows)
+        start, end = max(which.start - at, 0), min(which.end - at, there)
+        number = which.before + at
+        done = start
+
+        try:
+            for done, address, words in _group_rows(source, index, columns, start, end, there):
+                yield ListRow(number + done, address, words)
+                done += 1
+        except DAMAGE as error:
+            yield ListRow(number + done, None, None, f"row group {index} is damaged: {error}", end - done)
+        else:
+            if done < end:
+                yield ListRow(number + done, None, None, f"row group {index} ends too early", end - done)
+
+        at += there
+
+
+def _group_rows(
+    source: pq.ParquetFile, index: int, columns: tuple[str, str], start: int, end: int, there: int
+) -> Iterator[tuple[int, Any, Any]]:
+    """(number, address, words) of the rows [start, end) of a row group."""
+    if sum(chunk.num_values for chunk in _chunks(source, index, columns)) > VALUES + 2 * there:
+        raise ValueError(f"it declares more than {VALUES:,} values")
+
+    largest = max(1, _declared(source, index, columns))
+    size = min(max(BATCH_BYTES // largest, BATCH[0]), BATCH[-1])
+    number = 0
+
+    for batch in source.iter_batches(size, row_groups=[index], columns=list(dict.fromkeys(columns)), use_threads=False):
+        if number + batch.num_rows > start:
+            address, words = (_values(_first_of(batch, name)) for name in columns)
+            for row in range(max(0, start - number), min(batch.num_rows, end - number)):
+                yield number + row, address[row], words[row]
+
+        number += batch.num_rows
+        if number >= end:
+            return
+
+
+def _first_of(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """The first column of a name: some tables have it twice."""
+    return batch.column(batch.schema.get_all_field_indices(name)[0])
+
+
+def _values(array: pa.Array) -> list[Any]:
+    """Values as Python has them; as bytes where strings are no UTF-8, which Arrow does not look at."""
+    try:
+        return list(array.to_pylist())
+    except UnicodeDecodeError:
+        kind = pa.large_binary() if pa.types.is_large_string(array.type) else pa.binary()
+        strings = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+        return list(strings.cast(kind).to_pylist())
