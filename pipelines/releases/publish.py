@@ -1,8 +1,7 @@
 """Publish: what a decision kept becomes a release, visible once its manifest stands."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -63,7 +62,7 @@ class Release:
     samples: int
     shards: int
     funnel: Funnel
-    splits: Mapping[str, int] = MappingProxyType({})  # images in each
+    splits: Mapping[str, int] = field(default_factory=dict)  # images in each
 
     @property
     def empty_splits(self) -> tuple[str, ...]:
