@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pipelines.stage import MANIFEST, Manifest
 from pipelines.store import Folder
 
+LONGEST_NAME = 200  # file systems take 255 bytes, and a schedule and a take-down add to it
+
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
@@ -25,6 +27,8 @@ def fit_name(name: str, what: str) -> str:
     """A name that is given to a folder; ValueError for one that would lead elsewhere or hide it."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ValueError(f"{name!r} is no name of a {what}: use letters, digits, dots, dashes and underscores, a letter or digit first")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"{name[:20]}… is no name of a {what}: it has {len(name)} characters, more than {LONGEST_NAME}")
     return name
 
 

@@ -43,13 +43,13 @@ def dashboard(
     for chosen in recipes_without(recipe, without, given) if collection else ():
         made = decide(folder, chosen, collection, given=given, at_once=measure_all, engine=work.engine(), progress=progress_lines())
         failed = max(failed, made.failed)
-    if json is None:
-        from flows.dashboard.serve import serve
+    status = exit_status(failed)  # which says what was set aside
+    if json is not None:
+        print_json(_view(folder, json, recipe, collection, dict(setting.partition("=")[::2] for setting in of)))
+        return status
+    from flows.dashboard.serve import serve
 
-        exit_status(failed)  # which says what was set aside
-        serve(folder, host, port)
-    print_json(_view(folder, json, recipe, collection, dict(setting.partition("=")[::2] for setting in of)))
-    return exit_status(failed)
+    serve(folder, host, port)
 
 
 def _view(root: "Folder", name: str, recipes: tuple[str, ...], collections: tuple[str, ...], of: Mapping[str, str]) -> Any:

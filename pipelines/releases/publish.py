@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from filters import NOTHING_GIVEN, filters_for
 from filters.funnel import Funnel
 from filters.given import Given
+from pipelines.collection import fit_name
 from pipelines.decisions.course import Runner, read_schema, whole
 from pipelines.decisions.decision import Decision
 from pipelines.measure import filter_digest
@@ -32,12 +33,17 @@ class CurateConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     recipe: str
     collections: tuple[str, ...] = Field(min_length=1)
-    release: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    release: str
     shard_samples: int = Field(default=10_000, gt=0)
     heldout: float = 0.0
     format: Format = "arrow"
     without: tuple[str, ...] = ()
     given: Given = NOTHING_GIVEN
+
+    @field_validator("release")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        return fit_name(value, "release")
 
     @field_validator("heldout")
     @classmethod

@@ -247,10 +247,11 @@ def _reissue(root: Folder, home: Folder, engine: Engine | None, progress: Callab
     config = CurateConfig(
         recipe=recipe.name,
         collections=tuple(manifest["collections"]),
-        release=name,
+        release=home.name,
         given=Given(**manifest.get("given", {})),
         **{name: manifest[name] for name in ("shard_samples", "heldout", "format") if name in manifest},
     )
+    config = config.model_copy(update={"release": name})  # whatever its length
     decision = decide(root, recipe, config.collections, given=config.given, also=config.also, engine=engine, progress=progress)
     if not decision.funnel.outcomes.get(KEPT, 0):
         return None
