@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from filters.base import Filter, Level, measured
+from filters.base import Each, Filter, Level, PixelFilter, here, measured
 from filters.given import Given
 from filters.models import FLOATS, Place, digest_of, digest_of_file, digest_of_folder, each_image
 
@@ -120,7 +120,7 @@ class ClipFilter(Filter):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddingFilter(ClipFilter):
+class EmbeddingFilter(ClipFilter, PixelFilter):
     """Embeddings of images, of unit length, kept for all that is computed from them."""
 
     name: ClassVar[str] = "embedding"
@@ -130,10 +130,10 @@ class EmbeddingFilter(ClipFilter):
     reads: ClassVar[tuple[str, ...]] = ("image",)
     writes: ClassVar[Mapping[str, pa.DataType]] = {"alignment.embedding": pa.list_(pa.float16())}
 
-    def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def measure(self, batch: pa.RecordBatch, each: Each = here) -> pa.RecordBatch:
         model, prepare, _ = loaded(self.clip, self.place.device)
         encode = partial(model.encode_image, normalize=True)
-        where, values = each_image(batch.column("image"), prepare, encode, self.place)
+        where, values = each_image(batch.column("image"), prepare, encode, self.place, each)
         return measured(self.writes, {"alignment.embedding": as_lists(where, values, batch.num_rows)})
 
 

@@ -1,14 +1,26 @@
 """What every filter is: a pure function from record batches to measurements of the same rows."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 import pyarrow as pa
 
 from filters.given import Given
 
 Level = Literal["candidate", "image", "pair"]
+Seen = TypeVar("Seen")
+
+
+class Each(Protocol):
+    """Calls a picklable function with each image, in order; None where the image has killed the process that it was called in."""
+
+    def __call__(self, function: Callable[[bytes | None], Seen | None], images: Iterable[bytes | None]) -> Iterator[Seen | None]: ...
+
+
+def here(function: Callable[[bytes | None], Seen | None], images: Iterable[bytes | None]) -> Iterator[Seen | None]:
+    """In this very process, for images that nobody doubts."""
+    return map(function, images)
 
 
 class Filter(ABC):
@@ -41,6 +53,14 @@ class Filter(ABC):
     @abstractmethod
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """As many rows as were given, a column for each name in `writes`; null where a row cannot be measured, never an exception."""
+
+
+class PixelFilter(Filter):
+    """A filter that decodes images, which can crash a process: it does so in a function that `each` may call in another one."""
+
+    @abstractmethod
+    def measure(self, batch: pa.RecordBatch, each: Each = here) -> pa.RecordBatch:
+        """As of every filter; null too where `each` gives None."""
 
 
 def measured(writes: Mapping[str, pa.DataType], columns: Mapping[str, pa.Array]) -> pa.RecordBatch:

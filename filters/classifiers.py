@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from filters.base import Each, here
 from filters.models import FLOATS, Place, digest_of_folder, each_image, each_text, folder_of, longest_text
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Classifier:
         wide = logits.float()
         return wide.sigmoid() if self.several else wide.softmax(-1)
 
-    def of_images(self, images: pa.Array, place: Place) -> tuple[NDArray[np.int64], FLOATS]:
+    def of_images(self, images: pa.Array, place: Place, each: Each = here) -> tuple[NDArray[np.int64], FLOATS]:
         """The rows that can be decoded [n], and probabilities of the labels [n, labels]."""
         model, processor = _image_model(self, place.device)
 
@@ -53,7 +54,7 @@ class Classifier:
             prepared: torch.Tensor = processor(images=picture, return_tensors="pt")["pixel_values"][0]
             return prepared
 
-        return each_image(images, prepare, lambda pictures: self.of_logits(model(pixel_values=pictures).logits), place)
+        return each_image(images, prepare, lambda pictures: self.of_logits(model(pixel_values=pictures).logits), place, each)
 
     def of_texts(self, texts: list[str], place: Place) -> FLOATS:
         """Probabilities of the labels [texts, labels]; what is beyond the model's longest text is not read."""

@@ -21,6 +21,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from filters import language, natural
 from filters.graphics import graphic
 from filters.logistic import Logistic, fit
+from filters.pictures import opened
 
 FLOATS = NDArray[np.float64]
 KINDS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".gif"}
@@ -81,7 +82,7 @@ def pictures(folders: Sequence[Path]) -> list[Image.Image]:
     """The pictures below some folders, on white where they are transparent; large ones with a long side of 1600."""
     found = []
     for path in (path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix.lower() in KINDS):
-        with Image.open(path) as picture:
+        with opened(path.read_bytes()) as picture:
             picture.draft("RGB", (1600, 1600))
             whole = picture.convert("RGBA")
         whole.thumbnail((1600, 1600))

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.base import Filter, Level, measured
+from filters.base import Each, Filter, Level, PixelFilter, here, measured
 from filters.classifiers import Classifier
 from filters.given import Given
 from filters.models import FLOATS, Place, spread
@@ -26,7 +26,7 @@ FLOOR = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelsFilter(Filter):
+class LabelsFilter(PixelFilter):
     """What a classifier sees in the picture."""
 
     name: ClassVar[str] = "labels"
@@ -49,8 +49,8 @@ class LabelsFilter(Filter):
     def config(self) -> dict[str, Any]:
         return {"model": self.classifier.digest, "most": MOST, "floor": FLOOR, **self.place.config}
 
-    def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        where, values = self.classifier.of_images(batch.column("image"), self.place)
+    def measure(self, batch: pa.RecordBatch, each: Each = here) -> pa.RecordBatch:
+        where, values = self.classifier.of_images(batch.column("image"), self.place, each)
         return measured(self.writes, {"image.labels": spread(where, self._named(values), batch.num_rows, self.writes["image.labels"])})
 
     def _named(self, values: FLOATS) -> pa.Array:

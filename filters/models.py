@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from io import BytesIO
 from os import cpu_count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from filters.base import Each, here
 from filters.given import Given
+from filters.pictures import rgb
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +69,11 @@ class Place:
 
 
 def each_image(
-    images: pa.Array, prepare: "Callable[[Image.Image], torch.Tensor]", function: "Callable[[torch.Tensor], torch.Tensor]", place: Place
+    images: pa.Array,
+    prepare: "Callable[[Image.Image], torch.Tensor]",
+    function: "Callable[[torch.Tensor], torch.Tensor]",
+    place: Place,
+    each: Each = here,
 ) -> tuple[NDArray[np.int64], FLOATS]:
     """The rows whose image can be decoded [n], and what `function` gives for their prepared pictures [n, …], in batches of one size."""
     import torch
@@ -77,9 +82,11 @@ def each_image(
     values: list[FLOATS] = []
     threads = min(16, cpu_count() or 1) if place.cuda else 1
     with ThreadPoolExecutor(threads) as pool:
-        # pictures are decoded a batch at a time, so that no more of them lie in memory
         for rows in _chunks(np.flatnonzero(images.is_valid()).tolist(), place.batch):
-            tensors = list(pool.map(lambda row: _prepared(images[row].as_py(), prepare), rows))
+            tensors: list[torch.Tensor | None] = []
+            for few in _chunks(rows, 2 * threads):  # no more whole pictures lie in memory
+                pixels = each(rgb, (images[row].as_py() for row in few))
+                tensors += pool.map(lambda one: _prepared(one, prepare), pixels)
             fit = [(row, tensor) for row, tensor in zip(rows, tensors, strict=True) if tensor is not None]
             if fit:
                 where += [row for row, _ in fit]
@@ -87,12 +94,13 @@ def each_image(
     return np.array(where, dtype=np.int64), np.concatenate(values) if values else np.zeros((0, 0), np.float32)
 
 
-def _prepared(image: bytes, prepare: "Callable[[Image.Image], torch.Tensor]") -> "torch.Tensor | None":
+def _prepared(pixels: NDArray[np.uint8] | None, prepare: "Callable[[Image.Image], torch.Tensor]") -> "torch.Tensor | None":
+    """None too for what a model does not take, such as a picture of one pixel."""
+    if pixels is None:
+        return None
     try:
-        with Image.open(BytesIO(image)) as picture:
-            picture.load()
-            return prepare(picture.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return prepare(Image.fromarray(pixels))
+    except ValueError:
         return None
 
 

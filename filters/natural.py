@@ -6,7 +6,6 @@ The coefficients are fitted by `python -m filters.fit natural`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,10 +14,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from filters.base import Filter, Level, measured
+from filters.base import Each, Level, PixelFilter, here, measured
 from filters.grey import Grey
 from filters.hashes import dhash
 from filters.logistic import Logistic
+from filters.pictures import opened
 
 FLOATS = NDArray[np.float64]
 BYTES = NDArray[np.uint8]
@@ -56,7 +56,7 @@ FIRST, SECOND = np.triu_indices(len(STATISTICS) + len(REST))
 
 
 @dataclass(frozen=True)
-class NaturalFilter(Filter):
+class NaturalFilter(PixelFilter):
     """One decoding of the picture for all that its pixels tell, seen with a long side of 320 to 639 pixels, or less where it has less."""
 
     name: ClassVar[str] = "natural"
@@ -82,10 +82,14 @@ class NaturalFilter(Filter):
         """What the measurements depend on beside the version."""
         return {"weights": self.classifier.weights, "bias": self.classifier.bias}
 
-    def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        pictures = (decode(image.as_py()) for image in batch.column("image"))
-        rows = [{} if picture is None else self.of_picture(picture) for picture in pictures]
+    def measure(self, batch: pa.RecordBatch, each: Each = here) -> pa.RecordBatch:
+        rows = [row or {} for row in each(self.of_image, (image.as_py() for image in batch.column("image")))]
         return measured(self.writes, {name: pa.array([row.get(name) for row in rows], kind) for name, kind in self.writes.items()})
+
+    def of_image(self, image: bytes | None) -> dict[str, float | str] | None:
+        """What is measured of an image; None where it cannot be decoded."""
+        picture = decode(image)
+        return None if picture is None else self.of_picture(picture)
 
     def of_picture(self, picture: Image.Image) -> dict[str, float | str]:
         """What is measured of a picture that `decode` gave."""
@@ -109,7 +113,7 @@ def decode(image: bytes | None) -> Image.Image | None:
     if image is None:
         return None
     try:
-        with Image.open(BytesIO(image)) as picture:
+        with opened(image) as picture:
             picture.draft("RGB", (SIDE, SIDE))  # a JPEG is decoded at the nearest eighth above
             small = shrink(picture)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pyarrow as pa
 
-from filters.base import Filter, Level, measured
+from filters.base import Each, Filter, Level, PixelFilter, here, measured
 from filters.classifiers import Classifier
 from filters.given import Given
 from filters.models import FLOATS, Place, spread
@@ -76,7 +76,7 @@ class SafetyFilter(Filter):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSafetyFilter(SafetyFilter):
+class ImageSafetyFilter(SafetyFilter, PixelFilter):
     """Images; one that cannot be decoded is not measured, which is not safe."""
 
     name: ClassVar[str] = "image-safety"
@@ -87,8 +87,8 @@ class ImageSafetyFilter(SafetyFilter):
     reads: ClassVar[tuple[str, ...]] = ("image",)
     writes: ClassVar[Mapping[str, pa.DataType]] = {"image.unsafe": pa.float32()}
 
-    def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        where, values = self.classifier.of_images(batch.column("image"), self.place)
+    def measure(self, batch: pa.RecordBatch, each: Each = here) -> pa.RecordBatch:
+        where, values = self.classifier.of_images(batch.column("image"), self.place, each)
         return measured(self.writes, {"image.unsafe": spread(where, self._probability(values), batch.num_rows, pa.float32())})
 
 

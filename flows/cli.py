@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from flows.commands import data, look, models, plans
 from flows.commands.options import app
 from pipelines.shares import ShareUnfinished
+from pipelines.terminal import guard_terminal, say
 
 __all__ = ["app", "data", "look", "main", "models", "plans"]
 
@@ -17,18 +18,19 @@ def main() -> None:
     """Run the command line; exit status 0 only when all went well."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    guard_terminal()
     try:
         status = app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value") or 0
     except KeyboardInterrupt:
-        print("\nwinnow: stopped; what was finished is kept, and the same command goes on from here", file=sys.stderr)
+        say("\nwinnow: stopped; what was finished is kept, and the same command goes on from here", file=sys.stderr)
         _leave(130)
     except ShareUnfinished as waiting:
-        print(f"winnow: {waiting}", file=sys.stderr)
+        say(f"winnow: {waiting}", file=sys.stderr)
         _leave(os.EX_TEMPFAIL)  # a job array runs such a share again
     except (CycloptsError, ValueError, OSError, RuntimeError) as error:
         if os.environ.get("WINNOW_TRACEBACK"):
             raise
-        print(f"winnow: {_words(error)}", file=sys.stderr)
+        say(f"winnow: {_words(error)}", file=sys.stderr)
         _leave(1)
     else:
         _leave(status)

@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 from filters.funnel import Funnel
 from pipelines.stage import Progress
+from pipelines.terminal import visible
 
 PLAIN_SECONDS = 5.0  # between two lines about one stage where nothing can be rewritten
 
@@ -30,6 +31,7 @@ class Lines:
 
     def line(self, name: str, text: str, *, last: bool) -> None:
         """Say something of a stage; in plain output only its last words and one line every few seconds are printed."""
+        name, text = visible(name), visible(text)
         with self._lock:
             now = time.monotonic()
             if last and self._said == (name, text):  # a stage says how it ended, the watch over it perhaps too
@@ -46,7 +48,7 @@ class Lines:
     def say(self, text: str) -> None:
         """A line of its own."""
         with self._lock:
-            self._out.write(("\n" if self._open else "") + text + "\n")
+            self._out.write(("\n" if self._open else "") + visible(text) + "\n")
             self._open = False
             self._out.flush()
 

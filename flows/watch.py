@@ -14,6 +14,9 @@ from prefect.artifacts import create_progress_artifact, create_table_artifact, u
 
 from filters.funnel import Funnel
 from pipelines.stage import Progress
+from pipelines.terminal import guard_terminal
+
+guard_terminal()  # a served run is a process of Prefect's own, which enters here
 
 TOLD_SECONDS = 10.0  # between two words about one stage to a server: each costs two requests
 

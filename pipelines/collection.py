@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.stage import MANIFEST, Manifest
@@ -52,9 +52,11 @@ def open_collection(root: Folder, name: str) -> Collection:
     )
 
 
-def open_all(root: Folder, names: Iterable[str]) -> tuple[Collection, ...]:
+def open_all(root: Folder, names: Sequence[str]) -> tuple[Collection, ...]:
     """Complete collections, each once however often it is named; ValueError where two names stand for one folder."""
     found: dict[str, Collection] = {}
+    if not names:
+        raise ValueError(f"name a collection: there are {', '.join(collections(root)) or 'none'} in {root.path()}")
     for name in dict.fromkeys(names):
         one = open_collection(root, name)
         place = os.path.realpath(one.folder.path()) if one.folder.is_local else one.folder.path()

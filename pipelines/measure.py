@@ -1,21 +1,48 @@
 """Measure: a filter over the parts of a collection, stored beside it and never computed twice."""
 
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from filters import MEASUREMENTS
-from filters.base import Filter
+from filters.base import Filter, PixelFilter, Seen
+from pipelines.engine.children import Died, children
 from pipelines.stage import MANIFEST, Manifest, Output, Part, Stage
 from pipelines.store import Folder, digest, read_table, write_parquet
 
 ROWS = 256  # of images decoded at a time
+LOOKED_AT = 4  # images that go to a child at once: their pixels may come back, some megabytes each
+CRASHED = "crashed"  # the count of images that killed the process in which they were looked at
 TEXT_ROWS = 16_384
+
+log = logging.getLogger("winnow.stage")
 
 SUBJECT = {"candidate": "candidates", "image": "images"}
 KEY = {"candidate": "candidate_id", "image": "image_id"}
+
+
+class Apart:
+    """How images are looked at: in child processes; an image that kills its own is not measured, said and counted."""
+
+    def __init__(self) -> None:
+        self.crashed = 0
+
+    def __call__(self, function: Callable[[bytes | None], Seen | None], images: Iterable[bytes | None]) -> Iterator[Seen | None]:
+        for seen in children().map(function, images, LOOKED_AT):
+            if isinstance(seen, Died):
+                self.crashed += 1
+                log.warning("an image is not measured, as it stopped its decoder: %s", seen.how)
+                yield None
+            else:
+                yield seen
+
+
+def counted(rows: int, apart: Apart) -> dict[str, int]:
+    """Rows, and those not measured because their image crashed its decoder, if there are any."""
+    return {"rows": rows} | ({CRASHED: apart.crashed} if apart.crashed else {})
 
 
 def measurement_folder(collection: Folder, filter_: Filter, rewriter: Filter | None = None, among: Sequence[Filter] = ()) -> Folder:
@@ -91,13 +118,14 @@ class Measure(Stage):
             table = table.set_column(table.schema.get_field_index("text"), "text", texts)
         rows = ROWS if self.filter.level == "image" else TEXT_ROWS
         schema = pa.schema([(key, pa.string()), *self.filter.writes.items()])
-        result = pa.Table.from_batches([keyed(self.filter, batch, key) for batch in table.to_batches(max_chunksize=rows)], schema)
-        return Output(files=(write_parquet(self.out, f"{part.name}.parquet", result),), counts={"rows": result.num_rows})
+        apart = Apart()
+        result = pa.Table.from_batches([keyed(self.filter, batch, key, apart) for batch in table.to_batches(max_chunksize=rows)], schema)
+        return Output(files=(write_parquet(self.out, f"{part.name}.parquet", result),), counts=counted(result.num_rows, apart))
 
 
-def keyed(filter_: Filter, batch: pa.RecordBatch, key: str) -> pa.RecordBatch:
+def keyed(filter_: Filter, batch: pa.RecordBatch, key: str, apart: Apart) -> pa.RecordBatch:
     """What a filter measures of a batch, behind the key of each row."""
-    measured = filter_.measure(batch)
+    measured = filter_.measure(batch, apart) if isinstance(filter_, PixelFilter) else filter_.measure(batch)
     assert measured.num_rows == batch.num_rows, f"{filter_.name} returned {measured.num_rows} rows for {batch.num_rows}"
     columns = [batch.column(key), *(measured.column(name) for name in filter_.writes)]
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema([(key, pa.string()), *filter_.writes.items()]))

@@ -13,9 +13,11 @@ from pipelines.collection import stage_manifest
 from pipelines.exchange import bucket_of, read_group, write_groups
 from pipelines.measure import beside_candidates, with_nulls
 from pipelines.memory import host_buckets, references
+from pipelines.permission.urls import ascii_host
 from pipelines.schema import CANDIDATES
 from pipelines.stage import Manifest, Output, Part, Stage
 from pipelines.store import Folder, read_table, write_parquet
+from pipelines.takedown.forgotten import FORGOTTEN
 from pipelines.web.permission import address_outcome
 
 WANTED = pa.schema([("part", pa.int32()), ("row", pa.int32()), ("image_url", pa.string())])
@@ -32,10 +34,25 @@ LOST = "fetch.lost"  # no row tells what became of the address: the part that he
 
 
 def hosts(urls: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The host (with its port) of each address; empty where there is none. Of an imported image, its data set and the shard in it."""
+    """The host (with its port) of each address; empty where there is none. Of an imported image, its data set and the shard in it.
+
+    One host is one, in whichever letters it is written: what is not ASCII is as name servers are asked for it.
+    """
     matched = pc.extract_regex(urls, r"^(?:given://(?P<shard>[^/]*/[^/]*)|[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?P<host>[^/?#]*))")
     shard, host = (pc.fill_null(pc.struct_field(matched, name), "") for name in ("shard", "host"))
-    return pc.if_else(pc.equal(shard, ""), pc.utf8_lower(host), shard)
+    host = pc.utf8_lower(host)
+    if not pc.all(pc.string_is_ascii(host), min_count=0).as_py():
+        distinct = pc.unique(host)
+        spelled = pa.array([_in_ascii(name) for name in distinct.to_pylist()], pa.string())
+        host = spelled.take(pc.index_in(host, value_set=distinct))
+    return pc.if_else(pc.equal(shard, ""), host, shard)
+
+
+def _in_ascii(authority: str) -> str:
+    if authority.isascii():
+        return authority
+    host, colon, port = authority.partition(":")
+    return f"{ascii_host(host)}{colon}{port}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +63,7 @@ class Scatter(Stage):
     """
 
     name: ClassVar[str] = "scatter"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     collection: Folder
     recipe: Recipe | None = None
     measured: tuple[Folder, ...] = ()
@@ -75,13 +92,15 @@ class Scatter(Stage):
     def process(self, part: Part) -> Output:
         name, index = part.inputs
         table = read_table(self.collection / "candidates", name, ["image_url", "permission"])
-        refused = pa.array([address_outcome(url) is not None for url in table["image_url"].to_pylist()], pa.bool_())
-        refused = pc.or_(refused, pa.array(self.forgotten.addresses(table["image_url"])))
-        stopped = pc.is_valid(self._stopped(name, table["permission"]))
+        malformed = pa.array([address_outcome(url) for url in table["image_url"].to_pylist()], pa.string())
+        forgotten = pc.if_else(pa.array(self.forgotten.addresses(table["image_url"])), FORGOTTEN, None)
+        stopped = pc.coalesce(self._stopped(name, table["permission"]), malformed, forgotten)
         place = {"part": np.full(table.num_rows, int(index), dtype=np.int32), "row": np.arange(table.num_rows, dtype=np.int32)}
-        rows = pa.table({**place, "image_url": table["image_url"]}, schema=WANTED).filter(pc.invert(pc.or_(refused, stopped)))
+        rows = pa.table({**place, "image_url": table["image_url"]}, schema=WANTED).filter(pc.is_null(stopped))
         bucket = bucket_of(hosts(rows["image_url"]), self.buckets())
-        return Output(files=(write_groups(self.out, f"{part.name}.parquet", rows, bucket),), counts={"addresses": rows.num_rows})
+        counts = Counter(f"stopped.{outcome}" for outcome in stopped.drop_null().to_pylist())
+        written = write_groups(self.out, f"{part.name}.parquet", rows, bucket)
+        return Output(files=(written,), counts={"addresses": rows.num_rows, **counts})
 
     def _stopped(self, name: str, outcome: pa.ChunkedArray) -> pa.ChunkedArray:
         """What stops each candidate before its address is asked: its page's permission, then the recipe's rules on candidates."""

@@ -291,7 +291,7 @@ def _incomplete(identity: str, failed: Collection[str]) -> str:
 
 def _submit(stage: Stage, engine: Engine, pending: Sequence[Part], *, last: bool) -> None:
     """One Beam job over the pending parts; when it fails, the caller submits what is then still pending."""
-    from pipelines.engine import map_lanes  # Beam takes seconds to import, and what is finished needs none
+    from pipelines.engine.beam import map_lanes  # Beam takes seconds to import, and what is finished needs none
 
     lanes: dict[str, list[Part]] = {}
     for part in pending:

@@ -16,7 +16,9 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
+from pipelines.engine.children import WORKERS
 from pipelines.stage import Part, Stage, run_lane
+from pipelines.terminal import guard_terminal
 
 IDLE_SECONDS = 30.0  # kept for the next stage; a training that follows wants their memory
 
@@ -27,13 +29,13 @@ _idle: list["_Worker"] = []
 class _Worker:
     """A process that runs lanes, one at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, among: int) -> None:
         self._child = subprocess.Popen(
             [sys.executable, "-m", "pipelines.workers"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the caller, who closes the lifeline
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), WORKERS: str(among)},
         )
         self._stage: bytes | None = None  # that it holds
         self.idle_since = 0.0
@@ -68,7 +70,7 @@ def _borrowed(count: int) -> Iterator[list[_Worker]]:
     """So many workers, those of the stage before if they are still there; an error ends them."""
     with _guard:
         found = [_idle.pop() for _ in range(min(count, len(_idle)))]
-    found += [_Worker() for _ in range(count - len(found))]
+    found += [_Worker(count) for _ in range(count - len(found))]
     try:
         yield found
     except BaseException:
@@ -117,6 +119,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a part prints is no answer
     held = _Held()
+    guard_terminal()
 
     def tell(done: Future[None]) -> None:
         answers.write(_spelled(done.exception()))

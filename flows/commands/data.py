@@ -24,6 +24,7 @@ from flows.commands.options import (
     progress_lines,
 )
 from pipelines.collect_config import CollectConfig
+from pipelines.terminal import say
 
 if TYPE_CHECKING:
     from filters.recipe import Recipe
@@ -54,8 +55,8 @@ def collect(
     if json:
         print_json({"collection": found.id, "digest": found.digest, "counts": dict(found.counts), "failed": found.failed})
     else:
-        print(f"collection {found.id}: " + ", ".join(f"{count:,} {name}" for name, count in found.counts.items()))
-        print(f"next: winnow funnel --root {root} --recipe winnow --collection {found.id}")
+        say(f"collection {found.id}: " + ", ".join(f"{count:,} {name}" for name, count in found.counts.items()))
+        say(f"next: winnow funnel --root {root} --recipe winnow --collection {found.id}")
     return exit_status(found.failed)
 
 
@@ -97,11 +98,11 @@ def curate(
         about = {"release": made.name, "digest": made.digest, "samples": made.samples, "splits": dict(made.splits), "shards": made.shards}
         print_json({**about, **made.funnel.to_json()})
     else:
-        print(funnel_table(made.funnel))
-        print(f"release {made.name}: {made.samples:,} images in {made.shards} shards at {made.folder.path()}, digest {made.digest}")
+        say(funnel_table(made.funnel))
+        say(f"release {made.name}: {made.samples:,} images in {made.shards} shards at {made.folder.path()}, digest {made.digest}")
     for split in made.empty_splits:
         said = f"none of the {made.samples:,} images fell into the split {split} with --heldout {heldout:g}"
-        print(f"winnow: {said}; near duplicates stay together: take another share, or another name and more images", file=sys.stderr)
+        say(f"winnow: {said}; near duplicates stay together: take another share, or another name and more images", sys.stderr)
     return 0
 
 
@@ -134,7 +135,7 @@ def funnel(
     if json:
         print_json(shown[0].to_json() if len(shown) == 1 else [one.to_json() for one in shown])
     else:
-        print("\n\n".join(funnel_table(one) for one in shown))
+        say("\n\n".join(funnel_table(one) for one in shown))
     return exit_status(failed)
 
 
@@ -177,7 +178,7 @@ def report(
     decision = decide(
         folder, recipe, collection, given=given, without=without, at_once=measure_all, engine=work.engine(), progress=progress_lines()
     )
-    print(write_report(out, report_data(folder, decision)))
+    say(str(write_report(out, report_data(folder, decision))))
     return exit_status(decision.failed)
 
 
@@ -199,7 +200,7 @@ def compare(
     if json:
         print_json(found)
     else:
-        print(roads_table(found))
+        say(roads_table(found))
 
 
 @app.command
@@ -223,4 +224,4 @@ def forget(
     if json:
         print_json(done.to_json())
     else:
-        print(done.lines())
+        say(done.lines())

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from filters.given import Given
 from flows.commands.options import ALONE, AtOnce, Json, Models, Root, Without, Work, app, exit_status, folder_of, print_json, progress_lines
+from pipelines.terminal import say
 
 if TYPE_CHECKING:
     from flows.dashboard.shelf import Decided
@@ -97,4 +98,4 @@ def measurements(*, json: Json = False) -> None:
         one, kind = writers.get(name, (None, "string"))
         needs = f"--{one.needs}".replace("_", "-") if one is not None and one.needs else None
         marks = ", ".join(filter(None, [kind, about.unit, "costly" if one is None or one.costly else None, needs]))
-        print(f"{name}\n    {about.says} ({marks}). {about.source}")
+        say(f"{name}\n    {about.says} ({marks}). {about.source}")

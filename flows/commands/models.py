@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from filters.given import Given
 from flows.commands.options import ALONE, Collections, Json, Models, Root, Work, app, folder_of, print_json, print_line, progress_lines
+from pipelines.terminal import say, visible
 
 
 @app.command
@@ -33,8 +34,8 @@ def train(
         print_json({"model": str(result.model), "steps": result.steps, **result.numbers})
     else:
         numbers = ", ".join(f"{name} {value:.4g}" for name, value in result.numbers.items())
-        print(f"model {result.model} after {result.steps:,} steps: {numbers}")
-        print(f"next: winnow evaluate {result.model} --captions captions.jsonl")
+        say(f"model {result.model} after {result.steps:,} steps: {numbers}")
+        say(f"next: winnow evaluate {result.model} --captions captions.jsonl")
 
 
 @app.command
@@ -55,7 +56,7 @@ def evaluate(
     if json:
         print_json(found)
     else:
-        print(recall_table({"model": found}))
+        say(recall_table({"model": found}))
 
 
 @app.command
@@ -75,7 +76,7 @@ def match(
         if json:
             print_line(row)
         else:
-            print(f"{row['score']:.4f}\t{row['image']}\t{row['caption']}")
+            print(f"{row['score']:.4f}\t{visible(row['image'])}\t{visible(row['caption'])}")
 
 
 @app.command
@@ -109,6 +110,6 @@ def scorer(
     else:
         held, pairs = found.training["held_out"], found.training["pairs"]["held_out"]
         figures = f"area under the ROC curve {held['auc']}, Brier score {held['brier']}"
-        print(f"scorer {out}: on {sum(pairs.values()):,} pairs kept apart {figures}")
-        print(f"reliability {diagram}")
-        print(f"next: winnow funnel --root {root} --recipe lait --scorer {out} --collection {' '.join(collection)}")
+        say(f"scorer {out}: on {sum(pairs.values()):,} pairs kept apart {figures}")
+        say(f"reliability {diagram}")
+        say(f"next: winnow funnel --root {root} --recipe lait --scorer {out} --collection {' '.join(collection)}")

@@ -1,9 +1,7 @@
 """What the commands share: the application, their common options, and how they print."""
 
-import json
-import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from filters.given import Given
+from pipelines.terminal import say, visible_json
 
 if TYPE_CHECKING:
     from pipelines.stage import Engine, Progress
@@ -76,25 +75,16 @@ def progress_lines() -> "Callable[[Progress], None]":
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False))
+    print(visible_json(value, indent=1))
 
 
 def print_line(value: Any) -> None:
-    print(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False))
-
-
-def _finite(value: Any) -> Any:
-    """A value with null for each number that JSON cannot write: infinite ones, and what is none."""
-    if isinstance(value, Mapping):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(visible_json(value))
 
 
 def exit_status(parts: int) -> int:
     if parts:
-        print(
+        say(
             f"winnow: {parts} parts were set aside with their errors (receipts/*.failed); the same command tries them again",
             file=sys.stderr,
         )

@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flows.commands.options import Json, Root, app, exit_status, folder_of, print_json
+from pipelines.terminal import say
 
 
 @app.command
@@ -61,7 +62,7 @@ def status(*, root: Root = "data", json: Json = False) -> None:
     if json:
         print_json(found)
     else:
-        print(status_table(found))
+        say(status_table(found))
 
 
 @app.command
@@ -76,7 +77,7 @@ def validate(*, root: Root = "data", json: Json = False) -> int:
     if json:
         print_json({"problems": problems})
     else:
-        print("\n".join(problems) or "every file is as its manifest says")
+        say("\n".join(problems) or "every file is as its manifest says")
     return 1 if problems else 0
 
 
@@ -90,5 +91,5 @@ def doctor(*, root: Root = "data") -> int:
 
     found = examine(folder_of(root))
     for finding in found:
-        print(f"{'ok  ' if finding.ok else 'BAD '} {finding.subject}: {finding.words}")
+        say(f"{'ok  ' if finding.ok else 'BAD '} {finding.subject}: {finding.words}")
     return 0 if all(finding.ok for finding in found) else 1

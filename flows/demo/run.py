@@ -27,6 +27,7 @@ from pipelines.decisions.decision import Decision, decide
 from pipelines.releases.publish import CurateConfig, Release
 from pipelines.stage import Progress, silent
 from pipelines.store import Folder
+from pipelines.terminal import say
 from training.evaluate import evaluate
 
 
@@ -227,7 +228,7 @@ def _conclude(demo: _Demo, summary: Mapping[str, Any], releases: Mapping[str, Re
     Folder(str(demo.out)).write_bytes("summary.json", json.dumps(summary, indent=1, ensure_ascii=False).encode() + b"\n")
     found = summary["retrieval"]
     recall, control = (run["text_to_image"]["r1"] for run in (found, found["raw_only"]))
-    print(
+    say(
         f"""
 Done in {sum(demo.seconds.values()):.0f} s. {summary["kept"]:,} of {summary["candidates"]:,} candidates were kept: \
 precision {summary["precision"]:.3f}, recall {summary["recall"]:.3f}.

@@ -1,16 +1,19 @@
 """Images that need no fetching: those that the archives of a collection hold, or the data set that it was imported from."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines.datasets.held_readers import READERS
-from pipelines.images.decode import Decoded, Undecodable, decode
+from pipelines.datasets.held_readers import READERS, Held
+from pipelines.engine.children import children, in_order
+from pipelines.images.decode import Decoded, Undecodable
+from pipelines.images.isolated import decode_isolated
 from pipelines.images.spool import Found, Spool, settled
 from pipelines.store import Folder, read_table
+from pipelines.web.result import FetchResult
 
 HELD = "archive-images-"  # files of the index of images beside the candidates
 WARC, MISSING, OUTSIDE = "warc", "missing", "outside"
@@ -32,10 +35,13 @@ PLACES = pa.schema(
         ("column", pa.string()),  # of the bytes, e.g. image.bytes
     ]
 )
-Decoder = Callable[[bytes], Decoded | Undecodable]
+Picture = Decoded | Undecodable
+Decoder = Callable[[bytes], Picture]
 
 
-def from_archives(held: Folder | None, urls: Sequence[str], spool: Spool, *, limit: int, decode: Decoder = decode) -> dict[str, Found]:
+def from_archives(
+    held: Folder | None, urls: Sequence[str], spool: Spool, *, limit: int, decode: Decoder = decode_isolated
+) -> dict[str, Found]:
     """Those addresses whose images the archives hold, by the index beside the candidates in `held`; `limit` is in bytes an image.
 
     Each archive is opened once and read from its front to its end; a row group or record batch is read once for all its images.
@@ -46,9 +52,19 @@ def from_archives(held: Folder | None, urls: Sequence[str], spool: Spool, *, lim
     rows = _index(held, _version(held)).rows(urls)
     rows.sort(key=lambda row: (row["kind"], row["archive"], row["offset"] or 0, row["row"] or 0))
     for (kind, archive), group in groupby(rows, key=lambda row: (row["kind"], row["archive"])):
-        for url, attempt, data in READERS[kind](archive, list(group), limit):
-            found[url] = settled(attempt, spool.keep(decode(data)) if data is not None else None)
+        for url, attempt, picture in _decoded(READERS[kind](archive, list(group), limit), decode):
+            found[url] = settled(attempt, spool.keep(picture) if picture is not None else None)
     return found
+
+
+def _decoded(held: Held, decode: Decoder) -> Iterator[tuple[str, FetchResult, Picture | None]]:
+    """The same with pictures in place of bytes, decoded on as many cores as this process may use while the archive is read on."""
+
+    def shown(one: tuple[str, FetchResult, bytes | None]) -> tuple[str, FetchResult, Picture | None]:
+        url, attempt, data = one
+        return url, attempt, decode(data) if data is not None else None
+
+    return in_order(shown, held, children().count)
 
 
 class Index:

@@ -15,7 +15,7 @@ from filters.base import Filter
 from pipelines.decisions.judge import PLACE
 from pipelines.decisions.known import Known
 from pipelines.exchange import read_group, write_groups
-from pipelines.measure import ROWS, TEXT_ROWS, filter_digest, keyed, measurement_folder
+from pipelines.measure import ROWS, TEXT_ROWS, Apart, counted, filter_digest, keyed, measurement_folder
 from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, Written, digest, read_table, write_parquet
 
@@ -86,7 +86,7 @@ class AskCandidates(Ask):
         there = _keys(self.earlier, f"{part.name}.parquet", "candidate_id")
         wanted = pc.and_(wanted, pc.invert(pc.is_in(table["candidate_id"], value_set=there)))
         chosen = table.select(list(dict.fromkeys(["candidate_id", *self.filter.reads]))).filter(wanted)
-        result = _measured(self.filter, chosen, "candidate_id", TEXT_ROWS)
+        result = _measured(self.filter, chosen, "candidate_id", TEXT_ROWS, Apart())
         return Output(files=(write_parquet(self.out, f"{part.name}.parquet", result),), counts={"rows": result.num_rows})
 
 
@@ -107,22 +107,23 @@ class AskImages(Ask):
 
     def process(self, part: Part) -> Output:
         rows = read_group(self.rows, self.names, int(part.inputs[0]), ASKED)
-        files = [self._file(name, rows.filter(pc.equal(rows["image_part"], name))) for name in sorted(set(rows["image_part"].to_pylist()))]
-        return Output(files=tuple(files), counts={"rows": sum(file.rows or 0 for file in files)})
+        apart, names = Apart(), sorted(set(rows["image_part"].to_pylist()))
+        files = [self._file(name, rows.filter(pc.equal(rows["image_part"], name)), apart) for name in names]
+        return Output(files=tuple(files), counts=counted(sum(file.rows or 0 for file in files), apart))
 
-    def _file(self, name: str, rows: pa.Table) -> Written:
+    def _file(self, name: str, rows: pa.Table, apart: Apart) -> Written:
         part = name.replace(".arrow", ".parquet")
         wanted = rows.filter(pc.invert(pc.is_in(rows["image_id"], value_set=_keys(self.earlier, part, "image_id"))))
         places = np.unique(wanted["image_row"].to_numpy())
         schema = pa.schema([("image_id", pa.string()), *self.filter.writes.items()])
-        return write_parquet(self.out, part, pa.concat_tables([schema.empty_table(), *self._pictures(name, places)]))
+        return write_parquet(self.out, part, pa.concat_tables([schema.empty_table(), *self._pictures(name, places, apart)]))
 
-    def _pictures(self, name: str, places: np.ndarray) -> Iterator[pa.Table]:
+    def _pictures(self, name: str, places: np.ndarray, apart: Apart) -> Iterator[pa.Table]:
         """What is measured on some images of a file, a few hundred copied at a time; the file is not opened for none."""
         if len(places):
             images = read_table(self.collection / "images", name, list(dict.fromkeys(["image_id", *self.filter.reads])))
             for start in range(0, len(places), ROWS):
-                yield _measured(self.filter, images.take(pa.array(places[start : start + ROWS])), "image_id", ROWS)
+                yield _measured(self.filter, images.take(pa.array(places[start : start + ROWS])), "image_id", ROWS, apart)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +197,7 @@ def _keys(folders: Sequence[Folder], name: str, key: str) -> pa.Array:
     return pa.chunked_array([chunk for column in found for chunk in column.chunks], pa.string()).combine_chunks()
 
 
-def _measured(filter_: Filter, table: pa.Table, key: str, rows: int) -> pa.Table:
+def _measured(filter_: Filter, table: pa.Table, key: str, rows: int, apart: Apart) -> pa.Table:
     schema = pa.schema([(key, pa.string()), *filter_.writes.items()])
-    return pa.Table.from_batches([keyed(filter_, batch, key) for batch in table.combine_chunks().to_batches(max_chunksize=rows)], schema)
+    batches = table.combine_chunks().to_batches(max_chunksize=rows)
+    return pa.Table.from_batches([keyed(filter_, batch, key, apart) for batch in batches], schema)

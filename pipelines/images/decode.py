@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from pipelines.images.avif import avif_header, brands, is_avif
 from pipelines.images.colour import in_srgb, opaque
 from pipelines.images.directories import orientation_of
 from pipelines.images.encode import SIDES, Encoding, Fit, fitted
 from pipelines.images.headers import (
     Damaged,
     Header,
-    avif_header,
     bmp_header,
     gif_header,
     ico_header,
@@ -28,6 +28,7 @@ from pipelines.images.headers import (
     webp_header,
 )
 from pipelines.images.jpeg import jpeg_header
+from pipelines.images.metadata import trouble
 from pipelines.images.quiet import hush
 
 hush()
@@ -39,22 +40,18 @@ READERS: tuple[tuple[int, tuple[bytes, ...], Callable[[bytes], Header]], ...] = 
     (0, (b"\x89PNG\r\n\x1a\n",), png_header),
     (8, (b"WEBP",), webp_header),
     (0, (b"GIF87a", b"GIF89a"), gif_header),
-    (4, (b"ftypavif", b"ftypavis"), avif_header),
     (0, (b"BM",), bmp_header),
     (0, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), tiff_header),
     (0, (b"\0\0\1\0",), ico_header),
 )
 NAMED = (  # pictures and pages that are told apart and not decoded: where the mark stands, the mark, the name
-    (4, b"ftyphei", "HEIC"),
-    (4, b"ftyphev", "HEIC"),
-    (4, b"ftypmif1", "HEIF"),
-    (4, b"ftypmsf1", "HEIF"),
     (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
     (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
     (0, b"\xff\x0a", "JPEG XL"),
     (0, b"8BPS", "Photoshop"),
 )
+HEIF = ((b"hei", "HEIC"), (b"hev", "HEIC"), (b"mif", "HEIF"), (b"msf", "HEIF"), (b"miaf", "HEIF"))  # how brands begin
 TURNS = {  # what shows a picture of an EXIF orientation upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -74,7 +71,6 @@ BROKEN = (
     TypeError,
     OverflowError,
     AttributeError,
-    MemoryError,
     NotImplementedError,
     RuntimeError,
     AssertionError,
@@ -83,6 +79,7 @@ BROKEN = (
     zlib.error,
 )  # fmt: skip - what Pillow's plugins raise on damaged files
 AS_IT_COMES = Encoding()
+CRASHED = "decode.crashed"  # of what kills its decoder, or takes more time or memory than any picture needs
 
 assert not ImageFile.LOAD_TRUNCATED_IMAGES  # a truncated image must raise
 # of damaged files, and of pictures between one and two times the limit: the outcome says it
@@ -120,10 +117,14 @@ class _Stored:
     size: tuple[int, int]
     reencoded: bool
     notes: tuple[str | None, ...] = ()
+    asked: bool = False  # for the bytes whatever they are
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, encoding: Encoding | None = None) -> Decoded | Undecodable:
-    """Check an encoded image and bring it into the form to be stored; never raises on bad bytes, and any number of threads may call it."""
+    """Check an encoded image and bring it into the form to be stored; never raises on bad bytes, and any number of threads may call it.
+
+    Decoders run in this very process, and may crash it: strangers' bytes are for `pipelines.images.isolated`.
+    """
     try:
         header = read_header(data)
         if header is None:
@@ -136,8 +137,27 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, encoding: Encoding | No
         return Undecodable(outcome="decode.too_many_pixels", detail=str(error))
     except UnidentifiedImageError:
         return Undecodable(outcome="decode.corrupt", detail="begins like an image, yet its header cannot be read")
+    except MemoryError:
+        return Undecodable(outcome=CRASHED, detail="needs more memory than it may take")
     except BROKEN as error:
         return _broken(error)
+
+
+def decode_by_header(data: bytes, encoding: Encoding) -> Decoded | Undecodable | None:
+    """The same where no decoder is needed, as of an ordinary JPEG that is whole and stored as it came; None: a decoder is to say.
+
+    What a picture says of itself, such as its profile, is a matter of decoders too.
+    """
+    if not data.startswith(b"\xff\xd8\xff"):
+        return None
+    try:
+        header = jpeg_header(data)
+    except Damaged as error:
+        return Undecodable(outcome=error.outcome, detail=str(error))
+    if not header.whole or header.probe or header.width * header.height > MAX_PIXELS:
+        return None
+    kept = _kept(data, header, encoding)
+    return _decoded(data, header, kept) if kept is not None else None
 
 
 def read_header(data: bytes) -> Header | None:
@@ -145,7 +165,7 @@ def read_header(data: bytes) -> Header | None:
     for place, marks, read in READERS:
         if data.startswith(marks, place):
             return read(data)
-    return None
+    return avif_header(data) if is_avif(data) else None
 
 
 def _limit(width: int, height: int, max_pixels: int) -> None:
@@ -173,9 +193,10 @@ def _decoded(data: bytes, header: Header, stored: _Stored) -> Decoded:
 
 def _no_image(data: bytes) -> Undecodable:
     """Bytes of no format that is decoded: another kind of picture by its name, else something else, such as a page of HTML."""
-    for place, mark, name in NAMED:
-        if data.startswith(mark, place):
-            return Undecodable(outcome="decode.unsupported", detail=f"{name}, which is not decoded")
+    names = [name for place, mark, name in NAMED if data.startswith(mark, place)]
+    names += [name for brand in brands(data) for start, name in HEIF if brand.startswith(start)]
+    if names:
+        return Undecodable(outcome="decode.unsupported", detail=f"{names[0]}, which is not decoded")
     start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if b"<svg" in start:
         kind = "an SVG drawing, "
@@ -196,7 +217,7 @@ def _stored(data: bytes, header: Header, encoding: Encoding, max_pixels: int) ->
     """All that the header says once the decoder has seen it, and the picture as it is to be stored; it is known to be whole."""
     kept = _kept(data, header, encoding)
     if header.whole and kept is not None:
-        return header, kept
+        return header, _readable(kept, header)
     with Image.open(io.BytesIO(header.body), formats=(header.kind,)) as image:
         header = _completed(header, image)
         _limit(*image.size, max_pixels)
@@ -205,14 +226,14 @@ def _stored(data: bytes, header: Header, encoding: Encoding, max_pixels: int) ->
             if header.kind == "JPEG":  # all of the stream is read, but an eighth of the pixels made: enough to find a truncation
                 image.draft(image.mode, (max(1, image.width // 8), max(1, image.height // 8)))
             image.load()
-            return header, kept
+            return header, _readable(kept, header)
         return header, _anew(image, header, encoding, max_pixels)
 
 
 def _kept(data: bytes, header: Header, encoding: Encoding, mode: str | None = None) -> _Stored | None:
     """The bytes as they came, if they may be stored so; `mode` is what the decoder makes of them, if it has seen them."""
     if encoding.keep_original:
-        return _Stored(image=data, size=(header.width, header.height), reencoded=False)
+        return _Stored(image=data, size=(header.width, header.height), reencoded=False, asked=True)
     if not header.plain or header.orientation != 1 or not encoding.keeps(header.kind):
         return None
     if encoding.fit(header.width, header.height) is not None or (mode is not None and mode not in KEPT_MODES.get(header.kind, ())):
@@ -221,13 +242,24 @@ def _kept(data: bytes, header: Header, encoding: Encoding, mode: str | None = No
     return _Stored(image=data, size=(header.width, header.height), reencoded=False, notes=(note,)) if alike else None
 
 
+def _readable(kept: _Stored, header: Header) -> _Stored:
+    """The bytes as they came, or without their metadata where readers would stumble on these, or turn the picture by them."""
+    if kept.asked or not header.probe:
+        return kept
+    said = [note for note in (header.note, *kept.notes) if note]  # a profile of no use
+    fault = header.fault or trouble(header.probe, BROKEN) if not said else None
+    if not said and fault is None:
+        return kept
+    return replace(kept, image=header.body, reencoded=True, notes=(*kept.notes, f"metadata left out: {fault}" if fault else None))
+
+
 def _completed(header: Header, image: Image.Image) -> Header:
     """What the decoder alone knows: the size, the profile, and in AVIF the turning and whether it moves."""
     width, height = image.size
     if header.kind == "TIFF" and header.orientation >= 5:  # Pillow turns a TIFF itself
         width, height = height, width
     said = replace(header, width=width, height=height)
-    if header.kind in ("JPEG", "PNG"):
+    if header.kind in ("JPEG", "PNG", "WEBP"):
         return said
     profile = image.info.get("icc_profile") or None
     if header.kind != "AVIF":

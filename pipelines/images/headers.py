@@ -5,11 +5,13 @@ so that texts, profiles and directories made to explode never reach a decoder. J
 Sources: PNG third edition (W3C), GIF89a, WebP (RFC 9649), Windows BITMAPINFOHEADER and ICONDIR, TIFF 6.0, AVIF 1.1 (ISO/IEC 23008-12).
 """
 
+import re
 import struct
 import zlib
 from dataclasses import dataclass
 
 from pipelines.images.directories import Directories, Entry, orientation_of
+from pipelines.images.metadata import exif_fault
 
 CHUNKS = 65_536  # of a PNG or a WebP: 32 MiB in the usual 8 kB are 4,096; more is an attack on readers in Python
 BLOCKS = 500_000  # of a GIF: 32 MiB in its 255-byte blocks are 131,586
@@ -18,7 +20,20 @@ DEFLATED = 1_000  # bytes that inflate to no more than that: deflate packs at mo
 PROFILE = 1 << 22  # bytes of a colour profile: the largest in common use, for CMYK presses, have 3 MB
 COPIED = 1 << 27  # bytes of the values in TIFF directories together, which readers copy
 STRIPS = 1 << 18  # of a TIFF, each of which becomes an object in Python
+LOSSLESS = re.compile(rb"\xff[\xc3\xc5-\xc7\xcb\xcd-\xcf]")  # frames of JPEG that are not decoded
 RLE_PIXELS = 1 << 24  # of a run-length coded BMP, which Pillow decodes in Python
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+# A PNG of one point in grey, between whose chunks stands what another one says of itself.
+POINT = (
+    _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)),
+    _chunk(b"IDAT", zlib.compress(bytes(2))),
+    _chunk(b"IEND", b""),
+)
 
 
 class Damaged(ValueError):
@@ -43,6 +58,8 @@ class Header:
     animated: bool = False
     pages: bool = False  # a file of several pictures, such as a TIFF, of which the first is taken
     plain: bool = False
+    probe: bytes = b""  # bytes with all of its metadata, to see what readers make of them; none if it has none
+    fault: str | None = None  # why nobody should read its metadata
     whole: bool = False  # complete, as its structure shows without decoding
     bits: int = 8  # a channel
     channels: int = 0  # 0: not said
@@ -54,10 +71,11 @@ def png_header(data: bytes) -> Header:
     if len(data) < 33 or data[12:16] != b"IHDR":
         raise Damaged("decode.corrupt", "begins like a PNG, yet its header cannot be read")
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
-    kept, seen = _png_chunks(data)
+    kept, beside, seen = _png_chunks(data)
     profile, note = _inflated_profile(seen.get(b"iCCP", b""))
     animated = struct.unpack(">I", seen[b"acTL"][:4])[0] > 1 if len(seen.get(b"acTL", b"")) >= 4 else False
-    opaque = colour in (0, 2, 3) and not seen.keys() & {b"tRNS", b"acTL", b"text"}
+    opaque = colour in (0, 2, 3) and not seen.keys() & {b"tRNS", b"acTL"}
+    fault = exif_fault(seen[b"eXIf"]) if b"eXIf" in seen else None
     return Header(
         kind="PNG",
         width=width,
@@ -67,40 +85,55 @@ def png_header(data: bytes) -> Header:
         profile=profile,
         note=note,
         animated=animated,
-        plain=opaque and bits <= 8 and len(profile or b"") <= TEXT and note is None,
+        probe=b"".join((data[:8], *beside)) if len(beside) > len(POINT) else b"",
+        fault=seen[b"text"].decode() if b"text" in seen else fault,
+        plain=opaque and bits <= 8,
         bits=bits,
         channels=1 if colour == 0 else 3,
     )
 
 
-def _png_chunks(data: bytes) -> tuple[list[bytes], dict[bytes, bytes]]:
-    """Chunks to decode, whole, and the contents of what is read here; `text` stands for texts that Pillow would refuse."""
+def _png_chunks(data: bytes) -> tuple[list[bytes], list[bytes], dict[bytes, bytes]]:
+    """Chunks to decode, whole; all others around a single point; and the contents of what is read here.
+
+    `text` stands for texts that are not to be read, and says why.
+    """
     kept: list[bytes] = []
+    beside = [POINT[0]]
     seen: dict[bytes, bytes] = {}
     view, pos = memoryview(data), 8
     for _ in range(CHUNKS):
         if pos + 8 > len(data):
             if not any(one[4:8] == b"IDAT" for one in kept):
                 raise Damaged("decode.truncated", "ends before its pixels")
-            return kept, seen
+            break
         size, kind = struct.unpack_from(">I4s", data, pos)
         content = slice(pos + 8, pos + 8 + size)
         if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"):
+            if kind == b"IDAT" and POINT[1] not in beside[-1:]:
+                beside.append(POINT[1])
             kept.append(bytes(view[pos : content.stop + 4]))
+        else:
+            beside.append(bytes(view[pos : content.stop + 4]))
         if kind in (b"iCCP", b"eXIf", b"acTL", b"tRNS"):
             seen.setdefault(kind, bytes(view[content]))
-        elif kind in (b"tEXt", b"zTXt", b"iTXt") and _explosive(kind, view[content]):
-            seen[b"text"] = b""
+        elif kind in (b"tEXt", b"zTXt", b"iTXt") and (fault := _text_fault(kind, view[content])) is not None:
+            seen[b"text"] = fault.encode()
         if kind == b"IEND":
-            return kept, seen
+            break
         pos = content.stop + 4
-    raise Damaged("decode.corrupt", f"more than {CHUNKS} chunks")
+    else:
+        raise Damaged("decode.corrupt", f"more than {CHUNKS} chunks")
+    return kept, [*beside, POINT[2]], seen
 
 
-def _explosive(kind: bytes, content: memoryview) -> bool:
-    """Whether a text may be longer than readers accept."""
-    deflated = kind == b"zTXt" or (kind == b"iTXt" and bytes(content[:82]).partition(b"\0")[2][:1] == b"\1")
-    return len(content) > (DEFLATED if deflated else TEXT)
+def _text_fault(kind: bytes, content: memoryview) -> str | None:
+    """Why a text should not be read: it may be longer than readers accept, or is EXIF, which some turn the picture by."""
+    name, _, rest = bytes(content[:82]).partition(b"\0")
+    deflated = kind == b"zTXt" or (kind == b"iTXt" and rest[:1] == b"\1")
+    if len(content) > (DEFLATED if deflated else TEXT):
+        return "texts that may be longer than readers accept"
+    return "EXIF in a text" if name == b"Raw profile type exif" else None
 
 
 def _inflated_profile(chunk: bytes) -> tuple[bytes | None, str | None]:
@@ -177,13 +210,15 @@ def _next_frame(data: bytes, pos: int, budget: list[int]) -> tuple[bytes, int, b
 def webp_header(data: bytes) -> Header:
     """A WebP; its canvas is known before its decoder makes one."""
     width = height = frames = 0
-    flags, orientation = 0, 1
+    flags = 0
+    told: dict[bytes, bytes] = {}
+    kept: list[bytes] = []
     pos = 12
     for _ in range(CHUNKS):
         if pos + 8 > len(data):
             break
         kind, size = struct.unpack_from("<4sI", data, pos)
-        content = data[pos + 8 : pos + 8 + min(size, 1 << 16 if kind == b"EXIF" else 16)]
+        content = data[pos + 8 : pos + 8 + min(size, 16)]
         if kind == b"VP8X" and len(content) >= 10:
             flags = content[0]
             width, height = (int.from_bytes(content[at : at + 3], "little") + 1 for at in (4, 7))
@@ -192,19 +227,46 @@ def webp_header(data: bytes) -> Header:
         elif kind == b"VP8L" and not width and content[:1] == b"\x2f":
             packed = int.from_bytes(content[1:5], "little")
             width, height, flags = (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1, flags | (packed >> 24 & 0x10)
-        elif kind == b"EXIF":
-            orientation = orientation_of(content)
         frames += kind == b"ANMF"
-        pos += 8 + size + (size & 1)
+        end = pos + 8 + size + (size & 1)
+        if kind in (b"EXIF", b"XMP ", b"ICCP"):
+            told.setdefault(kind, data[pos + 8 : pos + 8 + size])
+        else:
+            kept.append(data[pos:end])
+        pos = end
     else:
         raise Damaged("decode.corrupt", f"more than {CHUNKS} chunks")
     if not width or not height:
         raise Damaged("decode.corrupt", "begins like a WebP, yet its header cannot be read")
     if pos > len(data) + 1:
         raise Damaged("decode.truncated", f"{pos} bytes announced, {len(data)} there")
+    return _webp(data, (width, height), told, kept, animated=frames > 1, plain=not flags & 0x12)
+
+
+def _webp(data: bytes, size: tuple[int, int], told: dict[bytes, bytes], kept: list[bytes], **said: bool) -> Header:
+    """The header of a WebP that tells EXIF, XMP and a profile, and without them is made of the chunks `kept`."""
+    profile = told.get(b"ICCP")
+    long = profile is not None and len(profile) > PROFILE
     return Header(
-        kind="WEBP", width=width, height=height, body=data, orientation=orientation, animated=frames > 1, plain=not flags & 0x12
+        kind="WEBP",
+        width=size[0],
+        height=size[1],
+        body=_without_told(kept) if told else data,
+        orientation=orientation_of(told.get(b"EXIF", b"")),
+        profile=None if long else profile,
+        note=f"colour profile ignored: more than {PROFILE} bytes" if long else None,
+        probe=data if told else b"",
+        fault=exif_fault(told[b"EXIF"]) if b"EXIF" in told else None,
+        channels=3,
+        **said,  # type: ignore[arg-type]
     )
+
+
+def _without_told(chunks: list[bytes]) -> bytes:
+    """A WebP of these chunks, whose extended header tells of no EXIF, XMP or profile."""
+    plain = [chunk[:8] + bytes((chunk[8] & ~0x2C,)) + chunk[9:] if chunk[:4] == b"VP8X" and len(chunk) > 8 else chunk for chunk in chunks]
+    body = b"".join((b"WEBP", *plain))
+    return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
 def bmp_header(data: bytes) -> Header:
@@ -212,6 +274,8 @@ def bmp_header(data: bytes) -> Header:
     if len(data) < 26:
         raise Damaged("decode.corrupt", "begins like a BMP, yet its header cannot be read")
     width, height, packing = _dib(data, 14)
+    if packing in (4, 5):
+        raise Damaged("decode.unsupported", f"a BMP that holds a {'JPEG' if packing == 4 else 'PNG'}, which is not decoded")
     if packing == 2:
         raise Damaged("decode.unsupported", "a BMP of 4-bit runs, which Pillow 12.3 shows wrong")
     if packing == 1 and width * height > RLE_PIXELS:
@@ -249,36 +313,21 @@ def _icon(data: bytes, at: int) -> tuple[int, int]:
     return width, height // 2  # colours above, mask below
 
 
-def avif_header(data: bytes) -> Header:
-    """An AVIF: the largest of the extents it names; which of them holds, and how it is turned, its decoder says."""
-    sides: list[tuple[int, int]] = []
-    pos = data.find(b"ispe")
-    while pos >= 0 and len(sides) < 1_024:
-        if pos + 16 <= len(data):
-            sides.append(struct.unpack_from(">II", data, pos + 8))
-        pos = data.find(b"ispe", pos + 4)
-    for magic in (b"II*\0", b"MM\0*"):  # wherever its EXIF lies
-        pos = data.find(magic)
-        while pos >= 0:
-            _check_directories(Directories(data[pos:]))
-            pos = data.find(magic, pos + 4)
-    width, height = max(sides, key=lambda size: size[0] * size[1], default=(1, 1))
-    return Header(kind="AVIF", width=width, height=height, body=data)
-
-
 def tiff_header(data: bytes) -> Header:
     """A TIFF or BigTIFF: its first directory."""
     try:
         directories = Directories(data)
     except ValueError as error:
         raise Damaged("decode.corrupt", "begins like a TIFF, yet its header cannot be read") from error
-    _check_directories(directories)
+    check_directories(directories)
     entries: dict[int, Entry] = {}
     for entry in directories.entries(directories.first):
         entries.setdefault(entry[0], entry)
     numbers = {tag: directories.number(entry) for tag, entry in entries.items()}
     if not numbers.get(256) or not numbers.get(257):
         raise Damaged("decode.corrupt", "a TIFF that does not say its size")
+    if numbers.get(259) in (6, 7) and LOSSLESS.search(data):
+        raise Damaged("decode.unsupported", "a TIFF of lossless or hierarchical JPEG, which is not decoded")
     if max(entries[tag][2] if tag in entries else 0 for tag in (273, 324)) > STRIPS:
         raise Damaged("decode.corrupt", f"more than {STRIPS} strips or tiles")
     return Header(
@@ -293,6 +342,7 @@ def tiff_header(data: bytes) -> Header:
     )
 
 
-def _check_directories(directories: Directories) -> None:
+def check_directories(directories: Directories) -> None:
+    """Damaged if their values together are more than a reader should copy."""
     if directories.copied() > COPIED:
         raise Damaged("decode.corrupt", f"directories that point at more than {COPIED} bytes")

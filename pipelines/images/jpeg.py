@@ -5,23 +5,29 @@ with every table that its scans name and an end, is known to be whole without de
 left to the decoder to judge.
 """
 
-import bisect
+import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from pipelines.images.directories import orientation_of
 from pipelines.images.headers import PROFILE, Damaged, Header
+from pipelines.images.metadata import exif_fault
 
 SEGMENTS = 4_096  # a profile of 4 MB has 65; more is an attack on readers in Python
-FILL = 1_024  # bytes before a marker's code: any number may stand there, and hardly ever more than one does
+SKIPPED = 1 << 17  # bytes between segments together: mostly none, and readers in Python go byte by byte
+MARKER = re.compile(rb"\xff([^\x00\xff])")  # as libjpeg looks for the next one: behind fill bytes, and past stuffed zeros
+ALONE = frozenset((0x01, *range(0xD0, 0xD9)))  # without a segment: TEM, restarts, another start of image
 SCANS = 500  # what libjpeg-turbo's own fuzzers allow; each is a pass over the whole picture
 SCANNED = 20 * 89_478_485  # pixels times scans: a progressive picture of ten scans at the limit of pixels, twice
+PIECE = 1 << 20  # bytes looked through at once
 ENDS_SCAN = np.array([code not in (0x00, 0xFF, *range(0xD0, 0xD8)) for code in range(256)])  # neither a stuffed byte nor a restart
 ORDINARY = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive with Huffman coding
+DECODED = (*ORDINARY, 0xC9, 0xCA)  # and the last two with arithmetic coding
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-PASSED_ON = (0xE0, 0xEE)  # JFIF and Adobe, which say how colours are coded; other application data are not for the decoder
+PASSED_ON = {0xE0: 14, 0xEE: 12}  # JFIF and Adobe, and their least bytes; other application data are not for the decoder
 
 
 @lru_cache(maxsize=1_024)  # nearly all pictures have the tables of the standard's annex K
@@ -42,16 +48,21 @@ class _Walk:
 
     data: bytes
     frame: int = 0  # the marker
+    frames: list[int] = field(default_factory=list)  # of all frame headers, of which there should be one
+    skipped: int = 0  # bytes between segments
     bits: int = 0
     width: int = 0
     height: int = 0
     components: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # sampling across and down, quantisation table
     tables: set[tuple[str, int]] = field(default_factory=set)
     exif: bytes = b""
+    exifs: int = 0  # segments of EXIF, of which there should be one
+    lists: list[bytes] = field(default_factory=list)  # of the pictures behind the first
+    says: bool = False  # anything of itself beside its pixels, but for comments
     profile: dict[int, bytes] = field(default_factory=dict)
     profiles: int = 0  # parts announced
     dropped: list[tuple[int, int]] = field(default_factory=list)  # what the decoder need not see
-    marks: list[int] = field(default_factory=list)  # where markers stand behind the first scan's header
+    marks: npt.NDArray[np.uint32] | None = None  # where markers stand behind the first scan's header
     scans: int = 0
     coded: int = 0  # bytes of all scans
     covered: set[int] = field(default_factory=set)  # components that some scan brings
@@ -62,16 +73,16 @@ class _Walk:
         """Read segment by segment to the end; what cannot be followed makes the picture extraordinary."""
         pos = 2
         for _ in range(SEGMENTS):
-            before, pos = pos, self._marker(pos)
-            if pos >= len(self.data):
+            found = MARKER.search(self.data, pos)
+            if found is None:
                 return
-            self.ordinary &= self.data[before] == 0xFF
-            marker = self.data[pos]
-            pos += 1
+            before, pos = pos, found.end()
+            self._skip(before, found.start())
+            marker = self.data[pos - 1]
             if marker == 0xD9:
                 self.end = pos
                 return
-            if marker in (0x01, 0xD8):
+            if marker in ALONE:
                 self.ordinary = False
                 continue
             start, pos = pos, pos + int.from_bytes(self.data[pos : pos + 2], "big")
@@ -82,13 +93,12 @@ class _Walk:
                 pos = self._scan(pos)
         raise Damaged("decode.corrupt", f"more than {SEGMENTS} segments")
 
-    def _marker(self, pos: int) -> int:
-        """The place of the next marker's code, behind the fill bytes before it."""
-        pos = self.data.find(b"\xff", pos)
-        if pos < 0:
-            return len(self.data)
-        fill = self.data[pos : pos + FILL]
-        return pos + len(fill) - len(fill.lstrip(b"\xff"))
+    def _skip(self, start: int, end: int) -> None:
+        """What stands between two segments: nothing in most pictures, else fill bytes or what belongs nowhere."""
+        self.ordinary &= self.data[start] == 0xFF
+        self.skipped += end - start
+        if self.skipped > SKIPPED:
+            raise Damaged("decode.corrupt", f"more than {SKIPPED} bytes between its segments")
 
     def _segment(self, marker: int, content: bytes, place: tuple[int, int]) -> None:
         if marker in FRAMES:
@@ -101,13 +111,14 @@ class _Walk:
             self._quantisation(content)
         elif marker == 0xDA:
             self._names(content)
-        elif marker == 0xFE or (0xE0 <= marker <= 0xEF and marker not in PASSED_ON):
+        elif marker == 0xFE or (0xE0 <= marker <= 0xEF and not _passed_on(marker, content)):
             self.dropped.append(place)
             self._application(marker, content)
         elif marker not in (0xDD, *PASSED_ON):
             self.ordinary = False
 
     def _frame(self, marker: int, content: bytes) -> None:
+        self.frames.append(marker)
         if self.frame or len(content) < 6 or len(content) < 6 + 3 * content[5]:
             self.ordinary = False
             return
@@ -141,8 +152,12 @@ class _Walk:
             self.ordinary &= component is not None and ("quantisation", component[2]) in self.tables and needed <= self.tables
 
     def _application(self, marker: int, content: bytes) -> None:
+        self.says |= marker != 0xFE
         if marker == 0xE1 and content.startswith(b"Exif\0\0"):
             self.exif = self.exif or content
+            self.exifs += 1
+        elif marker == 0xE2 and content.startswith(b"MPF\0"):
+            self.lists.append(content[4:])
         elif marker == 0xE2 and content.startswith(b"ICC_PROFILE\0") and len(content) > 14:
             self.profile.setdefault(content[12], content[14:])
             self.profiles = content[13]
@@ -152,12 +167,10 @@ class _Walk:
         self.scans += 1
         if self.scans > SCANS or self.scans * self.width * self.height > SCANNED:
             raise Damaged("decode.corrupt", f"more than {self.scans - 1} scans of {self.width} x {self.height} pixels")
-        if self.scans == 1:
-            codes = np.frombuffer(self.data, np.uint8, offset=pos)
-            places = np.flatnonzero(codes[:-1] == 0xFF)
-            self.marks = (places[ENDS_SCAN[codes[places + 1]]] + pos).tolist()
-        index = bisect.bisect_left(self.marks, pos)
-        end = self.marks[index] if index < len(self.marks) else len(self.data)
+        if self.marks is None:
+            self.marks = _marks(self.data, pos)
+        index = int(np.searchsorted(self.marks, np.uint32(pos)))
+        end = int(self.marks[index]) if index < len(self.marks) else len(self.data)
         self.coded += end - pos
         return end
 
@@ -170,6 +183,13 @@ class _Walk:
         )
         return blocks * (1 if self.frame == 0xC2 else 2) // 8
 
+    def fault(self) -> str | None:
+        """Why nobody should read its metadata."""
+        if self.exifs > 1:
+            return "EXIF in several segments"
+        faults = (exif_fault(one) for one in ([self.exif] if self.exif else []) + self.lists)
+        return next((fault for fault in faults if fault is not None), None)
+
     def icc(self) -> tuple[bytes | None, str | None]:
         """The profile, and why there is none."""
         if not self.profile:
@@ -180,10 +200,38 @@ class _Walk:
         return (profile, None) if len(profile) <= PROFILE else (None, f"colour profile ignored: more than {PROFILE} bytes")
 
 
+def _passed_on(marker: int, content: bytes) -> bool:
+    """Whether a decoder needs it: it says how colours are coded. One that is cut short makes readers in Python raise."""
+    return len(content) >= PASSED_ON[marker] if marker in PASSED_ON else False
+
+
+def _marks(data: bytes, start: int) -> npt.NDArray[np.uint32]:
+    """Where markers stand from there on that end a scan, looked for in pieces: data made of nothing else take four times their size."""
+    codes = np.frombuffer(data, np.uint8)
+    found = [np.zeros(0, np.uint32)]
+    for begin in range(start, len(data) - 1, PIECE):
+        places = np.flatnonzero(codes[begin : min(begin + PIECE, len(data) - 1)] == 0xFF) + begin
+        found.append(places[ENDS_SCAN[codes[places + 1]]].astype(np.uint32))
+    return np.concatenate(found)
+
+
+def _check_frames(walk: _Walk) -> None:
+    """Refuse what libjpeg-turbo 3 does not decode; of lossless frames, which it does not scale, Pillow 12.3 writes beyond its buffer."""
+    for marker in walk.frames:
+        if marker not in DECODED:
+            kind = "a lossless" if marker in (0xC3, 0xC7, 0xCB, 0xCF) else "a hierarchical"
+            raise Damaged("decode.unsupported", f"{kind} JPEG (frame SOF{marker - 0xC0}), which is not decoded")
+    if len(walk.frames) > 1:
+        raise Damaged("decode.corrupt", f"{len(walk.frames)} frame headers in one JPEG")
+    if walk.frame and walk.bits != 8:
+        raise Damaged("decode.unsupported", f"a JPEG of {walk.bits} bits a colour, which is not decoded")
+
+
 def jpeg_header(data: bytes) -> Header:
     """A JPEG, or the first picture of an MPO; Damaged if it has no size, or fewer coded bytes than any picture of its size."""
     walk = _Walk(data)
     walk.walk()
+    _check_frames(walk)
     if not walk.width or not walk.height or not walk.components:
         raise Damaged("decode.corrupt", "begins like a JPEG, yet its header cannot be read")
     whole = walk.ordinary and walk.end > 0 and walk.covered == walk.components.keys()
@@ -199,6 +247,8 @@ def jpeg_header(data: bytes) -> Header:
         profile=profile,
         note=note,
         plain=walk.bits == 8 and len(walk.components) in (1, 3),
+        probe=data if walk.says else b"",
+        fault=walk.fault(),
         whole=whole,
         bits=walk.bits,
         channels=len(walk.components),

@@ -17,6 +17,7 @@ from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, Written, write_parquet
 from pipelines.takedown.forgotten import Forgotten
 from pipelines.web.recrawl import unchanged
+from pipelines.web.result import has_content
 
 RANGE_BYTES = 256 * 1024 * 1024  # of a compressed archive: a part of some minutes; Common Crawl's archives have about 1 GB
 
@@ -32,7 +33,7 @@ class Extract(Stage):
     """
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     pages: Folder | None = None
     archives: tuple[str, ...] = ()
     prefix: str = ""  # what the lines of a path list are joined to
@@ -118,7 +119,7 @@ class Found:
 
     def wants(self, status: int, media: str) -> bool:
         """Whether a response is worth reading, by status and media type; one that is not is counted."""
-        if status != 200:
+        if not has_content(status):
             self.counts["skipped.status"] += 1
             return False
         if media in HTML or not media or media.startswith("image/"):

@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.datasets.held import from_archives
-from pipelines.images.decode import AS_IT_COMES, Decoded, Undecodable, decode
+from pipelines.images.decode import AS_IT_COMES, Decoded, Undecodable
 from pipelines.images.encode import Encoding
+from pipelines.images.isolated import decode_isolated
 from pipelines.images.spool import SPOOL_BYTES, Found, Keep, Spool
 from pipelines.resolve import hosts
 from pipelines.schema import FETCHED, FETCHES, IMAGES
@@ -107,7 +108,7 @@ class Fetch(Stage):
         held = references(rows)
         gone |= {url for url, row in held.items() if self.forgotten.image(row["image_id"])}
         known = {url: row for url, row in held.items() if url not in gone}
-        decoder = functools.partial(decode, encoding=self.encoding)
+        decoder = functools.partial(decode_isolated, encoding=self.encoding)
         found: dict[str, Found] = {
             url: (FetchResult(outcome=outcome), None) for url in urls if (outcome := address_outcome(url)) is not None
         }
@@ -227,7 +228,7 @@ def download(
     urls: Sequence[str],
     guest: Politeness,
     *,
-    decode: Decode = decode,
+    decode: Decode = decode_isolated,
     keep: Keep = as_it_is,
     deadline: float | None = None,
     leave: bool = False,

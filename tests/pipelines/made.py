@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipelines import engine as engines
+from pipelines.engine import beam as engines
 from pipelines.resolve import Distinct, Scatter
 from pipelines.schema import CANDIDATES, FETCHES, IMAGES, identify
 from pipelines.stage import Engine, Output, Part, Stage, run_lane, run_stage

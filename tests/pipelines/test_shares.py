@@ -24,7 +24,7 @@ from tests.pipelines.test_stage import Double, calls, make
 
 OF = 16
 processes = multiprocessing.get_context("forkserver")  # Beam is imported once, and forked before any thread is there
-processes.set_forkserver_preload(["pipelines.engine", "tests.pipelines.test_shares"])
+processes.set_forkserver_preload(["pipelines.engine.beam", "tests.pipelines.test_shares"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +216,7 @@ def test_a_living_share_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_share_whose_stage_another_completes_does_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines import engine as engines
+    from pipelines.engine import beam as engines
 
     real = engines.map_lanes
 

@@ -116,7 +116,7 @@ def test_a_full_disk_stops_the_stage_with_a_remedy(tmp_path: Path) -> None:
 
 
 def test_a_failed_job_is_submitted_again_with_what_is_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines import engine as engines  # seconds to import, which no worker of these tests needs
+    from pipelines.engine import beam as engines  # seconds to import, which no worker of these tests needs
 
     submitted: list[int] = []
     real = engines.map_lanes

@@ -1,0 +1,69 @@
+"""Decoding where it can do no harm: in child processes, as libraries that decode are attacked, and crash, by what strangers send.
+
+What costs its child its life, or more time or memory than any picture needs, is an image with an outcome: `decode.crashed`.
+"""
+
+import functools
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from PIL import Image
+
+from pipelines.engine.children import Died, children
+from pipelines.images.decode import (
+    AS_IT_COMES,
+    BROKEN,
+    CRASHED,
+    Decoded,
+    Undecodable,
+    decode,
+    decode_by_header,
+)
+from pipelines.images.encode import Encoding
+from pipelines.images.jpeg import jpeg_header
+
+Picture = Decoded | Undecodable
+
+
+def decode_isolated(data: bytes, *, encoding: Encoding = AS_IT_COMES) -> Picture:
+    """What `decode` gives, without its dangers; for any number of threads."""
+    known = decode_by_header(data, encoding)
+    if known is not None:
+        return known
+
+    (found,) = children().call(functools.partial(_decode_there, encoding=encoding), [data])
+    return _brought(data, found)
+
+
+def faults(images: Iterable[bytes | None]) -> Iterator[str | None]:
+    """Why each of some stored images cannot be decoded; None of those that can."""
+    for found in children().map(fault, images):
+        yield f"its decoder was stopped: {found.how}" if isinstance(found, Died) else found
+
+
+def fault(image: bytes | None) -> str | None:
+    """The same of one, in this process."""
+    if image is None:
+        return "there is none"
+    try:
+        if image.startswith(b"\xff\xd8\xff"):
+            jpeg_header(image)  # refuses frames of which the decoder crashes
+        with Image.open(io.BytesIO(image)) as picture:
+            picture.draft("RGB", (1, 1))  # of a JPEG all is read, and an eighth of its size computed
+            picture.load()
+    except (*BROKEN, Image.DecompressionBombError) as error:
+        return str(error) or type(error).__name__
+    return None
+
+
+def _decode_there(data: bytes, encoding: Encoding) -> Picture:
+    """In a child: bytes that stay as they came need not travel back."""
+    found = decode(data, encoding=encoding)
+    return found if isinstance(found, Undecodable) or found.reencoded else replace(found, image=b"")
+
+
+def _brought(data: bytes, found: Picture | Died) -> Picture:
+    if isinstance(found, Died):
+        return Undecodable(outcome=CRASHED, detail=f"its decoder was stopped: {found.how}")
+    return found if isinstance(found, Undecodable) or found.reencoded else replace(found, image=data)
