@@ -125,7 +125,7 @@ def test_a_damaged_manifest_is_named_and_the_rest_is_checked(root: Folder) -> No
     tar = Path((root / "releases" / "tars").path(f"{SHARD}.tar"))
     tar.unlink()
     first, second = validate(root)
-    assert first.startswith(f"{folder.path()} cannot be checked: ValueError: {folder.path('manifest.json')} is damaged")
+    assert first.startswith(f"{folder.path()} cannot be checked: {folder.path('manifest.json')} is damaged")
     assert second == f"{tar} is missing"
 
 
