@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pipelines.stage import MANIFEST, Manifest
 from pipelines.store import Folder
@@ -21,6 +22,7 @@ class Collection:
     counts: Mapping[str, int]
     failed: int  # parts that were set aside
     refers_to: tuple[str, ...] = ()  # collections that hold some of its images
+    accounts: tuple[Mapping[str, Any], ...] = ()  # {"of", "in", "went": {name: count}} for each kind of thing that went in
 
 
 def fit_name(name: str, what: str) -> str:
@@ -49,6 +51,7 @@ def open_collection(root: Folder, name: str) -> Collection:
         counts=manifest["counts"],
         failed=manifest["failed"],
         refers_to=tuple(manifest.get("refers_to", ())),
+        accounts=tuple(manifest.get("accounts", ())),
     )
 
 

@@ -48,14 +48,17 @@ def collect(
 
     Example: winnow collect --seed https://example.org/ --max-pages 100
     """
+    from flows.progress import accounts_table
     from pipelines.collect import collect as run
 
     config = config or CollectConfig()  # which says that a source is missing
     found = run(folder_of(root), config, id=id, previous=recrawl, engine=work.engine(), progress=progress_lines())
     if json:
-        print_json({"collection": found.id, "digest": found.digest, "counts": dict(found.counts), "failed": found.failed})
+        told = {"collection": found.id, "digest": found.digest, "counts": dict(found.counts), "failed": found.failed}
+        print_json({**told, "accounts": [dict(one) for one in found.accounts]})
     else:
         say(f"collection {found.id}: " + ", ".join(f"{count:,} {name}" for name, count in found.counts.items()))
+        say(accounts_table(found.accounts))
         say(f"next: winnow funnel --root {root} --recipe winnow --collection {found.id}")
     return exit_status(found.failed)
 
