@@ -148,7 +148,7 @@ def _samples(root: Folder, shown: pa.Table) -> Iterator[Sample]:
         found = shown.filter(pc.equal(shown["outcome"], outcome)).slice(0, 10_000).to_pylist()
         found.sort(key=lambda row: stable_hash(f"{row['image_url']} {row['text']}"))
         for row in found[: SAMPLES * (2 if outcome == KEPT else 1)]:
-            yield Sample(outcome=outcome, text=row["text"], image=_image(root, row), page_url=row["page_url"], note=row["image_url"])
+            yield Sample(outcome=outcome, text=row["text"] or "", image=_image(root, row), page_url=row["page_url"], note=row["image_url"])
 
 
 def _image(root: Folder, row: Mapping[str, Any]) -> bytes | None:
