@@ -176,7 +176,7 @@ def _candidates(root: Folder, folder: Folder, config: CollectConfig, begun: Begu
     """The stage that brings the candidates, with all that must come before it done."""
     out = folder / "candidates"
     if config.retry:
-        stages = tuple(fates(folder, open_collection(root, id)) for id in config.earlier)
+        stages = tuple(fates(folder, open_collection(root, id)) for id in dict.fromkeys(config.earlier))
         for stage in stages:
             run(stage)
         return Retry(out=out, outcomes=config.retry, fates=stages)
