@@ -83,8 +83,12 @@ def collect(
 
     forgotten = Forgotten.read(root)
 
+    ran: list[tuple[Stage, Manifest]] = []
+
     def run(stage: Stage) -> Manifest:
-        return run_stage(replace(stage, forgotten=forgotten), engine, progress)
+        manifest = run_stage(replace(stage, forgotten=forgotten), engine, progress)
+        ran.append((stage, manifest))
+        return manifest
 
     with right_to_write(folder, engine.share if engine is not None else None, name="writer"):
         try:
@@ -97,7 +101,7 @@ def collect(
         distinct = run(_distinct(root, folder, config, begun, run))
         fetched = run(_fetch(folder, config, started))
         run(Remember.of(root, name))
-        _seal(folder, [found, scattered, distinct, fetched])
+        _seal(folder, [found, scattered, distinct, fetched], _accounts(ran))
         Path(spent_file(folder.url)).unlink(missing_ok=True)
     return open_collection(root, name)
 
@@ -158,7 +162,7 @@ def _candidates(root: Folder, folder: Folder, config: CollectConfig, begun: Begu
     """The stage that brings the candidates, with all that must come before it done."""
     out = folder / "candidates"
     if config.retry:
-        stages = tuple(fates(folder, open_collection(root, id)) for id in config.earlier)
+        stages = tuple(fates(folder, open_collection(root, id)) for id in dict.fromkeys(config.earlier))
         for stage in stages:
             run(stage)
         return Retry(out=out, outcomes=config.retry, fates=stages)
@@ -307,7 +311,22 @@ def _fetch(folder: Folder, config: CollectConfig, started: float) -> Stage:
     )
 
 
-def _seal(folder: Folder, manifests: list[Manifest]) -> None:
+def _accounts(ran: list[tuple[Stage, Manifest]]) -> list[dict[str, Any]]:
+    """What went into each stage, and where it went; Miscounted if that does not add up though no part was set aside."""
+    found: list[dict[str, Any]] = []
+    totals: dict[str, int] = {}
+    for stage, manifest in ran:
+        if stage.accounts or stage.out.name == "candidates":
+            totals.update(manifest.counts)
+        for account in stage.accounts:
+            went = account.went(manifest.counts)
+            if not manifest.failed:
+                account.check(totals.get(account.of, 0), manifest.counts, f"stage {stage.name}")
+            found.append({"of": account.of, "in": totals.get(account.of, 0), "went": went})
+    return found
+
+
+def _seal(folder: Folder, manifests: list[Manifest], accounts: list[dict[str, Any]]) -> None:
     """The collection's own manifest, which makes it visible; its counts add up the stages'."""
     counts: Counter[str] = Counter()
     for manifest in manifests:
@@ -322,6 +341,7 @@ def _seal(folder: Folder, manifests: list[Manifest]) -> None:
         "stages": {manifest.stage: manifest.digest for manifest in manifests},
         "counts": dict(sorted({**counts, **({"held": sum(held.values())} if held else {})}.items())),
         "failed": sum(len(manifest.failed) for manifest in manifests),
+        "accounts": accounts,
         "refers_to": [name.removeprefix("held.") for name in held],
     }
     assert stage_manifest(folder, "fetches").digest == manifests[-1].digest
