@@ -6,12 +6,12 @@ import sys
 from cyclopts import CycloptsError
 from pydantic import ValidationError
 
-from flows.commands import data, look, models, plans
+from flows.commands import data, img2dataset, look, models, plans
 from flows.commands.options import app
 from pipelines.shares import ShareUnfinished
 from pipelines.terminal import guard_terminal, say
 
-__all__ = ["app", "data", "look", "main", "models", "plans"]
+__all__ = ["app", "data", "img2dataset", "look", "main", "models", "plans"]
 
 
 def main() -> None:
@@ -27,6 +27,11 @@ def main() -> None:
     except ShareUnfinished as waiting:
         say(f"winnow: {waiting}", file=sys.stderr)
         _leave(os.EX_TEMPFAIL)  # a job array runs such a share again
+    except ImportError as error:
+        if os.environ.get("WINNOW_TRACEBACK"):
+            raise
+        say(f"winnow: {error}; `winnow doctor` says what is missing or does not go together", file=sys.stderr)
+        _leave(1)
     except (CycloptsError, ValueError, OSError, RuntimeError) as error:
         if os.environ.get("WINNOW_TRACEBACK"):
             raise
