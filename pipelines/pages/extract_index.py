@@ -23,7 +23,7 @@ from pipelines.store import Folder
 
 NEAR = 16 * 1024  # bytes between two records that are read along rather than asked for apart: less than a request costs
 RANGE = 8 * 1024 * 1024  # bytes asked for at once
-RECORD_BYTES = 256 * 1024 * 1024  # of a record as it is stored; what an index says of more is not believed
+RECORD_BYTES = 64 * 1024 * 1024  # of a record as it is stored; what an index says of more is not believed
 CONNECTIONS = 4  # ranges asked for at the same time by one worker
 
 
@@ -161,6 +161,6 @@ def fetched(wanted: Iterable[Stretch], connections: int) -> Iterator[tuple[Stret
 
 def _read(stretch: Stretch) -> bytes | None:
     try:
-        return read_range(stretch.archive, stretch.start, stretch.end)
+        return read_range(stretch.archive, stretch.start, min(stretch.end, stretch.start + RANGE + RECORD_BYTES))
     except ValueError:  # there is no such file
         return None
