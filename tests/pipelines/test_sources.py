@@ -174,7 +174,10 @@ def test_lines_that_name_archives(tmp_path: Path) -> None:
     assert len(expand([str(tmp_path / "list.txt")])) == len(names)
 
 
-@pytest.mark.parametrize("data", [gzip.compress(b"a.warc.gz\n" * 1000)[:-9], b"a.warc.gz\n", gzip.compress(b"a.warc.gz\n")[:-6] + b"abcdef"])
+PATHS = gzip.compress(b"a.warc.gz\n" * 1000)
+
+
+@pytest.mark.parametrize("data", [PATHS[:-9], b"a.warc.gz\n", PATHS[:-6] + b"abcdef"])
 def test_a_damaged_path_list_is_named(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "warc.paths.gz").write_bytes(data)
     with pytest.raises(ValueError, match=r"the path list .*warc\.paths\.gz is damaged"):
