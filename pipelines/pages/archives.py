@@ -13,7 +13,7 @@ from pipelines.sources.boundaries import first_boundary, next_boundary
 from pipelines.sources.content_codings import undone
 from pipelines.sources.frames import BLANKS, BROKEN, GZIP, decoder_of
 from pipelines.sources.media_types import HTML, is_html, media_type
-from pipelines.sources.warc import FOLDED, Record, records
+from pipelines.sources.warc import Record, records, unfolded
 
 __all__ = ["GZIP", "HTML", "PAGE_BYTES", "Response", "decoded", "is_html", "media_type", "response_at", "responses", "walk"]
 
@@ -196,8 +196,8 @@ def http_of(record: Record) -> tuple[Headers, int | None, int]:
 
 
 def _headers(block: bytes) -> Headers:
-    fields = (line.partition(":") for line in FOLDED.sub(" ", block.decode("latin-1")).split("\n"))
-    return tuple((name.strip(), value.strip()) for name, colon, value in fields if colon)
+    fields = [line.partition(":") for line in unfolded(block.decode("latin-1"))]
+    return tuple([(name.strip(), value.strip()) for name, colon, value in fields if colon])
 
 
 def decoded(body: bytes, headers: Headers, limit: int) -> bytes:

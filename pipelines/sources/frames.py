@@ -12,7 +12,7 @@ from lz4.frame import LZ4FrameDecompressor
 from zlib_ng import zlib_ng
 
 PULL = 1 << 15  # bytes of the file read at once: what is left of them is copied for every frame
-PIECE = 1 << 16  # inflated bytes asked for at once; so much of a frame may be lost before damage
+PIECE = 1 << 18  # inflated bytes asked for at once; so much of a frame may be lost before damage
 GZIP = b"\x1f\x8b"
 ZSTD, LZ4 = b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"
 ZSTD_DICTIONARY = b"\x5d\x2a\x4d\x18"  # a skippable frame (IIPC, Zstandard for WARC files 1.0)

@@ -192,10 +192,17 @@ def _header(frames: Frames, record: Record) -> bool:
     return whole
 
 
+def unfolded(block: str) -> list[str]:
+    """The lines of a header, each with those that continue it."""
+    if "\n " in block or "\n\t" in block:
+        block = FOLDED.sub(" ", block)
+    return block.split("\n")
+
+
 def fields_of(block: bytes) -> dict[str, str]:
     """The fields of a header block behind its first line, the first of each name."""
     found: dict[str, str] = {}
-    for line in FOLDED.sub(" ", block.decode("utf-8", "replace")).split("\n")[1:]:
+    for line in unfolded(block.decode("utf-8", "replace"))[1:]:
         name, colon, value = line.partition(":")
         if colon:
             found.setdefault(name.strip().lower(), value.strip())
