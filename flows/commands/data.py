@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from filters.given import Given
+from flows.commands.collect_groups import grouped
 from flows.commands.options import (
     ALONE,
     AtOnce,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from filters.recipe import Recipe
 
 Format = Literal["arrow", "webdataset"]
+grouped()
 
 
 @app.command

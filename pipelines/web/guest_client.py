@@ -167,14 +167,17 @@ class GuestClient:
         host = await self._located(url)
         site = await self._site(url)
         policy = site.policy
-        refusal = await self._refusal(site, url)
+        if site.heavy:
+            refusal = await self._loop.run_in_executor(self._matcher, policy.refusal, url)
+        else:
+            refusal = policy.refusal(url)
         if refusal is not None:
             name = kind.robots if refusal == "permission.robots" else refusal
             raise FetchError(name, f"{origin(url)} does not allow it")
+        request = await self._request(url, host, kind, conditions)
         tries, answer = 0, None
         while True:
             tries += 1
-            request = await self._request(url, host, kind, clock, conditions)
             try:
                 answer = await self._in_turn(request, host, kind, policy.delay(), clock)
             except FetchError:  # the host may not be asked any more: what it has answered stands
@@ -192,11 +195,6 @@ class GuestClient:
     async def policy(self, url: str) -> Policy:
         """What the origin of an address says of itself; FetchError where it gave no robots.txt."""
         return (await self._site(url)).policy
-
-    async def _refusal(self, site: Site, url: str) -> str | None:
-        if not site.heavy:
-            return site.policy.refusal(url)
-        return await self._loop.run_in_executor(self._matcher, site.policy.refusal, url)
 
     async def _site(self, url: str) -> Site:
         """The origin of an address, asked once however many wait for it."""
@@ -230,23 +228,22 @@ class GuestClient:
         try:
             if self._spent.over:
                 raise FetchError("fetch.budget", "the bytes of this run are spent (--max-bytes)")
-            return await self._curl.ask(request)
+            return await self._curl.ask(request, clock.left)
         except FetchError as error:
             return error
         finally:
             clock.left -= time.monotonic() - begin
 
     async def _request(
-        self, url: str, host: Host, kind: Kind, clock: Clock, conditions: Headers = ()
+        self, url: str, host: Host, kind: Kind, conditions: Headers = ()
     ) -> FetchRequest:
         proxy = self._proxies.of(url)
         addresses = host.addresses if proxy is None else await self._addresses_of(proxy)
         return FetchRequest(
             url=url,
             addresses=addresses,
-            seconds=clock.left,
             limit=kind.limit,
-            headers=(*kind.headers, *conditions),
+            headers=(*kind.headers, *conditions) if conditions else kind.headers,
             whole=kind is not self._file_kind,
             judged=kind.judged,
             proxy="" if proxy is None else proxy.url,
@@ -314,7 +311,7 @@ class GuestClient:
         clock = self.clock()
         for _ in range(MAX_REDIRECTS + 1):
             host = await self._located(url)
-            request = await self._request(url, host, self._file_kind, clock)
+            request = await self._request(url, host, self._file_kind)
             answer = await self._in_turn(request, host, self._file_kind, 0.0, clock)
             if isinstance(answer, FetchError):
                 raise answer
