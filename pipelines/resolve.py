@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.recipe import Recipe, decide_row
+from pipelines.accounts import Account
 from pipelines.collection import stage_manifest
 from pipelines.exchange import bucket_of, read_group, write_groups
 from pipelines.measure import beside_candidates, with_nulls
@@ -30,6 +31,7 @@ FOUND = pa.schema(
         ("image_row", pa.int64()),
     ]
 )
+STOPPED = "stopped."  # before the names of what keeps candidates from being fetched
 LOST = "fetch.lost"  # no row tells what became of the address: the part that held it failed
 
 
@@ -64,6 +66,7 @@ class Scatter(Stage):
 
     name: ClassVar[str] = "scatter"
     version: ClassVar[int] = 3
+    accounts: ClassVar[tuple[Account, ...]] = (Account(of="candidates", into=("addresses", STOPPED)),)
     collection: Folder
     recipe: Recipe | None = None
     measured: tuple[Folder, ...] = ()
@@ -98,7 +101,7 @@ class Scatter(Stage):
         place = {"part": np.full(table.num_rows, int(index), dtype=np.int32), "row": np.arange(table.num_rows, dtype=np.int32)}
         rows = pa.table({**place, "image_url": table["image_url"]}, schema=WANTED).filter(pc.is_null(stopped))
         bucket = bucket_of(hosts(rows["image_url"]), self.buckets())
-        counts = Counter(f"stopped.{outcome}" for outcome in stopped.drop_null().to_pylist())
+        counts = Counter(f"{STOPPED}{outcome}" for outcome in stopped.drop_null().to_pylist())
         written = write_groups(self.out, f"{part.name}.parquet", rows, bucket)
         return Output(files=(written,), counts={"addresses": rows.num_rows, **counts})
 
@@ -121,7 +124,8 @@ class Distinct(Stage):
     """
 
     name: ClassVar[str] = "distinct"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
+    accounts: ClassVar[tuple[Account, ...]] = (Account(of="addresses", into=("distinct", "repeated")),)
     scatter: Scatter
     remembered: tuple[Folder, ...] = ()
     since: str = ""
@@ -150,7 +154,8 @@ class Distinct(Stage):
         address = {"image_url": pa.chunked_array([urls]), "host": hosts(pa.chunked_array([urls]))}
         table = pa.table({**address, **{name: held[name] for name in held.column_names}})
         table = table.sort_by([("host", "ascending"), ("image_url", "ascending")])
-        counts = {"distinct": table.num_rows, **Counter(f"held.{id}" for id in known["held_in"].to_pylist())}
+        repeated = rows.num_rows - table.num_rows
+        counts = {"distinct": table.num_rows, "repeated": repeated, **Counter(f"held.{id}" for id in known["held_in"].to_pylist())}
         return Output(files=(write_parquet(self.out, f"{part.name}.parquet", table),), counts=counts)
 
 
