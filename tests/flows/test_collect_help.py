@@ -21,6 +21,6 @@ def test_the_help_has_the_headings() -> None:
 
     out = io.StringIO()
     app.help_print("collect", console=Console(file=out, width=100))
-    places = [out.getvalue().index(f" {title} ") for title in GROUPS]
+    places = [out.getvalue().index(f"─ {title} ─") for title in GROUPS]
     assert places == sorted(places)
     assert out.getvalue().index("--max-bytes") > places[list(GROUPS).index("Budgets")]
