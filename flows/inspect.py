@@ -26,22 +26,29 @@ _SHOWN = ("outcome", "text", "page_url", "image_url", "candidate_id", "collectio
 def status(root: Folder) -> dict[str, Any]:
     """Collections, releases and models with their counts; `unfinished` names what a rerun would go on with."""
     listed = len(Forgotten.read(root))
-    found: dict[str, Any] = {"root": root.path(), "collections": {}, "releases": {}, "models": [], "unfinished": [], "forgotten": listed}
+    found: dict[str, Any] = {"root": root.path(), "collections": {}, "releases": {}, "models": []}
+    found |= {"unfinished": [], "damaged": {}, "forgotten": listed}
     for kind in ("collections", "releases"):
         for name in (root / kind).names():
             folder = root / kind / name
             if not folder.exists(MANIFEST):
                 found["unfinished"].append(f"{kind}/{name}")
                 continue
-            manifest = folder.read_json(MANIFEST)
-            keys = ("counts", "failed", "digest") if kind == "collections" else ("recipe", "samples", "shards", "digest")
-            found[kind][name] = {key: manifest[key] for key in keys}
-            if folder.exists(SUPERSEDED):
-                found[kind][name]["superseded_by"] = folder.read_json(SUPERSEDED)["by"]
+            try:
+                found[kind][name] = _about(folder, kind)
+            except (ValueError, KeyError, TypeError) as error:  # one that is damaged hides no other
+                found["damaged"][f"{kind}/{name}"] = str(error) if isinstance(error, ValueError) else f"{MANIFEST} lacks {error}"
     for name in (root / "models").names():
         finished = (root / "models" / name).exists("result.json")
         found["models" if finished else "unfinished"].append(name if finished else f"models/{name}")
     return found
+
+
+def _about(folder: Folder, kind: str) -> dict[str, Any]:
+    manifest = folder.read_json(MANIFEST)
+    keys = ("counts", "failed", "digest") if kind == "collections" else ("recipe", "samples", "shards", "digest")
+    about = {key: manifest[key] for key in keys}
+    return about | ({"superseded_by": folder.read_json(SUPERSEDED)["by"]} if folder.exists(SUPERSEDED) else {})
 
 
 def status_table(found: Mapping[str, Any]) -> str:
@@ -58,6 +65,7 @@ def status_table(found: Mapping[str, Any]) -> str:
         lines.append(f"  release {name}: {row['samples']:,} images by {row['recipe']}, {row['shards']} shards, digest {row['digest'][:12]}")
     lines += [f"  model {name}" for name in found["models"]]
     lines += [f"  taken down: {found['forgotten']:,} addresses, domains and images"] if found["forgotten"] else []
+    lines += [f"  damaged {name}: {cause}" for name, cause in found["damaged"].items()]
     lines += [f"  unfinished {name}: the same command goes on with it" for name in found["unfinished"]]
     return "\n".join(lines if len(lines) > 1 else [*lines, "  nothing yet: `winnow collect --help`"])
 
