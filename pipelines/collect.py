@@ -28,7 +28,7 @@ from pipelines.pages.extract_index import ExtractChosen
 from pipelines.resolve import Distinct, Scatter
 from pipelines.retry import Retry, fates
 from pipelines.shares import right_to_write
-from pipelines.stage import MANIFEST, Engine, Manifest, Progress, Stage, run_stage, silent
+from pipelines.stage import IDENTITY, MANIFEST, RECEIPTS, Engine, Manifest, Progress, Stage, run_stage, silent
 from pipelines.store import Folder, digest, lease
 from pipelines.takedown.forgotten import Forgotten
 from pipelines.times import now, written
@@ -74,6 +74,8 @@ def collect(
         raise ValueError("only a crawl of live pages can refer to an earlier one: --recrawl goes with --seed")
     if config.fetch or config.seeds:
         check_proxies(allow_private=config.allow_private_proxy or config.allow_private_addresses)
+    if config.before_fetch is not None:
+        _known_beforehand(load(config.before_fetch))  # a recipe that cannot be applied is said before anything is collected
     name = fit_name(id, "collection") if id is not None else unfinished(root, config) or _new_name(root)
     folder = root / "collections" / name
     new = not folder.exists() and (engine is None or engine.share is None)
@@ -93,8 +95,8 @@ def collect(
     with right_to_write(folder, engine.share if engine is not None else None, name="writer"):
         try:
             found = _nonempty(run(_candidates(root, folder, config, begun, run, progress)), _outcomes(root, config))
-        except ValueError:
-            if new and not config.seeds:  # a mistyped source leaves nothing that would look unfinished; pages that were crawled stay
+        except Exception:
+            if new and _is_empty(folder):  # so that the corrected command may have its name
                 folder.remove()
             raise
         scattered = run(_scatter(folder, config, run))
@@ -104,6 +106,18 @@ def collect(
         _seal(folder, [found, scattered, distinct, fetched], _accounts(ran))
         Path(spent_file(folder.url)).unlink(missing_ok=True)
     return open_collection(root, name)
+
+
+def _is_empty(folder: Folder) -> bool:
+    """Whether nothing was collected yet: no pages, and no part that has candidates."""
+    candidates = folder / "candidates"
+    made = Manifest.read(candidates)
+    if made is not None:
+        parts = [dict(made.counts)]
+    else:
+        receipts = candidates / RECEIPTS
+        parts = [receipts.read_json(name)["counts"] for name in receipts.names() if name.endswith(".json") and name != IDENTITY]
+    return not any(counts.get("candidates") for counts in parts) and not (folder / "pages").exists("crawl.json")
 
 
 def unfinished(root: Folder, config: CollectConfig, names: Sequence[str] | None = None) -> str | None:
