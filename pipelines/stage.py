@@ -62,14 +62,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Folder, name: str = MANIFEST) -> "Manifest | None":
-        """The manifest of a folder, None if there is none; ValueError, with a remedy, for what is no manifest of this version."""
-        if not folder.exists(name):
-            return None
-        try:
-            return cls(**folder.read_json(name))
-        except TypeError as error:
-            said = "is damaged, or of another version of Winnow"
-            raise ValueError(f"{folder.path(name)} {said} ({error}): remove it and run the same command again") from error
+        return cls(**folder.read_json(name)) if folder.exists(name) else None
 
     def names(self, suffix: str = "", prefix: str = "") -> list[str]:
         """Names of its files, in order of parts."""

@@ -144,7 +144,7 @@ def test_a_tar_that_says_other_than_its_digest_is_found(root: Folder) -> None:
     assert validate(root) == [f"{folder.path()} holds other samples than its digest is of"]
 
 
-OTHER = r"cannot be checked: .*candidates/manifest\.json is damaged, or of another version of Winnow"
+OTHER = "cannot be checked: a manifest of it is damaged, or of another version of Winnow"
 
 
 @pytest.mark.parametrize(
