@@ -207,9 +207,9 @@ def line_samples(
         yield sample
 
 
-def of_line(text: str, folder: str, keys: Keys = FOUND_BY_NAME) -> Sample:
+def of_line(line: str, folder: str, keys: Keys = FOUND_BY_NAME) -> Sample:
     """The image that a line names with its texts; ValueError if it names none."""
-    value = json_value(text.removeprefix("\ufeff"))
+    value = json_value(line.removeprefix("\ufeff"))
     name_key = found_key(value, NAME_KEYS) if isinstance(value, dict) else None
     if name_key is None or not isinstance(value[name_key], str) or not value[name_key]:
         raise ValueError("no object that names an image")

@@ -68,7 +68,8 @@ def split_name(name: str) -> tuple[str, str]:
 
 def _members(url: str, file: IO[bytes], counts: Counter[str]) -> Iterator[tarfile.TarInfo]:
     try:
-        tar: Any = tarfile.open(fileobj=_Headers(file), mode="r:", errorlevel=0)  # noqa: SIM115 - the file is closed by whom it belongs to
+        headers: Any = _Headers(file)
+        tar: Any = tarfile.open(fileobj=headers, mode="r:", errorlevel=0)  # noqa: SIM115 - the file is closed by whom it belongs to
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(f"{url} is no plain tar file ({error}): decompress a compressed one, its members are read in place") from error
     before, seen = -1, 0
