@@ -43,7 +43,7 @@ class Fetch(Stage):
     """
 
     name: ClassVar[str] = "fetch"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     images: Folder
     urls: Folder
     held: Folder | None = None
