@@ -20,7 +20,7 @@ check: $(VENV)/.dev
 # Peers that nothing else needs lie in a folder of their own, which only the benchmarks look into.
 bench: $(VENV)/.dev
 	$(BIN)/uv pip install --quiet --no-deps --target .peers cc2dataset==1.5.0 pysimdjson==7.0.2 simplejpeg==1.9.0 \
-		py-data-juicer==1.6.1 emoji==2.15.0
+		py-data-juicer==1.6.1 emoji==2.15.0 loguru==0.7.3
 	$(BIN)/python -m pytest -n0 tests/benchmarks -s
 
 clean:

@@ -72,19 +72,50 @@ def writer(measurement: str) -> type[Filter]:
     return next(filter_ for filter_ in FILTERS if measurement in filter_.writes)
 
 
-def filters_for(measurements: Iterable[str], given: Given = NOTHING_GIVEN) -> tuple[Filter, ...]:
+def filters_for(measurements: Iterable[str], given: Given = NOTHING_GIVEN, left_out: Iterable[str] = ()) -> tuple[Filter, ...]:
     """The filters that write these measurements, and those whose measurements they read, in the order of `FILTERS`.
 
-    Raises ValueError, naming measurement and option, where one needs what was not given.
+    Raises ValueError, naming measurements and options, where some need what was not given; what is `left_out` already stands in
+    its advice, so that it can be followed as it is.
     """
-    wanted = set(measurements)
+    return tuple(reversed(_walk(measurements, given, left_out, open_them=True)))
+
+
+def check_given(measurements: Iterable[str], given: Given, left_out: Iterable[str] = ()) -> None:
+    """Raise as `filters_for` does, without opening any model."""
+    _walk(measurements, given, left_out, open_them=False)
+
+
+def _walk(measurements: Iterable[str], given: Given, left_out: Iterable[str], *, open_them: bool) -> list[Filter]:
+    """The filters that are needed, the last first."""
+    asked_by = {name: {name} for name in measurements}  # for each that is needed, those that were asked for
+    lacking: dict[str, set[str]] = {}
     chosen: list[Filter] = []
     for filter_ in reversed(FILTERS):
-        if found := wanted & set(filter_.writes):
-            if filter_.needs is not None and not getattr(given, filter_.needs):
-                option = filter_.needs.replace("_", "-")
-                raise ValueError(f"{min(found)} needs a model or list that was not given: add --{option}, or --without {min(found)}")
-            made = filter_.of(given)
-            wanted |= set(made.reads) & set(MEASUREMENTS)
-            chosen.append(made)
-    return tuple(reversed(chosen))
+        asking = set().union(*(asked_by.get(name, ()) for name in filter_.writes))
+        if not asking:
+            continue
+        reads = filter_.reads
+        if filter_.needs is not None and not getattr(given, filter_.needs):
+            for name in asking:
+                lacking.setdefault(name, set()).add(f"--{filter_.needs.replace('_', '-')}")
+        elif open_them:
+            chosen.append(filter_.of(given))
+            reads = chosen[-1].reads
+        for name in reads:
+            asked_by[name] = asked_by.get(name, set()) | asking
+    _refuse(lacking, left_out)
+    return chosen
+
+
+def _refuse(lacking: dict[str, set[str]], left_out: Iterable[str]) -> None:
+    """Say what to add, or what to leave out, all at once."""
+    if not lacking:
+        return
+    options = sorted(set().union(*lacking.values()))
+    names = sorted(lacking)
+    without = f"--without {' '.join([*left_out, *names])}"
+    if len(names) == len(options) == 1:
+        raise ValueError(f"{names[0]} needs a model or list that was not given: add {options[0]}, or {without}")
+    needed = ", ".join(f"{name} needs {' and '.join(sorted(lacking[name]))}" for name in names)
+    raise ValueError(f"models or lists were not given: {needed}; add them, or {without}")

@@ -76,7 +76,7 @@ def _stays(rule: GroupRule, rows: pa.Table, weights: Weights) -> NDArray[np.bool
 
 def _scores(rule: GroupRule, rows: pa.Table) -> NDArray[np.float64]:
     """[rows] the measurement of a top_fraction; NaN where there is none."""
-    return np.asarray(pc.fill_null(rows[rule.order[0]].cast(pa.float64()), math.nan).to_numpy())
+    return np.asarray(pc.fill_null(rows[rule.order[0]].cast(pa.float64(), safe=False), math.nan).to_numpy())
 
 
 def _entries(rows: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -15,15 +15,43 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from filters import FILTERS, MEASUREMENTS
+from filters.contradictions import contradictions
 from filters.funnel import KEPT
 from filters.groups import decide_group, group_key
 from filters.rules import CLUSTERED, GroupRule, RowRule, Rule, Sentence, decide_row
 
-__all__ = ["GroupRule", "Recipe", "RowRule", "Rule", "available", "decide_group", "decide_row", "decide_rows", "group_key", "load", "parse"]
+__all__ = [
+    "REWRITTEN",
+    "GroupRule",
+    "Recipe",
+    "RowRule",
+    "Rule",
+    "available",
+    "decide_group",
+    "decide_row",
+    "decide_rows",
+    "group_key",
+    "load",
+    "parse",
+]
 
 Phase = Literal["candidate", "other"]
+REWRITTEN = ("text.clean", "text.anonymous")  # texts that a filter makes of those that were found
 ON_CANDIDATES = frozenset(name for filter_ in FILTERS if filter_.level == "candidate" for name in filter_.writes)
 FOLDER = Path(__file__).parent / "recipes"
+LARGEST_FILE = 1_000_000  # bytes; the longest recipe that ships has 7,000
+MOST_RULES = 1_000  # each group rule takes a stage or two
+# What to write where pydantic says only what is wrong.
+REMEDIES = {
+    "op": "write one of >=, >, <=, <, ==, !=, in, not_in, is_true, is_false",
+    "reason": 'write page, text, image, pair or group, a dot and small letters, e.g. "text.too_short"',
+    "source": "say where the rule comes from",
+    "fraction": "write a number more than 0 and at most 1",
+    "count": "write a whole number from 1 to 9223372036854775807",
+    "seed": "write a whole number of 64 bits",
+    "order": 'write a list of measurements, e.g. ["text.information"]',
+    "name": "write small letters, digits, dots, dashes and underscores",
+}
 
 
 class Recipe(BaseModel):
@@ -33,7 +61,7 @@ class Recipe(BaseModel):
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     description: Sentence
-    text: Literal["text", "text.clean", "text.anonymous"] = "text"
+    text: Literal["text", "text.clean", "text.anonymous"] = "text"  # as found, or one of `REWRITTEN`
     rule: tuple[Rule, ...] = ()
     left_out: tuple[str, ...] = ()  # measurements that `without` took out, with the rules that read them
 
@@ -52,18 +80,24 @@ class Recipe(BaseModel):
         """The measurements that the rules read."""
         return frozenset(name for rule in self.rule for name in rule.reads)
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """All measurements that it takes: those of its rules, of its text, and what clusters are made of."""
+        keys = {str(rule.key) for rule in self.rule if isinstance(rule, GroupRule) and rule.key in CLUSTERED}
+        return self.reads | ({self.text} - {"text"}) | keys | {CLUSTERED[key] for key in keys}
+
     def without(self, measurements: Iterable[str]) -> "Recipe":
         """The recipe without the rules that read these measurements; a group rule orders by what is left.
 
-        Raises ValueError for a measurement that no rule reads.
+        Without the measurement that is its text, the texts are those that were found. Raises ValueError for a measurement that it
+        does not read.
         """
         names = tuple(dict.fromkeys(measurements))
-        keys = {str(rule.key) for rule in self.rule if isinstance(rule, GroupRule) and rule.key in CLUSTERED}
-        known = self.reads | keys | {CLUSTERED[key] for key in keys}
-        if unknown := set(names) - known:
-            raise ValueError(f"recipe {self.name} does not read {min(unknown)!r}{_nearest(min(unknown), known)}")
+        if unknown := set(names) - self.needs:
+            raise ValueError(f"recipe {self.name} does not read {min(unknown)!r}{_nearest(min(unknown), self.needs)}")
         rules = tuple(left for rule in self.rule if (left := rule.without(names)) is not None)
-        return self.model_copy(update={"rule": rules, "left_out": (*self.left_out, *names)})
+        text = "text" if self.text in names else self.text
+        return self.model_copy(update={"text": text, "rule": rules, "left_out": (*self.left_out, *names)})
 
     @property
     def digest(self) -> str:
@@ -72,8 +106,18 @@ class Recipe(BaseModel):
         return hashlib.sha256(json.dumps({"text": self.text, "rules": rules}, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain JSON values, which `Recipe.model_validate_json` reads again."""
+        """All of it as plain JSON values, which `Recipe.stored` reads again."""
         return self.model_dump(mode="json", exclude_defaults=True)
+
+    @classmethod
+    def stored(cls, value: Mapping[str, Any]) -> "Recipe":
+        """The recipe that a decision or release was made with, from what `to_json` gave.
+
+        It is not judged again: what was decided stands, even where a recipe of today would be refused.
+        """
+        rules = tuple(_stored(rule) for rule in value.get("rule", ()))
+        left_out = tuple(value.get("left_out", ()))
+        return cls.model_construct(**{**value, "rule": rules, "left_out": left_out})
 
     def outcomes(self) -> tuple[str, ...]:
         """Every outcome that the rules can give, in the order in which they are tried."""
@@ -109,23 +153,47 @@ def load(name_or_path: str | Path) -> Recipe:
         path = FOLDER / f"{name_or_path}.toml"
     if not path.is_file():
         raise ValueError(f"{path} is not a file; give the path of a recipe, or one of {', '.join(available())}")
-    return parse(path.read_text(encoding="utf-8"), str(path))
+    return parse(_text(path), str(path))
+
+
+def _text(path: Path) -> str:
+    """What a file says, without a byte order mark; ValueError where it is too large or not in UTF-8."""
+    with path.open("rb") as file:
+        data = file.read(LARGEST_FILE + 1)
+    if len(data) > LARGEST_FILE:
+        raise ValueError(f"{path} is larger than {LARGEST_FILE:,} bytes: no recipe is")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}, line {line}: this is not UTF-8 ({error.reason}): save the file in UTF-8") from error
 
 
 def parse(source: str, origin: str = "recipe") -> Recipe:
-    """A recipe from TOML text; `origin` names it in errors."""
-    try:
-        table = tomllib.loads(source)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{origin} is not TOML: {error}") from error
+    """A recipe from TOML text; `origin` names it in errors.
+
+    Raises ValueError, with the line and a remedy, for whatever could not be applied to candidates.
+    """
+    table = _table(source, origin)
     lines = _rule_lines(source)
     rules = table.get("rule", [])
     if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
-        raise ValueError(f"{origin}: `rule` is a list of tables; begin each with [[rule]]")
+        raise ValueError(f"{_where(source, origin, 1, 'rule')}: `rule` is a list of tables; begin each with [[rule]]")
+    if len(rules) > MOST_RULES:
+        raise ValueError(f"{origin}, line {lines[MOST_RULES]}: more than {MOST_RULES:,} rules: list texts with `in` and `not_in`")
     for number, rule in enumerate(rules):
         _check_names(rule, partial(_where, source, origin, lines[number]))
     _check_keys(table, set(Recipe.model_fields), partial(_where, source, origin, 1))
     return _validated(table, [_typed(rule) for rule in rules], source, origin, lines)
+
+
+def _table(source: str, origin: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(source)
+    except RecursionError as error:
+        raise ValueError(f"{origin} is nested too deeply to be a recipe") from error
+    except ValueError as error:  # also of a number with thousands of digits
+        raise ValueError(f"{origin} is not TOML: {error}") from error
 
 
 def _validated(table: dict[str, Any], rules: list[tuple[type[Rule], dict[str, Any]]], source: str, origin: str, lines: list[int]) -> Recipe:
@@ -135,10 +203,24 @@ def _validated(table: dict[str, Any], rules: list[tuple[type[Rule], dict[str, An
             made.append(kind.model_validate(rule))
         except ValidationError as error:
             raise ValueError(_explain(error, source, origin, lines[number])) from error
+    for number, problem in contradictions(made):
+        raise ValueError(f"{origin}, line {lines[number]}: {problem}")
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     try:
-        return Recipe.model_validate({**table, "rule": tuple(made)})
+        return Recipe.model_validate({**fields, "rule": tuple(made)})
     except ValidationError as error:
         raise ValueError(_explain(error, source, origin, 1)) from error
+
+
+def _stored(fields: Mapping[str, Any]) -> Rule:
+    """A rule from the fields that differ from what is assumed (or from all of them), as it was given."""
+    kind: type[RowRule] | type[GroupRule] = GroupRule if "group" in fields else RowRule
+    kept: dict[str, Any] = {"count": 1} if fields.get("group") in ("at_most", "best_of", "balance") else {}  # they were given it
+    for name, value in fields.items():
+        given = tuple(value) if isinstance(value, list) else value
+        if given != kind.model_fields[name].default:
+            kept[name] = given
+    return kind.model_construct(None, **kept)
 
 
 def _typed(rule: dict[str, Any]) -> tuple[type[Rule], dict[str, Any]]:
@@ -173,7 +255,8 @@ def _explain(error: ValidationError, source: str, origin: str, start: int) -> st
     first = error.errors()[0]
     key = str(first["loc"][0]) if first["loc"] else ""
     said = "is missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
-    return f"{origin}, line {_line(source, key, start)}: {key + ' ' if key else ''}{said}"
+    remedy = f": {REMEDIES[key]}" if key in REMEDIES else ""
+    return f"{origin}, line {_line(source, key, start)}: {key + ' ' if key else ''}{said}{remedy}"
 
 
 def _where(source: str, origin: str, start: int, key: str) -> str:
@@ -182,16 +265,18 @@ def _where(source: str, origin: str, start: int, key: str) -> str:
 
 def _rule_lines(source: str) -> list[int]:
     """The line on which each rule begins, from 1; the last one stands for rules in a form that is not recognised."""
-    starts = [number for number, line in enumerate(source.splitlines(), 1) if re.match(r"\s*(\[\[\s*rule\s*\]\]|\{)", line)]
-    return [*starts, *[starts[-1] if starts else 1] * source.count("{")] or [1]
+    lines = source.split("\n")
+    starts = [number for number, line in enumerate(lines, 1) if re.match(r"\s*(\[\[\s*rule\s*\]\]|\{)", line)]
+    first = starts[-1] if starts else _line(source, "rule", 1)
+    return [*starts, *[first] * source.count("{")] or [1]
 
 
 def _line(source: str, key: str, start: int) -> int:
     """The first line from `start` on, and before the next rule, that sets a key; else `start`."""
-    for number, line in enumerate(source.splitlines()[start - 1 :], start):
+    for number, line in enumerate(source.split("\n")[start - 1 :], start):
         if number > start and re.match(r"\s*(\[\[|\{)", line):
             break
-        if key and re.search(rf"(^|[\s{{,]){re.escape(key)}\s*=", line):
+        if key and re.search(rf"""(^|[\s{{,])["']?{re.escape(key)}["']?\s*=""", line) and not line.lstrip().startswith("#"):
             return number
     return start
 

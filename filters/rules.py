@@ -5,12 +5,23 @@ from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from filters import MEASUREMENTS
+from filters.misfits import LARGEST, SMALLEST_FRACTION, misfit_of_order, misfit_of_value, plain
 
 Comparison = Literal[">=", ">", "<=", "<", "==", "!=", "in", "not_in", "is_true", "is_false"]
-Reason = Annotated[str, StringConstraints(pattern=r"^(page|text|image|pair|group)\.[a-z0-9_]+$")]
+REASON = r"^(page|text|image|pair|group)\.[a-z0-9_]+$"
+NOT_REASONS = ("unmeasured", "not_measured")  # they end the outcomes of what was not measured
+
+
+def _own(reason: str) -> str:
+    if reason.partition(".")[2] in NOT_REASONS:
+        raise ValueError(f"{reason!r} looks like the outcome of what was not measured: call it otherwise")
+    return reason
+
+
+Reason = Annotated[str, StringConstraints(pattern=REASON), AfterValidator(_own)]
 Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 CLUSTERED = {"image.cluster": "image.dhash", "image.embedding_cluster": "alignment.embedding"}  # what clusters are made of
 Value = bool | int | float | str | tuple[str, ...]
@@ -41,13 +52,22 @@ class RowRule(BaseModel):
     def unmeasured(self) -> str:
         return f"{self.measure}.unmeasured"
 
+    @field_validator("value", mode="before")
+    @classmethod
+    def _value_is_one(cls, value: Any) -> Any:
+        texts = isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+        if value is None or texts or isinstance(value, bool | int | float | str):
+            return value
+        said = "a list of other things than texts" if isinstance(value, tuple | list) else f"a {type(value).__name__}"
+        raise ValueError(f"is {said}: write a number, a text or a list of texts")
+
     @model_validator(mode="after")
     def _value_fits(self) -> "RowRule":
         kind = MEASUREMENTS.get(self.measure)
         if kind is None:
             return self  # named with its line and the nearest measurement by filters.recipe.load
-        if (problem := _misfit(self.op, self.value, kind)) is not None:
-            raise ValueError(f"{self.measure} is {_plain(kind)}: {problem}")
+        if (problem := misfit_of_value(self.measure, self.op, self.value)) is not None:
+            raise ValueError(f"{self.measure} is {plain(kind)}: {problem}")
         return self
 
 
@@ -70,9 +90,9 @@ class GroupRule(BaseModel):
 
     group: Literal["at_most", "one_per", "best_of", "top_fraction", "sample", "balance"]
     key: Literal["text", "image_id", "image.cluster", "image.embedding_cluster", "text.entries"] | None = None
-    count: int = Field(default=1, ge=1)
-    fraction: float | None = Field(default=None, gt=0, le=1)
-    seed: int = 0
+    count: int = Field(default=1, ge=1, le=LARGEST, strict=True)
+    fraction: float | None = Field(default=None, ge=SMALLEST_FRACTION, le=1, strict=True)
+    seed: int = Field(default=0, ge=-LARGEST, le=LARGEST, strict=True)
     order: tuple[str, ...] = ()
     reason: Reason
     source: Sentence
@@ -124,6 +144,8 @@ def _unfit(rule: GroupRule) -> str | None:
         return f'{kind} keeps the best: say by what, e.g. order = ["text.information"]'
     if kind == "top_fraction" and len(rule.order) > 1:
         return "top_fraction compares one measurement: leave one in `order`"
+    if (problem := misfit_of_order(kind, rule.order)) is not None:
+        return problem
     if kind == "one_per" and "count" in given:
         return "one_per keeps one: remove `count`, or write best_of"
     return _unfit_amount(rule)
@@ -165,6 +187,8 @@ def decide_row(rule: RowRule, table: pa.Table | pa.RecordBatch) -> pa.Array | pa
 
 def _met(rule: RowRule, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     if rule.op in KERNELS:
+        if pa.types.is_integer(column.type) and isinstance(rule.value, float):
+            column = column.cast(pa.float64(), safe=False)  # Arrow compares no whole number beyond 2**53 with a fraction
         return KERNELS[rule.op](column, _bound(rule.value, column.type))
     if rule.op in ("is_true", "is_false"):
         return column if rule.op == "is_true" else pc.invert(column)
@@ -174,22 +198,5 @@ def _met(rule: RowRule, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.Chu
 
 def _bound(value: Value | None, kind: pa.DataType) -> Value | pa.Scalar | None:
     """The threshold as the measurement would be stored: a float32 of 0.2 is more than the 0.2 of a recipe, but no more than its float32."""
-    return pa.scalar(value, kind) if pa.types.is_floating(kind) else value
-
-
-def _misfit(op: str, value: Any, kind: pa.DataType) -> str | None:
-    """Why an operator with this value cannot be applied to this type; null when it can."""
-    if op in ("is_true", "is_false"):
-        return None if pa.types.is_boolean(kind) and value is None else f"`{op}` asks for a yes or no and takes no value"
-    if op in ("in", "not_in"):
-        return None if pa.types.is_string(kind) and isinstance(value, tuple) else f"`{op}` asks for text and a list of texts"
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if pa.types.is_string(kind):
-        return None if isinstance(value, str) and op in ("==", "!=") else f"`{op} {value!r}` compares no texts; write ==, !=, in or not_in"
-    if pa.types.is_boolean(kind):
-        return "ask for it with is_true or is_false"
-    return None if number else f"{value!r} is not a number"
-
-
-def _plain(kind: pa.DataType) -> str:
-    return "text" if pa.types.is_string(kind) else "yes or no" if pa.types.is_boolean(kind) else "a number"
+    assert value is not None, "a comparison has a threshold"
+    return pa.scalar(float(value), kind) if pa.types.is_floating(kind) and not isinstance(value, tuple) else value

@@ -27,6 +27,11 @@ def main() -> None:
     except ShareUnfinished as waiting:
         say(f"winnow: {waiting}", file=sys.stderr)
         _leave(os.EX_TEMPFAIL)  # a job array runs such a share again
+    except ImportError as error:
+        if os.environ.get("WINNOW_TRACEBACK"):
+            raise
+        say(f"winnow: {error}; `winnow doctor` says what is missing or does not go together", file=sys.stderr)
+        _leave(1)
     except (CycloptsError, ValueError, OSError, RuntimeError) as error:
         if os.environ.get("WINNOW_TRACEBACK"):
             raise

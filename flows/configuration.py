@@ -1,6 +1,7 @@
 """winnow.toml: what to collect, curate and pretrain, and when; one table for each, validated on load."""
 
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -89,26 +90,48 @@ def read_configuration(path: Path) -> Configuration:
     """A plan from its file.
 
     Raises ValueError naming the file, the line and a remedy: no such file, not TOML, an unknown key (with the nearest valid one), a
-    value of the wrong kind, a schedule that is no cron expression or never comes, or a reference to something that is not there.
+    value of the wrong kind, a schedule that is no cron expression or never comes, a reference to something that is not there, or nothing
+    at all.
     """
     if not path.is_file():
         raise ValueError(f"there is no plan {path}: give the path of a TOML file")
-    source = path.read_text(encoding="utf-8")
+    source = _text(path)
     try:
         table = tomllib.loads(source)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise ValueError(f"{path} is not TOML that can be read: it is nested too deeply") from None
+    except ValueError as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
     try:
-        found = Configuration.model_validate(table)
+        # by way of JSON, where what is not quite a number or a list is an error
+        found = Configuration.model_validate_json(json.dumps(table, default=str), strict=True)
     except ValidationError as error:
         raise ValueError(_explain(error, path, source)) from error
+    if not (found.collect or found.curate or found.pretrain):
+        raise ValueError(f"{path} has no [[collect]], [[curate]] or [[pretrain]] table: there is nothing to do")
     plan = _anchored(found, path.resolve().parent)
     for place, complaint in _complaints(plan):
         raise ValueError(f"{_where(path, source, place)}: {complaint}")
     return plan
 
 
+def _text(path: Path) -> str:
+    """What a file says, which is UTF-8 in TOML; editors on Windows put a mark before it."""
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}, line {line}: TOML is UTF-8, and this is another encoding: save the file as UTF-8") from None
+
+
 Place = tuple[str | int, ...]
+_KINDS = {
+    "tuple_type": 'this is a list: {key} = ["…"]',
+    "dict_type": "this is a table: {key} = {{ … }}",
+    "model_type": "this is a table: [{key}]",
+    "model_attributes_type": "this is a table: [{key}]",
+}
 
 
 def _explain(error: ValidationError, path: Path, source: str) -> str:
@@ -120,8 +143,12 @@ def _explain(error: ValidationError, path: Path, source: str) -> str:
         said = f"there is no key {key!r}{_nearest(key, _keys(place))}"
     elif first["type"] == "missing":
         said = f"{key!r} is missing"
+    elif first["type"] == "value_error":
+        said = str(first["ctx"]["error"])
+    elif place[0] in ("collect", "curate", "pretrain") and len(place) <= 2:
+        said = f"{place[0]} is a list of tables: begin each with [[{place[0]}]]"
     else:
-        said = f"{key}: {first['msg']}" if first["type"] != "value_error" else str(first["ctx"]["error"])
+        said = f"{key}: {_KINDS.get(first['type'], first['msg']).format(key=key)}"
     return f"{_where(path, source, place)}: {said}"
 
 
@@ -165,7 +192,13 @@ def _line(source: str, place: Place) -> int:
             header = number if (current, index) == (table, nth) and not header else header
         elif (current, index) == (table, nth) and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*[=.]""", line):
             return number
-    return header
+    return header or _only(source, key)
+
+
+def _only(source: str, key: str) -> int:
+    """The line of a key that stands once in a file, in whatever form; else 0."""
+    named = [number for number, line in enumerate(source.splitlines(), 1) if re.search(rf"\b{re.escape(key)}\b\s*=", line)]
+    return named[0] if len(named) == 1 else 0
 
 
 def _complaints(plan: Configuration) -> Iterator[tuple[Place, str]]:

@@ -68,11 +68,17 @@ def _language(root: Folder) -> Finding:
 
 
 def _disk(root: Folder) -> Finding:
-    if not root.is_local:
+    try:
+        local = root.is_local
+    except (ImportError, ValueError) as error:  # fsspec says what is missing, or that it knows no such protocol
+        return Finding(subject="disk", ok=False, words=f"{root.url}: {error}")
+    if not local:
         return Finding(subject="disk", ok=True, words=f"{root.url} is not on this machine")
     folder = root.path()
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
+    if not os.path.isdir(folder):
+        return Finding(subject="disk", ok=False, words=f"{folder} is a file: --root names the folder where all data lies")
     free = shutil.disk_usage(folder).free
     return Finding(subject="disk", ok=free >= DISK_BYTES, words=f"{free / 2**30:.1f} GiB free at {folder}")
 

@@ -1,5 +1,6 @@
 """What lies in a root: its state, and what a report of a decision shows."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -23,25 +24,47 @@ SAMPLES = 6  # pictures shown of each outcome
 _SHOWN = ("outcome", "text", "page_url", "image_url", "candidate_id", "collection", "image_collection", "image_part", "image_row")
 
 
+_KEYS = {"collections": ("counts", "failed", "digest"), "releases": ("recipe", "samples", "shards", "digest")}  # of a manifest
+
+
 def status(root: Folder) -> dict[str, Any]:
-    """Collections, releases and models with their counts; `unfinished` names what a rerun would go on with."""
+    """Collections, releases and models with their counts; `unfinished` names what a rerun would go on with, `damaged` what is in its way.
+
+    Raises ValueError where the root is a file.
+    """
+    if root.is_local and os.path.isfile(root.path()):
+        raise ValueError(f"{root.path()} is a file: --root names the folder where all data lies")
     listed = len(Forgotten.read(root))
-    found: dict[str, Any] = {"root": root.path(), "collections": {}, "releases": {}, "models": [], "unfinished": [], "forgotten": listed}
-    for kind in ("collections", "releases"):
-        for name in (root / kind).names():
-            folder = root / kind / name
-            if not folder.exists(MANIFEST):
-                found["unfinished"].append(f"{kind}/{name}")
-                continue
-            manifest = folder.read_json(MANIFEST)
-            keys = ("counts", "failed", "digest") if kind == "collections" else ("recipe", "samples", "shards", "digest")
-            found[kind][name] = {key: manifest[key] for key in keys}
-            if folder.exists(SUPERSEDED):
-                found[kind][name]["superseded_by"] = folder.read_json(SUPERSEDED)["by"]
-    for name in (root / "models").names():
+    found: dict[str, Any] = {"root": root.path(), "collections": {}, "releases": {}, "models": []}
+    found |= {"unfinished": [], "damaged": [], "forgotten": listed}
+    for kind in _KEYS:
+        for name in _folders(root / kind):
+            _look(found, kind, root / kind / name)
+    for name in _folders(root / "models"):
         finished = (root / "models" / name).exists("result.json")
         found["models" if finished else "unfinished"].append(name if finished else f"models/{name}")
     return found
+
+
+def _look(found: dict[str, Any], kind: str, folder: Folder) -> None:
+    """Enter a collection or a release where it belongs."""
+    if not folder.exists(MANIFEST):
+        found["unfinished"].append(f"{kind}/{folder.name}")
+        return
+    try:
+        manifest = folder.read_json(MANIFEST)
+        row = {key: manifest[key] for key in _KEYS[kind]}
+        if folder.exists(SUPERSEDED):
+            row["superseded_by"] = folder.read_json(SUPERSEDED)["by"]
+    except (ValueError, KeyError, TypeError):  # no JSON, or not that of a manifest
+        found["damaged"].append(f"{kind}/{folder.name}")
+    else:
+        found[kind][folder.name] = row
+
+
+def _folders(folder: Folder) -> list[str]:
+    """The names in it that hold something; what else lies there is not ours."""
+    return [name for name in folder.names() if (folder / name).names()]
 
 
 def status_table(found: Mapping[str, Any]) -> str:
@@ -59,6 +82,7 @@ def status_table(found: Mapping[str, Any]) -> str:
     lines += [f"  model {name}" for name in found["models"]]
     lines += [f"  taken down: {found['forgotten']:,} addresses, domains and images"] if found["forgotten"] else []
     lines += [f"  unfinished {name}: the same command goes on with it" for name in found["unfinished"]]
+    lines += [f"  damaged {name}: remove its {MANIFEST} and run the same command again" for name in found["damaged"]]
     return "\n".join(lines if len(lines) > 1 else [*lines, "  nothing yet: `winnow collect --help`"])
 
 
@@ -124,7 +148,7 @@ def _samples(root: Folder, shown: pa.Table) -> Iterator[Sample]:
         found = shown.filter(pc.equal(shown["outcome"], outcome)).slice(0, 10_000).to_pylist()
         found.sort(key=lambda row: stable_hash(f"{row['image_url']} {row['text']}"))
         for row in found[: SAMPLES * (2 if outcome == KEPT else 1)]:
-            yield Sample(outcome=outcome, text=row["text"], image=_image(root, row), page_url=row["page_url"], note=row["image_url"])
+            yield Sample(outcome=outcome, text=row["text"] or "", image=_image(root, row), page_url=row["page_url"], note=row["image_url"])
 
 
 def _image(root: Folder, row: Mapping[str, Any]) -> bytes | None:

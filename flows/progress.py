@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from filters.funnel import Funnel
@@ -75,6 +75,16 @@ def funnel_table(funnel: Funnel) -> str:
     rows = [("candidates", funnel.candidates, 1.0), *funnel.rows()]
     left_out = f", without {', '.join(funnel.without)}" if funnel.without else ""
     return f"recipe {funnel.recipe}{left_out}\n" + "\n".join(f"  {name:<{width}} {count:>12,} {share:>7.1%}" for name, count, share in rows)
+
+
+def accounts_table(accounts: Sequence[Mapping[str, Any]]) -> str:
+    """Where everything went that went into a collection, a line for each kind of thing."""
+    lines = [f"  {one['in']:>12,} {one['of']:<12} {_went(one['went'])}" for one in accounts]
+    return "\n".join(["where everything went:", *lines])
+
+
+def _went(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
 def roads_table(found: Mapping[str, Mapping[str, Any]]) -> str:

@@ -21,12 +21,12 @@ def check_schedule(cron: str) -> None:
     if not _is_cron(fields):
         raise ValueError(f"{cron!r} is not a cron expression: {FORM}")
 
+    _check_dates(cron)
+
     if fields[5:] == ["*"]:
         raise ValueError(
             f"{cron!r} runs every second: seconds are the sixth and last field; leave it out"
         )
-
-    _check_dates(cron)
 
 
 def _is_cron(fields: list[str]) -> bool:

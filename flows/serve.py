@@ -21,8 +21,7 @@ NO_SERVER = (
 def serve(plan: Configuration) -> None:
     """Serve a plan's deployments until interrupted.
 
-    Raises ValueError when no server is configured or none answers, when the plan is empty, and when
-    a training recipe reads other releases than given.
+    Raises ValueError when no server is configured or none answers, and when a training recipe reads other releases than given.
     """
     if not os.environ.get("PREFECT_API_URL"):
         raise ValueError(NO_SERVER)
@@ -36,10 +35,7 @@ def serve(plan: Configuration) -> None:
             raise ValueError(
                 f"the Prefect server at {os.environ['PREFECT_API_URL']} does not answer ({fault}): start it with `prefect server start`"
             )
-    found = deployments(plan)
-    if not found:
-        raise ValueError("the plan has no [[collect]], [[curate]] or [[pretrain]] table: there is nothing to serve")
-    serve_deployments(*found)
+    serve_deployments(*deployments(plan))
 
 
 def deployments(plan: Configuration) -> "list[RunnerDeployment]":

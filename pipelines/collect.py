@@ -28,7 +28,7 @@ from pipelines.pages.extract_index import ExtractChosen
 from pipelines.resolve import Distinct, Scatter
 from pipelines.retry import Retry, fates
 from pipelines.shares import right_to_write
-from pipelines.stage import MANIFEST, Engine, Manifest, Progress, Stage, run_stage, silent
+from pipelines.stage import IDENTITY, MANIFEST, RECEIPTS, Engine, Manifest, Progress, Stage, run_stage, silent
 from pipelines.store import Folder, digest, lease
 from pipelines.takedown.forgotten import Forgotten
 from pipelines.times import now, written
@@ -74,6 +74,8 @@ def collect(
         raise ValueError("only a crawl of live pages can refer to an earlier one: --recrawl goes with --seed")
     if config.fetch or config.seeds:
         check_proxies(allow_private=config.allow_private_proxy or config.allow_private_addresses)
+    if config.before_fetch is not None:
+        _known_beforehand(load(config.before_fetch))  # a recipe that cannot be applied is said before anything is collected
     name = fit_name(id, "collection") if id is not None else unfinished(root, config) or _new_name(root)
     folder = root / "collections" / name
     new = not folder.exists() and (engine is None or engine.share is None)
@@ -83,23 +85,39 @@ def collect(
 
     forgotten = Forgotten.read(root)
 
+    ran: list[tuple[Stage, Manifest]] = []
+
     def run(stage: Stage) -> Manifest:
-        return run_stage(replace(stage, forgotten=forgotten), engine, progress)
+        manifest = run_stage(replace(stage, forgotten=forgotten), engine, progress)
+        ran.append((stage, manifest))
+        return manifest
 
     with right_to_write(folder, engine.share if engine is not None else None, name="writer"):
         try:
             found = _nonempty(run(_candidates(root, folder, config, begun, run, progress)), _outcomes(root, config))
-        except ValueError:
-            if new and not config.seeds:  # a mistyped source leaves nothing that would look unfinished; pages that were crawled stay
+        except Exception:
+            if new and _is_empty(folder):  # so that the corrected command may have its name
                 folder.remove()
             raise
         scattered = run(_scatter(folder, config, run))
         distinct = run(_distinct(root, folder, config, begun, run))
         fetched = run(_fetch(folder, config, started))
         run(Remember.of(root, name))
-        _seal(folder, [found, scattered, distinct, fetched])
+        _seal(folder, [found, scattered, distinct, fetched], _accounts(ran))
         Path(spent_file(folder.url)).unlink(missing_ok=True)
     return open_collection(root, name)
+
+
+def _is_empty(folder: Folder) -> bool:
+    """Whether nothing was collected yet: no pages, and no part that has candidates."""
+    candidates = folder / "candidates"
+    made = Manifest.read(candidates)
+    if made is not None:
+        parts = [dict(made.counts)]
+    else:
+        receipts = candidates / RECEIPTS
+        parts = [receipts.read_json(name)["counts"] for name in receipts.names() if name.endswith(".json") and name != IDENTITY]
+    return not any(counts.get("candidates") for counts in parts) and not (folder / "pages").exists("crawl.json")
 
 
 def unfinished(root: Folder, config: CollectConfig, names: Sequence[str] | None = None) -> str | None:
@@ -158,7 +176,7 @@ def _candidates(root: Folder, folder: Folder, config: CollectConfig, begun: Begu
     """The stage that brings the candidates, with all that must come before it done."""
     out = folder / "candidates"
     if config.retry:
-        stages = tuple(fates(folder, open_collection(root, id)) for id in config.earlier)
+        stages = tuple(fates(folder, open_collection(root, id)) for id in dict.fromkeys(config.earlier))
         for stage in stages:
             run(stage)
         return Retry(out=out, outcomes=config.retry, fates=stages)
@@ -307,7 +325,22 @@ def _fetch(folder: Folder, config: CollectConfig, started: float) -> Stage:
     )
 
 
-def _seal(folder: Folder, manifests: list[Manifest]) -> None:
+def _accounts(ran: list[tuple[Stage, Manifest]]) -> list[dict[str, Any]]:
+    """What went into each stage, and where it went; Miscounted if that does not add up though no part was set aside."""
+    found: list[dict[str, Any]] = []
+    totals: dict[str, int] = {}
+    for stage, manifest in ran:
+        if stage.accounts or stage.out.name == "candidates":
+            totals.update(manifest.counts)
+        for account in stage.accounts:
+            went = account.went(manifest.counts)
+            if not manifest.failed:
+                account.check(totals.get(account.of, 0), manifest.counts, f"stage {stage.name}")
+            found.append({"of": account.of, "in": totals.get(account.of, 0), "went": went})
+    return found
+
+
+def _seal(folder: Folder, manifests: list[Manifest], accounts: list[dict[str, Any]]) -> None:
     """The collection's own manifest, which makes it visible; its counts add up the stages'."""
     counts: Counter[str] = Counter()
     for manifest in manifests:
@@ -322,6 +355,7 @@ def _seal(folder: Folder, manifests: list[Manifest]) -> None:
         "stages": {manifest.stage: manifest.digest for manifest in manifests},
         "counts": dict(sorted({**counts, **({"held": sum(held.values())} if held else {})}.items())),
         "failed": sum(len(manifest.failed) for manifest in manifests),
+        "accounts": accounts,
         "refers_to": [name.removeprefix("held.") for name in held],
     }
     assert stage_manifest(folder, "fetches").digest == manifests[-1].digest

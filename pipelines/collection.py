@@ -1,11 +1,15 @@
 """A collection on disk: opened by its id, complete once its manifest stands."""
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pipelines.stage import MANIFEST, Manifest
 from pipelines.store import Folder
+
+LONGEST_NAME = 200  # file systems take 255 bytes, and a schedule and a take-down add to it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,17 +22,21 @@ class Collection:
     counts: Mapping[str, int]
     failed: int  # parts that were set aside
     refers_to: tuple[str, ...] = ()  # collections that hold some of its images
+    accounts: tuple[Mapping[str, Any], ...] = ()  # {"of", "in", "went": {name: count}} for each kind of thing that went in
 
 
 def fit_name(name: str, what: str) -> str:
     """A name that is given to a folder; ValueError for one that would lead elsewhere or hide it."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ValueError(f"{name!r} is no name of a {what}: use letters, digits, dots, dashes and underscores, a letter or digit first")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"{name[:20]}… is no name of a {what}: it has {len(name)} characters, more than {LONGEST_NAME}")
     return name
 
 
 def open_collection(root: Folder, name: str) -> Collection:
     """A complete collection; ValueError, naming those that are there, for an unknown or unfinished one."""
+    fit_name(name, "collection")  # `web/` and `./web` would be the same under other names, and count twice
     folder = root / "collections" / name
     if not folder.exists(MANIFEST):
         complete = ", ".join(collections(root)) or "none"
@@ -43,7 +51,22 @@ def open_collection(root: Folder, name: str) -> Collection:
         counts=manifest["counts"],
         failed=manifest["failed"],
         refers_to=tuple(manifest.get("refers_to", ())),
+        accounts=tuple(manifest.get("accounts", ())),
     )
+
+
+def open_all(root: Folder, names: Sequence[str]) -> tuple[Collection, ...]:
+    """Complete collections, each once however often it is named; ValueError where two names stand for one folder."""
+    found: dict[str, Collection] = {}
+    if not names:
+        raise ValueError(f"name a collection: there are {', '.join(collections(root)) or 'none'} in {root.path()}")
+    for name in dict.fromkeys(names):
+        one = open_collection(root, name)
+        place = os.path.realpath(one.folder.path()) if one.folder.is_local else one.folder.path()
+        if place in found:
+            raise ValueError(f"collection {name} is {found[place].id} under another name: name one of them")
+        found[place] = one
+    return tuple(found.values())
 
 
 def collections(root: Folder) -> list[str]:

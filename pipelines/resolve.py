@@ -9,13 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.recipe import Recipe, decide_row
+from pipelines.accounts import Account
 from pipelines.collection import stage_manifest
 from pipelines.exchange import bucket_of, read_group, write_groups
 from pipelines.measure import beside_candidates, with_nulls
 from pipelines.memory import host_buckets, references
+from pipelines.permission.urls import ascii_host
 from pipelines.schema import CANDIDATES
 from pipelines.stage import Manifest, Output, Part, Stage
 from pipelines.store import Folder, read_table, write_parquet
+from pipelines.takedown.forgotten import FORGOTTEN
 from pipelines.web.permission import address_outcome
 
 WANTED = pa.schema([("part", pa.int32()), ("row", pa.int32()), ("image_url", pa.string())])
@@ -28,14 +31,30 @@ FOUND = pa.schema(
         ("image_row", pa.int64()),
     ]
 )
+STOPPED = "stopped."  # before the names of what keeps candidates from being fetched
 LOST = "fetch.lost"  # no row tells what became of the address: the part that held it failed
 
 
 def hosts(urls: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The host (with its port) of each address; empty where there is none. Of an imported image, its data set and the shard in it."""
+    """The host (with its port) of each address; empty where there is none. Of an imported image, its data set and the shard in it.
+
+    One host is one, in whichever letters it is written: what is not ASCII is as name servers are asked for it.
+    """
     matched = pc.extract_regex(urls, r"^(?:given://(?P<shard>[^/]*/[^/]*)|[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?P<host>[^/?#]*))")
     shard, host = (pc.fill_null(pc.struct_field(matched, name), "") for name in ("shard", "host"))
-    return pc.if_else(pc.equal(shard, ""), pc.utf8_lower(host), shard)
+    host = pc.utf8_lower(host)
+    if not pc.all(pc.string_is_ascii(host), min_count=0).as_py():
+        distinct = pc.unique(host)
+        spelled = pa.array([_in_ascii(name) for name in distinct.to_pylist()], pa.string())
+        host = spelled.take(pc.index_in(host, value_set=distinct))
+    return pc.if_else(pc.equal(shard, ""), host, shard)
+
+
+def _in_ascii(authority: str) -> str:
+    if authority.isascii():
+        return authority
+    host, colon, port = authority.partition(":")
+    return f"{ascii_host(host)}{colon}{port}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +65,8 @@ class Scatter(Stage):
     """
 
     name: ClassVar[str] = "scatter"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
+    accounts: ClassVar[tuple[Account, ...]] = (Account(of="candidates", into=("addresses", STOPPED)),)
     collection: Folder
     recipe: Recipe | None = None
     measured: tuple[Folder, ...] = ()
@@ -75,13 +95,15 @@ class Scatter(Stage):
     def process(self, part: Part) -> Output:
         name, index = part.inputs
         table = read_table(self.collection / "candidates", name, ["image_url", "permission"])
-        refused = pa.array([address_outcome(url) is not None for url in table["image_url"].to_pylist()], pa.bool_())
-        refused = pc.or_(refused, pa.array(self.forgotten.addresses(table["image_url"])))
-        stopped = pc.is_valid(self._stopped(name, table["permission"]))
+        malformed = pa.array([address_outcome(url) for url in table["image_url"].to_pylist()], pa.string())
+        forgotten = pc.if_else(pa.array(self.forgotten.addresses(table["image_url"])), FORGOTTEN, None)
+        stopped = pc.coalesce(self._stopped(name, table["permission"]), malformed, forgotten)
         place = {"part": np.full(table.num_rows, int(index), dtype=np.int32), "row": np.arange(table.num_rows, dtype=np.int32)}
-        rows = pa.table({**place, "image_url": table["image_url"]}, schema=WANTED).filter(pc.invert(pc.or_(refused, stopped)))
+        rows = pa.table({**place, "image_url": table["image_url"]}, schema=WANTED).filter(pc.is_null(stopped))
         bucket = bucket_of(hosts(rows["image_url"]), self.buckets())
-        return Output(files=(write_groups(self.out, f"{part.name}.parquet", rows, bucket),), counts={"addresses": rows.num_rows})
+        counts = Counter(f"{STOPPED}{outcome}" for outcome in stopped.drop_null().to_pylist())
+        written = write_groups(self.out, f"{part.name}.parquet", rows, bucket)
+        return Output(files=(written,), counts={"addresses": rows.num_rows, **counts})
 
     def _stopped(self, name: str, outcome: pa.ChunkedArray) -> pa.ChunkedArray:
         """What stops each candidate before its address is asked: its page's permission, then the recipe's rules on candidates."""
@@ -102,7 +124,8 @@ class Distinct(Stage):
     """
 
     name: ClassVar[str] = "distinct"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
+    accounts: ClassVar[tuple[Account, ...]] = (Account(of="addresses", into=("distinct", "repeated")),)
     scatter: Scatter
     remembered: tuple[Folder, ...] = ()
     since: str = ""
@@ -131,7 +154,8 @@ class Distinct(Stage):
         address = {"image_url": pa.chunked_array([urls]), "host": hosts(pa.chunked_array([urls]))}
         table = pa.table({**address, **{name: held[name] for name in held.column_names}})
         table = table.sort_by([("host", "ascending"), ("image_url", "ascending")])
-        counts = {"distinct": table.num_rows, **Counter(f"held.{id}" for id in known["held_in"].to_pylist())}
+        repeated = rows.num_rows - table.num_rows
+        counts = {"distinct": table.num_rows, "repeated": repeated, **Counter(f"held.{id}" for id in known["held_in"].to_pylist())}
         return Output(files=(write_parquet(self.out, f"{part.name}.parquet", table),), counts=counts)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
+from pipelines.accounts import Account, check
 from pipelines.shares import WAIT_SECONDS, Share, live_shares, right_to_write, share_of_lanes, wait_for
 from pipelines.store import FULL, Folder, Written, digest, lease
 from pipelines.takedown.forgotten import NOTHING, Forgotten
@@ -75,6 +76,7 @@ class Stage(ABC):
     name: ClassVar[str]
     version: ClassVar[int]
     manifest: ClassVar[str] = MANIFEST
+    accounts: ClassVar[tuple[Account, ...]] = ()  # which of its counts add up to which, or to one of an earlier stage
     out: Folder
     forgotten: Forgotten = NOTHING  # what was taken down by now; not of its identity, since a take-down erases what is written already
 
@@ -328,6 +330,7 @@ def _settle(stage: Stage, part: Part, receipts: Folder) -> None:
     for attempt in range(ATTEMPTS):
         try:
             output = stage.process(part)
+            check(stage.accounts, output.counts, f"stage {stage.name}, part {part.name}")
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt("stopped") from stop  # without a word, Beam takes it for an error of its own
         except Exception as error:

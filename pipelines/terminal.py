@@ -9,6 +9,7 @@ edge where something is printed; what is stored stays as it came.
 import io
 import json
 import logging
+import math
 import re
 import sys
 import threading
@@ -32,9 +33,20 @@ def visible(text: str) -> str:
 
 
 def visible_json(value: Any, indent: int | None = None) -> str:
-    """JSON in which other scripts stay readable, and what a terminal would obey is escaped as JSON escapes."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    """JSON in which other scripts stay readable, and what a terminal would obey is escaped as JSON escapes.
+
+    A number that JSON cannot write, infinite or none at all, is null.
+    """
+    text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
     return OBEYED.sub(lambda found: json.dumps(found[0])[1:-1].replace("\x7f", "\\u007f"), text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def say(text: str, file: TextIO | None = None) -> None:

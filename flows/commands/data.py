@@ -1,5 +1,6 @@
 """Commands on collections and releases: collect, curate, look, take down."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -47,14 +48,17 @@ def collect(
 
     Example: winnow collect --seed https://example.org/ --max-pages 100
     """
+    from flows.progress import accounts_table
     from pipelines.collect import collect as run
 
     config = config or CollectConfig()  # which says that a source is missing
     found = run(folder_of(root), config, id=id, previous=recrawl, engine=work.engine(), progress=progress_lines())
     if json:
-        print_json({"collection": found.id, "digest": found.digest, "counts": dict(found.counts), "failed": found.failed})
+        told = {"collection": found.id, "digest": found.digest, "counts": dict(found.counts), "failed": found.failed}
+        print_json({**told, "accounts": [dict(one) for one in found.accounts]})
     else:
         say(f"collection {found.id}: " + ", ".join(f"{count:,} {name}" for name, count in found.counts.items()))
+        say(accounts_table(found.accounts))
         say(f"next: winnow funnel --root {root} --recipe winnow --collection {found.id}")
     return exit_status(found.failed)
 
@@ -94,10 +98,14 @@ def curate(
     )
     made = run(folder_of(root), config, engine=work.engine(), progress=progress_lines())
     if json:
-        print_json({"release": made.name, "digest": made.digest, "samples": made.samples, "shards": made.shards, **made.funnel.to_json()})
+        about = {"release": made.name, "digest": made.digest, "samples": made.samples, "splits": dict(made.splits), "shards": made.shards}
+        print_json({**about, **made.funnel.to_json()})
     else:
         say(funnel_table(made.funnel))
         say(f"release {made.name}: {made.samples:,} images in {made.shards} shards at {made.folder.path()}, digest {made.digest}")
+    for split in made.empty_splits:
+        said = f"none of the {made.samples:,} images fell into the split {split} with --heldout {heldout:g}"
+        say(f"winnow: {said}; near duplicates stay together: take another share, or another name and more images", sys.stderr)
     return 0
 
 
@@ -121,8 +129,7 @@ def funnel(
     from pipelines.decisions.decision import decide
 
     given, failed, shown = models or Given(), 0, []
-    for name in recipe:
-        chosen = without_of(name, without)
+    for chosen in recipes_without(recipe, without, given):
         decision = decide(
             folder_of(root), chosen, collection, given=given, at_once=measure_all, engine=work.engine(), progress=progress_lines()
         )
@@ -135,12 +142,19 @@ def funnel(
     return exit_status(failed)
 
 
-def without_of(name: str, without: tuple[str, ...]) -> "Recipe":
-    """A recipe without what is left out; where several recipes are compared, each need not read all of it."""
+def recipes_without(names: tuple[str, ...], without: tuple[str, ...], given: Given) -> "list[Recipe]":
+    """Recipes without what is left out: where several are compared, each need not read all of it.
+
+    Raises ValueError for a measurement that none of them reads, and for all at once that need what was not given.
+    """
+    from filters import check_given
     from filters.recipe import load
 
-    recipe = load(name)
-    return recipe.without(measurement for measurement in without if measurement in recipe.reads)
+    loaded = [load(name) for name in names]
+    shared = {name for recipe in loaded for name in recipe.needs}
+    left = [recipe.without(name for name in without if name in recipe.needs or name not in shared) for recipe in loaded]
+    check_given({name for recipe in left for name in recipe.needs}, given, without)
+    return left
 
 
 @app.command

@@ -37,21 +37,20 @@ def dashboard(
 
     Example: winnow dashboard --recipe winnow --collection web
     """
-    folder, failed = folder_of(root), 0
-    for name in recipe if collection else ():
-        from flows.commands.data import without_of
-        from pipelines.decisions.decision import decide
+    from flows.commands.data import recipes_without
+    from pipelines.decisions.decision import decide
 
-        chosen = without_of(name, without)
-        given = models or Given()
+    folder, given, failed = folder_of(root), models or Given(), 0
+    for chosen in recipes_without(recipe, without, given) if collection else ():
         made = decide(folder, chosen, collection, given=given, at_once=measure_all, engine=work.engine(), progress=progress_lines())
         failed = max(failed, made.failed)
-    if json is None:
-        from flows.dashboard.serve import serve
+    status = exit_status(failed)  # which says what was set aside
+    if json is not None:
+        print_json(_view(folder, json, recipe, collection, dict(setting.partition("=")[::2] for setting in of)))
+        return status
+    from flows.dashboard.serve import serve
 
-        return serve(folder, host, port) or exit_status(failed)
-    print_json(_view(folder, json, recipe, collection, dict(setting.partition("=")[::2] for setting in of)))
-    return exit_status(failed)
+    serve(folder, host, port)
 
 
 def _view(root: "Folder", name: str, recipes: tuple[str, ...], collections: tuple[str, ...], of: Mapping[str, str]) -> Any:

@@ -1,6 +1,7 @@
 """Deciding again: a recipe with moved thresholds over rows that were decided before, without measuring anything."""
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -38,6 +39,8 @@ def moved(recipe: Recipe, changes: Changes) -> Recipe:
 
     Raises ValueError for a rule that has no threshold and for a value that does not fit it.
     """
+    if beyond := [place for place in changes if not 0 <= place < len(recipe.rule)]:
+        raise ValueError(f"recipe {recipe.name} has no rule {beyond[0]}: its {len(recipe.rule)} rules are counted from 0")
     rules = []
     for place, rule in enumerate(recipe.rule):
         if place not in changes:
@@ -52,7 +55,7 @@ def _changed(rule: RowRule | GroupRule, value: float) -> RowRule | GroupRule:
     if field is None:
         raise ValueError(f"{rule.reason} has no threshold to move: leave it out or as it is")
     before = getattr(rule, field)
-    value = int(value) if float(value).is_integer() and (isinstance(before, int) or field == "count") else value
+    value = int(value) if math.isfinite(value) and float(value).is_integer() and (isinstance(before, int) or field == "count") else value
     if value == before:
         return rule
     fields = {name: getattr(rule, name) for name in rule.model_fields_set}

@@ -1,6 +1,8 @@
 """The pages of the dashboard, as streamlit runs them: `flows.dashboard.serve` starts it. Every number comes from `views`."""
 
+import functools
 import sys
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
@@ -13,9 +15,11 @@ from flows.dashboard.save import recipe_file
 from flows.dashboard.shelf import Decided, decisions
 from flows.dashboard.story import story_view
 from flows.report.tree import Node, node
+from pipelines.schema import KEPT
 from pipelines.store import Folder
 
 PAGES = ("decisions", "funnel", "measurements", "rules", "compare", "time", "groups", "outcomes", "story")
+NOTHING = "Nothing is decided yet: `winnow funnel --recipe winnow --collection NAME` does it."
 NAMES = {"time": "Over time", "rules": "Move the rules"}
 
 # Elements are made one by one: what came from the web is never parsed as HTML
@@ -55,10 +59,23 @@ def main() -> None:
     st.set_page_config(page_title="Winnow", layout="wide", initial_sidebar_state="collapsed")
     st.html(FRAME)
     pages = [
-        st.Page(SHOW[name], title=NAMES.get(name, name.capitalize()), url_path=name, default=name == "decisions") for name in PAGES
+        st.Page(told(SHOW[name]), title=NAMES.get(name, name.capitalize()), url_path=name, default=name == "decisions") for name in PAGES
     ]
     st.session_state["pages"] = dict(zip(PAGES, pages, strict=True))
     st.navigation(pages, position="top").run()
+
+
+def told(draw: Callable[[], None]) -> Callable[[], None]:
+    """A page that says in words what it cannot show: files that are half written, damaged, or gone meanwhile."""
+
+    @functools.wraps(draw)
+    def page() -> None:
+        try:
+            draw()
+        except (ValueError, OSError) as error:
+            st.error(f"This cannot be shown: {_plain(str(error))}")
+
+    return page
 
 
 def root() -> Folder:
@@ -87,7 +104,7 @@ def choose(label: str = "Decision", key: str = "decision", start: int = 0) -> De
     """The decision that the address names, or that is chosen."""
     there = decisions(root())
     if not there:
-        st.info("Nothing is decided yet: `winnow funnel --recipe winnow --collection NAME` does it.")
+        st.info(NOTHING)
         st.stop()
     ids = [one.id for one in there]
     named = st.query_params.get(key) or st.session_state.get(f"last {key}")
@@ -102,6 +119,8 @@ def choose(label: str = "Decision", key: str = "decision", start: int = 0) -> De
 
 def overview() -> None:
     view = views.shelf_view(root())
+    if not view["decisions"]:
+        st.info(NOTHING)
     text = "What was decided, a recipe applied to collections in each line. Its name leads to its funnel."
     show(node("div", node("p", text, class_="lead"), pictures.shelf_picture(view)), "decisions")
 
@@ -249,7 +268,7 @@ def groups() -> None:
 
 def outcomes() -> None:
     decided = choose()
-    there = [name for name, count in decided.outcomes.items() if count]
+    there = [name for name, count in decided.outcomes.items() if count] or [KEPT]
     named = st.query_params.get("outcome")
     start = named if named in there else there[-1]
     outcome = st.pills("Outcome", there, default=start, label_visibility="collapsed", key=f"outcome {named}") or start

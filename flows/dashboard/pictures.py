@@ -45,7 +45,18 @@ def shelf_picture(view: View) -> Node:
         numbers = [node("td", cell, class_="number") for cell in cells]
         bar = node("td", strip(one["kept"], one["candidates"], KEPT), class_="strip")
         body.append(node("tr", name, node("td", one["label"].partition(" · ")[2]), *numbers, bar))
-    return node("table", node("thead", head), body, class_="plain")
+    table = node("table", node("thead", head), body, class_="plain")
+    return node("div", table, *_unfinished(view["unfinished"])) if view["unfinished"] else table
+
+
+def _unfinished(found: Sequence[View]) -> list[Node]:
+    """Decisions of which there is nothing to show, each with its cause."""
+    body = node("tbody")
+    for one in found:
+        name = node("th", one["recipe"] or node("code", one["id"]), scope="row")
+        body.append(node("tr", name, node("td", ", ".join(one["collections"])), node("td", shorten(one["cause"], 400), class_="cause")))
+    head = node("tr", *(node("th", word) for word in ("recipe", "collections", "why")))
+    return [node("h2", "Unfinished"), node("table", node("thead", head), body, class_="plain unfinished")]
 
 
 def funnel_picture(view: View) -> Node:

@@ -1,9 +1,9 @@
 """Starting the dashboard: a streamlit server on loopback, which tells nobody anything."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from pipelines.store import Folder
 
@@ -30,14 +30,15 @@ def command(root: Folder, host: str = "127.0.0.1", port: int = 8501) -> list[str
     return [sys.executable, "-m", "streamlit", "run", str(Path(__file__).with_name("app.py")), *given, "--", root.url]
 
 
-def serve(root: Folder, host: str = "127.0.0.1", port: int = 8501) -> int:
-    """Serve until it is stopped; the exit status. Ctrl-C ends it well."""
+def serve(root: Folder, host: str = "127.0.0.1", port: int = 8501) -> NoReturn:
+    """Become the server of the dashboard, until it is stopped.
+
+    The command's own process turns into the server, so that nothing is left behind however the command ends: Ctrl-C, a closed
+    terminal, `kill -9`. Idle workers end too, as their standard input is closed.
+    """
     home = str(Path(__file__).parents[2])
     paths = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
-    child = subprocess.Popen(command(root, host, port), env={**os.environ, "PYTHONPATH": paths})
-    try:
-        return child.wait()
-    except KeyboardInterrupt:
-        child.terminate()
-        child.wait()
-        return 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    words = command(root, host, port)
+    os.execve(words[0], words, {**os.environ, "PYTHONPATH": paths})

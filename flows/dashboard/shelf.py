@@ -2,7 +2,7 @@
 
 import atexit
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,6 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from filters.recipe import Recipe, load
-from filters.rules import GroupRule, RowRule, Rule
 from filters.statistics import Summary, add_up
 from pipelines.decisions.statistics import modulus_for, part_statistics, read_statistics, summary
 from pipelines.schema import KEPT
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     import duckdb
 
 DECISION = "decision.json"
-_NEEDS_COUNT = ("at_most", "best_of", "balance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,28 +68,59 @@ class Decided:
         return isinstance(other, Decided) and (self.folder.url, self.digest) == (other.folder.url, other.digest)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unfinished:
+    """A decision that nothing can be shown of: its recipe and collections as far as they are known, and why."""
+
+    id: str
+    recipe: str
+    collections: tuple[str, ...]
+    cause: str
+
+
 def decisions(root: Folder) -> list[Decided]:
     """The finished decisions of a root, those of a recipe together and in the order of their collections."""
-    found = (_decided(root / "outcomes" / name) for name in (root / "outcomes").names())
-    return sorted((one for one in found if one is not None), key=lambda one: (one.recipe.name, one.collections, one.id))
+    found = [one for one in _all(root) if isinstance(one, Decided)]
+    return sorted(found, key=lambda one: (one.recipe.name, one.collections, one.id))
+
+
+def unfinished(root: Folder) -> list[Unfinished]:
+    """The decisions of a root that were stopped, failed, or are being made."""
+    found = [one for one in _all(root) if isinstance(one, Unfinished)]
+    return sorted(found, key=lambda one: (one.recipe, one.collections, one.id))
 
 
 def find(root: Folder, recipe: str | None = None, collections: Sequence[str] = (), id: str | None = None) -> Decided:
     """One decision: by its id, or the one of a recipe over collections; ValueError, naming those that are there, if there is none."""
-    there = decisions(root)
+    there, asked = decisions(root), tuple(dict.fromkeys(collections))
     for one in there:
-        same = recipe in (None, one.recipe.name) and (not collections or tuple(collections) == one.collections)
+        same = recipe in (None, one.recipe.name) and asked in ((), one.collections)
         if one.id == id or (id is None and same):
             return one
     listed = "; ".join(f"{one.id} ({one.label})" for one in there) or "none"
-    raise ValueError(f"there is no such decision in {root.path()}: run `winnow funnel` for it first (there are: {listed})")
+    stopped = "".join(f"; unfinished {one.id} ({one.recipe}): {one.cause}" for one in unfinished(root))
+    raise ValueError(f"there is no such decision in {root.path()}: run `winnow funnel` for it first (there are: {listed}{stopped})")
 
 
-def _decided(folder: Folder) -> Decided | None:
-    manifest = Manifest.read(folder)
-    if manifest is None or not folder.exists(DECISION):
+def _all(root: Folder) -> Iterator[Decided | Unfinished]:
+    for name in (root / "outcomes").names():
+        folder = root / "outcomes" / name
+        try:
+            found = _decided(folder)
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:  # half written, or of another version
+            found = Unfinished(id=name, recipe="", collections=(), cause=str(error) or repr(error))
+        if found is not None:
+            yield found
+
+
+def _decided(folder: Folder) -> Decided | Unfinished | None:
+    if not folder.exists(DECISION):
         return None
     about = folder.read_json(DECISION)
+    manifest = Manifest.read(folder)
+    if manifest is None or manifest.failed or not manifest.names(".parquet", "part-"):
+        names = tuple(about["collections"])
+        return Unfinished(id=folder.name, recipe=str(about["recipe"]), collections=names, cause=_cause(folder, manifest))
     recipe = _recipe(about, str(manifest.config.get("recipe", "")))
     if recipe is None:
         return None
@@ -99,24 +128,25 @@ def _decided(folder: Folder) -> Decided | None:
     return Decided(folder=folder, digest=manifest.digest, recipe=recipe, collections=tuple(about["collections"]), outcomes=outcomes)
 
 
+def _cause(folder: Folder, manifest: Manifest | None) -> str:
+    """Why a decision holds no outcomes: the error of the first part that failed, in the last stage or in one on the way."""
+    stages = [manifest, *(Manifest.read(folder / "work" / name) for name in (folder / "work").names())]
+    for one in stages:
+        if one is not None and one.failed:
+            part, error = next(iter(one.failed.items()))
+            return f"{len(one.failed)} parts of stage {one.stage} failed, first {part}: {error.strip().splitlines()[-1]}"
+    return "it is being made, or was stopped: the same command goes on with it" if manifest is None else "it holds no candidates"
+
+
 def _recipe(about: Mapping[str, Any], digest: str) -> Recipe | None:
     """The recipe as the decision holds it; of an older one that which bears its name, if it is still the same."""
     if "rules" in about:
-        rules = tuple(_rule(fields) for fields in about["rules"].get("rule", ()))
-        return Recipe.model_validate({**about["rules"], "rule": rules})
+        return Recipe.stored(about["rules"])
     try:
         named = load(about["recipe"])
     except ValueError:
         return None
     return named if named.digest == digest else None
-
-
-def _rule(fields: Mapping[str, Any]) -> Rule:
-    """A rule from the fields that differ from what is assumed (or from all of them), as it was given."""
-    kind = GroupRule if "group" in fields else RowRule
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    kept = {name: value for name, value in given.items() if value != kind.model_fields[name].default}
-    return kind(**({"count": 1} if fields.get("group") in _NEEDS_COUNT else {}) | kept)
 
 
 def rows(decided: Decided, columns: Sequence[str]) -> pa.Table:
@@ -153,11 +183,16 @@ def ask(folder: Folder, names: Sequence[str], question: str, values: Sequence[An
 
 
 def _ask(paths: Sequence[str], question: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+    import duckdb
+
     if not paths:
         return []
     cursor = _database().cursor()
     parts = "with parts as (select * from read_parquet(?, union_by_name = true, filename = true)) "
-    asked = cursor.execute(parts + question, [list(paths), *values])
+    try:
+        asked = cursor.execute(parts + question, [list(paths), *values])
+    except duckdb.IOException as error:  # a file was removed meanwhile, or is damaged
+        raise ValueError(f"{error}: decide again with `winnow funnel`") from error
     named = [str(column[0]) for column in asked.description or ()]
     return [dict(zip(named, row, strict=True)) for row in asked.fetchall()]
 
@@ -216,7 +251,10 @@ def _column(decided: Decided, name: str) -> pa.Array:
 def files(decided: Decided) -> tuple[Folder, list[str]]:
     """The folder of the rows that are looked at, and its files."""
     place = decided.folder / "sample" if decided.modulus > 1 else decided.folder
-    return place, [name for name in place.names() if name.startswith("part-") and name.endswith(".parquet")]
+    names = [name for name in place.names() if name.startswith("part-") and name.endswith(".parquet")]
+    if not names:
+        raise ValueError(f"the outcomes in {place.path()} are gone: decide again with `winnow funnel`")
+    return place, names
 
 
 @functools.lru_cache(maxsize=32)

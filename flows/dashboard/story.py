@@ -109,6 +109,8 @@ def _part_of(decided: Decided, collection: str, part: str) -> list[str]:
     """The part of outcomes that holds a part of candidates: those of all collections one after another."""
     root, before = decided.root / "collections", 0
     for name in decided.collections:
+        if not (root / name).exists(MANIFEST):  # it was removed, and nobody knows how many parts it had
+            return [name for name in decided.folder.names() if name.startswith("part-")]
         parts = stage_manifest(root / name, "candidates").names(".parquet", "part-")
         if name == collection:
             place = f"part-{before + parts.index(part):05d}.parquet"

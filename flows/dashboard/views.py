@@ -1,5 +1,6 @@
 """The views of the dashboard as plain data: what each page shows, and what its JSON twin prints."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters import MEASUREMENTS
-from filters.catalogue import catalogue
-from filters.recipe import GroupRule, Recipe, RowRule, Rule
+from filters.catalogue import catalogue, range_of
+from filters.recipe import Recipe, RowRule, Rule
 from filters.statistics import DROPPED, OTHER
 from flows.dashboard.again import NOT_MEASURED, Again, Changes, again, moved, stored, threshold_of
-from flows.dashboard.shelf import Decided, ask, columns, decisions, files, rows, some, statistics
+from flows.dashboard.shelf import Decided, ask, columns, decisions, files, rows, some, statistics, unfinished
 from flows.report.data import Histogram
 from flows.report.gather import distribution
 from pipelines.decisions.statistics import UNKNOWN
@@ -23,6 +24,7 @@ from pipelines.schema import KEPT
 from pipelines.store import Folder
 
 SHOWN = 12  # candidates on each side of a border
+MOST_OF_A_SLIDER = 2.0**53 - 1  # whole numbers that a browser tells apart
 GROUPS = 30  # hosts, languages or sources in a table; the rest is "other"
 SENTENCES = {name: f"{about.says} ({about.unit})" for name, about in catalogue().items()}
 CARD = ("outcome", "text", "original_text", "image_url", "page_url", "collection", "image_collection", "image_part", "image_row")
@@ -43,7 +45,8 @@ def shelf_view(root: Folder) -> View:
         }
         for one in decisions(root)
     ]
-    return {"view": "decisions", "root": root.path(), "decisions": found}
+    stopped = [asdict(one) | {"collections": list(one.collections)} for one in unfinished(root)]
+    return {"view": "decisions", "root": root.path(), "decisions": found, "unfinished": stopped}
 
 
 def funnel_view(decided: Decided) -> View:
@@ -110,8 +113,10 @@ def thresholds(recipe: Recipe) -> dict[str, list[tuple[str, float]]]:
     """What the rules of a recipe compare each measurement with."""
     found: dict[str, list[tuple[str, float]]] = {}
     for rule in recipe.rule:
-        if isinstance(rule, RowRule) and isinstance(rule.value, int | float) and not isinstance(rule.value, bool):
-            found.setdefault(rule.measure, []).append((rule.op, float(rule.value)))
+        if not isinstance(rule, RowRule) or isinstance(rule.value, bool) or not isinstance(rule.value, int | float):
+            continue
+        if (value := _finite(rule.value)) is not None:
+            found.setdefault(rule.measure, []).append((rule.op, value))
     return found
 
 
@@ -130,8 +135,7 @@ def knobs(decided: Decided) -> list[View]:
     found = []
     for place, rule in enumerate(decided.recipe.rule):
         field = threshold_of(rule)
-        least, most, step = (None, None, None) if field is None else _range(decided, rule, float(getattr(rule, field)))
-        value = None if field is None else getattr(rule, field)
+        least, most, step, value = (None, None, None, None) if field is None else _range(decided, rule, getattr(rule, field))
         measure = rule.measure if isinstance(rule, RowRule) else None
         found.append(
             {"rule": place, "reason": rule.reason, "asked": asked(rule), "source": rule.source, "measure": measure, "value": value}
@@ -140,17 +144,43 @@ def knobs(decided: Decided) -> list[View]:
     return found
 
 
-def _range(decided: Decided, rule: Rule, value: float) -> tuple[float, float, float]:
-    """From where to where a slider moves: nearly all that was measured, and the threshold itself."""
-    if isinstance(rule, GroupRule):
-        return (0.01, 1.0, 0.01) if threshold_of(rule) == "fraction" else (1.0, max(20.0, 4 * value), 1.0)
-    found = statistics(decided).statistics(rule.measure)
-    whole = pa.types.is_integer(MEASUREMENTS[rule.measure])
-    least, most = (found.quantile(q) if found.least is not None else value for q in (0.005, 0.995))
-    least, most = min(least or 0.0, value), max(most or 0.0, value, value * 1.5)
+def _finite(value: float) -> float | None:
+    """A threshold as a float; None for one that is no bound: infinite, not a number, or beyond all floats."""
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def _range(decided: Decided, rule: Rule, value: float) -> tuple[float, float, float, float]:
+    """From where to where a slider moves, in which steps, and where it stands: nearly all that was measured, and the threshold itself.
+
+    A threshold that no slider can show stands at the end beyond which it lies.
+    """
+    bound = _finite(value)
+    if isinstance(rule, RowRule):
+        least, most, step = _measured_range(decided, rule.measure, bound)
+    elif threshold_of(rule) == "fraction":
+        least, most, step = min(0.01, bound or 0.01), 1.0, 0.01
+    else:
+        least, most, step = 1.0, max(20.0, 4 * (bound or 1.0)), 1.0
+    least, most = max(least, -MOST_OF_A_SLIDER), min(most, MOST_OF_A_SLIDER)
+    if bound is None or not least <= bound <= most:
+        end = most if value > most else least
+        value = int(end) if isinstance(value, int) else end
+    return least, most, step, value
+
+
+def _measured_range(decided: Decided, measure: str, value: float | None) -> tuple[float, float, float]:
+    found, whole = statistics(decided).statistics(measure), pa.types.is_integer(MEASUREMENTS[measure])
+    low, high = found.quantile(0.005) or 0.0, found.quantile(0.995) or 0.0
+    bounds = [] if value is None else [value]
+    least, most = min([low, *bounds]), max([high, *bounds, *(1.5 * bound for bound in bounds)])
+    most = min(most, max([range_of(measure)[1], *bounds]))
     step = 10.0 ** np.floor(round(np.log10(max(most - least, 1e-6) / 100), 6))
-    step = max(1.0, step) if whole else step
-    return float(np.floor(least / step) * step), float(np.ceil(most / step) * step), float(step)
+    step = float(max(1.0, step) if whole else step)
+    least, most = float(np.floor(least / step) * step), float(np.ceil(most / step) * step)
+    return least, most if most > least else least + step, step
 
 
 def moved_view(decided: Decided, changes: Changes, focus: int | None = None) -> View:
@@ -244,7 +274,7 @@ def _values(decided: Decided, measure: str) -> np.ndarray:
     """[rows] a measurement as a number; NaN where there is none."""
     column = rows(decided, [measure])[measure].combine_chunks()
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return np.asarray(pc.fill_null(column.cast(pa.float64()), float("nan")).to_numpy(zero_copy_only=False))
+    return np.asarray(pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy(zero_copy_only=False))
 
 
 def _border(decided: Decided, rule: Rule, recipe: Recipe, found: Again) -> View:
@@ -355,4 +385,7 @@ def outcome_view(decided: Decided, outcome: str) -> View:
 
 def changes_of(texts: Mapping[str, str]) -> dict[int, float | None]:
     """Changes as the command line and addresses spell them: the place of a rule, and its threshold or `off`."""
-    return {int(place): None if value == "off" else float(value) for place, value in texts.items()}
+    try:
+        return {int(place): None if value == "off" else float(value) for place, value in texts.items()}
+    except ValueError as error:
+        raise ValueError(f"{error}: write the place of a rule (the first is 0) and its threshold or off, as in --of 4=3 2=off") from error

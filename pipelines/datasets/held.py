@@ -24,6 +24,7 @@ ARCHIVE_IMAGES = pa.schema(
         ("archive", pa.string()),  # path or URL of the archive
         ("offset", pa.int64()),  # byte of the record
         ("captured_at", pa.string()),
+        ("stored_as", pa.string()),  # the address that the record has, where another record refers to it
     ]
 )
 PLACES = pa.schema(

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from pipelines.pages.archives import response_at
+from pipelines.pages.archives import RECORD_BLOCK, response_of
+from pipelines.pages.sources import opened as opened_archive
 from pipelines.schema import FETCHED
 from pipelines.web.permission import headers_outcome
 from pipelines.web.result import FetchResult
@@ -36,18 +37,19 @@ def opened(url: str) -> IO[bytes]:
 
 def warc_records(archive: str, rows: Sequence[Row], limit: int) -> Held:
     """Stored responses, in the order of their records; one that is cut, or another's, is as if it were not held."""
-    for row in rows:
-        url = row["image_url"]
-        response = response_at(archive, row["offset"], limit=limit)
-        if response is not None and response.url == url and not response.cut:
-            result = FetchResult(
-                outcome=headers_outcome(response.headers) or FETCHED,
-                status=response.status,
-                final_url=url,
-                content_type=response.header("content-type") or None,
-                fetched_at=response.captured_at,
-            )
-            yield url, result, response.body if result.outcome == FETCHED else None
+    with opened_archive(archive, RECORD_BLOCK) as stream:
+        for row in rows:
+            url, target = row["image_url"], row["stored_as"] or row["image_url"]
+            response = response_of(stream, row["offset"], limit=limit, target=target)
+            if response is not None and not response.cut:
+                result = FetchResult(
+                    outcome=headers_outcome(response.headers) or FETCHED,
+                    status=response.status,
+                    final_url=url,
+                    content_type=response.header("content-type") or None,
+                    fetched_at=response.captured_at,
+                )
+                yield url, result, response.body if result.outcome == FETCHED else None
 
 
 def tar_members(archive: str, rows: Sequence[Row], limit: int) -> Held:

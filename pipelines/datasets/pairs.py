@@ -95,9 +95,10 @@ class Pairs(Stage):
                 found += [(path, label, start) for start in self._starts(path)]
             except ValueError as error:
                 faults.append(error)
-                log.warning("a list is left out: %s", error)
         if len(faults) == len(lists):
             raise faults[0]
+        for fault in faults:
+            log.warning("a list is left out: %s", fault)
         if faults or others:
             found.append(("", str(len(faults)), str(others)))
         return [Part(name=f"{index:05d}", inputs=start) for index, start in enumerate(found)]

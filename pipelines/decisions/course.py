@@ -67,7 +67,7 @@ class Course:
         """All that the recipe needs, in the order of their dependencies."""
         steps = [name for rule in self.recipe.rule for name in needs_of(rule)] + list(self.also)
         wanted = {CLUSTERED.get(name, name) for name in steps} | ({self.recipe.text} - {"text"})
-        return filters_for(wanted & set(MEASUREMENTS), self.given)
+        return filters_for(wanted & set(MEASUREMENTS), self.given, self.recipe.left_out)
 
     @cached_property
     def rewriter(self) -> Filter | None:

@@ -7,7 +7,7 @@ from filters import NOTHING_GIVEN
 from filters.funnel import Funnel
 from filters.given import Given
 from filters.recipe import Recipe, load
-from pipelines.collection import Collection, open_collection
+from pipelines.collection import Collection, open_all
 from pipelines.decisions.course import Course, Runner
 from pipelines.stage import Engine, Progress, silent
 from pipelines.store import Folder
@@ -43,8 +43,9 @@ def decide(
 ) -> Decision:
     """The outcome of every candidate of some collections under a recipe; what was measured or decided before is not done again.
 
-    `without` leaves out the rules that read these measurements, `also` asks for measurements of what is kept. Costly measurements
-    are computed only for what no earlier rule has stopped, unless `at_once` asks them about all candidates.
+    A collection that is named twice counts once. `without` leaves out the rules that read these measurements, `also` asks for
+    measurements of what is kept. Costly measurements are computed only for what no earlier rule has stopped, unless `at_once` asks
+    them about all candidates.
     What was taken down (`winnow forget`) ends as `permission.forgotten`, whatever the collections still hold of it.
 
     Raises ValueError for an unknown recipe, collection or measurement, and for one that needs what was not given; StageFailed when
@@ -53,7 +54,7 @@ def decide(
     loaded = load(recipe) if isinstance(recipe, str) else recipe
     loaded = loaded.without(without) if without else loaded
     run = Runner(engine=engine, progress=progress, failed=[])
-    opened = tuple(open_collection(root, name) for name in collections)
+    opened = open_all(root, collections)
     course = Course(root=root, recipe=loaded, collections=opened, given=given, also=tuple(also), at_once=at_once, run=run)
     last = course.standing() or course.decide()
     candidates = sum(collection.counts.get("candidates", 0) for collection in opened)

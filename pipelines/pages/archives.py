@@ -1,26 +1,31 @@
 """Reading web archives: the HTTP responses of a WARC file, whole or damaged, from any fsspec URL."""
 
-import gzip
-import io
-import zlib
+import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
-from fastwarc.stream_io import BrotliReader, ZstdReader
-from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
+from zlib_ng import zlib_ng
 
-from pipelines.pages.members import first_boundary, member_end
 from pipelines.pages.sources import opened
+from pipelines.sources.boundaries import first_boundary, next_boundary
+from pipelines.sources.content_codings import undone
+from pipelines.sources.frames import BLANKS, BROKEN, GZIP, decoder_of
+from pipelines.sources.media_types import HTML, is_html, media_type
+from pipelines.sources.warc import FOLDED, Record, records
 
-READ = (WarcRecordType.response, WarcRecordType.resource)
+__all__ = ["GZIP", "HTML", "PAGE_BYTES", "Response", "decoded", "is_html", "media_type", "response_at", "responses", "walk"]
+
 PAGE_BYTES = 16 * 1024 * 1024  # inflated; the largest of a million Common Crawl pages is cut at 1 MiB there, so this is ample
+HTTP_BYTES = 256 * 1024  # of an HTTP header, as browsers take them
 RECORD_BLOCK = 512 * 1024  # bytes of a remote archive asked for at once where a single record is read
-HTML = frozenset({"text/html", "application/xhtml+xml"})
-GZIP, LZ4, ZSTD = b"\x1f\x8b", b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd"
-ZSTD_DICTIONARY = b"\x5d\x2a\x4d\x18"  # a skippable frame
-DAMAGE = (OSError, ValueError, EOFError)  # what fastwarc raises at a broken gzip member or header
+REVISITS, REVISIT_BYTES = 50_000, 8192  # of a part that are kept to be resolved, and of one
+READ = ("response", "resource")
+KINDS = frozenset({"warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation"})
+STATUS = re.compile(rb"\s*HTTP/[0-9.]*[ \t]+([0-9]{3})(?![0-9])[^\n]*\n?", re.IGNORECASE)
+HEAD_END = re.compile(rb"\r?\n\r?\n")
+Headers = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +34,7 @@ class Response:
 
     url: str
     status: int
-    headers: tuple[tuple[str, str], ...]
+    headers: Headers
     body: bytes
     offset: int  # of the record in the archive, bytes
     captured_at: str  # ISO 8601, UTC
@@ -41,230 +46,166 @@ class Response:
 
     @property
     def media_type(self) -> str:
-        return media_type(self.header("content-type"))
+        return media_type_of(self.headers)
 
 
-def media_type(content_type: str | None) -> str:
-    """`text/html` of `Text/HTML; charset=utf-8`."""
-    return (content_type or "").split(";", 1)[0].strip().lower()
+def media_type_of(headers: Headers) -> str:
+    """The media type that the lines of a header name together."""
+    return media_type(", ".join(value for name, value in headers if name.lower() == "content-type"))
 
 
 T = TypeVar("T")
-Wanted = Callable[[int, str], bool]  # by status and media type, before the body is read
-Reader = Callable[[WarcRecord], tuple[T | None, bool]]  # what a record gives, and whether it was whole as far as it was read
+Wanted = Callable[[int, str], bool]  # by status and media type, before the body is decoded
+Reader = Callable[[Record], T | None]  # what a record gives
 
 
 def responses(
-    url: str, counts: Counter[str], *, wanted: Wanted, limit: int = PAGE_BYTES, start: int = 0, end: int | None = None
+    url: str,
+    counts: Counter[str],
+    *,
+    wanted: Wanted,
+    limit: int = PAGE_BYTES,
+    start: int = 0,
+    end: int | None = None,
+    revisits: list[Record] | None = None,
 ) -> Iterator[Response]:
     """The wanted responses of an archive in their order, bodies inflated up to `limit` bytes; of those whose records lie in [start, end).
 
-    Behind a damaged gzip member it goes on at the next one that holds a record, and counts `archive.corrupt_member`; where there is none,
-    `archive.truncated`. ValueError if it is no WARC file at all. A file of gzip members alone can be read in ranges, cut anywhere:
-    ranges that adjoin give each record once.
+    Behind damage it goes on at the next member or line that begins a record; what is lost is counted (see `walk`). ValueError if it is
+    no WARC file at all. A file of gzip members alone can be read in ranges, cut anywhere: ranges that adjoin give each record once.
+    Records that refer to others for their bodies go into `revisits`, if it is given, which is not to grow beyond `REVISITS`.
     """
 
-    def read(record: WarcRecord) -> tuple[Response | None, bool]:
-        return _response(record, counts, wanted, limit) if record.record_type in READ else (None, True)
+    def read(record: Record) -> Response | None:
+        if record.kind in READ:
+            return response(record, counts, wanted, limit)
+        small = len(record.content) + sum(map(len, record.fields.values())) <= REVISIT_BYTES
+        if record.kind == "revisit" and revisits is not None and len(revisits) < REVISITS and small:
+            revisits.append(record)
+        else:
+            left_out(record, counts)
+        return None
 
-    return walk(url, counts, read, start=start, end=end)
+    return walk(url, counts, read, limit=limit + HTTP_BYTES, start=start, end=end)
 
 
-def walk(url: str, counts: Counter[str], read: Reader[T], *, start: int = 0, end: int | None = None) -> Iterator[T]:
-    """What `read` makes of the records of an archive; how damage is passed over and ranges are cut is told at `responses`."""
+def left_out(record: Record, counts: Counter[str]) -> None:
+    """Count a record that is none of those that are read."""
+    counts[f"record.{record.kind if record.kind in KINDS else 'unknown'}"] += 1
+
+
+def walk(url: str, counts: Counter[str], read: Reader[T], *, limit: int, start: int = 0, end: int | None = None) -> Iterator[T]:
+    """What `read` makes of the records of an archive, of whose blocks `limit` bytes are kept; ranges are told of at `responses`.
+
+    Counts `records`, the places where one is lost among them, and for each of these why (`archive.corrupt_member`, …): what it gives
+    to `read`, that counts. Beside that it counts what ends early (`archive.truncated`) or has another length than it says.
+    """
     with opened(url) as stream:
         _require_warc(url, stream)
-        position = first_boundary(stream, start)
-        stop = None if end is None else first_boundary(stream, end)
-        while position is not None and (stop is None or position < stop):
-            damaged = yield from _undamaged(stream, position, stop, read)
-            position = None if damaged is None else first_boundary(stream, damaged + 1)
-            if damaged is not None:
-                counts["archive.truncated" if position is None else "archive.corrupt_member"] += 1
+        begin = first_boundary(stream, start)
+        if begin is None:
+            return
+        for record in records(stream, begin, None if end is None else first_boundary(stream, end), limit=limit):
+            counts["records"] += 1
+            counts.update(record.notes)
+            if record.lost:
+                counts[record.lost] += 1
+            elif (found := read(record)) is not None:
+                yield found
 
 
-def _undamaged(stream: IO[bytes], start: int, stop: int | None, read: Reader[T]) -> Generator[T, None, int | None]:
-    """Records up to the first damage; gives back the place of the damaged record, or None when there was none."""
-    records = _records(stream, start)
-    last: int | None = None
-    while True:
-        try:
-            record = next(records, None)
-        except DAMAGE:  # in what follows the last record, or in its unread rest
-            return start if last is None else member_end(stream, last) or last
-        if record is None or (stop is not None and record.stream_pos >= stop):
-            return None
-        last = record.stream_pos
-        found, whole = read(record)
-        if found is not None:
-            yield found
-        if not whole:
-            return last
-
-
-def response_at(url: str, offset: int, *, limit: int) -> Response | None:
+def response_at(url: str, offset: int, *, limit: int, target: str = "") -> Response | None:
     """The response whose record begins at a byte of an archive; None if none can be read there."""
     with opened(url, RECORD_BLOCK) as stream:
-        return response_of(stream, offset, limit=limit)
+        return response_of(stream, offset, limit=limit, target=target)
 
 
-def response_of(stream: IO[bytes], offset: int = 0, *, limit: int = PAGE_BYTES) -> Response | None:
-    """The response whose record begins at a byte of an open archive; None if none can be read there."""
-    try:
-        record = next(_records(stream, offset), None)
-    except DAMAGE:
-        return None
-    if record is None or record.record_type not in READ:
-        return None
-    return _response(record, Counter(), lambda status, media: True, limit)[0]
+def response_of(stream: IO[bytes], offset: int = 0, *, limit: int = PAGE_BYTES, target: str = "") -> Response | None:
+    """The response whose record begins at a byte of an open archive; None if none can be read there.
 
-
-def _records(stream: IO[bytes], start: int) -> ArchiveIterator:
-    """All records from a byte on, their kinds too that nobody reads: the place of damage is known by the last record before it."""
-    dictionary = _zstd_dictionary(stream) if start else None
-    stream.seek(start)
-    source = stream if dictionary is None else ZstdReader(stream, dictionary=dictionary)
-    return ArchiveIterator(source, record_types=WarcRecordType.any_type, parse_http=False, quirks_mode=True, strict_mode=False)
-
-
-def _zstd_dictionary(stream: IO[bytes]) -> bytes | None:
-    """The dictionary at the start of a zstd archive that has one (IIPC, Zstandard compression for WARC files 1.0), inflated."""
-    stream.seek(0)
-    head = stream.read(8)
-    if not head.startswith(ZSTD_DICTIONARY):
-        return None
-    data = stream.read(min(int.from_bytes(head[4:8], "little"), PAGE_BYTES))
-    return _read(ZstdReader(io.BytesIO(data)), PAGE_BYTES) if data.startswith(ZSTD) else data
+    Of several in one gzip member, that of the address `target`.
+    """
+    for record in records(stream, offset, offset + 1, limit=limit + HTTP_BYTES):
+        if record.kind in READ and not record.lost and (not target or record.target == target):
+            return response(record, Counter(), lambda status, media: True, limit)
+        if not target:
+            return None
+    return None
 
 
 def _require_warc(url: str, stream: IO[bytes]) -> None:
     head = stream.read(64 * 1024)
-    stream.seek(0)
     if not head:
         raise ValueError(f"{url} is empty, not a WARC file")
-    if head.startswith((LZ4, ZSTD, ZSTD_DICTIONARY)):
+    if decoder_of(head) is not None and not head.startswith(GZIP):
         return
     start = _inflated_start(head) if head.startswith(GZIP) else head
-    if start.lstrip().startswith(b"WARC/"):
+    if start.lstrip(BLANKS).startswith(b"WARC/") or next_boundary(stream, 1)[0] is not None:  # else its beginning alone is damaged
         return
     kind = "an ARC file, the format before WARC; convert it with `warcio recompress`" if start.startswith(b"filedesc:") else "no WARC file"
     raise ValueError(f"{url} is {kind}: it begins with {start[:24]!r} instead of b'WARC/'")
 
 
 def _inflated_start(head: bytes) -> bytes:
+    """How the first member begins that is not empty."""
+    start = b""
     try:
-        return zlib.decompressobj(wbits=31).decompress(head, 256)
-    except zlib.error:
+        while not start and head.startswith(GZIP):
+            member = zlib_ng.decompressobj(wbits=31)
+            start, head = member.decompress(head, 256), member.unused_data
+    except BROKEN:
         return b""
+    return start
 
 
-def _response(record: WarcRecord, counts: Counter[str], wanted: Wanted, limit: int) -> tuple[Response | None, bool]:
-    """The response of a record if it is wanted, and whether the record was whole as far as it was read."""
-    headers, status = _http(record, counts)
+def response(record: Record, counts: Counter[str], wanted: Wanted, limit: int) -> Response | None:
+    """The response of a record if it is wanted; what it counts is `archive.no_http`."""
+    headers, status, begin = http_of(record)
     if status is None:
-        return None, True
-    content_type = next((value for name, value in headers if name.lower() == "content-type"), "")
-    if not wanted(status, media_type(content_type)):
-        return None, True
-    try:
-        raw = record.reader.read(limit + 1)
-    except DAMAGE:
-        return None, False
-    short = len(raw) < min(record.content_length, limit + 1)
-    body = decoded(raw[:limit], headers, limit)
-    response = Response(
-        url=_target(record),
+        counts["archive.no_http"] += 1
+        return None
+    if not wanted(status, media_type_of(headers)):
+        return None
+    raw = record.content[begin : begin + limit]
+    body = decoded(raw, headers, limit)
+    return Response(
+        url=record.target,
         status=status,
         headers=headers,
         body=body,
-        offset=record.stream_pos,
-        captured_at=_date(record),
-        cut=short or len(raw) > limit or len(body) >= limit,
+        offset=record.offset,
+        captured_at=record.date,
+        cut=record.cut or record.length - begin > limit or len(body) >= limit,
     )
-    return response, not short
 
 
-def _http(record: WarcRecord, counts: Counter[str]) -> tuple[tuple[tuple[str, str], ...], int | None]:
-    """HTTP headers and status of a record; a resource record has its content type and counts as found."""
-    if record.record_type == WarcRecordType.resource:
-        return (("Content-Type", record.headers.get("Content-Type", "") or ""),), 200
-    try:
-        record.parse_http(quirks_mode=True, strict_mode=False)
-    except DAMAGE:
-        counts["archive.no_http"] += 1
-        return (), None
-    if record.http_headers is None or record.http_headers.status_code is None:
-        counts["archive.no_http"] += 1
-        return (), None
-    return tuple((str(name), str(value)) for name, value in record.http_headers.items()), int(record.http_headers.status_code)
-
-
-def _target(record: WarcRecord) -> str:
-    """The address of a record; some writers put it between < and >."""
-    return (record.headers.get("WARC-Target-URI", "") or "").strip().strip("<>")
-
-
-def _date(record: WarcRecord) -> str:
-    return (record.headers.get("WARC-Date", "") or "").strip()
-
-
-def is_html(media: str, body: bytes) -> bool:
-    """Whether a response is a page; without a content type, whether it begins like one."""
-    return media in HTML or (not media and body[:512].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"))
-
-
-def decoded(body: bytes, headers: tuple[tuple[str, str], ...], limit: int) -> bytes:
-    """A body without its transfer and content encodings, at most `limit` bytes; as it is where it does not have them after all."""
-    named = {name.lower(): value.lower() for name, value in headers}
-    if "chunked" in named.get("transfer-encoding", ""):
-        body = _unchunked(body)
-    for coding in reversed([coding.strip() for coding in named.get("content-encoding", "").split(",")]):
-        body = _inflated(body, coding, limit)
-    return body[:limit]
-
-
-def _unchunked(body: bytes) -> bytes:
-    """The data of a chunked body; many archives keep the header and not the chunks, so a body that is not chunked stays."""
-    chunks: list[bytes] = []
-    position = 0
-    while position < len(body):
-        end = body.find(b"\r\n", position, position + 1024)
-        try:
-            size = int(body[position:end].split(b";", 1)[0], 16) if end > 0 else -1
-        except ValueError:
-            size = -1
-        if size < 0:
-            return body if not chunks else b"".join(chunks)
-        if size == 0:
+def http_of(record: Record) -> tuple[Headers, int | None, int]:
+    """HTTP headers and status of a record, and where its body begins; a resource record has its content type and counts as found."""
+    if record.kind == "resource":
+        return (("Content-Type", record.fields.get("content-type", "")),), 200, 0
+    content, begin = record.content, 0
+    while (line := STATUS.match(content, begin)) is not None:
+        end = HEAD_END.search(content, line.start(1), line.start(1) + HTTP_BYTES)
+        if end is None and len(content) - line.start(1) > HTTP_BYTES:
             break
-        chunks.append(body[end + 2 : end + 2 + size])
-        position = end + 2 + size + 2
-    return b"".join(chunks)
+        status, behind = int(line[1]), len(content) if end is None else end.end()
+        if status >= 200 or not STATUS.match(content, behind):
+            return _headers(content[line.end() : behind]), status, behind
+        begin = behind  # 100 Continue and its like come before the answer
+    return (), None, 0
 
 
-def _inflated(body: bytes, coding: str, limit: int) -> bytes:
-    """One content coding undone, as far as it goes; bounded, so that a bomb gives `limit` bytes."""
-    try:
-        if coding in ("gzip", "x-gzip"):
-            return zlib.decompressobj(wbits=31).decompress(body, limit) if body.startswith(GZIP) else body
-        if coding == "deflate":
-            return _deflated(body, limit)
-        if coding == "br":
-            return _read(BrotliReader(io.BytesIO(body)), limit)
-        if coding == "zstd":
-            return _read(ZstdReader(io.BytesIO(body)), limit)
-    except (zlib.error, gzip.BadGzipFile, OSError, ValueError, EOFError):
-        return body
-    return body
+def _headers(block: bytes) -> Headers:
+    fields = (line.partition(":") for line in FOLDED.sub(" ", block.decode("latin-1")).split("\n"))
+    return tuple((name.strip(), value.strip()) for name, colon, value in fields if colon)
 
 
-def _deflated(body: bytes, limit: int) -> bytes:
-    """Deflate with or without the zlib header: servers send both."""
-    try:
-        return zlib.decompress(body) if len(body) < 1024 else zlib.decompressobj().decompress(body, limit)
-    except zlib.error:
-        return zlib.decompressobj(wbits=-15).decompress(body, limit)
+def decoded(body: bytes, headers: Headers, limit: int) -> bytes:
+    """A body without its transfer and content codings, at most `limit` bytes; as it is where it does not have them after all."""
+    return undone(body, _codings(headers, "transfer-encoding"), _codings(headers, "content-encoding"), limit)
 
 
-def _read(reader: Any, limit: int) -> bytes:
-    return bytes(reader.read(limit))
+def _codings(headers: Headers, name: str) -> list[str]:
+    """The codings that the lines of a header name together (RFC 9110 5.3)."""
+    lines = (value for key, value in headers if key.lower() == name)
+    return [coding for line in lines for one in line.split(",") if (coding := one.strip().lower())]

@@ -6,18 +6,30 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from pipelines.accounts import Account
 from pipelines.datasets.held import ARCHIVE_IMAGES, HELD
 from pipelines.pages.archives import HTML, Response, is_html, responses
 from pipelines.pages.candidates import Candidates, Rows
 from pipelines.pages.images_of_page import TARGET_WIDTH
-from pipelines.pages.sources import Source, expand, fingerprint, information
+from pipelines.pages.sources import Source, expand, fingerprint, information, inside
 from pipelines.pages.wat import pages_of
 from pipelines.pages.wat_rows import WatRows
+from pipelines.sources import wacz
+from pipelines.sources.revisits import resolved
+from pipelines.sources.warc import Record
 from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, Written, write_parquet
 from pipelines.takedown.forgotten import Forgotten
+from pipelines.web.permission import headers_outcome
 from pipelines.web.recrawl import unchanged
+from pipelines.web.result import has_content
 
+# what records of archives, and places where one is lost, become
+RECORDS = Account(
+    of="records",
+    into=("pages", "archive_images", "record.", "skipped.", "archive."),
+    also=("archive.truncated", "archive.wrong_length", "skipped.no_text", "skipped.no_address"),
+)
 RANGE_BYTES = 256 * 1024 * 1024  # of a compressed archive: a part of some minutes; Common Crawl's archives have about 1 GB
 
 
@@ -25,14 +37,16 @@ RANGE_BYTES = 256 * 1024 * 1024  # of a compressed archive: a part of some minut
 class Extract(Stage):
     """Reads WARC files into candidates; `pages` is the folder of our own crawl, `archives` what `sources.expand` takes.
 
-    What a repeated crawl found unchanged is read where the earlier crawl stored it.
+    What a repeated crawl found unchanged is read where the earlier crawl stored it; of other archives, a record that refers to another
+    for its body has that of the one that it names, if one of the archives holds it (see `sources.revisits`).
 
     A gzipped archive larger than `range_bytes` becomes several parts, each of which reads the records that begin in its range. An
     archive that a path list names at a remote host is one part: it is not looked at before it is read.
     """
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 6
+    accounts: ClassVar[tuple[Account, ...]] = (RECORDS,)
     pages: Folder | None = None
     archives: tuple[str, ...] = ()
     prefix: str = ""  # what the lines of a path list are joined to
@@ -52,12 +66,47 @@ class Extract(Stage):
     def process(self, part: Part) -> Output:
         label, url, start, end = part.inputs
         found = Found(label=label, target_width=self.target_width, surrounding=self.surrounding)
-        for response in responses(url, found.counts, wanted=found.wants, start=int(start), end=int(end) if end else None):
-            found.add(response, url)
-        if self.pages is not None and start == "0":  # once for an archive, not for each of its ranges
-            for earlier, response in unchanged(url, found.counts):
-                found.add(response, earlier.path, earlier.offset)
+        limits = int(start), int(end) if end else None
+        if not wacz.is_package(url) and wacz.parted(url) is None:
+            self._read(found, url, *limits)
+        else:
+            self._read_packed(found, url, *limits)
         return found.output(self.out, part.name, self.forgotten)
+
+    def _read_packed(self, found: "Found", url: str, start: int, end: int | None) -> None:
+        """What lies in a WACZ file, or all of one; what cannot be read there is counted."""
+        try:
+            archives = inside(url)
+        except ValueError:
+            archives = []
+        for archive in archives:
+            try:
+                self._read(found, archive, start, end)
+            except ValueError:
+                found.lost("archive.unreadable")
+        if not archives:
+            found.lost("archive.broken_wacz")
+
+    def _read(self, found: "Found", url: str, start: int, end: int | None) -> None:
+        revisits: list[Record] = []
+        for response in responses(url, found.counts, wanted=found.wants, start=start, end=end, revisits=revisits):
+            found.add(response, url)
+        if self.pages is not None:
+            for earlier, response in unchanged(url, revisits, found.counts):
+                found.add(response, earlier.path, earlier.offset)
+        elif revisits:
+            self._revisited(found, url, revisits)
+
+    def _revisited(self, found: "Found", url: str, revisits: list[Record]) -> None:
+        others = (source.url for _, source in self._sources() if source.url != url)
+        left = len(revisits)
+        for place, response in resolved(revisits, url, others):
+            left -= 1
+            if self.forgotten.url(place.target):
+                found.counts["skipped.forgotten"] += 1
+            elif found.wants(response.status, response.media_type):
+                found.add(response, place.archive, place.offset, place.target)
+        found.counts["archive.revisit_unresolved"] += left
 
     def _sources(self) -> list[tuple[str, Source]]:
         """(label that provenance keeps, what to read) of each archive: our own by name, given ones as found."""
@@ -73,7 +122,8 @@ class ExtractWat(Stage):
     """Reads WAT files into candidates: alt and title of each image link. `textless` has images of which neither is said, too."""
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+    accounts: ClassVar[tuple[Account, ...]] = (RECORDS,)
     wat: tuple[str, ...] = ()
     prefix: str = ""
     textless: bool = False
@@ -118,7 +168,7 @@ class Found:
 
     def wants(self, status: int, media: str) -> bool:
         """Whether a response is worth reading, by status and media type; one that is not is counted."""
-        if status != 200:
+        if not has_content(status):
             self.counts["skipped.status"] += 1
             return False
         if media in HTML or not media or media.startswith("image/"):
@@ -126,11 +176,30 @@ class Found:
         self.counts["skipped.media_type"] += 1
         return False
 
-    def add(self, response: Response, archive: str, offset: int | None = None) -> None:
-        """A wanted response of an archive: a page's candidates, or the place of an image; `offset` is where its body lies if elsewhere."""
+    def lost(self, why: str) -> None:
+        """Count an archive of which nothing can be read as a record that is lost."""
+        self.counts["records"] += 1
+        self.counts[why] += 1
+
+    def add(self, response: Response, archive: str, offset: int | None = None, stored_as: str | None = None) -> None:
+        """A wanted response of an archive: a page's candidates, or the place of an image.
+
+        `archive` and `offset` are where its body lies, if not in the record itself, and `stored_as` the address that it has there.
+        """
         if response.media_type.startswith("image/"):
+            if stored_as is not None and headers_outcome(response.headers) is not None:
+                self.counts["skipped.permission"] += 1  # said today, where the stored image says another thing
+                return
             place = response.offset if offset is None else offset
-            self.held.append({"image_url": response.url, "archive": archive, "offset": place, "captured_at": response.captured_at})
+            self.held.append(
+                {
+                    "image_url": response.url,
+                    "archive": archive,
+                    "offset": place,
+                    "captured_at": response.captured_at,
+                    "stored_as": stored_as if stored_as != response.url else None,
+                }
+            )
         elif is_html(response.media_type, response.body):
             self.counts["pages"] += 1
             self.counts["pages.cut"] += response.cut
@@ -157,7 +226,9 @@ def ranges_of(sources: Sequence[tuple[str, Source]], range_bytes: int) -> list[P
 
 
 def _ranges(source: Source, range_bytes: int) -> Iterator[tuple[str, str]]:
-    size = information(source.url).get("size") if source.url.endswith(".gz") and not source.listed else None
+    inside = wacz.parted(source.url)
+    cut = (inside[0] if inside is not None else source.url).endswith(".gz") and not source.listed
+    size = information(source.url).get("size") if cut else None
     starts = range(0, max(int(size or 0), 1), range_bytes)
     for start in starts:
         yield str(start), str(start + range_bytes) if start != starts[-1] else ""

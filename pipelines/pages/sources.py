@@ -9,24 +9,32 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any, TypeVar
 
 import fsspec
+import msgspec
 from fsspec.implementations.http import HTTPFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import get_protocol
 
 from pipelines.schema import identify
+from pipelines.sources import wacz
 
 HASHED_WHOLE = 64 * 1024 * 1024  # bytes; a larger file is known by its size and time of change
 COMMON_CRAWL = "https://data.commoncrawl.org/"  # what Common Crawl's own path lists are relative to
 LISTS = (".paths", ".paths.gz", ".txt", ".txt.gz")
+LIST_BYTES = 256 * 1024 * 1024  # of a path list; Common Crawl's largest has 100,000 lines and 14 MB
+# how the names of what lists name end, before and after compression
+KINDS = ("warc", "wat", "wet", "arc", "cdx", "cdxj", "wacz", "parquet", "gz", "zst", "lz4")
+MULTI_WACZ = "multi-wacz-package"  # profile of a datapackage.json that names WACZ files
 BLOCK = 8 * 1024 * 1024  # bytes of a remote file asked for at once
 REFUSALS = frozenset({401, 403, 404, 410})  # HTTP statuses that asking again does not change
 ATTEMPTS = 4
@@ -56,8 +64,10 @@ def is_local(url: str) -> bool:
     return get_protocol(url) in ("file", "local")
 
 
-def expand(patterns: Sequence[str], prefix: str = "") -> list[Source]:
+def expand(patterns: Sequence[str], prefix: str = "", endings: tuple[str, ...] = wacz.ARCHIVES) -> list[Source]:
     """What paths, patterns, fsspec URLs and path lists name, sorted, each once; ValueError if one of them finds nothing.
+
+    Of a WACZ file that is at hand, what lies in it with one of the `endings`; the file itself if it is broken or holds none.
 
     A path list is a text file, gzipped or not, of one address a line (its name ends in .paths, .paths.gz, .txt or .txt.gz). Lines that
     are no whole address are joined to `prefix`; without one, to the folder or host of the list where the file is there, else to
@@ -66,9 +76,26 @@ def expand(patterns: Sequence[str], prefix: str = "") -> list[Source]:
     found: dict[str, Source] = {}
     for pattern in patterns:
         for url in _matches(pattern):
-            for source in _listed(url, prefix) if url.endswith(LISTS) else [Source(url=url)]:
-                found.setdefault(source.url, source)
+            for source in _listed(url, prefix) if url.endswith((*LISTS, ".json")) else [Source(url=url)]:
+                for one in [source] if source.listed else _unpacked(source, endings):
+                    found.setdefault(one.url, one)
     return [found[url] for url in sorted(found)]
+
+
+def _unpacked(source: Source, endings: tuple[str, ...]) -> list[Source]:
+    """What a WACZ file holds, if it is one that can be read."""
+    try:
+        return [Source(url=url) for url in inside(source.url, endings)] or [source]
+    except ValueError:
+        return [source]  # said, or counted, where it is read
+
+
+def inside(url: str, endings: tuple[str, ...] = wacz.ARCHIVES) -> list[str]:
+    """The files in a WACZ file by their addresses; of another file, its own. ValueError for a WACZ file that is broken."""
+    if not wacz.is_package(url):
+        return [url]
+    with opened(url) as stream:
+        return list(wacz.inside(stream, url, endings))
 
 
 def _matches(pattern: str) -> list[str]:
@@ -92,17 +119,54 @@ def _is_pattern(path: str, system: Any) -> bool:
 
 
 def _listed(url: str, prefix: str) -> Iterator[Source]:
-    with opened(url) as file:
-        text = gzip.decompress(file.read()) if url.endswith(".gz") else file.read()
-    lines = [line.strip() for line in text.decode("utf-8", errors="replace").splitlines() if line.strip()]
+    lines = _lines(url)
     if not lines:
         raise ValueError(f"the path list {url} is empty: it must name one archive a line")
     join = joiner(url, prefix, lines[0])
+    for number, line in enumerate(lines, 1):
+        if not _names_archive(line) and not (is_local(join(line)) and os.path.isfile(fsspec.core.url_to_fs(join(line))[1])):
+            raise ValueError(
+                f"{url} is no list of archives: its line {number} is {line[:60]!r}, where the path or the address of an archive is meant, "
+                "such as crawl/a.warc.gz; give archives themselves by their names, lists by those of .paths, .txt and their .gz"
+            )
     return (Source(url=join(line), listed=not is_local(join(line))) for line in lines)
+
+
+def _lines(url: str) -> list[str]:
+    """What a path list, or the datapackage.json of many WACZ files, names."""
+    with opened(url) as file:
+        packed = gzip.GzipFile(fileobj=file) if url.endswith(".gz") else file
+        try:
+            data = packed.read(LIST_BYTES + 1)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"the path list {url} is damaged: {error}; write it anew") from error
+    if len(data) > LIST_BYTES:
+        raise ValueError(f"the path list {url} has more than {LIST_BYTES:,} bytes: cut it into several")
+    if url.endswith(".json"):
+        return _resources(url, data)
+    return [line.strip() for line in data.decode("utf-8", errors="replace").splitlines() if line.strip()]
+
+
+def _resources(url: str, data: bytes) -> list[str]:
+    try:
+        package = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        package = None
+    if not isinstance(package, dict) or package.get("profile") != MULTI_WACZ or not isinstance(package.get("resources"), list):
+        raise ValueError(f"{url} is no {MULTI_WACZ}: {ADVICE}")
+    return [resource["path"] for resource in package["resources"] if isinstance(resource, dict) and isinstance(resource.get("path"), str)]
+
+
+def _names_archive(line: str) -> bool:
+    """Whether a line of a path list looks like one: an ending of archives or of their indexes, or a whole address without blanks."""
+    ending = line.partition("?")[0].rpartition(".")[2].lower()
+    return ending in KINDS or ("://" in line and not re.search(r"\s", line))
 
 
 def joiner(list_url: str, prefix: str, sample: str) -> Callable[[str], str]:
     """How the names in a list or index become addresses: see `expand`; `sample` is one of them, asked for at a remote host."""
+    if (entry := wacz.parted(list_url)) is not None:  # an index in a WACZ file, beside its archives
+        return lambda name: wacz.address(f"archive/{name}", entry[1])
     if prefix:
         return lambda name: name if _is_whole(name) else f"{prefix.rstrip('/')}/{name.lstrip('/')}"
     if is_local(list_url):
@@ -136,6 +200,9 @@ def exists(url: str) -> bool:
 
 def information(url: str) -> dict[str, Any]:
     """What the file system says of a file: its size and, if known, what changes with it; ValueError if it is not there."""
+    if (entry := wacz.parted(url)) is not None:
+        with opened(entry[1]) as stream:
+            return {"size": wacz.named(stream, entry[0]).size}
     system, path = fsspec.core.url_to_fs(url)
     return dict(_patiently(lambda: system.info(path), url))
 
@@ -148,6 +215,8 @@ def fingerprint(source: Source | str) -> str:
     url = source.url if isinstance(source, Source) else source
     if isinstance(source, Source) and source.listed:
         return identify(url)
+    if (entry := wacz.parted(url)) is not None:
+        return identify(entry[0], fingerprint(entry[1]))
     info = information(url)
     if is_local(url) and info["size"] <= HASHED_WHOLE:
         with open(fsspec.core.url_to_fs(url)[1], "rb") as file:
@@ -195,11 +264,11 @@ def read_range(url: str, start: int, end: int) -> bytes:
 
     Raises ValueError if there is no such file, NoRanges if its server sends whole files alone, Unreachable after several failures.
     """
-    system, path = fsspec.core.url_to_fs(url)
-    if isinstance(system, LocalFileSystem):
+    if wacz.parted(url) is not None or is_local(url):
         with opened(url) as file:
             file.seek(start)
             return file.read(end - start)
+    system, path = fsspec.core.url_to_fs(url)
     return _patiently(lambda: _range(system, path, start, end), url)
 
 
@@ -253,8 +322,12 @@ class Ranged(io.RawIOBase):
 def opened(url: str, block: int = BLOCK) -> Iterator[IO[bytes]]:
     """A seekable binary file at a path or fsspec URL, remote ones read `block` bytes at a time; ValueError if it is not there.
 
-    A file whose server tells no size or serves no ranges is copied to a temporary file first.
+    A file whose server tells no size or serves no ranges is copied to a temporary file first. What lies in a WACZ file is read there.
     """
+    if (entry := wacz.parted(url)) is not None:
+        with opened(entry[1], block) as package:
+            yield wacz.open_entry(package, wacz.named(package, entry[0]))
+        return
     system, path = fsspec.core.url_to_fs(url)
     if isinstance(system, LocalFileSystem):
         if not os.path.isfile(path):

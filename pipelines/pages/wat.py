@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
-from fastwarc.warc import WarcRecord, WarcRecordType
 
-from pipelines.pages.archives import DAMAGE, walk
+from pipelines.pages.archives import left_out, walk
 from pipelines.pages.images_of_page import IMAGES
 from pipelines.pages.relative import Base
+from pipelines.sources.warc import Record as WarcRecord
 from pipelines.web.directives import TOKEN, page_outcome
 
 RECORD_BYTES = 64 * 1024 * 1024  # inflated; a page of 16 MB that is nothing but links has about as much
@@ -98,29 +98,26 @@ def pages_of(url: str, counts: Counter[str], *, start: int = 0, end: int | None 
 
     ValueError if it is no WARC file; damage and ranges are as `responses` has them.
     """
-    return walk(url, counts, lambda record: _page_of(record, counts), start=start, end=end)
+    return walk(url, counts, lambda record: _page_of(record, counts), limit=RECORD_BYTES, start=start, end=end)
 
 
-def _page_of(record: WarcRecord, counts: Counter[str]) -> tuple[WatPage | None, bool]:
-    if record.record_type != WarcRecordType.metadata:
-        return None, True
-    length = record.content_length
-    if length > RECORD_BYTES:
+def _page_of(record: WarcRecord, counts: Counter[str]) -> WatPage | None:
+    """The page that a record tells of; what tells of none is counted."""
+    if record.kind != "metadata":
+        left_out(record, counts)
+        return None
+    if record.length > RECORD_BYTES:
         counts["archive.large_record"] += 1
-        return None, True
-    try:
-        data = record.reader.read()
-    except DAMAGE:
-        return None, False
-    if len(data) < length:
-        return None, False
-    if b"HTML-" not in data and data[:1] == b"{":  # of a request, or of an answer that was no page
-        return None, True
+        return None
+    data = record.content
+    if b"HTML-" not in data and data[:1] == b"{":
+        counts["skipped.no_page"] += 1  # of a request, or of an answer that was no page
+        return None
     found = cut_record(data) or whole_record(data)
     if found is None:
         counts["archive.bad_json"] += 1
-        return None, True
-    return page_of(*found, record.stream_pos, counts), True
+        return None
+    return page_of(*found, record.offset, counts)
 
 
 def cut_record(data: bytes) -> Record | None:
@@ -208,6 +205,7 @@ def page_of(wat: Wat, links: list[bytes], offset: int, counts: Counter[str]) -> 
     """The page of a record; None if it is none, or not one that was found."""
     answer, warc = wat.envelope.payload.answer, wat.envelope.warc
     if answer is None or answer.html is None:
+        counts["skipped.no_page"] += 1
         return None
     if str(answer.message.status) != "200":
         counts["skipped.status"] += 1

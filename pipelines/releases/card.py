@@ -1,21 +1,27 @@
 """The data set card of a release: Markdown with the header that Hugging Face reads; every number is the manifest's or the funnel's."""
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from filters.recipe import GroupRule, Recipe, RowRule
+from filters.recipe import REWRITTEN, GroupRule, Recipe, RowRule
 from pipelines.releases.croissant import LICENCE
 from pipelines.releases.shards import ENDINGS
 
 _READ = {
     "arrow": """    import datasets, pyarrow as pa
-    samples = datasets.load_dataset("arrow", data_files={"train": "train-*.arrow"})
+    samples = datasets.load_dataset("arrow", data_files={files})
     mapped = pa.ipc.open_file(pa.memory_map("{first}")).read_all()  # any sample in about a millisecond
 """,
     "webdataset": """    import datasets, webdataset
-    samples = datasets.load_dataset("webdataset", data_files={"train": "train-*.tar"})
+    samples = datasets.load_dataset("webdataset", data_files={files})
     pairs = webdataset.WebDataset("{first}", shardshuffle=False).decode("pil").to_tuple("jpg;png;webp", "txt")
 """,
+}
+_CROISSANT = {
+    "arrow": "`croissant.json` describes files and columns; it has no records of samples, as mlcroissant has no reader for Arrow files.",
+    "webdataset": "`croissant.json` describes files and columns; `mlcroissant.Dataset(\"croissant.json\").records(\"samples\")` gives each "
+    "picture with its first text. It unpacks tars once, under their names alone: set CROISSANT_CACHE to a folder for each release.",
 }
 
 
@@ -54,19 +60,25 @@ def _summary(manifest: Mapping[str, Any]) -> str:
 
 
 def _left_out(recipe: Recipe) -> Iterator[str]:
-    if recipe.left_out:
-        names = ", ".join(f"`{name}`" for name in recipe.left_out)
-        yield f"**Not the whole recipe**: rules that read {names} were left out, because what they need was not given."
+    if not recipe.left_out:
+        return
+    names = ", ".join(f"`{name}`" for name in recipe.left_out)
+    rewritten = [name for name in recipe.left_out if name in REWRITTEN]
+    texts = f" The texts are those that were found, not `{rewritten[0]}`." if rewritten else ""
+    yield f"**Not the whole recipe**: it was applied without {names}, and so without the rules that read them.{texts}"
 
 
 def _reading(manifest: Mapping[str, Any]) -> str:
-    first = next((file["name"] for file in manifest["files"]), "")
+    ending = ENDINGS[manifest["format"]]
+    there = [split for split, count in manifest["splits"].items() if count]
+    files = {split: f"{split}-*{ending}" for split in there}
+    first = next((file["name"] for file in manifest["files"] if file["rows"] and file["name"].startswith(f"{there[0]}-")), "")
     columns = ", ".join(f"`{name}`" for name in manifest["columns"])
     return (
-        _READ[manifest["format"]].replace("{first}", first)
+        _READ[manifest["format"]].replace("{first}", first).replace("{files}", json.dumps(files))
         + f"\nColumns: {columns}. Those that are lists hold a value for each caption, in the order of the captions: where it was found, and"
-        " what was measured of it. `croissant.json` describes them, `funnel.json` has the counts below, `manifest.json` the digest of every"
-        " file; `winnow validate` checks them all."
+        f" what was measured of it. {_CROISSANT[manifest['format']]} `funnel.json` has the counts below, `manifest.json` the digest of"
+        " every file; `winnow validate` checks them all."
     )
 
 

@@ -1,6 +1,7 @@
 """The Croissant file of a release: JSON-LD that says which files there are and what their columns mean (MLCommons, Croissant 1.0)."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from filters.catalogue import catalogue
@@ -40,22 +41,17 @@ _CONTEXT: dict[str, Any] = {
     "examples": {"@id": "cr:examples", "@type": "@json"},
     **{name: f"cr:{name}" for name in _OWN.split()},
 }
-# what the picture and the description of a sample share in a tar: the name before the dot
-_KEY: dict[str, Any] = {
-    "@type": "cr:Field",
-    "@id": "samples/key",
-    "name": "key",
-    "description": "The name that the files of a sample share.",
-    "dataType": "sc:Text",
-    "source": {"fileSet": {"@id": "descriptions"}, "extract": {"fileProperty": "filename"}, "transform": {"regex": r"^(\d+)\."}},
-    "references": {"fileSet": {"@id": "pictures"}, "extract": {"fileProperty": "filename"}, "transform": {"regex": r"^(\d+)\."}},
-}
+# of the name of a file in a tar, what the files of a sample share
+_KEY = {"regex": r"^(\d+)"}
 
 
 def croissant(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The Croissant description of the release that a manifest is of; the same release gives the same bytes, so it bears no date."""
-    fields = [_field(name, kind, manifest["format"]) for name, kind in manifest["columns"].items()]
-    fields = [_KEY, *fields] if manifest["format"] == "webdataset" else fields
+    """The Croissant description of the release that a manifest is of; the same release gives the same bytes, so it bears no date.
+
+    It has records of samples where there is a reader that generates them (mlcroissant 1.1): of tars, their pictures and first texts. There
+    is none for Arrow files, nor for the JSON in tars, so what these hold is told in words.
+    """
+    records = [_splits(manifest), *(_samples() if manifest["format"] == "webdataset" else ())]
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -66,8 +62,15 @@ def croissant(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "version": "1.0.0",  # a release does not change
         "license": LICENCE,
         "distribution": [*_files(manifest), *_sets(manifest)],
-        "recordSet": [_splits(manifest), {"@type": "cr:RecordSet", "@id": "samples", "name": "samples", "field": fields}],
+        "recordSet": records,
     }
+
+
+def told(croissant: Mapping[str, Any]) -> set[str]:
+    """The columns that a Croissant file tells of: as fields of samples, or in the words of a set of files."""
+    fields = {one["name"] for group in croissant["recordSet"] if group["@id"] == "samples" for one in group["field"]}
+    words = " ".join(one.get("description", "") for one in croissant["distribution"])
+    return fields | set(re.findall(r"`([^`]+)`", words))
 
 
 def _files(manifest: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
@@ -84,12 +87,16 @@ def _files(manifest: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
 
 
 def _sets(manifest: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    columns = "; ".join(f"`{name}` ({kind}): {_said(name)}" for name, kind in manifest["columns"].items())
     if manifest["format"] == "arrow":
-        yield _set("shards", TYPES["arrow"], ["*.arrow"])
+        said = f"Arrow IPC files, a row for each picture. Columns: {columns}"
+        yield {**_set("shards", TYPES["arrow"], ["*.arrow"]), "description": said}
         return
     tars = [{"@id": file["name"]} for file in manifest["files"]]
+    said = f"One JSON object for each picture, with all but its bytes. Columns: {columns}"
     yield {**_set("pictures", "image/*", list(PICTURES)), "containedIn": tars}
-    yield {**_set("descriptions", "application/json", ["*.json"]), "containedIn": tars}
+    yield {**_set("texts", "text/plain", ["*.txt"]), "containedIn": tars}
+    yield {**_set("descriptions", "application/json", ["*.json"]), "containedIn": tars, "description": said}
 
 
 def _set(name: str, kind: str, includes: list[str]) -> dict[str, Any]:
@@ -97,51 +104,46 @@ def _set(name: str, kind: str, includes: list[str]) -> dict[str, Any]:
 
 
 def _splits(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    name = {"@type": "cr:Field", "@id": "splits/name", "name": "name", "dataType": "sc:Text"}
     there = [{"splits/name": split} for split in SPLITS if split in manifest["splits"]]
-    return {
-        "@type": "cr:RecordSet",
-        "@id": "splits",
-        "name": "splits",
-        "dataType": "cr:Split",
-        "key": {"@id": "splits/name"},
-        "field": [name],
-        "data": there,
+    field = _field("splits/name", "sc:Text", "The name of a part of the release.")
+    return {**_records("splits", [field]), "dataType": "cr:Split", "key": {"@id": "splits/name"}, "data": there}
+
+
+def _samples() -> Iterator[dict[str, Any]]:
+    """Pictures and first texts, joined by their names: a reader joins the files of a set with the records of another."""
+    yield {
+        **_records(
+            "images",
+            [
+                _field("images/key", "sc:Text", "The name of the sample.", _named("pictures")),
+                _field("images/image", "sc:ImageObject", SAID["image"], _content("pictures")),
+            ],
+        ),
+        "key": {"@id": "images/key"},
     }
+    key = _field("samples/key", "sc:Text", "The name that the files of a sample share.", _named("texts"))
+    image = _field("samples/image", "sc:ImageObject", SAID["image"], {"field": {"@id": "images/image"}})
+    caption = _field("samples/caption", "sc:Text", "The first of the texts that were kept for the picture.", _content("texts"))
+    yield _records("samples", [{**key, "references": {"field": {"@id": "images/key"}}}, image, caption])
 
 
-def _field(name: str, kind: str, format: str) -> dict[str, Any]:
-    depth = kind.count("list<")
-    plain = kind.removeprefix("list<item: ").removesuffix(">") if depth else kind
-    field: dict[str, Any] = {
-        "@type": "cr:Field",
-        "@id": f"samples/{name}",
-        "name": name,
-        "description": _said(name),
-        "dataType": "sc:ImageObject" if name == "image" else _type(plain),
-        "source": _source(name, bool(depth), format),
-    }
-    field |= {"repeated": True} if depth else {}
-    field |= {"references": {"field": {"@id": "splits/name"}}} if name == "split" else {}
-    return field
+def _records(name: str, fields: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"@type": "cr:RecordSet", "@id": name, "name": name, "field": fields}
 
 
-def _source(name: str, several: bool, format: str) -> dict[str, Any]:
-    if format == "arrow":
-        return {"fileSet": {"@id": "shards"}, "extract": {"column": name}}
-    if name == "image":
-        return {"fileSet": {"@id": "pictures"}, "extract": {"fileProperty": "content"}}
-    path = f"$['{name}']" + ("[*]" if several else "")
-    return {"fileSet": {"@id": "descriptions"}, "extract": {"jsonPath": path}}
+def _field(place: str, kind: str, said: str, source: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    about = {"@type": "cr:Field", "@id": place, "name": place.partition("/")[2], "description": said, "dataType": kind}
+    return about if source is None else {**about, "source": source}
+
+
+def _named(files: str) -> dict[str, Any]:
+    return {"fileSet": {"@id": files}, "extract": {"fileProperty": "filename"}, "transform": _KEY}
+
+
+def _content(files: str) -> dict[str, Any]:
+    return {"fileSet": {"@id": files}, "extract": {"fileProperty": "content"}}
 
 
 def _said(name: str) -> str:
-    return SAID.get(name) or (catalogue()[name].says if name in catalogue() else name)
-
-
-def _type(kind: str) -> str:
-    if kind == "bool":
-        return "sc:Boolean"
-    if "int" in kind:
-        return "sc:Integer"
-    return "sc:Float" if kind in ("halffloat", "float", "double") else "sc:Text"
+    said = SAID.get(name) or (catalogue()[name].says if name in catalogue() else name)
+    return said.removesuffix(".")

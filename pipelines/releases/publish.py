@@ -1,14 +1,15 @@
 """Publish: what a decision kept becomes a release, visible once its manifest stands."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from filters import NOTHING_GIVEN, filters_for
 from filters.funnel import Funnel
 from filters.given import Given
+from pipelines.collection import fit_name
 from pipelines.decisions.course import Runner, read_schema, whole
 from pipelines.decisions.decision import Decision
 from pipelines.measure import filter_digest
@@ -32,12 +33,24 @@ class CurateConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     recipe: str
     collections: tuple[str, ...] = Field(min_length=1)
-    release: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    release: str
     shard_samples: int = Field(default=10_000, gt=0)
-    heldout: float = Field(default=0.0, ge=0, lt=1)
+    heldout: float = 0.0
     format: Format = "arrow"
     without: tuple[str, ...] = ()
     given: Given = NOTHING_GIVEN
+
+    @field_validator("release")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        return fit_name(value, "release")
+
+    @field_validator("heldout")
+    @classmethod
+    def _is_a_share(cls, value: float) -> float:
+        if not 0 <= value < 1:
+            raise ValueError(f"{value:g} is no share to hold out: write a number from 0 to less than 1, e.g. 0.02")
+        return value
 
     @property
     def also(self) -> tuple[str, ...]:
@@ -55,6 +68,12 @@ class Release:
     samples: int
     shards: int
     funnel: Funnel
+    splits: Mapping[str, int] = field(default_factory=dict)  # images in each
+
+    @property
+    def empty_splits(self) -> tuple[str, ...]:
+        """Splits that were asked for and got nothing."""
+        return tuple(split for split, count in self.splits.items() if not count)
 
 
 def publish(
@@ -91,6 +110,7 @@ def publish(
         digest=standing["digest"],
         samples=standing["samples"],
         shards=standing["shards"],
+        splits=standing.get("splits", {}),
         funnel=decision.funnel,
     )
 

@@ -76,6 +76,8 @@ def samples(rows: pa.Table, layout: Layout) -> pa.Table:
     Where a text was found several times for an image, its provenance and measurements are those of the first by addresses, then by
     the measurements themselves; what is of the image is taken from its first text. The candidate_id decides nothing but itself.
     """
+    texts_there = pc.fill_null(rows["text"], "")  # a recipe may keep what has no text: its caption is empty
+    rows = rows.set_column(rows.schema.get_field_index("text"), "text", texts_there)
     ordered = rows.take(pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in _order(rows.schema, layout)]))
     texts = ordered.filter(pa.array(_begins(ordered, ("image_id", "text"))))
     first = np.flatnonzero(_begins(texts, ("image_id",)))

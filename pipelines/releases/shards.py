@@ -59,7 +59,7 @@ class Shard(Stage):
     """Writes the samples of one shard: an image once, with all the texts that were kept for it."""
 
     name: ClassVar[str] = "shard"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     manifest: ClassVar[str] = "shards.json"  # the release's own manifest comes after it
     root: Folder
     gathered: Folder
@@ -91,16 +91,18 @@ class Shard(Stage):
         counts = {"samples": found.num_rows, "captions": len(pc.list_flatten(found["caption"]))}
         pictures = _Pictures(self.root / "collections")
         files: list[Written] = []
+        before = 0
         for split in SPLITS if self.heldout else SPLITS[:1]:
             chosen = found.filter(pc.equal(found["split"], split))
             counts[split] = chosen.num_rows
             if chosen.num_rows or self.format == "arrow":  # a tar without samples is an error to its readers
-                files.append(self._write(f"{split}-{index:05d}-of-{self.shards:05d}", self._batches(chosen, pictures)))
+                files.append(self._write(f"{split}-{index:05d}-of-{self.shards:05d}", self._batches(chosen, pictures), before))
+            before += chosen.num_rows
         return Output(files=tuple(files), counts=counts)
 
-    def _write(self, name: str, batches: Iterator[pa.RecordBatch]) -> Written:
+    def _write(self, name: str, batches: Iterator[pa.RecordBatch], first: int) -> Written:
         if self.format == "webdataset":
-            return write_tar(self.out, f"{name}.tar", batches)
+            return write_tar(self.out, f"{name}.tar", batches, first=first)
         return write_batches(self.out, f"{name}.arrow", self.layout.schema, batches)
 
     def _batches(self, chosen: pa.Table, pictures: "_Pictures") -> Iterator[pa.RecordBatch]:

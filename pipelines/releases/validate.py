@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from filters.funnel import Funnel
 from pipelines.images.isolated import faults
+from pipelines.releases.croissant import told
 from pipelines.releases.publish import SUPERSEDED
 from pipelines.releases.sample import CLUSTER
 from pipelines.releases.shards import release_digest, shard_batches
@@ -29,12 +30,24 @@ def validate(root: Folder) -> list[str]:
         for name in (root / kind).names():
             try:
                 problems += check(root / kind / name)
-            except (ValueError, OSError, KeyError, TypeError) as error:  # a damaged manifest: what it should say cannot be known
-                problems.append(f"{(root / kind / name).path()} cannot be checked: {type(error).__name__}: {error}")
+            except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:  # what it should say cannot be known
+                problems.append(f"{(root / kind / name).path()} cannot be checked: {_words(error)}")
     return problems or remains(root)
 
 
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+    if isinstance(error, KeyError):
+        return f"a manifest of it does not tell {error}: it is damaged, or of another version of Winnow"
+    if isinstance(error, TypeError | AttributeError):
+        return f"a manifest of it is damaged, or of another version of Winnow ({error})"
+    return str(error)
+
+
 def _collection(home: Folder) -> Iterator[str]:
+    if home.exists(MANIFEST) and not isinstance(home.read_json(MANIFEST), dict):
+        yield f"{home.path(MANIFEST)} is no manifest"
     inner = [home / "candidates", home / "urls", home / "fetches"]
     measured = [home / "measurements" / name for name in (home / "measurements").names()]
     for folder in (*inner, *measured):
@@ -52,7 +65,12 @@ def _files(home: Folder, folder: Folder, manifest: Manifest) -> Iterator[str]:
             yield f"{folder.path(name)} is missing"
             continue
         chain = chains.get(_within(home, place, name), {})
-        if sha256_of(place, name) not in last_digests(file["sha256"], chain):
+        try:
+            found = sha256_of(place, name)
+        except OSError as error:
+            yield f"{place.path(name)} cannot be read: {_words(error)}"
+            continue
+        if found not in last_digests(file["sha256"], chain):
             size = int(fsspec.open(place.path(name)).fs.size(place.path(name)))
             cut = size < file["bytes"] and not chain
             yield f"{place.path(name)} is " + (f"cut: it has {size:,} of {file['bytes']:,} bytes" if cut else "not as it was written")
@@ -113,10 +131,10 @@ def _funnel(home: Folder, manifest: Mapping[str, Any]) -> Iterator[str]:
 def _croissant(home: Folder, manifest: Mapping[str, Any]) -> Iterator[str]:
     path = home.path("croissant.json")
     try:
-        told = home.read_json("croissant.json")
-        objects = [one for one in told["distribution"] if one["@type"] == "cr:FileObject"]
+        found = home.read_json("croissant.json")
+        objects = [one for one in found["distribution"] if one["@type"] == "cr:FileObject"]
         files = {one["name"]: (one["sha256"], one["contentSize"]) for one in objects}
-        fields = [one["name"] for group in told["recordSet"] if group["@id"] == "samples" for one in group["field"]]
+        columns = told(found)
     except FileNotFoundError:
         yield f"{path} is missing"
         return
@@ -125,7 +143,7 @@ def _croissant(home: Folder, manifest: Mapping[str, Any]) -> Iterator[str]:
         return
     if files != {file["name"]: (file["sha256"], f"{file['bytes']} B") for file in manifest["files"]}:
         yield f"{path} lists other files, sizes or digests than the manifest"
-    if missing := set(manifest["columns"]) - set(fields):
+    if missing := set(manifest["columns"]) - columns:
         yield f"{path} does not tell of the column {min(missing)}"
 
 

@@ -50,18 +50,19 @@ class Packed:
         return file.read(size)
 
 
-def write_tar(folder: Folder, name: str, batches: Iterable[pa.RecordBatch]) -> Written:
+def write_tar(folder: Folder, name: str, batches: Iterable[pa.RecordBatch], *, first: int = 0) -> Written:
     """A tar of samples; the same samples give the same bytes, as nothing of time or owner goes into the headers.
 
-    A key is the number of the shard in five digits and that of the sample in six: it says nothing of the picture.
+    A key is the number of the shard in five digits and that of the sample in six, from `first` on, since the tars of another split
+    with the same number hold others: it says nothing of the picture, and no two samples of a release share one.
     """
     number, rows = name.split("-")[1], 0
     with folder.write(name) as file:
         for batch in batches:
             for row in batch.to_pylist():
-                image, key = row.pop("image"), f"{number}{rows:06d}"
-                first = (row["caption"] or [""])[0]
-                for ending, data in ((ending_of(image), image), ("txt", first.encode()), ("json", _json(row))):
+                image, key = row.pop("image"), f"{number}{first + rows:06d}"
+                text = next((text for text in row["caption"] or () if text is not None), "")
+                for ending, data in ((ending_of(image), image), ("txt", text.encode()), ("json", _json(row))):
                     _add(file, f"{key}.{ending}", data)
                 rows += 1
         file.write(b"\0" * (2 * _BLOCK + -(file.tell() + 2 * _BLOCK) % tarfile.RECORDSIZE))

@@ -4,7 +4,6 @@ A file is written anew beside the old one, its redaction (old and new digest) is
 it take the old one's name: a file is thus always as its manifest or as the last of its redactions says, or still waits to be erased.
 """
 
-import contextlib
 import hashlib
 import os
 import re
@@ -23,8 +22,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from fastwarc.warc import ArchiveIterator
 
+from pipelines.sources.warc import records
 from pipelines.store import TEMPORARY, Folder, Written, digest
 from pipelines.takedown.forgotten import Forgotten, among, emptied, erased
 
@@ -301,12 +300,7 @@ def erase_records(place: Place, doomed: Doomed) -> int:
 
 def _doomed_spans(source: IO[bytes], doomed: Doomed) -> list[tuple[int, int]]:
     """(first byte, byte after the last) of the records to erase, in order."""
-    starts: list[tuple[int, bool]] = []
-    records = ArchiveIterator(source, parse_http=False, quirks_mode=True, strict_mode=False)
-    with contextlib.suppress(OSError, ValueError, EOFError):  # a damaged record: nobody reads what lies behind it
-        for record in records:
-            target = (record.headers.get("WARC-Target-URI", "") or "").strip().strip("<>")
-            starts.append((record.stream_pos, bool(target) and doomed.address(target)))
+    starts = [(record.offset, bool(record.target) and doomed.address(record.target)) for record in records(source, limit=0)]
     ends = [start for start, _ in starts[1:]] + [source.seek(0, os.SEEK_END)]
     return [(start, end) for (start, gone), end in zip(starts, ends, strict=True) if gone]
 

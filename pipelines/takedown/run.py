@@ -5,7 +5,6 @@ candidates (releases, images, measurements, pages); then addresses and fetches; 
 """
 
 import contextlib
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -47,21 +46,24 @@ class Report:
 
     def lines(self) -> str:
         """The report in words."""
-        would = "would erase" if self.dry_run else "erased"
-        said = [f"{self.listed:,} addresses, domains and images are taken down for ever"]
+        dry = self.dry_run
+        erased = "would erase" if dry else "erased"
+        said = [f"{self.listed:,} addresses, domains and images {'would be' if dry else 'are'} taken down for ever"]
         for name, counts in self.collections.items():
-            said.append(f"  collection {name}: {would} " + ", ".join(f"{count:,} in {what}" for what, count in counts.items()))
-        said += [f"  release {name}: {would} {count:,} samples" for name, count in self.releases.items()]
-        said += [f"  release {old}: {_written(old, new, self.dry_run)}" for old, new in self.reissued.items()]
-        said += [f"  model {name} has seen a release that held it: train it again" for name in self.models]
-        said += [f"  archive {url} was given and still holds pages of it: it is yours to change" for url in self.outside]
+            said.append(f"  collection {name}: {erased} " + ", ".join(f"{count:,} in {what}" for what, count in counts.items()))
+        said += [f"  release {name}: {erased} {count:,} samples" for name, count in self.releases.items()]
+        said += [f"  release {old}: {_written(old, new, dry)}" for old, new in self.reissued.items()]
+        again = "would have to be trained again" if dry else "train it again"
+        said += [f"  model {name} has seen a release that held it: {again}" for name in self.models]
+        yours = "it would be yours to change" if dry else "it is yours to change"
+        said += [f"  archive {url} was given and still holds pages of it: {yours}" for url in self.outside]
         return "\n".join(said if len(said) > 1 else [*said, "  nothing of it is here"])
 
 
 def _written(old: str, new: str | None, dry_run: bool) -> str:
     if new:
         return f"{new} {'would stand' if dry_run else 'stands'} for it"
-    return "could not be written again: curate a new one"
+    return f"could not be written again: {'you would have to ' if dry_run else ''}curate a new one"
 
 
 def forget(
@@ -245,10 +247,11 @@ def _reissue(root: Folder, home: Folder, engine: Engine | None, progress: Callab
     config = CurateConfig(
         recipe=recipe.name,
         collections=tuple(manifest["collections"]),
-        release=name,
+        release=home.name,
         given=Given(**manifest.get("given", {})),
         **{name: manifest[name] for name in ("shard_samples", "heldout", "format") if name in manifest},
     )
+    config = config.model_copy(update={"release": name})  # whatever its length
     decision = decide(root, recipe, config.collections, given=config.given, also=config.also, engine=engine, progress=progress)
     if not decision.funnel.outcomes.get(KEPT, 0):
         return None
@@ -258,10 +261,7 @@ def _reissue(root: Folder, home: Folder, engine: Engine | None, progress: Callab
 def _recipe(manifest: dict[str, Any]) -> Recipe | None:
     """The recipe of a release, from its manifest; of one that was written without it, by its name if it is still the same."""
     if "recipe_rules" in manifest:
-        for rule in manifest["recipe_rules"].get("rule", ()):
-            if rule.get("group") == "one_per":  # manifests once held what the recipe did not say
-                rule.pop("count", None)
-        return Recipe.model_validate_json(json.dumps(manifest["recipe_rules"]))
+        return Recipe.stored(manifest["recipe_rules"])
     known = load(manifest["recipe"]) if manifest["recipe"] in available() else None
     return known if known is not None and known.digest == manifest["recipe_digest"] else None
 

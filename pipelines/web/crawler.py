@@ -193,6 +193,8 @@ class Crawler:
                 return visit
             conditions = ()
             reply = await self.client.ask(url, self._page, self.client.clock())  # the archive is gone
+        if reply.status not in REDIRECTS and not has_content(reply.status):
+            raise status_error(reply)
         body = reply.body.take()
         visit = await self._thread(self._decoded_and_read, url, reply.status, reply.headers, body)
         if visit.hop or not visit.outcome:

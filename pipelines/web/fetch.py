@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.accounts import Account
 from pipelines.datasets.held import from_archives
 from pipelines.images.decode import AS_IT_COMES, Decoded, Undecodable
 from pipelines.images.encode import Encoding
@@ -43,6 +44,7 @@ class Fetch(Stage):
     """
 
     name: ClassVar[str] = "fetch"
+    accounts: ClassVar[tuple[Account, ...]] = (Account(of="distinct", into=(FETCHED, "fetch.", "decode.", "permission.", "address.")),)
     version: ClassVar[int] = 3
     images: Folder
     urls: Folder

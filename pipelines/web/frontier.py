@@ -1,12 +1,13 @@
 """Where a crawl goes next: the addresses still to visit, the sites and budgets that bound them, and what came of each."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from pipelines.web.crawl_config import Crawl
+from pipelines.web.links import Links
 from pipelines.web.politeness import MAX_REDIRECTS
 
 AT_ONCE = 1000  # addresses in flight or waiting for their host's turn
@@ -25,21 +26,22 @@ class Visit:
     outcome: str = ""
     detail: str = ""
     links: tuple[str, ...] = ()
-    links_left: int = 0  # that are beyond what is followed of one page
+    left: Mapping[str, int] = field(default_factory=dict)  # links that are not followed, by the reason
     images: tuple[str, ...] = ()
     hop: str = ""
     not_modified: bool = False
 
 
-def visit_of_page(links: Sequence[str], images: Sequence[str]) -> Visit:
+def visit_of_page(links: Links, images: Sequence[str]) -> Visit:
     """A page with as many of its links as are followed of one."""
     room, kept = PAGE_CHARACTERS, 0
-    for link in links[:PAGE_LINKS]:
+    for link in links.pages[:PAGE_LINKS]:
         room -= len(link)
         if room < 0:
             break
         kept += 1
-    return Visit(links=tuple(links[:kept]), links_left=len(links) - kept, images=tuple(images))
+    left = links.left + Counter(max_links=len(links.pages) - kept)
+    return Visit(links=links.pages[:kept], left=left, images=tuple(images))
 
 
 def host_of(url: str) -> str:
@@ -136,8 +138,7 @@ class Frontier:
             self.pages += 1
             self.not_modified += visit.not_modified
             self.of_host[host_of(url)] += 1
-            if visit.links_left:
-                self.left["max_links"] += visit.links_left
+            self.left.update(visit.left)
         return visit
 
     def report(self) -> dict[str, Any]:

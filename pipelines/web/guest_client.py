@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pipelines.pages.archives import decoded
 from pipelines.pages.relative import absolute
+from pipelines.permission.urls import ascii_address
 from pipelines.takedown.forgotten import FORGOTTEN
 from pipelines.web.addresses import Resolver, is_public, resolve
 from pipelines.web.curl_client import CurlClient
@@ -343,7 +344,7 @@ def requestable(url: str) -> str:
     """An address as it can be asked for: in ASCII, as browsers write it."""
     if url.isascii():
         return url
-    whole = absolute(url, url)
-    if not whole:
-        raise FetchError("address.malformed", f"{url[:100]!r} cannot be written in a request")
+    whole = ascii_address(url)
+    if whole is None:
+        raise FetchError("address.malformed", f"{url[:100]!a} cannot be written in a request")
     return whole

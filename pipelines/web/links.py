@@ -1,16 +1,42 @@
 """Where a page leads: the addresses of other pages that a crawl may follow, and of the images that it shows."""
 
-from urllib.parse import urlsplit
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from scrapy.linkextractors import IGNORED_EXTENSIONS
+from selectolax.lexbor import LexborNode
 
 from pipelines.pages.images_of_page import read_page
-from pipelines.pages.page_tree import base_of, parse
+from pipelines.pages.page_tree import base_of, elements, parse
 from pipelines.pages.relative import absolute
+from pipelines.permission.urls import ascii_address
 from pipelines.web.permission import TOKEN, address_outcome, follows_links
 
-SKIPPED = tuple(f".{name}" for name in IGNORED_EXTENSIONS)  # links to what is no page
 Headers = tuple[tuple[str, str], ...]
+
+QUERY = "a, area, frame, iframe, link, meta, base"
+# Endings of what is never a page. Not among them: images (a wiki's page on Photo.jpg is called so), and what words end in (Node.js)
+NEVER_PAGES = (".7z", ".apk", ".bz2", ".deb", ".dmg", ".exe", ".gz", ".iso", ".jar", ".msi", ".rar", ".rpm", ".tar", ".tgz", ".xz",
+               ".zip", ".zst", ".aac", ".aiff", ".flac", ".m4a", ".mid", ".mp3", ".oga", ".ogg", ".wav", ".wma", ".3gp", ".avi",
+               ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv", ".doc", ".docx", ".epub", ".odp",
+               ".ods", ".odt", ".pdf", ".pps", ".ppt", ".pptx", ".rtf", ".xls", ".xlsx", ".css", ".eot", ".otf", ".ttf", ".woff",
+               ".woff2")  # fmt: skip
+IMAGE_NAMES = (".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".svg", ".tif", ".tiff", ".webp")
+NAMESPACE = re.compile(r"[^/]:[^/]*$")  # `File:Photo.jpg`, `Datei:Film.webm`: a page on a file, in every wiki
+REFRESH = re.compile(
+    r"[\t\n\f\r ]*(?:\d|\.)[\d.]*(?=[;,\t\n\f\r ]|$)[\t\n\f\r ]*[;,]?[\t\n\f\r ]*(?:url[\t\n\f\r ]*=[\t\n\f\r ]*)?"
+    r"(?:\"([^\"]*)|'([^']*)|(.*))",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Links:
+    """The pages that a page leads to, each once, in document order, and how many addresses are not followed, by the reason."""
+
+    pages: tuple[str, ...] = ()
+    left: Counter[str] = field(default_factory=Counter)  # nofollow, not_a_page
 
 
 def header(headers: Headers, name: str) -> str:
@@ -18,19 +44,54 @@ def header(headers: Headers, name: str) -> str:
     return next((value for key, value in headers if key.lower() == name), "")
 
 
-def links_of_page(html: bytes, url: str, headers: Headers = ()) -> list[str]:
-    """The pages that a page links to, each once, in document order; none where it says nofollow."""
+def links_of_page(html: bytes, url: str, headers: Headers = ()) -> Links:
+    """Where links, frames, refreshing and `rel=next` of a page lead; what its author wants not followed is counted and left."""
     tree, _ = parse(html, header(headers, "content-type"))
-    nodes = tree.css("a[href], area[href], base, meta[name]")
+    nodes = elements(tree, QUERY)
     said = [value for name, value in headers if name.lower() == "x-robots-tag"]
-    metas = (node.attributes for node in nodes if node.tag == "meta")
+    metas = [node.attributes for node in nodes if node.tag == "meta"]
     said += [meta.get("content") or "" for meta in metas if (meta.get("name") or "").lower() in ("robots", TOKEN)]
-    if not follows_links(said):
-        return []
+    follows = follows_links(said)
     base = base_of(nodes, url)
-    links = (node.attributes for node in nodes if node.tag in ("a", "area"))
-    found = (page_address(base, link["href"] or "") for link in links if "nofollow" not in (link.get("rel") or "").lower())
-    return list(dict.fromkeys(address for address in found if address and not urlsplit(address).path.lower().endswith(SKIPPED)))
+    why: dict[str, str] = {}  # by address, why it is not followed; one that is followed from elsewhere on the page is
+    for node in nodes:
+        for href, is_followed in _hrefs(node):
+            if address := page_address(base, href):
+                reason = "nofollow" if not (follows and is_followed) else "not_a_page" if _is_no_page(address, node) else ""
+                why[address] = reason and why.get(address, reason)
+    return Links(pages=tuple(page for page, reason in why.items() if not reason), left=Counter(filter(None, why.values())))
+
+
+def _hrefs(node: LexborNode) -> Iterator[tuple[str, bool]]:
+    """The address that an element leads to, if it does, and whether it may be followed from there."""
+    attributes = node.attributes
+    if node.tag in ("a", "area"):
+        href = attributes.get("href", attributes.get("xlink:href"))  # the latter inside SVG (SVG 2, 16.2)
+        yield href or "", "nofollow" not in _words(attributes.get("rel"))
+    elif node.tag in ("frame", "iframe"):
+        yield attributes.get("src") or "", True
+    elif node.tag == "link" and not _words(attributes.get("rel")).isdisjoint(("next", "prev")):
+        yield attributes.get("href") or "", True
+    elif node.tag == "meta" and (attributes.get("http-equiv") or "").lower() == "refresh":
+        yield refresh_target(attributes.get("content") or ""), True
+
+
+def _words(value: str | None) -> set[str]:
+    return set((value or "").lower().split())
+
+
+def refresh_target(content: str) -> str:
+    """The address in the content of a refreshing meta element, empty if there is none (HTML standard, shared declarative refresh)."""
+    match = REFRESH.match(content)
+    return next((found for found in match.groups() if found), "") if match else ""
+
+
+def _is_no_page(address: str, node: LexborNode) -> bool:
+    """Whether a link leads to a file by its name: one that is never a page, or the large version of the image in the link."""
+    name = address.partition("?")[0].lower()
+    if NAMESPACE.search(name):
+        return False
+    return name.endswith(NEVER_PAGES) or (name.endswith(IMAGE_NAMES) and node.css_first("img, picture, svg") is not None)
 
 
 def images_on_page(html: bytes, url: str, headers: Headers = (), *, target_width: int) -> list[str]:
@@ -41,12 +102,5 @@ def images_on_page(html: bytes, url: str, headers: Headers = (), *, target_width
 
 
 def page_address(base: str, href: str) -> str:
-    """An absolute http address with a path, or empty."""
-    try:
-        address = absolute(base, href)
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            return ""
-        return address if parts.path else parts._replace(path="/").geturl()
-    except ValueError:
-        return ""
+    """An absolute http address that can be asked for, or empty."""
+    return ascii_address(absolute(base, href)) or ""

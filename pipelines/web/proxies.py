@@ -40,6 +40,8 @@ class Proxies:
 
     def of(self, url: str) -> Proxy | None:
         """The proxy of an address, None where it is asked directly."""
+        if not self._by_scheme:
+            return None
         parts = urlsplit(url)
         proxy = self._by_scheme.get(parts.scheme)
         if proxy is None or self._is_direct(parts.hostname or "", parts.port):

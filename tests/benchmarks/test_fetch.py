@@ -1,5 +1,7 @@
 """Fetching against img2dataset 1.47, images from nginx (one worker) on the loopback address over http and https.
 
+Reported: images a second, CPU time, memory. Asserted: floors of ratios of rates and of memory in one run.
+
 Both run as commands of their own in one environment with two worker processes; img2dataset has 32 threads in each. Steady images a
 second leave out start-up: from the first shard's or part's begin to the last one's end, writing included. img2dataset opens a connection
 for each image, Winnow keeps them; against a server that closes each after its answer it is measured too. By default img2dataset encodes

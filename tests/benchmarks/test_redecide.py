@@ -1,4 +1,7 @@
-"""Deciding again with another threshold, beside measuring from scratch: a hundred times faster at least, and no image is opened."""
+"""Deciding again with another threshold, beside measuring from scratch: a hundred times faster at least, and no image is opened.
+
+Reported: seconds of each. Asserted: the ratio of the two in one run, and which files are opened.
+"""
 
 import io
 import os

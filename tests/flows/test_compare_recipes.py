@@ -46,3 +46,25 @@ def test_recipes_are_compared_without_fetching_or_opening_anything_again(tmp_pat
     )
     again = counts(winnow("funnel", "--root", root, "--collection", "one", "--recipe", str(stricter), "--recipe", "datacomp-basic"))
     assert again == {"stricter": {"text.language": 1, "text.too_short": 1, "image.too_small": 3}, "datacomp-basic": basic}
+
+
+def failed(*words: str) -> str:
+    """What a command that fails says."""
+    done = subprocess.run([sys.executable, "-m", "flows.cli", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    return done.stderr.strip()
+
+
+def test_the_advice_of_an_error_works_when_it_is_pasted(tmp_path: Path) -> None:
+    root, pairs = str(tmp_path / "root"), tmp_path / "pairs.jsonl"
+    rows = [{"url": f"http://127.0.0.1:9/{number}.png", "text": text} for number, text in enumerate(TEXTS)]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    winnow("collect", "--root", root, "--id", "one", "--pairs", str(pairs), "--no-fetch")
+    asked = ("funnel", "--root", root, "--collection", "one", "--collection", "one", "--recipe", "cc12m", "--recipe", "laion-400m")
+    said = failed(*asked, "--without", "text.anonymous")
+    without = said.rpartition("or --without ")[2].split()
+    assert without == ["text.anonymous", "alignment.score", "image.unsafe", "pair.label_overlap", "text.profanities"]
+    found = winnow(*asked, "--without", *without)
+    assert [one["without"] for one in found] == [["text.anonymous", *without[2:]], ["alignment.score"]]
+    assert [one["candidates"] for one in found] == [5, 5]
+    assert failed(*asked, "--without", "alignment.scor").startswith("winnow: recipe cc12m does not read 'alignment.scor'; ")

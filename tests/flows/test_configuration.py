@@ -102,7 +102,7 @@ def test_not_toml(tmp_path: Path) -> None:
         ("smoke = true", "zzz = 1", ", line 27: there is no key 'zzz'; there are: name, out, recipe, releases, seed, smoke"),
         ('name = "clean"\n', "", ", line 13: 'name' is missing"),
         ("workers = 2", "workers = 0", ", line 4: workers: Input should be greater than or equal to 1"),
-        ("seed = 7", 'seed = "x"', ", line 26: seed: Input should be a valid integer, unable to parse string as an integer"),
+        ("seed = 7", 'seed = "x"', ", line 26: seed: Input should be a valid integer"),
         (
             'schedule = "30 2 * * *"',
             'schedule = "nightly"',
@@ -128,6 +128,8 @@ def test_a_mistake_is_named_with_its_line_and_a_remedy(tmp_path: Path, old: str,
         "0 0 1 Foo *",
         "30 2 * *",
         "0 0 1 1 * 0 2027",  # a seventh would be the year
+        "0 30 2 * * *",  # seconds first, as others want them
+        "CRON_TZ=UTC 0 2 * * *",
         "R(0-30) 2 * * *",  # drawn anew at each look
         "H 2 * * *",
         "@reboot",
@@ -147,9 +149,9 @@ def test_a_schedule_that_never_comes(tmp_path: Path, cron: str) -> None:
     assert said == f", line 11: {cron!r} {never}"
 
 
-@pytest.mark.parametrize("cron", ["* * * * * *", "0 0 2 * * *", "0 30 2 * * *"])
+@pytest.mark.parametrize("cron", ["* * * * * *", "0 0 2 * * *"])
 def test_a_schedule_of_every_second(tmp_path: Path, cron: str) -> None:
-    """The others are written as where seconds come first."""
+    """The second is written as where seconds come first."""
     said = refusal(tmp_path, '"30 2 * * *"', f'"{cron}"')
     assert said == f", line 11: {cron!r} runs every second: seconds are the sixth and last field; leave it out"
 
@@ -173,6 +175,60 @@ def test_trainings_in_folders_of_their_own(tmp_path: Path) -> None:
     second = '\n[[pretrain]]\nname = "other"\nrecipe = "vilt"\nreleases = { train = "web-1" }\n'
     plan = read_configuration(written(tmp_path, PLAN + second))
     assert [entry.out for entry in plan.pretrain] == [f"{tmp_path}/data/models/{name}" for name in ("small", "other")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("workers = 2", 'workers = "2"', ", line 4: workers: Input should be a valid integer"),
+        ("max_pages = 100", "max_pages = true", ", line 10: max_pages: Input should be a valid integer"),
+        ("max_pages = 100", "max_pages = 2020-01-01", ", line 10: max_pages: Input should be a valid integer"),
+        ('seeds = ["https://example.org/"]', 'seeds = "https://example.org/"', ', line 9: seeds: this is a list: seeds = ["…"]'),
+        ('schedule = "30 2 * * *"', "schedule = 5", ", line 11: schedule: Input should be a valid string"),
+        ('{ train = "web-1" }', '["web-1"]', ", line 25: releases: this is a table: releases = { … }"),
+        ("[[curate]]", "[curate]", ", line 17: curate is a list of tables: begin each with [[curate]]"),
+        ("[engine]", "[[engine]]", ", line 3: engine: this is a table: [engine]"),
+        (
+            "[[curate]]",
+            '[[curate]]\nrelease = "x"\nrecipe = "everything"\ncollections = ["web"]\ngiven = { aligment = "x" }\n[[curate]]',
+            ", line 17: there is no key 'aligment'; did you mean 'alignment'?",
+        ),
+    ],
+)
+def test_a_value_of_the_wrong_kind(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert refusal(tmp_path, old, new) == said
+
+
+def test_a_list_of_tables_in_one_line(tmp_path: Path) -> None:
+    path = written(tmp_path, 'root = "data"\ncollect = [{ name = "web", seeds = ["https://example.org/"], max_page = 3 }]\n')
+    with pytest.raises(ValueError, match=r"winnow\.toml, line 2: there is no key 'max_page'; did you mean 'max_pages'\?$"):
+        read_configuration(path)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", 'root = "data"\n[engine]\nworkers = 2\n', "collect = []\n"])
+def test_nothing_to_do(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=r"winnow\.toml has no \[\[collect\]\], .* or \[\[pretrain\]\] table: there is nothing to do$"):
+        read_configuration(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(("data", "line"), [('# one\nroot = "déjà"\n'.encode("latin-1"), 2), (PLAN.encode("utf-16"), 1)])
+def test_another_encoding(tmp_path: Path, data: bytes, line: int) -> None:
+    (tmp_path / "winnow.toml").write_bytes(data)
+    with pytest.raises(ValueError, match=rf", line {line}: TOML is UTF-8, and this is another encoding: save the file as UTF-8$"):
+        read_configuration(tmp_path / "winnow.toml")
+
+
+def test_a_mark_of_utf_8_and_lines_of_windows(tmp_path: Path) -> None:
+    path = tmp_path / "winnow.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + PLAN.replace("\n", "\r\n").encode())
+    assert read_configuration(path).collect[0].name == "web"
+
+
+@pytest.mark.parametrize(("text", "said"), [("a = " + "[" * 5000, "is not TOML that can be read: it is nested too deeply"),
+                                            ("a = " + "9" * 5000, "is not TOML: Exceeds the limit")])  # fmt: skip
+def test_what_a_parser_gives_up_on(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=rf"winnow\.toml {said}"):
+        read_configuration(written(tmp_path, text))
 
 
 def test_a_source_is_missing(tmp_path: Path) -> None:

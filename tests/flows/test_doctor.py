@@ -91,6 +91,23 @@ def test_a_finding_says_what_breaks_and_the_remedy(
     assert not found["packages"].ok
 
 
+def disk(url: str) -> str:
+    """What is said of a root that cannot be one."""
+    found = {one.subject: one for one in doctor.examine(Folder(url))}["disk"]
+    assert not found.ok
+    return found.words
+
+
+def test_a_root_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    said = f"{tmp_path}/data is a file: --root names the folder where all data lies"
+    assert disk(f"{tmp_path}/data") == disk(f"{tmp_path}/data/below") == said
+
+
+def test_a_root_behind_a_protocol_that_nobody_knows() -> None:
+    assert disk("nowhere://bucket/data") == "nowhere://bucket/data: Protocol not known: nowhere"
+
+
 def test_the_environment_of_this_suite_is_fit(tmp_path: Path) -> None:
     found = doctor.examine(Folder(str(tmp_path)))
     assert [one for one in found if not one.ok and one.subject not in ("disk", "memory")] == []

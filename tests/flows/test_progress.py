@@ -19,7 +19,7 @@ def test_a_stage_says_once_how_it_ended() -> None:
 
 def test_the_status_names_parts_that_were_set_aside() -> None:
     rows = {"a": {"counts": {"candidates": 3}, "failed": 0}, "b": {"counts": {"candidates": 2}, "failed": 7}}
-    found = {"root": "/data", "collections": rows, "releases": {}, "models": [], "unfinished": [], "forgotten": 0}
+    found = {"root": "/data", "collections": rows, "releases": {}, "models": [], "unfinished": [], "damaged": [], "forgotten": 0}
     assert status_table(found).splitlines() == [
         "/data",
         "  collection a: 3 candidates",

@@ -28,6 +28,11 @@ def read(path: Path, counts: Counter[str] | None = None, limit: int = 1 << 20) -
     return [(response.url, response.body) for response in responses(str(path), counts, wanted=lambda status, media: True, limit=limit)]
 
 
+def trouble(counts: Counter[str]) -> dict[str, int]:
+    """What is counted of an archive's own faults."""
+    return {name: count for name, count in counts.items() if name.startswith("archive.")}
+
+
 def test_responses_of_plain_and_compressed_archives(tmp_path: Path) -> None:
     records = [record("http://a.example/1", b"one"), record("http://a.example/2", b"two")]
     (tmp_path / "a.warc").write_bytes(b"".join(records))
@@ -66,7 +71,7 @@ def test_behind_a_damaged_member_reading_goes_on(tmp_path: Path, where: int) -> 
     (tmp_path / "bad.warc.gz").write_bytes(damaged(where))
     counts: Counter[str] = Counter()
     assert [url[-1] for url, _ in read(tmp_path / "bad.warc.gz", counts)] == ["0", "1", "3", "4", "5"]
-    assert counts == {"archive.corrupt_member": 1}
+    assert trouble(counts) == {"archive.corrupt_member": 1}
 
 
 @pytest.mark.parametrize(
@@ -94,7 +99,7 @@ def test_a_large_member_damaged_in_its_body_is_left_out_alone(tmp_path: Path) ->
     (tmp_path / "bad.warc.gz").write_bytes(b"".join([*members[:2], bytes(large), *members[2:]]))
     counts: Counter[str] = Counter()
     assert [url[-1] for url, _ in read(tmp_path / "bad.warc.gz", counts)] == list("012345")
-    assert counts == {"archive.corrupt_member": 1}
+    assert trouble(counts) == {"archive.corrupt_member": 1}
 
 
 def ranges(path: Path, cuts: list[int], limit: int = 1 << 20) -> list[tuple[int, str]]:
@@ -240,7 +245,7 @@ def test_an_unfinished_record_is_cut_off(tmp_path: Path, cut: int) -> None:
 
 @pytest.mark.real
 @pytest.mark.parametrize(
-    ("name", "found", "trouble"),
+    ("name", "found", "expected"),
     [
         ("webrecorder+warcio/test/data/example.warc.gz", 1, {}),
         ("webrecorder+warcio/test/data/example-trunc.warc", 1, {}),
@@ -248,18 +253,18 @@ def test_an_unfinished_record_is_cut_off(tmp_path: Path, cut: int) -> None:
         ("webrecorder+warcio/test/data/example-resource.warc.gz", 1, {}),
         ("chatnoir-eu+chatnoir-resiliparse/tests/data/clipped.warc.gz", 1, {"archive.truncated": 1}),
         ("chatnoir-eu+chatnoir-resiliparse/tests/data/warcfile.warc.lz4", 16, {}),
-        ("oduwsdl+ipwb/samples/warcs/5mementos.warc", 7, {}),
+        ("oduwsdl+ipwb/samples/warcs/5mementos.warc", 7, {"archive.wrong_length": 3}),
         ("oduwsdl+ipwb/samples/warcs/IAH-20080430204825-00000-blackbook.warc.gz", 261, {"archive.no_http": 38}),
         ("commoncrawl+whirlwind-python/whirlwind.warc.gz", 1, {}),
-        ("N0taN3rd+node-warc/test/files/books.toscrape.warc", 30, {}),
+        ("N0taN3rd+node-warc/test/files/books.toscrape.warc", 30, {"archive.wrong_length": 60}),
     ],
 )
-def test_real_archives(name: str, found: int, trouble: dict[str, int]) -> None:
+def test_real_archives(name: str, found: int, expected: dict[str, int]) -> None:
     if not DATA.exists():
         pytest.skip("the shared test data are not here")
     counts: Counter[str] = Counter()
     assert len(read(DATA / name, counts)) == found
-    assert dict(counts) == trouble
+    assert trouble(counts) == expected
 
 
 @pytest.mark.real
@@ -273,4 +278,4 @@ def test_no_real_archive_is_too_bad() -> None:
             read_at_all += 1
         except ValueError as error:
             refused.append(path.name in str(error))
-    assert (read_at_all, refused) == (141, [True] * 16)
+    assert (read_at_all, refused) == (142, [True] * 15)

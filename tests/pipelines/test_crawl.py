@@ -17,7 +17,6 @@ from pipelines.pages.archives import responses
 from pipelines.store import Folder
 from pipelines.web.crawl import Crawl, crawl
 from pipelines.web.hosts import Host
-from pipelines.web.links import links_of_page
 from pipelines.web.permission import WELL_KNOWN
 from pipelines.web.politeness import Politeness
 from tests.pipelines.test_opener import served_securely
@@ -87,7 +86,7 @@ def test_what_a_crawl_reads_and_leaves(tmp_path: Path) -> None:
     assert seen == [1, 2, 3, 4, 5, 6]
     assert asked["/robots.txt"] == 1
     assert asked["/broken"] == 3  # twice more, where that may help
-    assert (report["redirects"], report["left"]) == (1, {"max_depth": 1, "other_site": 1})
+    assert (report["redirects"], report["left"]) == (1, {"max_depth": 1, "nofollow": 1, "not_a_page": 1, "other_site": 1})
     assert not {"/private/c", "/hidden", "/x.zip", "/deep/3"} & set(asked)
     assert web.agents == {"winnow/0.1 (image and text collector; no contact given)"}
     assert json.loads((tmp_path / "crawl.json").read_text())["complete"] is True
@@ -206,13 +205,6 @@ def test_a_public_host_is_asked_once_a_second(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("pipelines.web.hosts.time.monotonic", lambda: clock[0])
     asyncio.run(turns())
     assert begun == [100.0, 101.0, 102.0, 103.0]
-
-
-def test_links() -> None:
-    html = b"""<base href="/b/"><a href="one">1</a><a href="one#two">1</a><a rel="nofollow" href="no">2</a><a href="/x.jpg">3</a>
-    <a href="javascript:x()">4</a><area href="//h.example"><a href="http://[bad">5</a><a>6</a>"""
-    assert links_of_page(html, "http://a.example/p") == ["http://a.example/b/one", "http://h.example/"]
-    assert links_of_page(html, "http://a.example/p", (("X-Robots-Tag", "none"),)) == []
 
 
 def test_a_killed_crawl_goes_on(tmp_path: Path) -> None:

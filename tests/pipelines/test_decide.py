@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,6 +24,7 @@ from pipelines.resolve import Distinct, Scatter
 from pipelines.schema import CANDIDATES, FETCHES, IMAGES, identify
 from pipelines.stage import Output, Part, Stage, run_stage
 from pipelines.store import Folder, digest, read_table, write_arrow, write_parquet
+from tests.pipelines.made import in_a_loop
 
 RECIPE = """
 name = "small"
@@ -195,7 +197,8 @@ def test_outcomes_are_those_of_the_oracle(
 def root(tmp_path: Path) -> Folder:
     (tmp_path / "small.toml").write_text(RECIPE)
     root = Folder(str(tmp_path))
-    make(root, "a", (((2, 1, False), (5, 2, False)), ((6, 3, False), (1, 2, False), (4, 4, False))))
+    with in_a_loop():
+        make(root, "a", (((2, 1, False), (5, 2, False)), ((6, 3, False), (1, 2, False), (4, 4, False))))
     return root
 
 
@@ -282,3 +285,68 @@ def test_the_release_digest_depends_on_samples_not_on_shards(root: Folder) -> No
     two = curate(root, CurateConfig(recipe=small(root), collections=("a",), release="two", shard_samples=100))
     assert one.digest == two.digest
     assert json.loads(two.folder.read("funnel.json"))["candidates"] == 5
+
+
+@pytest.fixture
+def loop() -> Iterator[None]:
+    with in_a_loop():
+        yield
+
+
+@pytest.mark.usefixtures("loop")
+def test_a_collection_that_is_named_twice_counts_once(root: Folder) -> None:
+    once, twice = (decide(root, small(root), names) for names in (["a"], ["a", "a"]))
+    assert twice.funnel.candidates == 5
+    assert (twice.digest, twice.funnel) == (once.digest, once.funnel)
+    made = curate(root, CurateConfig(recipe="everything", collections=("a", "a"), release="one"))
+    assert made.funnel.candidates == 5
+    assert list(made.folder.read_json("manifest.json")["collections"]) == ["a"]
+
+
+@pytest.mark.parametrize("name", ["./a", "a/", "../collections/a", "a*", "", ".", "ä", "a\n", "a\0"])
+def test_another_spelling_is_no_name_of_a_collection(root: Folder, name: str) -> None:
+    with pytest.raises(ValueError, match="is no name of a collection: use letters, digits, dots, dashes and underscores"):
+        decide(root, "everything", ["a", name])
+
+
+def test_a_collection_under_another_name_is_refused(root: Folder) -> None:
+    Path(root.path("collections/b")).symlink_to(root.path("collections/a"))
+    with pytest.raises(ValueError, match="collection b is a under another name: name one of them"):
+        decide(root, "everything", ["a", "b"])
+
+
+HEAD = 'name = "odd"\ndescription = "Thresholds that no value of the type is."\n'
+ROW_RULE = '[[rule]]\nmeasure = "{}"\nop = "{}"\nvalue = {}\nreason = "text.a"\nsource = "test"\n'
+ODD = {
+    ROW_RULE.format("text.information", "<=", 16777217): {"kept": 5},  # no float32
+    ROW_RULE.format("page.declared_area", ">", 2.5): {"page.declared_area.unmeasured": 5},
+    ROW_RULE.format("text.urls", ">=", 0.5): {"text.a": 5},
+    ROW_RULE.format("page.region", "!=", '"\\u0000"'): {"page.region.unmeasured": 5},
+    '[[rule]]\ngroup = "one_per"\nkey = "image_id"\norder = ["text.filename"]\nreason = "group.a"\nsource = "test"\n': {"kept": 3},
+    '[[rule]]\ngroup = "top_fraction"\nfraction = 1e-12\norder = ["text.characters"]\nreason = "group.a"\nsource = "test"\n': {"kept": 2},
+    '[[rule]]\ngroup = "sample"\nfraction = 0.5\nseed = -9223372036854775807\nreason = "group.a"\nsource = "test"\n': {},
+    '[[rule]]\ngroup = "best_of"\nkey = "image.cluster"\ncount = 9223372036854775807\norder = ["page.declared_area"]\n'
+    'reason = "group.a"\nsource = "test"\n': {},
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("loop")
+@pytest.mark.parametrize(("rules", "counts"), ODD.items(), ids=range(len(ODD)))
+def test_what_is_accepted_runs_to_the_end(root: Folder, rules: str, counts: dict[str, int]) -> None:
+    Path(small(root)).write_text(HEAD + rules)
+    found = decide(root, small(root), ["a"]).funnel.outcomes
+    assert sum(found.values()) == 5
+    assert {name: found.get(name, 0) for name in counts} == counts
+
+
+@pytest.mark.usefixtures("loop")
+def test_without_its_rewriter_a_recipe_runs_and_funnel_and_card_say_so(root: Folder) -> None:
+    Path(small(root)).write_text(RECIPE.replace("[[rule]]", 'text = "text.anonymous"\n[[rule]]', 1))
+    with pytest.raises(ValueError, match=r"text\.anonymous needs .*add --persons, or --without text\.anonymous$"):
+        decide(root, small(root), ["a"])
+    made = curate(root, CurateConfig(recipe=small(root), collections=("a",), release="one", without=("text.anonymous",)))
+    assert made.funnel.to_json()["without"] == ["text.anonymous"]
+    assert dict(made.funnel.outcomes) == {"text.too_short": 1, "group.duplicate": 1, "kept": 3}
+    card = made.folder.read("README.md").decode()
+    assert "applied without `text.anonymous`" in card
+    assert "The texts are those that were found, not `text.anonymous`." in card

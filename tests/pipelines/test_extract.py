@@ -24,12 +24,19 @@ from tests.pipelines.web import jpeg, served
 
 REAL = {
     "archive.no_http": 43,
+    "archive.revisit_unresolved": 9,
     "archive.truncated": 1,
+    "archive.wrong_length": 1,
     "archive_images": 66,
     "candidates": 4118,
-    "pages": 225,
+    "pages": 227,
     "pages.cut": 1,
-    "skipped.media_type": 95,
+    "record.metadata": 359,
+    "record.request": 451,
+    "record.unknown": 3,
+    "record.warcinfo": 21,
+    "records": 1347,
+    "skipped.media_type": 96,
     "skipped.status": 72,
 }  # of the archives that have gzip members
 SHARED = DATA.parents[1]
@@ -100,6 +107,7 @@ def test_a_part_for_each_archive(tmp_path: Path) -> None:
         "candidates": 3 + read_table(stage.out, "part-00001.parquet").num_rows,
         "pages": 2,
         "pages.cut": 1,
+        "records": 5,
         "skipped.media_type": 1,
         "skipped.status": 1,
     }
@@ -109,9 +117,9 @@ def test_a_part_for_each_archive(tmp_path: Path) -> None:
     assert table["archive"].to_pylist() == [str(tmp_path / "a.warc")] * 3
     held = read_table(stage.out, "archive-images-00000.parquet")
     assert held.schema.equals(ARCHIVE_IMAGES)
-    ((url, archive, offset, captured),) = [tuple(row.values()) for row in held.to_pylist()]
+    ((url, archive, offset, captured, stored_as),) = [tuple(row.values()) for row in held.to_pylist()]
     assert (url, archive) == ("http://a.example/a.jpg", str(tmp_path / "a.warc"))
-    assert (offset, captured) == (len(page), "2026-01-02T03:04:05Z")
+    assert (offset, captured, stored_as) == (len(page), "2026-01-02T03:04:05Z", None)
 
 
 def test_the_same_archive_gives_the_same_bytes(tmp_path: Path) -> None:

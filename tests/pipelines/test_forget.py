@@ -260,7 +260,14 @@ def test_a_dry_run_says_what_a_take_down_would_do_and_does_nothing(copy: Made) -
     assert everything(Path(copy.root.path())) == before
     assert (report.releases, report.reissued, report.listed) == ({"all": 3}, {"all": "all.r1"}, 1)
     assert report.collections["web"]["candidates"] == 3
+    more = dataclasses.replace(report, models=("vilt",), outside=("s3://x",), reissued={"all": "all.r1", "b": None})
+    first, *others = more.lines().split("\n")
+    assert first == "1 addresses, domains and images would be taken down for ever"
+    assert len(others) == 6
+    assert all("would" in line for line in others)
+    assert not Path(copy.root.path("forgotten")).exists()
     done = forget(copy.root, urls=[f"{copy.url}/bad.html"])
+    assert "would" not in done.lines()
     assert (done.collections, done.releases, done.reissued) == (report.collections, report.releases, report.reissued)
 
 

@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from pipelines.collect import collect
 from pipelines.collect_config import CollectConfig
 from pipelines.curate import curate
 from pipelines.releases import shards as release
+from pipelines.releases.croissant import told
 from pipelines.releases.publish import CurateConfig
 from pipelines.releases.validate import validate
 from pipelines.stage import StageFailed
@@ -89,6 +91,21 @@ def test_an_arrow_release_reads_as_vilt_datasets_and_training_read_it(made: Fold
     assert sorted(loaded["caption"]) == CAPTIONS
 
 
+@pytest.mark.parametrize("share", [float("nan"), float("inf"), -0.1, 1, 1.5])
+def test_what_is_no_share_to_hold_out_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match=r"is no share to hold out: write a number from 0 to less than 1, e\.g\. 0\.02"):
+        CurateConfig(recipe="everything", collections=("a",), release="x", heldout=share)
+
+
+def test_a_share_that_selects_nothing_says_so(root: Folder) -> None:
+    words = [sys.executable, "-m", "flows.cli", "curate", "--root", root.path(), "--collection", "a", "--recipe", "everything"]
+    done = subprocess.run([*words, "--release", "none", "--heldout", "0.000001"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "none of the 3 images fell into the split heldout with --heldout 1e-06" in done.stderr
+    whole = curate(root, CurateConfig(recipe="everything", collections=("a",), release="whole"))
+    assert (whole.splits, whole.empty_splits) == ({"train": 3}, ())
+
+
 def test_few_open_files_suffice(root: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release, "OPEN_FILES", 1)
     folder = released(root, "few", shard_samples=2)
@@ -140,8 +157,63 @@ def test_the_croissant_file_is_valid(made: Folder, name: str, caplog: pytest.Log
         metadata = croissant.Dataset(jsonld=folder.path("croissant.json")).metadata
     assert "not standard" not in caplog.text
     assert [one.sha256 for one in metadata.file_objects] == [file["sha256"] for file in folder.read_json("manifest.json")["files"]]
-    fields = {one.name for one in metadata.record_sets[1].fields}
-    assert fields >= {*FIRST}
+    assert told(folder.read_json("croissant.json")) >= {*FIRST}
+    assert "samples" in {one.name for one in metadata.record_sets} or name == "arrow"
+
+
+RECORDS = """
+import io, json, sys
+import mlcroissant
+release = mlcroissant.Dataset(jsonld=sys.argv[1])
+found = {name: list(release.records(name)) for name in sys.argv[2:]}
+for one in found.get("samples", ()):
+    one["samples/image"] = list(one["samples/image"].size)
+print(json.dumps(found, default=bytes.decode))
+"""
+
+
+def records(folder: Folder, cache: Path, *names: str) -> Any:
+    """The records that mlcroissant generates of a release, in a process of its own: it reads where its cache lies when it is imported."""
+    words = [sys.executable, "-c", RECORDS, folder.path("croissant.json"), *names]
+    done = subprocess.run(words, env={**os.environ, "CROISSANT_CACHE": str(cache)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def test_mlcroissant_reads_pictures_and_texts_of_tars_in_both_splits(root: Folder, tmp_path: Path) -> None:
+    pytest.importorskip("mlcroissant", reason="mlcroissant is not installed")
+    folder = released(root, "split", format="webdataset", heldout=0.5, shard_samples=2)
+    splits = folder.read_json("manifest.json")["splits"]
+    assert min(splits.values()) > 0
+    found = records(folder, tmp_path / "cache", "splits", "samples")
+    assert found["splits"] == [{"splits/name": "train"}, {"splits/name": "heldout"}]
+    assert sorted(one["samples/caption"] for one in found["samples"]) == [captions[0] for captions in CAPTIONS]
+    assert len({one["samples/key"] for one in found["samples"]}) == 3
+    sides = {one["samples/caption"]: one["samples/image"] for one in found["samples"]}
+    assert sides == {"a dog": [30, 30], "a red boat at sea": [50, 50], "dog": [40, 40]}
+
+
+def test_of_arrow_files_the_croissant_file_claims_no_samples(made: Folder, tmp_path: Path) -> None:
+    pytest.importorskip("mlcroissant", reason="mlcroissant is not installed")
+    folder = made / "releases" / "arrow"
+    assert records(folder, tmp_path, "splits") == {"splits": [{"splits/name": "train"}]}
+    assert [one["@id"] for one in folder.read_json("croissant.json")["recordSet"]] == ["splits"]
+    assert "it has no records of samples" in folder.read("README.md").decode()
+
+
+@pytest.mark.parametrize("format", ["arrow", "webdataset"])
+@pytest.mark.parametrize("heldout", [0.99, 1e-9])
+def test_the_line_of_the_card_reads_what_is_there_where_a_split_is_empty(root: Folder, tmp_path: Path, format: str, heldout: float) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    folder = released(root, "one-sided", format=format, heldout=heldout, shard_samples=2)
+    whole, empty = ("heldout", "train") if heldout > 0.5 else ("train", "heldout")
+    assert folder.read_json("manifest.json")["splits"] == {whole: 3, empty: 0}
+    (line,) = re.findall(r"samples = datasets\.load_dataset\((.*)\)", folder.read("README.md").decode())
+    kind, _, files = line.partition(", data_files=")
+    found = datasets.load_dataset(json.loads(kind), data_files=json.loads(files), data_dir=folder.path(), cache_dir=str(tmp_path))
+    assert {split: len(rows) for split, rows in found.items()} == {whole: 3}
+    assert validate(root) == []
 
 
 def test_the_card_says_what_was_done(made: Folder) -> None:
@@ -202,6 +274,7 @@ def test_a_full_disk_leaves_nothing_half_visible(root: Folder, monkeypatch: pyte
 KILLED = """
 import os, signal, sys
 from pipelines.curate import curate
+from pipelines.releases.croissant import told
 from pipelines.releases.publish import CurateConfig
 from pipelines.store import Folder
 

@@ -1,5 +1,6 @@
 """What `winnow validate` says of files that were lost, cut or changed, and of releases that are not what they say."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -124,7 +125,7 @@ def test_a_damaged_manifest_is_named_and_the_rest_is_checked(root: Folder) -> No
     tar = Path((root / "releases" / "tars").path(f"{SHARD}.tar"))
     tar.unlink()
     first, second = validate(root)
-    assert first.startswith(f"{folder.path()} cannot be checked: ValueError: {folder.path('manifest.json')} is damaged")
+    assert first.startswith(f"{folder.path()} cannot be checked: {folder.path('manifest.json')} is damaged")
     assert second == f"{tar} is missing"
 
 
@@ -141,6 +142,44 @@ def test_a_tar_that_says_other_than_its_digest_is_found(root: Folder) -> None:
     ):
         folder.write_json(name, value)
     assert validate(root) == [f"{folder.path()} holds other samples than its digest is of"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("candidates/manifest.json", "{", r"cannot be checked: .*candidates/manifest\.json is damaged \(.*\): remove it"),
+        ("candidates/manifest.json", "[]", "cannot be checked: a manifest of it is damaged, or of another version of Winnow"),
+        ("candidates/manifest.json", '{"files": []}', "cannot be checked: a manifest of it is damaged, or of another version of Winnow"),
+        ("manifest.json", "[1]", r"manifest\.json is no manifest$"),
+        ("manifest.json", "\x00", r"manifest\.json is damaged"),
+    ],
+)
+def test_a_damaged_manifest_is_said_in_words(root: Folder, name: str, text: str, said: str) -> None:
+    Path(root.path(f"collections/a/{name}")).write_text(text)
+    (found,) = validate(root)
+    assert re.search(said, found)
+    assert "Error" not in found
+
+
+def test_a_release_whose_manifest_lacks_something_is_said_in_words(root: Folder) -> None:
+    folder = root / "releases" / "arrow"
+    manifest = folder.read_json("manifest.json")
+    folder.write_json("manifest.json", {name: value for name, value in manifest.items() if name != "samples"})
+    assert validate(root) == [
+        f"{folder.path()} cannot be checked: a manifest of it does not tell 'samples': it is damaged, or of another version of Winnow"
+    ]
+
+
+def test_a_file_that_is_a_folder_is_said_and_the_others_are_still_looked_at(root: Folder) -> None:
+    path = Path((root / "releases" / "arrow").path(f"{SHARD}.arrow"))
+    path.unlink()
+    path.mkdir()
+    (root / "releases" / "arrow").remove(f"heldout-{SHARD.partition('-')[2]}.arrow")
+    found = validate(root)
+    assert found == [
+        f"{path} cannot be read: Is a directory ({path})",
+        f"{path.with_name(path.name.replace('train', 'heldout'))} is missing",
+    ]
 
 
 def test_types_are_read_as_they_are_written() -> None:

@@ -42,7 +42,7 @@ def test_the_rows_of_a_page(tmp_path: Path) -> None:
     ]
     head = {"Metas": [{"name": "HTML@/lang", "content": "en-US"}, {"name": "robots", "content": "max-snippet:50, noai"}]}
     rows, counts = extracted(tmp_path, wat(request(URL), envelope(URL, links, head=head)))
-    assert counts == {"candidates": 3, "pages": 1, "skipped.no_text": 1}
+    assert counts == {"candidates": 3, "pages": 1, "records": 2, "skipped.no_page": 1, "skipped.no_text": 1}
     shared = {
         "page_url": URL,
         "images_on_page": 3,
@@ -78,7 +78,7 @@ def test_images_without_a_text_on_request(tmp_path: Path) -> None:
     rows, counts = extracted(tmp_path, wat(envelope(URL, links)), textless=True)
     found = [(row["image_url"][-5], row["text_source"], row["text"]) for row in rows]
     assert found == [("a", "alt", ""), ("b", "alt", ""), ("c", "title", "C"), ("d", "alt", ""), ("d", "title", "D"), ("e", "alt", "E")]
-    assert counts == {"candidates": 6, "pages": 1}
+    assert counts == {"candidates": 6, "pages": 1, "records": 1}
     rows, counts = extracted(tmp_path, wat(envelope(URL, links)))
     assert [row["text"] for row in rows] == ["C", "D", "E"]
     assert counts["skipped.no_text"] == 2
@@ -200,12 +200,12 @@ def test_what_is_no_json_is_counted_and_lone_surrogates_are_replaced(tmp_path: P
     latin = dumped(page).replace(b'"alt":"x"', b'"alt":"caf\xe9"')
     rows, counts = extracted(tmp_path, wat(dumped(page)[:-9], surrogate, latin, b"[]", dumped(page)))
     assert [row["text"] for row in rows] == ["? y", "caf\ufffd", "x"]
-    assert counts == {"archive.bad_json": 2, "candidates": 3, "pages": 3}
+    assert counts == {"archive.bad_json": 2, "candidates": 3, "pages": 3, "records": 5}
 
 
 def test_only_answers_that_were_found_count(tmp_path: Path) -> None:
     rows, counts = extracted(tmp_path, wat(envelope(URL, [image("x.jpg", alt="x")], status="404")))
-    assert (rows, counts) == ([], {"skipped.status": 1})
+    assert (rows, counts) == ([], {"records": 1, "skipped.status": 1})
 
 
 def test_a_large_file_becomes_several_parts_and_damage_is_passed_over(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_the_real_pair_holds_no_page_in_common(tmp_path: Path) -> None:
     assert found["images"] == {"warc": 0, "wat": 0, "lost": 0, "placeholders": 0}
     assert found["texts"] == {}
     rows, counts = extracted(tmp_path, (folder / "whirlwind.warc.wat.gz").read_bytes())
-    assert (rows, counts) == ([], {})
+    assert (rows, counts) == ([], {"record.warcinfo": 1, "records": 2, "skipped.no_page": 1})
 
 
 def test_counts_know_every_image(tmp_path: Path) -> None:
@@ -259,4 +259,4 @@ def test_counts_know_every_image(tmp_path: Path) -> None:
     counts: Counter[str] = Counter()
     _, counted = extracted(tmp_path, wat(envelope(URL, links)))
     counts.update(counted)
-    assert counts == {"candidates": 3, "pages": 1, "skipped.no_text": 4}
+    assert counts == {"candidates": 3, "pages": 1, "records": 1, "skipped.no_text": 4}
