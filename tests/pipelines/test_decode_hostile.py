@@ -119,7 +119,7 @@ def bombs() -> dict[str, tuple[bytes, str]]:
         "png of 88 million deep pixels": (deep(9_400), "decoded"),
         "png of 30,000 frames": (of_frames(30_000), "decoded"),
         "gif of 5,000 frames": (animation("GIF", 5_000), "decoded"),
-        "jpeg of junk": (jpeg()[:2] + bytes(30_000_000) + jpeg()[2:], "decode.corrupt"),
+        "jpeg of junk": (jpeg()[:20] + bytes(30_000_000) + jpeg()[20:], "decode.corrupt"),
         "jpeg of marks": (jpeg()[:-2] + b"\xff\x01" * 15_000_000, "decode.corrupt"),
         "jpeg of scans that are few enough": (scans(400), "decoded"),
         "avif of what looks like exif": (encoded(gradient(), "AVIF") + b"II*\0\x08\0\0\0" * 1_000_000, "decode.corrupt"),
