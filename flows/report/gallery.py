@@ -4,9 +4,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 
-from PIL import Image
-
-from filters.pictures import opened
+from filters.pictures import BROKEN, opened
 from flows.report.data import KEPT, Sample
 from flows.report.funnel import count
 from flows.report.tree import Node, clean, extend, link, node, shorten
@@ -32,7 +30,7 @@ def _drawn(data: bytes) -> str | None:
             if picture.width * picture.height > _MOST_PIXELS:
                 return None
             small = picture.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow's decoders raise on broken files
+    except BROKEN:
         return None
     small.thumbnail((_SIDE, _SIDE))
     buffer = io.BytesIO()

@@ -299,15 +299,20 @@ class Crawler:
             below: list[str] = []
             for url in dict.fromkeys(level):
                 known = not url or url in read or not self.frontier.inside(url)
-                if known or len(read) >= MAX_FILES or self._is_over():
+                if known or self._is_over():
+                    continue
+                if len(read) >= MAX_FILES:
+                    self.frontier.left["max_sitemaps"] += 1
                     continue
                 read.add(url)
-                listed = await self._loop.run_in_executor(
-                    self._readers, read_sitemap, await self._sitemap(url), url
-                )
-                pages |= dict.fromkeys(listed.pages)
-                below += listed.sitemaps
+                if body := await self._sitemap(url):
+                    listed = await self._loop.run_in_executor(self._readers, read_sitemap, body, url)
+                    self.frontier.left.update(listed.left)
+                    pages |= dict.fromkeys(listed.pages)
+                    below += listed.sitemaps
             level = below
+        if deeper := len(set(level) - read):
+            self.frontier.left["max_sitemaps"] += deeper
         return list(pages)
 
     async def _named_sitemaps(self, site: str) -> tuple[str, ...]:

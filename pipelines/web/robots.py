@@ -118,7 +118,7 @@ def readings(body: bytes) -> tuple[str, ...]:
     """
     is_cut = len(body) >= ROBOTS_BYTES
     body = _inflated(body[:ROBOTS_BYTES])
-    mark, name = next(((mark, name) for mark, name in MARKS if body.startswith(mark)), (b"", _wide(body)))
+    mark, name = next(((mark, name) for mark, name in MARKS if body.startswith(mark)), (b"", wide(body)))
     body = body.removeprefix(mark)
     narrow = body.replace(b"\0", b"")
     text = narrow.decode("utf-8", "surrogateescape")
@@ -140,7 +140,7 @@ def _inflated(body: bytes) -> bytes:
         raise ValueError(f"a compressed robots.txt is broken: {error}") from error
 
 
-def _wide(body: bytes) -> str:
+def wide(body: bytes) -> str:
     """UTF-16 where at least half of the characters are such as ASCII has, whose other byte is zero; else UTF-8."""
     high, low = body[0::2].count(0), body[1::2].count(0)
     if 4 * max(high, low) < len(body) or not body:
