@@ -151,7 +151,14 @@ def streamed(work: Callable[[bytes], object], files: list[bytes]) -> Callable[[]
 
 @pytest.mark.parametrize(
     ("what", "floor"),
-    [("kept", 0.9), ("photographs made smaller", 0.9), ("png", 0.9), ("measured", 0.85), ("validated", 0.9), ("thumbnails made smaller", 0.5)],
+    [
+        ("kept", 0.9),
+        ("photographs made smaller", 0.9),
+        ("png", 0.9),
+        ("measured", 0.85),
+        ("validated", 0.9),
+        ("thumbnails made smaller", 0.5),
+    ],
 )
 def test_the_price_of_child_processes(what: str, floor: float) -> None:
     """Bytes and answers that travel cost a tenth of a millisecond, of images a CPU second: little beside what a decoder does.
