@@ -45,7 +45,7 @@ def holds_text(source: pq.ParquetFile, name: str) -> bool:
     """Whether the first value of a column of bytes is a text, as where strings were written without saying so."""
     try:
         for batch in source.iter_batches(BATCH[0], columns=[name], use_threads=False):
-            first = next((value for value in _first_of(batch, name).to_pylist() if value), b"")
+            first = next((value for value in first_of(batch, name).to_pylist() if value), b"")
             return bool(first.decode().isprintable())
     except DAMAGE:
         return False
@@ -129,7 +129,7 @@ def _group_rows(
 
     for batch in source.iter_batches(size, row_groups=[index], columns=list(dict.fromkeys(columns)), use_threads=False):
         if number + batch.num_rows > start:
-            address, words = (_values(_first_of(batch, name)) for name in columns)
+            address, words = (python_values(first_of(batch, name)) for name in columns)
             for row in range(max(0, start - number), min(batch.num_rows, end - number)):
                 yield number + row, address[row], words[row]
 
@@ -138,16 +138,16 @@ def _group_rows(
             return
 
 
-def _first_of(batch: pa.RecordBatch, name: str) -> pa.Array:
+def first_of(batch: pa.RecordBatch | pa.Table, name: str) -> Any:
     """The first column of a name: some tables have it twice."""
     return batch.column(batch.schema.get_all_field_indices(name)[0])
 
 
-def _values(array: pa.Array) -> list[Any]:
+def python_values(array: Any) -> list[Any]:
     """Values as Python has them; as bytes where strings are no UTF-8, which Arrow does not look at."""
     try:
         return list(array.to_pylist())
     except UnicodeDecodeError:
         kind = pa.large_binary() if pa.types.is_large_string(array.type) else pa.binary()
-        strings = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+        strings = array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
         return list(strings.cast(kind).to_pylist())
