@@ -16,7 +16,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from pipelines.images.avif import avif_header, brands, is_avif
 from pipelines.images.colour import in_srgb, opaque
 from pipelines.images.directories import orientation_of
-from pipelines.images.encode import SIDES, Encoding, Fit, fitted
+from pipelines.images.encode import SIDES, Encoding, Fit
 from pipelines.images.headers import (
     Damaged,
     Header,
@@ -283,7 +283,7 @@ def _anew(image: Image.Image, header: Header, encoding: Encoding, max_pixels: in
     if header.orientation in TURNS and header.kind != "TIFF":
         shown = shown.transpose(TURNS[header.orientation])
     if fit is not None:
-        shown = fitted(shown, fit, upright)
+        shown = encoding.fitted(shown, fit, upright)
     return _Stored(image=encoding.encode(shown, header.kind), size=shown.size, reencoded=True, notes=(note,))
 
 

@@ -91,6 +91,10 @@ class Encoding:
         """The format that a picture of that format is stored in when it is encoded anew."""
         return self.format or ("png" if kind in LOSSLESS else "jpg")
 
+    def fitted(self, image: Image.Image, fit: Fit, upright: tuple[int, int]) -> Image.Image:
+        """A picture resized; it may have been decoded smaller than the `upright` size that the fit was made for."""
+        return fitted(image, fit, upright)
+
     def encode(self, image: Image.Image, kind: str) -> bytes:
         """A picture in mode RGB or L as bytes; `kind` is the format it came in."""
         name = self.becomes(kind)
