@@ -52,7 +52,7 @@ class ExtractChosen(Stage):
     """
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     chosen: Folder
     target_width: int = TARGET_WIDTH
     surrounding: bool = False
