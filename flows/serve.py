@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from flows.configuration import CollectTable, Configuration, CurateTable, PretrainTable
 from pipelines.store import Folder
@@ -23,8 +24,11 @@ def serve(plan: Configuration) -> None:
 
     Raises ValueError when no server is configured or none answers, and when a training recipe reads other releases than given.
     """
-    if not os.environ.get("PREFECT_API_URL"):
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
         raise ValueError(NO_SERVER)
+    if not _is_address(url):
+        raise ValueError(f"PREFECT_API_URL is {url!r}, and an address of a server's API is wanted, such as http://127.0.0.1:4200/api")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     from prefect import serve as serve_deployments
@@ -36,6 +40,14 @@ def serve(plan: Configuration) -> None:
                 f"the Prefect server at {os.environ['PREFECT_API_URL']} does not answer ({fault}): start it with `prefect server start`"
             )
     serve_deployments(*deployments(plan))
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without end, a port that is no number
+        return False
 
 
 def deployments(plan: Configuration) -> "list[RunnerDeployment]":

@@ -140,7 +140,7 @@ class ExtractWat(Stage):
 
     def process(self, part: Part) -> Output:
         label, url, start, end = part.inputs
-        counts: Counter[str] = Counter(pages=0, candidates=0)
+        counts: Counter[str] = Counter(records=0, pages=0, candidates=0)
         rows = WatRows(archive=label, textless=self.textless)
         for page in pages_of(url, counts, start=int(start), end=int(end) if end else None):
             rows.append(page)
@@ -159,7 +159,7 @@ class Found:
     label: str
     target_width: int = TARGET_WIDTH
     surrounding: bool = False
-    counts: Counter[str] = field(default_factory=lambda: Counter(pages=0, candidates=0))
+    counts: Counter[str] = field(default_factory=lambda: Counter(records=0, pages=0, candidates=0))
     held: Rows = field(default_factory=lambda: Rows(ARCHIVE_IMAGES))
     rows: Candidates = field(init=False)
 

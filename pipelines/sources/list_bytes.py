@@ -10,6 +10,7 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import IO, Any, NamedTuple
 
 import fsspec
@@ -54,15 +55,18 @@ class Line(NamedTuple):
 class ListBytes:
     """The bytes of one list. What is known after the first chunk: `compression`, `newline`; after the last: `damage`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self, url: str, opened: "Callable[[str], AbstractContextManager[IO[bytes]]] | None" = None
+    ) -> None:
         self.url = url
+        self._opened = opened or _opened
         self.compression = ""
         self.newline = b"\n"
         self.damage = ""  # why nothing can be read behind what was
 
     def chunks(self, start: int = 0) -> Iterator[bytes]:
         """The bytes from `start` on, counted in what is meant, not in the file; ValueError if there is no such file."""
-        with _opened(self.url) as raw:
+        with self._opened(self.url) as raw:
             self.compression = compression_of(raw.read(8))
             raw.seek(0)
 

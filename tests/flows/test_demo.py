@@ -21,6 +21,14 @@ from pathlib import Path
 from flows.demo.run import SMALL, run_demo
 sys.exit(run_demo(Path(sys.argv[1]), seed=3, size=SMALL))
 """
+COMMAND = """
+import functools, sys
+import flows.demo.run
+flows.demo.run.run_demo = functools.partial(flows.demo.run.run_demo, size=flows.demo.run.SMALL)
+from flows.cli import main
+sys.argv = ["winnow", "demo", "--out", sys.argv[1]]
+main()
+"""
 STEPS = (
     "draw",
     "collect web",
@@ -111,9 +119,8 @@ def test_killed_in_every_step_it_ends_the_same(uninterrupted: tuple[Path, dict[s
 
 def test_ctrl_c_stops_with_a_message_and_a_status(tmp_path: Path) -> None:
     out = tmp_path / "stopped"
-    command = [sys.executable, "-u", "-m", "flows.cli", "demo", "--out", str(out)]
     child = subprocess.Popen(
-        command,
+        [sys.executable, "-u", "-c", COMMAND, str(out)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

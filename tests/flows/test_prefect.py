@@ -176,6 +176,13 @@ def test_without_a_server_serving_says_how_to_start_one(plan: Path, monkeypatch:
         serve(read_configuration(plan))
 
 
+@pytest.mark.parametrize("url", ["127.0.0.1:4200/api", "garbage", "http://[/api", "http:///api", "http://127.0.0.1:4200x/api"])
+def test_an_address_that_is_none(plan: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    with pytest.raises(ValueError, match=r"^PREFECT_API_URL is '.*', and an address of a server's API is wanted, such as http://127"):
+        serve(read_configuration(plan))
+
+
 def test_a_server_that_does_not_answer_is_named(tmp_path: Path, plan: Path) -> None:
     log = tmp_path / "serve.log"
     url = "http://127.0.0.1:9/api"  # the discard port, which nobody listens on

@@ -226,7 +226,7 @@ def test_a_run_ends_by_its_deadline(tmp_path: Path) -> None:
         begin = time.monotonic()
         first = fetch.process(fetch.parts()[0])
         again = fetch.process(fetch.parts()[0])
-        assert time.monotonic() - begin < 2.0
+        assert time.monotonic() - begin < 6.0  # a drip of each would take longer
     assert first.counts == {"fetched": 1, "fetch.deadline": 3, "images": 1}
     assert again.counts == {"fetch.deadline": 4, "images": 0}
 
