@@ -27,6 +27,7 @@ ENDS_SCAN = np.array([code not in (0x00, 0xFF, *range(0xD0, 0xD8)) for code in r
 ORDINARY = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive with Huffman coding
 DECODED = (*ORDINARY, 0xC9, 0xCA)  # and the last two with arithmetic coding
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+TELLING = frozenset(bytes((code,)) for code in range(0xE1, 0xEE))  # markers of EXIF, XMP, profiles, Photoshop and others
 PASSED_ON = {0xE0: 14, 0xEE: 12}  # JFIF and Adobe, and their least bytes; other application data are not for the decoder
 
 
@@ -253,6 +254,12 @@ def jpeg_header(data: bytes) -> Header:
         bits=walk.bits,
         channels=len(walk.components),
     )
+
+
+def tells_early(data: bytes) -> bool:
+    """Whether EXIF, a profile or the like stand where they do in nearly all that have any: in front, or behind JFIF."""
+    at = 4 + int.from_bytes(data[4:6], "big") if data[3:4] == b"\xe0" else 2
+    return data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] in TELLING
 
 
 def _without(data: bytes, places: list[tuple[int, int]]) -> bytes:

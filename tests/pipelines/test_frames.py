@@ -150,6 +150,16 @@ def test_the_one_that_killed() -> None:
     assert (done.returncode, done.stdout) == (0, "a JPEG of frame type SOF3, which is not decoded\n"), done.stderr
 
 
+def test_a_filter_raises_nothing_that_a_plugin_does() -> None:
+    """The one of AVIF raises RuntimeError where an item has no bytes."""
+    data = encoded(gradient(), "AVIF")
+    place = data.index(b"iloc")
+    for step in range(4, 40):
+        broken = data[: place + step] + b"\0" + data[place + step + 1 :]
+        assert pictures.rgb(broken) is None or looked_at(broken) is not None
+    assert pictures.rgb(data) is not None
+
+
 def test_a_filter_gives_null_for_it() -> None:
     import pyarrow as pa
 
