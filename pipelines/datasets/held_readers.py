@@ -160,7 +160,7 @@ def arrow_rows(archive: str, rows: Sequence[Row], limit: int) -> Held:
             yield from _unreadable(group, error)
             continue
         for column, same in groupby(group, key=lambda row: row["column"]):
-            yield from _of_batches(iter([values_of(batch, column)] if batch is not None else []), list(same), limit)
+            yield from _of_batches((values_of(one, column) for one in [batch] if one is not None), list(same), limit)
 
 
 class RecordBatches:

@@ -11,7 +11,7 @@ import pyarrow.types as kinds
 
 from pipelines.datasets.held_readers import RecordBatches, opened, values_of
 from pipelines.datasets.samples import FOUND_BY_NAME, NOWHERE, TEXT_KEYS, URL_KEYS, WEB, Keys, Place, Sample, found_key, joined, texts_of
-from pipelines.sources.parquet_lists import DAMAGE, first_of, python_values
+from pipelines.sources.parquet_lists import DAMAGE, chunks, first_of, opened_parquet, python_values
 
 ROWS = 16_384  # of a part, at least one row group or record batch
 IMAGE_KEYS = ("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "bytes", "image_data", "content", "picture", "photo")
@@ -104,8 +104,8 @@ def runs(rows: list[int]) -> list[tuple[int, int]]:
 
 def parquet_file(url: str, file: Any) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(file)
-    except (pa.ArrowInvalid, OSError) as error:
+        return opened_parquet(file)
+    except DAMAGE as error:
         raise ValueError(f"{url} is no Parquet file, or it is cut: {error}") from error
 
 
@@ -151,7 +151,7 @@ def parquet_samples(url: str, label: str, first: int, end: int, columns: Columns
 
 def _parquet_images(source: pq.ParquetFile, group: int, columns: Columns, rows: int) -> tuple[list[bool], list[str | None]]:
     """Which rows of a row group have bytes, and the paths of those without."""
-    if _nulls(source.metadata.row_group(group), columns.image) == 0:
+    if _nulls(source, group, columns.image) == 0:
         return [True] * rows, []
     there: list[bool] = []
     paths: list[str | None] = []
@@ -166,13 +166,14 @@ def _parquet_images(source: pq.ParquetFile, group: int, columns: Columns, rows: 
     return there, paths
 
 
-def _nulls(group: Any, column: str) -> int | None:
+def _nulls(source: pq.ParquetFile, group: int, column: str) -> int | None:
     """The nulls of a column of a row group by its statistics; None where they do not say."""
-    for index in range(group.num_columns):
-        if group.column(index).path_in_schema == column:
-            statistics = group.column(index).statistics
-            return statistics.null_count if statistics is not None and statistics.has_null_count else None
-    return None
+    try:
+        first = next(iter(chunks(source, group, [column])), None)
+    except DAMAGE:
+        return None
+    statistics = first.statistics if first is not None else None
+    return int(statistics.null_count) if statistics is not None and statistics.has_null_count else None
 
 
 def arrow_samples(url: str, label: str, first: int, end: int, columns: Columns, counts: Counter[str]) -> Iterator[Sample]:
