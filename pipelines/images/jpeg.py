@@ -39,6 +39,8 @@ def _huffman_tables(content: bytes) -> tuple[frozenset[tuple[str, int]], bool]:
         counts = content[at + 1 : at + 17]
         tables.add(("ac" if content[at] >> 4 else "dc", content[at] & 15))
         sound &= sum(counts) <= 256 and sum(count << (15 - index) for index, count in enumerate(counts)) <= 1 << 16
+        lengths = content[at + 17 : at + 17 + sum(counts)]
+        sound &= content[at] >> 4 == 1 or max(lengths, default=0) <= 15  # of a difference of DC, in bits
         at += 17 + sum(counts)
     return frozenset(tables), sound and at == len(content)
 
@@ -144,6 +146,7 @@ class _Walk:
             self.ordinary = False
             return
         spectrum = content[1 + 2 * count]
+        self.ordinary &= self.frame != 0xC2 or _sound_pass(count, *content[1 + 2 * count :])
         first = content[3 + 2 * count] >> 4 == 0  # not a refinement of bits sent before
         for at in range(1, 1 + 2 * count, 2):
             dc, ac = ("dc", content[at + 1] >> 4), ("ac", content[at + 1] & 15)
@@ -199,6 +202,13 @@ class _Walk:
             return None, "colour profile ignored: parts of it are missing"
         profile = b"".join(self.profile[part] for part in sorted(self.profile))
         return (profile, None) if len(profile) <= PROFILE else (None, f"colour profile ignored: more than {PROFILE} bytes")
+
+
+def _sound_pass(components: int, start: int, end: int, bits: int) -> bool:
+    """Whether a scan of a progressive picture may be so (T.81 G.1.1.1): libjpeg ends at others."""
+    high, low = bits >> 4, bits & 15
+    spectrum = end == 0 if start == 0 else start <= end <= 63 and components == 1
+    return spectrum and low <= 13 and (high == 0 or high == low + 1)
 
 
 def _passed_on(marker: int, content: bytes) -> bool:
