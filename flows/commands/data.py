@@ -130,6 +130,8 @@ def funnel(
     from flows.progress import funnel_table
     from pipelines.decisions.decision import decide
 
+    if not recipe:
+        raise ValueError("name a recipe, or leave --recipe out for winnow")
     given, failed, shown = models or Given(), 0, []
     for chosen in recipes_without(recipe, without, given):
         decision = decide(

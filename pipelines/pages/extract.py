@@ -45,7 +45,7 @@ class Extract(Stage):
     """
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     accounts: ClassVar[tuple[Account, ...]] = (RECORDS,)
     pages: Folder | None = None
     archives: tuple[str, ...] = ()
@@ -122,7 +122,7 @@ class ExtractWat(Stage):
     """Reads WAT files into candidates: alt and title of each image link. `textless` has images of which neither is said, too."""
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     accounts: ClassVar[tuple[Account, ...]] = (RECORDS,)
     wat: tuple[str, ...] = ()
     prefix: str = ""
@@ -140,7 +140,7 @@ class ExtractWat(Stage):
 
     def process(self, part: Part) -> Output:
         label, url, start, end = part.inputs
-        counts: Counter[str] = Counter(pages=0, candidates=0)
+        counts: Counter[str] = Counter(records=0, pages=0, candidates=0)
         rows = WatRows(archive=label, textless=self.textless)
         for page in pages_of(url, counts, start=int(start), end=int(end) if end else None):
             rows.append(page)
@@ -159,7 +159,7 @@ class Found:
     label: str
     target_width: int = TARGET_WIDTH
     surrounding: bool = False
-    counts: Counter[str] = field(default_factory=lambda: Counter(pages=0, candidates=0))
+    counts: Counter[str] = field(default_factory=lambda: Counter(records=0, pages=0, candidates=0))
     held: Rows = field(default_factory=lambda: Rows(ARCHIVE_IMAGES))
     rows: Candidates = field(init=False)
 

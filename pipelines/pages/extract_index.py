@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
+from pipelines.accounts import Account
 from pipelines.pages.archive_index import CHOSEN_FILE
 from pipelines.pages.archives import Response, response_of
-from pipelines.pages.extract import Found
+from pipelines.pages.extract import RECORDS, Found
 from pipelines.pages.images_of_page import TARGET_WIDTH
 from pipelines.pages.sources import read_range
 from pipelines.stage import Manifest, Output, Part, Stage
@@ -22,6 +23,7 @@ from pipelines.store import Folder
 
 NEAR = 16 * 1024  # bytes between two records that are read along rather than asked for apart: less than a request costs
 RANGE = 8 * 1024 * 1024  # bytes asked for at once
+RECORD_BYTES = 64 * 1024 * 1024  # of a record as it is stored; what an index says of more is not believed
 CONNECTIONS = 4  # ranges asked for at the same time by one worker
 
 
@@ -52,7 +54,8 @@ class ExtractChosen(Stage):
     """
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 3
+    accounts: ClassVar[tuple[Account, ...]] = (RECORDS,)
     chosen: Folder
     target_width: int = TARGET_WIDTH
     surrounding: bool = False
@@ -82,10 +85,14 @@ class ExtractChosen(Stage):
 
     def _add(self, found: Found, stretch: Stretch, place: Place, data: bytes | None) -> None:
         """One record as a candidate's page or a held image, or counted for what it is instead."""
+        found.counts["records"] += 1
         if data is None:
             found.counts["archive.missing"] += 1
             return
         record = data[place.offset - stretch.start : place.offset - stretch.start + place.length]
+        if place.length > RECORD_BYTES:
+            found.counts["archive.large_record"] += 1
+            return
         if len(record) < place.length:
             found.counts["archive.short_range"] += 1
             return
@@ -154,6 +161,6 @@ def fetched(wanted: Iterable[Stretch], connections: int) -> Iterator[tuple[Stret
 
 def _read(stretch: Stretch) -> bytes | None:
     try:
-        return read_range(stretch.archive, stretch.start, stretch.end)
+        return read_range(stretch.archive, stretch.start, min(stretch.end, stretch.start + RANGE + RECORD_BYTES))
     except ValueError:  # there is no such file
         return None

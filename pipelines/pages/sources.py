@@ -166,7 +166,7 @@ def _names_archive(line: str) -> bool:
 def joiner(list_url: str, prefix: str, sample: str) -> Callable[[str], str]:
     """How the names in a list or index become addresses: see `expand`; `sample` is one of them, asked for at a remote host."""
     if (entry := wacz.parted(list_url)) is not None:  # an index in a WACZ file, beside its archives
-        return lambda name: wacz.address(f"archive/{name}", entry[1])
+        return lambda name: wacz.address(f"archive/{name.removeprefix('archive/')}", entry[1])
     if prefix:
         return lambda name: name if _is_whole(name) else f"{prefix.rstrip('/')}/{name.lstrip('/')}"
     if is_local(list_url):

@@ -39,7 +39,13 @@ class Brotli:
         return bool(self._inner.can_accept_more_data())
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        return bytes(self._inner.process(data, output_buffer_limit=max_length))
+        made = self._inner.process(data, output_buffer_limit=max_length)
+        while len(made) < max_length and not self.eof:  # a limit makes it stop short of it, too
+            more = self._inner.process(b"", output_buffer_limit=max_length - len(made))
+            if not more:
+                break
+            made += more
+        return bytes(made)
 
 
 def undone(body: bytes, transfer: Sequence[str], content: Sequence[str], limit: int) -> bytes:

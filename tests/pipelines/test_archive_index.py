@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.collect import CollectConfig, collect
 from pipelines.pages import sources
 from pipelines.pages.archive_index import CHOSEN, Choose
 from pipelines.pages.extract_index import ExtractChosen, same_address, stretches
@@ -56,7 +58,8 @@ def chosen(tmp_path: Path, *index: str, **filters: Any) -> list[dict[str, Any]]:
     assert not manifest.failed, manifest.failed
     table = read_table(stage.out, "chosen.arrow")
     assert table.schema.equals(CHOSEN)
-    assert manifest.counts == {"index.chosen": table.num_rows}
+    assert manifest.counts.get("index.chosen", 0) == table.num_rows
+    assert sum(count for name, count in manifest.counts.items() if name != "index.rows") == manifest.counts["index.rows"]
     return table.to_pylist()
 
 
@@ -169,7 +172,7 @@ def test_only_the_bytes_of_chosen_records_travel(tmp_path: Path) -> None:
             (f"/{NAME}", OFFSETS[17], OFFSETS[18]),
         ]
         assert (web.heads, web.sent) == ([], sum(len(MEMBERS[number]) for number in (3, 4, 12, 17)))
-        assert counts == {"candidates": 4, "pages": 4}
+        assert counts == {"candidates": 4, "pages": 4, "records": 4}
         assert [(row["text"], row["page_url"], row["archive"], row["offset"]) for row in rows] == [
             (str(number), PAGES[number][0], f"{web.url}/{NAME}", OFFSETS[number]) for number in (3, 4, 12, 17)
         ]
@@ -192,14 +195,15 @@ def test_a_failing_host_is_asked_again_and_every_wrong_range_is_counted(tmp_path
             place(0),
         ]
         rows, counts = extracted(tmp_path, web, wrong)
-        assert counts == {"archive.no_record": 1, "archive.other_record": 1, "archive.short_range": 2, "candidates": 1, "pages": 1}
+        wrong = {"archive.no_record": 1, "archive.other_record": 1, "archive.short_range": 2}
+        assert counts == {**wrong, "candidates": 1, "pages": 1, "records": 5}
         assert [row["text"] for row in rows] == ["0"]
 
 
 def test_an_archive_that_is_not_there_is_counted(tmp_path: Path) -> None:
     with ranged({}) as web:
         rows, counts = extracted(tmp_path, web, [place(0), place(9)])
-        assert (rows, counts) == ([], {"archive.missing": 2})
+        assert (rows, counts) == ([], {"archive.missing": 2, "records": 2})
 
 
 def test_a_host_that_is_down_is_an_error_of_the_part_and_no_outcome(tmp_path: Path) -> None:
@@ -213,7 +217,7 @@ def test_chosen_images_are_held_by_their_archive(tmp_path: Path) -> None:
     photo = gzip.compress(record("https://a.example/a.jpg", jpeg(), "Content-Type: image/jpeg\r\n"))
     with ranged({f"/{NAME}": ARCHIVE + photo}) as web:
         _, counts = extracted(tmp_path, web, [place(0), (len(ARCHIVE), len(photo), "https://a.example/a.jpg")])
-        assert counts == {"archive_images": 1, "candidates": 1, "pages": 1}
+        assert counts == {"archive_images": 1, "candidates": 1, "pages": 1, "records": 2}
         (held,) = read_table(Folder(str(tmp_path / "candidates")), "archive-images-00000.parquet").to_pylist()
         assert (held["image_url"], held["archive"], held["offset"]) == ("https://a.example/a.jpg", f"{web.url}/{NAME}", len(ARCHIVE))
 
@@ -247,3 +251,68 @@ def test_a_columnar_index_at_a_host(tmp_path: Path) -> None:
             (f"{web.url}/{NAME}", PAGES[number][0]) for number in (2, 7) if PAGES[number][0].startswith(("https://b.", "https://a.example.b."))
         ]
         assert all(start is not None for path, start, _ in web.asked if path == "/cc-index/part.parquet")
+
+
+SOUND = (
+    b'org,a)/1 2026 {"url": "http://a.org/1", "mime": "text/html", "status": "200", '
+    b'"offset": "0", "length": "9", "filename": "a.warc.gz"}\n'
+)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"no json at all",
+        b"{",
+        b"[" * 200_000,
+        b'{"a":' * 100_000,
+        b"{" + b"x" * 3_000_000,
+        b'{"status": "200", "mime": "text/html", "offset": "-1", "length": "9", "filename": "a"}',
+        '{"status": "200", "mime": "text/html", "offset": "²", "length": "9", "filename": "a"}'.encode(),
+        b'{"status": "200", "mime": "text/html", "offset": "99999999999999999999999", "length": "9", "filename": "a"}',
+        b'{"status": "200", "mime": "text/html", "offset": "1", "length": "0", "filename": "a"}',
+        b'{"status": "200", "mime": "text/html", "offset": "1", "length": "9"}',
+        b'{"status": "200", "mime": "text/html", "offset": [1], "length": {}, "filename": null}',
+        b'{"status": 200, "mime": "text/html", "offset": ' + b"9" * 5000 + b', "length": 9, "filename": "a"}',
+        b"\xff\xfe\x00",
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_line_that_cannot_be_read_costs_itself(tmp_path: Path, line: bytes, packed: bool) -> None:
+    data = SOUND + line + b"\n\n" + SOUND.replace(b"/1", b"/2")
+    (tmp_path / "a.cdxj").write_bytes(gzip.compress(data) if packed else data)
+    stage = Choose(out=Folder(str(tmp_path / "chosen")), index=(str(tmp_path / "a.cdxj"),))
+    output = stage.process(stage.parts()[0])
+    assert output.counts == {"index.rows": 3, "index.chosen": 2, "index.unreadable": 1}
+
+
+def test_a_compressed_index_that_is_cut_or_damaged_gives_what_came_before(tmp_path: Path) -> None:
+    lines = b"".join(SOUND.replace(b"/1", b"/%d" % number) for number in range(5000))
+    (tmp_path / "a.cdxj.gz").write_bytes(gzip.compress(lines)[:-2000])
+    stage = Choose(out=Folder(str(tmp_path / "chosen")), index=(str(tmp_path / "a.cdxj.gz"),))
+    counts = stage.process(stage.parts()[0]).counts
+    assert counts["index.damaged"] == 1
+    assert 1000 < counts["index.chosen"] < 5000
+    assert counts["index.rows"] == counts["index.chosen"] + counts.get("index.unreadable", 0)
+
+
+def test_a_table_that_is_damaged_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1" + b"\0" * 500 + b"PAR1")
+    stage = Choose(out=Folder(str(tmp_path / "chosen")), index=(str(tmp_path / "a.parquet"),))
+    with pytest.raises(ValueError, match=r"a\.parquet is a damaged table"):
+        stage.process(stage.parts()[0])
+
+
+def test_the_index_of_a_package_chooses_records_in_it(tmp_path: Path) -> None:
+    pages = [gzip.compress(record(f"http://a.org/{number}", b"<img src=/a.jpg alt=dog>")) for number in range(3)]
+    line = '{{"url": "http://a.org/{}", "mime": "text/html", "status": 200, "offset": {}, "length": {}, "filename": "data.warc.gz"}}\n'
+    places = [len(b"".join(pages[:number])) for number in range(3)]
+    index = "".join("org,a)/ 2026 " + line.format(number, places[number], len(pages[number])) for number in (0, 2))
+    with zipfile.ZipFile(tmp_path / "a.wacz", "w") as package:
+        package.writestr("archive/data.warc.gz", b"".join(pages))
+        package.writestr("indexes/index.cdx.gz", gzip.compress(b'!meta 0 {"format": "cdxj-gzip-1.0"}\n' + index.encode()))
+        package.writestr("indexes/index.idx", b"!meta 0 {}\n")
+    config = CollectConfig(index=(str(tmp_path / "a.wacz"),), fetch=False)
+    made = collect(Folder(str(tmp_path / "root")), config, id="one")
+    assert made.accounts[0] == {"of": "index.rows", "in": 2, "went": {"index.chosen": 2}}
+    assert made.accounts[1] == {"of": "records", "in": 2, "went": {"pages": 2}}

@@ -148,3 +148,37 @@ def test_a_remote_archive_is_read_in_blocks_and_no_failure_passes_for_its_end(mo
         with pytest.raises(Unreachable):
             list(responses(f"{web.url}/a.warc.gz", counts, wanted=lambda status, media: True))
         assert counts == {"records": 40}
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "line"),
+    [
+        ("Apache License\nVersion 2.0\n", 1, "Apache License"),
+        ("a.warc.gz\nb.warc.gz\n\nsee http://x.example/ for more\n", 3, "see http://x.example/ for more"),
+        ("http://x.example/a.warc.gz\nshort\n", 2, "short"),
+        ("word " * 100_000, 1, "word word word"),
+        ("\0\1\2", 1, "\\x00\\x01\\x02"),
+    ],
+)
+def test_a_text_that_lists_no_archives_is_refused_at_once(tmp_path: Path, text: str, number: int, line: str) -> None:
+    (tmp_path / "LICENSE.txt").write_text(text)
+    with pytest.raises(ValueError, match=rf"LICENSE\.txt is no list of archives: its line {number} is ") as raised:
+        expand([str(tmp_path / "LICENSE.txt")])
+    assert line in str(raised.value)
+
+
+def test_lines_that_name_archives(tmp_path: Path) -> None:
+    (tmp_path / "plain name").write_bytes(b"")
+    names = ["crawl-data/a.warc.gz", "b.warc.wat.gz", "c.wacz", "http://x.example/d?e=1", "s3://bucket/f", "g.parquet", "plain name"]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    assert len(expand([str(tmp_path / "list.txt")])) == len(names)
+
+
+PATHS = gzip.compress(b"a.warc.gz\n" * 1000)
+
+
+@pytest.mark.parametrize("data", [PATHS[:-9], b"a.warc.gz\n", PATHS[:-6] + b"abcdef"])
+def test_a_damaged_path_list_is_named(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "warc.paths.gz").write_bytes(data)
+    with pytest.raises(ValueError, match=r"the path list .*warc\.paths\.gz is damaged"):
+        expand([str(tmp_path / "warc.paths.gz")])
