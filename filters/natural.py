@@ -18,7 +18,7 @@ from filters.base import Each, Level, PixelFilter, here, measured
 from filters.grey import Grey
 from filters.hashes import dhash
 from filters.logistic import Logistic
-from filters.pictures import opened
+from filters.pictures import BROKEN, opened
 
 FLOATS = NDArray[np.float64]
 BYTES = NDArray[np.uint8]
@@ -116,7 +116,7 @@ def decode(image: bytes | None) -> Image.Image | None:
         with opened(image) as picture:
             picture.draft("RGB", (SIDE, SIDE))  # a JPEG is decoded at the nearest eighth above
             small = shrink(picture)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except BROKEN:
         return None
     return small if min(small.size) >= SMALLEST else None
 

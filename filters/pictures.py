@@ -1,6 +1,8 @@
 """From stored bytes to pixels: the one step of measuring that strangers' bytes can crash. It may run in another process."""
 
 import re
+import struct
+import zlib
 from io import BytesIO
 
 import numpy as np
@@ -11,6 +13,22 @@ DECODED = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))  # frames of JPEG that libjp
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 ALONE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a segment
 MARKER = re.compile(rb"\xff([^\x00\xff])")  # as libjpeg looks for the next one
+# What Pillow's plugins raise on damaged files; that of AVIF raises RuntimeError.
+BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ArithmeticError,
+    AssertionError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 def opened(image: bytes) -> Image.Image:
@@ -41,5 +59,5 @@ def rgb(image: bytes | None) -> NDArray[np.uint8] | None:
         with opened(image) as picture:
             picture.load()
             return np.asarray(picture.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except BROKEN:
         return None

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 import training
+from filters import check_given
 from filters.given import Given
 from filters.recipe import load
 from flows.schedule import check_schedule
@@ -215,6 +216,8 @@ def _complaints(plan: Configuration) -> Iterator[tuple[Place, str]]:
             yield ("curate", index, "collections"), _nowhere("collection", name, root, sources)
         if complaint := _unknown_recipe(curated.recipe):
             yield ("curate", index, "recipe"), complaint
+        elif complaint := _lacking(curated):
+            yield ("curate", index, "without" if curated.without else "recipe"), complaint
     for index, trained in enumerate(plan.pretrain):
         for name in _absent(root / "releases", trained.releases.values(), releases):
             yield ("pretrain", index, "releases"), _nowhere("release", name, root, releases)
@@ -250,6 +253,16 @@ def _one_folder(trainings: Sequence[PretrainTable]) -> Iterator[tuple[Place, str
 def _unknown_recipe(recipe: str) -> str | None:
     try:
         load(recipe)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _lacking(curated: CurateTable) -> str | None:
+    """What its recipe needs and was not given, or what it is to do without and does not read."""
+    try:
+        recipe = load(curated.recipe).without(curated.without)
+        check_given(recipe.needs, curated.given, curated.without)
     except ValueError as error:
         return str(error)
     return None

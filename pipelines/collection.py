@@ -44,15 +44,18 @@ def open_collection(root: Folder, name: str) -> Collection:
             raise ValueError(f"collection {name} is not finished: run its `winnow collect --id {name}` again (complete: {complete})")
         raise ValueError(f"there is no collection {name} in {root.path()} (complete: {complete})")
     manifest = folder.read_json(MANIFEST)
-    return Collection(
-        id=name,
-        folder=folder,
-        digest=manifest["digest"],
-        counts=manifest["counts"],
-        failed=manifest["failed"],
-        refers_to=tuple(manifest.get("refers_to", ())),
-        accounts=tuple(manifest.get("accounts", ())),
-    )
+    try:
+        return Collection(
+            id=name,
+            folder=folder,
+            digest=manifest["digest"],
+            counts=manifest["counts"],
+            failed=manifest["failed"],
+            refers_to=tuple(manifest.get("refers_to", ())),
+        )
+    except (KeyError, TypeError) as error:
+        said = f"is damaged, or of another version of Winnow ({error!r})"
+        raise ValueError(f"{folder.path(MANIFEST)} {said}: run `winnow collect --id {name}` again with its options") from error
 
 
 def open_all(root: Folder, names: Sequence[str]) -> tuple[Collection, ...]:

@@ -229,7 +229,7 @@ def write_batches(folder: Folder, name: str, schema: pa.Schema, batches: Iterabl
 def digest(value: Any) -> str:
     """The sha256 of a JSON value in its canonical spelling."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()  # names of files may be no UTF-8
 
 
 class LeaseHeld(RuntimeError):

@@ -11,6 +11,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fastwarc.warc import ArchiveIterator, WarcRecordType
+from img2dataset import download
 from PIL import Image
 
 from flows.cli import app
 from flows.configuration import read_configuration
+from pipelines.img2dataset.config import Img2datasetConfig
 from pipelines.store import Folder, read_table
 from tests.pipelines.made import in_a_loop
 from tests.pipelines.wats import envelope, image, wat
@@ -67,6 +70,7 @@ TABLE: dict[str, Run | Not] = {
     "winnow collect --import coco/captions_train2017.json --id coco": AS_IT_STANDS,
     "winnow curate --recipe winnow --collection first --collection archive --release web-1": AS_IT_STANDS,
     "winnow train vilt --release web-1 --out data/models/vilt-1": Run(more="--smoke"),
+    "winnow img2dataset --url_list urls.txt --output_folder images": Run(more="--allow_private_addresses"),
     "winnow collect --seed URL": Run(instead=(("URL", SITE),), more=f"{PRIVATE} --max-pages 2 --id url"),
     "winnow funnel --recipe winnow --collection ID": Run(instead=(("ID", "first"),)),
     "winnow curate --recipe winnow --collection ID --release NAME": Run(instead=(("ID", "first"), ("NAME", "named"))),
@@ -102,6 +106,15 @@ TABLE: dict[str, Run | Not] = {
     "winnow dashboard --recipe winnow --json groups --of by=language": AS_IT_STANDS,
     "winnow dashboard --json story --of query=https://example.org/photo.jpg": AS_IT_STANDS,
     "WINNOW_PICTURES=docs .venv/bin/python -m pytest tests/flows/test_dashboard.py": LONG,
+    # docs/img2dataset.md
+    "winnow img2dataset --url_list urls.txt --output_folder images --image_size 256 --contact you@example.org": Run(
+        instead=(("--output_folder images", "--output_folder sized"),), more="--allow_private_addresses"
+    ),
+    "winnow img2dataset --url_list laion --input_format parquet --url_col URL --caption_col TEXT --output_format webdataset"
+    " --output_folder laion-data --processes_count 16 --thread_count 128 --save_additional_columns '[\"NSFW\",\"similarity\"]'": Run(
+        instead=(("--processes_count 16", "--processes_count 1"),), more="--allow_private_addresses"
+    ),
+    "winnow collect --import images": AS_IT_STANDS,
     # docs/log.md
     "winnow demo --seed 0": Not("takes minutes: tests/flows/test_demo.py runs a smaller one"),
     "python -m filters.fit natural": Not("fits on photographs that are not shipped"),
@@ -139,12 +152,16 @@ TABLE: dict[str, Run | Not] = {
     "PREFECT_API_URL=http://127.0.0.1:4200/api winnow serve winnow.toml": SERVER,
     "winnow status --root data": AS_IT_STANDS,
     "winnow validate --root data": AS_IT_STANDS,
+    "winnow img2dataset --url_list urls.txt --output_folder images --image_size 256": Run(
+        instead=(("--output_folder images", "--output_folder small"),), more="--allow_private_addresses"
+    ),
     "winnow doctor": Not("judges the machine, and may find it unfit: tests/flows/test_doctor.py"),
     'winnow forget --domain example.org --note "asked by its owner"': AS_IT_STANDS,
 }
 # Options of other programs that the documents name.
 FOREIGN = {
-    "--add-opens", "--artifacts-dir", "--bind", "--directory", "--environment_config", "--environment_type", "--extra", "--flink-master",
+    "--add-opens", "--artifacts-dir", "--bind", "--directory", "--dist", "--environment_config", "--environment_type", "--extra",
+    "--flink-master",
     "--flink_master", "--job-host", "--job-port", "--job_endpoint", "--limit", "--no-annotate", "--no-header", "--out", "--pairs",
     "--parallelism", "--python-version", "--service_port",
 }  # fmt: skip
@@ -165,7 +182,7 @@ def documented() -> Iterator[tuple[str, str]]:
             if re.match(r"(winnow|make|python) \S|\.venv/bin/", command) and not re.fullmatch(r"winnow [a-z0-9]+", command):
                 yield name, command
     for name, function in commands().items():
-        for example in re.findall(r"^\s*Example: (.+)$", function.__doc__ or "", re.MULTILINE):
+        for example in re.findall(r"^\s*Example: (.+)$", function.__doc__ or app[name].help, re.MULTILINE):
             yield f"winnow {name} --help", example
 
 
@@ -177,7 +194,8 @@ def commands() -> dict[str, Callable[..., Any]]:
 
 def options() -> set[str]:
     """Every option of every command."""
-    return {name for command in commands() for argument in app[command].assemble_argument_collection() for name in argument.names}
+    known = {name for command in commands() for argument in app[command].assemble_argument_collection() for name in argument.names}
+    return known | {f"--{name}" for name in Img2datasetConfig.model_fields}
 
 
 def test_every_command_of_the_documents_is_run_or_listed() -> None:
@@ -196,7 +214,8 @@ def test_every_command_has_an_example() -> None:
 def test_every_option_and_command_that_a_document_names_exists(name: str) -> None:
     text = (HOME / name).read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]*", text))
-    known = options() | FOREIGN | {"--help", "--version"}
+    peer = {f"--{name}" for name in signature(download).parameters} if name == "docs/img2dataset.md" else set()
+    known = options() | FOREIGN | {"--help", "--version", "--name", "--flag", "--noflag"} | peer
     assert {one for one in named if one.rstrip("-") not in known} == set()
     assert set(re.findall(r"`winnow ([a-z0-9]+)`", text)) - set(commands()) == set()
 
@@ -268,6 +287,10 @@ class Sandbox:
         pairs = read_table(Folder(str(self.work / "data/collections/web/candidates")), "part-00000.parquet", ["candidate_id"])
         self.write_lines("labels.jsonl", [{"candidate_id": id, "label": True} for id in pairs["candidate_id"].to_pylist()])
         shutil.copy(HOME / "filters/recipes/winnow.toml", self.work / "mine.toml")
+        (self.work / "urls.txt").write_text("".join(f"{url}\n" for url in urls[:4]))
+        (self.work / "laion").mkdir()
+        table = {"URL": urls[:4], "TEXT": TEXTS[:4], "NSFW": ["UNLIKELY"] * 4, "similarity": [0.3] * 4}
+        pq.write_table(pa.table(table), self.work / "laion/a.parquet")
 
     def index(self, archive: Path) -> list[dict[str, str]]:
         """The lines of an index of the pages of an archive, as Common Crawl's server gives them."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from filters.given import Given
+from flows.commands.collect_groups import grouped
 from flows.commands.options import (
     ALONE,
     AtOnce,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from filters.recipe import Recipe
 
 Format = Literal["arrow", "webdataset"]
+grouped()
 
 
 @app.command
@@ -128,6 +130,8 @@ def funnel(
     from flows.progress import funnel_table
     from pipelines.decisions.decision import decide
 
+    if not recipe:
+        raise ValueError("name a recipe, or leave --recipe out for winnow")
     given, failed, shown = models or Given(), 0, []
     for chosen in recipes_without(recipe, without, given):
         decision = decide(

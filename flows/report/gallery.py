@@ -4,11 +4,11 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 
-from PIL import Image
-
+from filters.pictures import BROKEN, opened
 from flows.report.data import KEPT, Sample
 from flows.report.funnel import count
 from flows.report.tree import Node, clean, extend, link, node, shorten
+from pipelines.engine.children import Died, children
 
 _SIDE = 176  # pixels: twice the width of a card on a telephone, a little less on a desk
 _MOST_PIXELS = 50_000_000  # a picture larger than this is not decoded for a report
@@ -20,12 +20,17 @@ def thumbnail(data: bytes | None) -> str | None:
     """A small JPEG of the picture as a data URI, drawn anew so that no byte of the original gets into the page; None if undecodable."""
     if not data:
         return None
+    (drawn,) = children().call(_drawn, [data])
+    return None if isinstance(drawn, Died) else drawn
+
+
+def _drawn(data: bytes) -> str | None:
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with opened(data) as picture:
             if picture.width * picture.height > _MOST_PIXELS:
                 return None
             small = picture.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow's decoders raise on broken files
+    except BROKEN:
         return None
     small.thumbnail((_SIDE, _SIDE))
     buffer = io.BytesIO()

@@ -16,6 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pipelines.pages.archives import RECORD_BLOCK, response_of
 from pipelines.pages.sources import opened as opened_archive
 from pipelines.schema import FETCHED
+from pipelines.sources.parquet_lists import DAMAGE, first_of
 from pipelines.web.permission import headers_outcome
 from pipelines.web.result import FetchResult
 
@@ -29,8 +30,11 @@ Held = Iterator[tuple[str, FetchResult, bytes | None]]  # address, what became o
 def opened(url: str) -> IO[bytes]:
     """A seekable binary file at a path or fsspec URL; ValueError if it is not there."""
     system, path = fsspec.core.url_to_fs(url)
+    local = isinstance(system, LocalFileSystem)
     try:
-        return open(path, "rb") if isinstance(system, LocalFileSystem) else system.open(path, "rb")
+        if local and not stat.S_ISREG(os.stat(path).st_mode):
+            raise ValueError(f"{url} is no ordinary file")  # a pipe would be waited for
+        return open(path, "rb") if local else system.open(path, "rb")
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ValueError(f"there is no file at {url}: what was imported must stay in its place until its images are read") from error
 
@@ -92,7 +96,11 @@ def _content(path: str, limit: int) -> bytes:
 
 def parquet_rows(archive: str, rows: Sequence[Row], limit: int) -> Held:
     with opened(archive) as file:
-        source = pq.ParquetFile(file)
+        try:
+            source = pq.ParquetFile(file)
+        except DAMAGE as error:
+            yield from _unreadable(rows, error)
+            return
         for (group, column), wanted in groupby(rows, key=lambda row: (row["offset"], row["column"])):
             yield from _of_batches(_batches(source, group, column), list(wanted), limit)
 
@@ -106,7 +114,8 @@ def _batches(source: pq.ParquetFile, group: int, column: str) -> Iterator[pa.Arr
 def values_of(batch: pa.RecordBatch, column: str) -> pa.Array:
     """A column that may lie in a struct: `image.bytes`."""
     name, _, child = column.partition(".") if column not in batch.schema.names else (column, "", "")
-    return pc.struct_field(batch.column(name), child) if child else batch.column(name)
+    found = first_of(batch, name)
+    return pc.struct_field(found, child) if child else found
 
 
 def _of_batches(batches: Iterator[pa.Array], wanted: list[Row], limit: int) -> Held:
@@ -120,12 +129,16 @@ def _of_batches(batches: Iterator[pa.Array], wanted: list[Row], limit: int) -> H
             start += len(values)
             if not pending:
                 return
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        for row in pending:
-            yield row["image_url"], FetchResult(outcome="fetch.unreadable", detail=str(error)[:300]), None
+    except DAMAGE as error:
+        yield from _unreadable(pending, error)
         return
     for row in pending:
         yield row["image_url"], *_absent()
+
+
+def _unreadable(rows: Sequence[Row], error: Exception) -> Held:
+    for row in rows:
+        yield row["image_url"], FetchResult(outcome="fetch.unreadable", detail=str(error)[:300]), None
 
 
 def _of_value(value: pa.Scalar, limit: int) -> tuple[FetchResult, bytes | None]:
@@ -141,9 +154,13 @@ def arrow_rows(archive: str, rows: Sequence[Row], limit: int) -> Held:
     batches = RecordBatches(archive)
     for number, wanted in groupby(rows, key=lambda row: row["offset"]):
         group = list(wanted)
-        batch = batches.get(number)
+        try:
+            batch = batches.get(number)
+        except DAMAGE as error:
+            yield from _unreadable(group, error)
+            continue
         for column, same in groupby(group, key=lambda row: row["column"]):
-            yield from _of_batches(iter([values_of(batch, column)] if batch is not None else []), list(same), limit)
+            yield from _of_batches((values_of(one, column) for one in [batch] if one is not None), list(same), limit)
 
 
 class RecordBatches:
@@ -171,7 +188,7 @@ class RecordBatches:
     def get(self, number: int) -> pa.RecordBatch | None:
         """A record batch; None if the stream ends before it."""
         if self._file is not None:
-            return self._file.get_batch(number) if number < self._file.num_record_batches else None
+            return _checked(self._file.get_batch(number)) if number < self._file.num_record_batches else None
         if number < self._next:
             self._restart()
         batch = None
@@ -181,17 +198,34 @@ class RecordBatches:
             except StopIteration:
                 return None
             self._next += 1
-        return batch
+        return batch if batch is None else _checked(batch)
+
+    def _size(self, number: int) -> int:
+        """The rows of a batch of a file; -1 if it is damaged."""
+        try:
+            batch = self.get(number)
+        except DAMAGE:
+            return -1
+        return 0 if batch is None else int(batch.num_rows)
 
     def rows(self) -> tuple[list[int], bool]:
-        """The number of rows of each batch that can be read, and whether that is all of them."""
+        """The number of rows of each batch that can be read (0 for one among others that cannot), and whether that is all of them."""
         found: list[int] = []
+        if self._file is not None:
+            found = [self._size(number) for number in range(self._file.num_record_batches)]
+            return [max(0, size) for size in found], min(found, default=0) >= 0
         try:
             while (batch := self.get(len(found))) is not None:
                 found.append(batch.num_rows)
-        except (pa.ArrowInvalid, OSError, EOFError):
+        except DAMAGE:
             return found, False
         return found, True
+
+
+def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch whose values lie where it says; ArrowInvalid else, for Arrow reads wherever an offset leads."""
+    batch.validate(full=True)
+    return batch
 
 
 def nowhere(archive: str, rows: Sequence[Row], limit: int) -> Held:

@@ -3,6 +3,7 @@
 import functools
 import os
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -31,10 +32,14 @@ from pipelines.datasets.samples import (
     json_value,
     texts_of,
 )
+from pipelines.sources.list_bytes import ListBytes
+from pipelines.sources.list_charset import text_of
 
 STEMS = 4096  # images of a part
 LINES = 8192  # of a part of captions
 NAME_KEYS = ("image", "file_name", "filename", "image_path", "path", "img", "file")
+COCO_BYTES = 1 << 29  # of a file of captions, which is held at once; COCO's own have a hundred million
+SURROGATE = re.compile("[\ud800-\udfff]")
 NOTES = frozenset({"readme", "license", "licence", "notice", "changelog", "provenance", "authors", "classes", "labels", "copying"})
 
 
@@ -49,6 +54,8 @@ def stem_of(name: str) -> str:
 
 def place_of(folder: str, name: str) -> Place:
     """Where a named file of a data set lies; a name that leads out of the folder, by itself or through a link, is never opened."""
+    if SURROGATE.search(name):  # of a name that is no UTF-8, which no table can hold
+        return NOWHERE
     local, root, real_root = _root(folder)
     plain = posixpath.normpath(name.replace("\\", "/"))
     if plain.startswith(("../", "/")) or plain in ("..", ".") or "\0" in name or "://" in name:
@@ -123,6 +130,7 @@ def _take_sidecar(about: Sample, folder: str, name: str, counts: Counter[str], k
 
 
 Captioned = tuple[str, str, list[str]]  # file name, web address, texts
+BROKEN: Captioned = ("\0", "", [])  # in the place of an entry that is none
 
 
 @functools.lru_cache(maxsize=1)
@@ -130,15 +138,19 @@ def coco_images(url: str, version: str = "") -> list[Captioned]:
     """The images of a file of COCO captions (or of Karpathy's splits of it) in their order; ValueError if it is none."""
     with opened(url) as file:
         try:
-            value = json_value(file.read())
+            data = file.read(COCO_BYTES + 1)
+            if len(data) > COCO_BYTES:
+                raise ValueError(f"more than {COCO_BYTES:,} bytes are not held at once: write lines of {{\"image\", \"captions\"}}")
+            value = json_value(text_of(data)[0])
         except ValueError as error:
             raise ValueError(f"{url} is no JSON: {error}") from error
     if not isinstance(value, dict) or not isinstance(value.get("images"), list):
         raise ValueError(f"{url} is no file of COCO captions: it needs the lists `images` and `annotations`")
     images = [image for image in value["images"] if isinstance(image, dict)]
+    odd = [BROKEN] * (len(value["images"]) - len(images))
     if any("sentences" in image for image in images):
-        return [(_karpathy_name(image), "", texts_of(image.get("sentences"))) for image in images]
-    return _coco(url, images, value.get("annotations"))
+        return [*((_karpathy_name(image), "", texts_of(image.get("sentences"))) for image in images), *odd]
+    return [*_coco(url, images, value.get("annotations")), *odd]
 
 
 def _karpathy_name(image: dict[str, Any]) -> str:
@@ -147,22 +159,30 @@ def _karpathy_name(image: dict[str, Any]) -> str:
 
 def _coco(url: str, images: list[dict[str, Any]], annotations: Any) -> list[Captioned]:
     texts: dict[str, list[str]] = {}
+    odd = 0
     for annotation in annotations if isinstance(annotations, list) else []:
         if isinstance(annotation, dict) and "caption" in annotation:
             texts.setdefault(str(annotation.get("image_id")), []).extend(texts_of(annotation["caption"]))
+        else:
+            odd += 1
     if not texts:
         raise ValueError(f"{url} has no captions: take COCO's captions_*.json, not its instances or keypoints")
-    found = []
+    found: list[Captioned] = []
     for image in images:
         address = found_key(image, URL_KEYS)
         name = "".join(texts_of(image.get("file_name")))
         found.append((name, "".join(texts_of(image.get(address or ""))), texts.pop(str(image.get("id")), [])))
-    return [*found, *(("", "", captions) for captions in texts.values())]  # captions of images that are not listed
+    unlisted: list[Captioned] = [("", "", captions) for captions in texts.values()]
+    return [*found, *unlisted, *[BROKEN] * odd]
 
 
-def coco_samples(url: str, version: str, folder: str, label: str, first: int, end: int) -> Iterator[Sample]:
-    """A sample for some of the images of a file of captions."""
+def coco_samples(url: str, version: str, folder: str, label: str, which: tuple[int, int], counts: Counter[str]) -> Iterator[Sample]:
+    """A sample for some of the images of a file of captions; an entry that is no image, or has no caption, is counted."""
+    first, end = which
     for number, (name, address, texts) in enumerate(coco_images(url, version)[first:end], start=first):
+        if (name, address, texts) == BROKEN:
+            counts["import.bad_line"] += 1
+            continue
         place = place_of(folder, name) if name else NOWHERE
         key, identity = joined(label, name or f"{number:09d}"), joined(label, f"#{number:09d}")
         yield Sample(key=key, identity=identity, texts=texts, url=address, place=place)
@@ -172,24 +192,24 @@ def line_samples(
     url: str, folder: str, label: str, start: tuple[int, int], counts: Counter[str], keys: Keys = FOUND_BY_NAME
 ) -> Iterator[Sample]:
     """A sample for each of LINES lines of JSON from (byte, line) on; a line that is none, or names no image, is counted."""
-    offset, line = start
-    with opened(url) as file:
-        file.seek(offset)
-        for number, data in enumerate(islice(file, LINES), start=line):
-            if not data.strip():
-                continue
-            try:
-                sample = of_line(data, folder, keys)
-            except ValueError:
-                counts["import.bad_line"] += 1
-                continue
-            sample.key, sample.identity = joined(posixpath.dirname(label), sample.key), joined(label, f"#{number:09d}")
-            yield sample
+    for line in islice(ListBytes(url).lines(*start), LINES):
+        text, unicode = text_of(line.data)
+        if not text.strip() and not line.fault:
+            counts["import.blank_line"] += 1
+            continue
+        try:
+            sample = of_line(text, folder, keys)
+        except ValueError:
+            counts["import.bad_line"] += 1
+            continue
+        counts["import.not_utf8"] += not unicode
+        sample.key, sample.identity = joined(posixpath.dirname(label), sample.key), joined(label, f"#{line.number - 1:09d}")
+        yield sample
 
 
-def of_line(data: bytes, folder: str, keys: Keys = FOUND_BY_NAME) -> Sample:
+def of_line(line: str, folder: str, keys: Keys = FOUND_BY_NAME) -> Sample:
     """The image that a line names with its texts; ValueError if it names none."""
-    value = json_value(data.removeprefix(b"\xef\xbb\xbf"))
+    value = json_value(line.removeprefix("\ufeff"))
     name_key = found_key(value, NAME_KEYS) if isinstance(value, dict) else None
     if name_key is None or not isinstance(value[name_key], str) or not value[name_key]:
         raise ValueError("no object that names an image")
@@ -206,11 +226,9 @@ def of_line(data: bytes, folder: str, keys: Keys = FOUND_BY_NAME) -> Sample:
 
 def line_cuts(url: str) -> list[tuple[int, int]]:
     """(byte, line) where each run of LINES lines begins."""
-    found, offset, line = [], 0, 0
-    with opened(url) as file:
-        for data in file:
-            if line % LINES == 0:
-                found.append((offset, line))
-            offset += len(data)
-            line += 1
+    found, end, number = [], 0, 0
+    for line in ListBytes(url).lines():
+        if number % LINES == 0:
+            found.append((end, number))
+        end, number = line.end, line.number
     return found

@@ -11,6 +11,7 @@ import pyarrow.types as kinds
 
 from pipelines.datasets.held_readers import RecordBatches, opened, values_of
 from pipelines.datasets.samples import FOUND_BY_NAME, NOWHERE, TEXT_KEYS, URL_KEYS, WEB, Keys, Place, Sample, found_key, joined, texts_of
+from pipelines.sources.parquet_lists import DAMAGE, chunks, first_of, opened_parquet, python_values
 
 ROWS = 16_384  # of a part, at least one row group or record batch
 IMAGE_KEYS = ("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "bytes", "image_data", "content", "picture", "photo")
@@ -65,7 +66,8 @@ def columns_of(where: str, schema: pa.Schema, keys: Keys = FOUND_BY_NAME, *, ima
         "status": found_key(strings, ("status",)) or "",
         "key": found_key(strings, ("key",)) or "",
     }
-    text = keys.text or found_key(texts, TEXT_KEYS) or ""
+    opaque = [entry.name for entry in schema if is_binary(entry.type) and entry.name != image]  # strings, without saying so
+    text = keys.text or found_key(texts, TEXT_KEYS) or found_key(opaque, TEXT_KEYS) or ""
     others = [name for name in texts if name not in named.values() and name not in ("image_id", "split", "__key__", "__url__")]
     if images and not text and others:
         raise ValueError(f"{where} has no column named caption or text; name the one to take with --text-column: {', '.join(others)}")
@@ -74,7 +76,7 @@ def columns_of(where: str, schema: pa.Schema, keys: Keys = FOUND_BY_NAME, *, ima
 
 def _image_column(where: str, schema: pa.Schema) -> tuple[str, str]:
     structs = {entry.name: entry.type for entry in schema if kinds.is_struct(entry.type) and _has_bytes(entry.type)}
-    plain = [entry.name for entry in schema if is_binary(entry.type)]
+    plain = [entry.name for entry in schema if is_binary(entry.type) and entry.name.lower() not in TEXT_KEYS]
     found = found_key([*structs, *plain], IMAGE_KEYS) or next(iter([*structs, *plain]), None)
     if found is None:
         has = ", ".join(schema.names) or "none"
@@ -102,8 +104,8 @@ def runs(rows: list[int]) -> list[tuple[int, int]]:
 
 def parquet_file(url: str, file: Any) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(file)
-    except (pa.ArrowInvalid, OSError) as error:
+        return opened_parquet(file)
+    except DAMAGE as error:
         raise ValueError(f"{url} is no Parquet file, or it is cut: {error}") from error
 
 
@@ -114,7 +116,8 @@ def parquet_runs(url: str) -> list[tuple[int, int]]:
 
 
 def arrow_runs(url: str) -> list[tuple[int, int]]:
-    return runs(RecordBatches(url).rows()[0])
+    sizes, whole = RecordBatches(url).rows()
+    return runs(sizes) if sizes or whole else [(0, 0)]  # where nothing can be read, one that says so
 
 
 def schema_of(url: str) -> pa.Schema:
@@ -124,14 +127,22 @@ def schema_of(url: str) -> pa.Schema:
         return parquet_file(url, file).schema_arrow
 
 
-def parquet_samples(url: str, label: str, first: int, end: int, columns: Columns) -> Iterator[Sample]:
-    """A sample for each row of some row groups; the image column is read only where it has nulls."""
+def parquet_samples(url: str, label: str, first: int, end: int, columns: Columns, counts: Counter[str]) -> Iterator[Sample]:
+    """A sample for each row of some row groups; the image column is read only where it has nulls.
+
+    The rows of a group whose texts are damaged are counted as `import.damaged_row`.
+    """
     with opened(url) as file:
         source = parquet_file(url, file)
         start = sum(source.metadata.row_group(index).num_rows for index in range(first))
         for group in range(first, end):
             rows = source.metadata.row_group(group).num_rows
-            table = source.read_row_group(group, columns=columns.plain(), use_threads=False)
+            try:
+                table = source.read_row_group(group, columns=columns.plain(), use_threads=False)
+            except DAMAGE:
+                counts["import.damaged_row"] += rows
+                start += rows
+                continue
             there, paths = _parquet_images(source, group, columns, rows)
             places = [Place("parquet", url, group, None, row, columns.image) if there[row] else None for row in range(rows)]
             yield from _samples(table, label, start, places, paths, columns)
@@ -140,24 +151,29 @@ def parquet_samples(url: str, label: str, first: int, end: int, columns: Columns
 
 def _parquet_images(source: pq.ParquetFile, group: int, columns: Columns, rows: int) -> tuple[list[bool], list[str | None]]:
     """Which rows of a row group have bytes, and the paths of those without."""
-    if _nulls(source.metadata.row_group(group), columns.image) == 0:
+    if _nulls(source, group, columns.image) == 0:
         return [True] * rows, []
     there: list[bool] = []
     paths: list[str | None] = []
     wanted = [name for name in (columns.image, columns.path) if name]
-    for batch in source.iter_batches(batch_size=64, row_groups=[group], columns=wanted, use_threads=False):
-        there += values_of(batch, columns.image).is_valid().to_pylist()
-        paths += values_of(batch, columns.path).to_pylist() if columns.path else []
+    try:
+        for batch in source.iter_batches(batch_size=64, row_groups=[group], columns=wanted, use_threads=False):
+            there += values_of(batch, columns.image).is_valid().to_pylist()
+            paths += values_of(batch, columns.path).to_pylist() if columns.path else []
+    except DAMAGE:  # it ends each of them when it is fetched
+        there += [True] * (rows - len(there))
+        paths += [None] * (rows - len(paths))
     return there, paths
 
 
-def _nulls(group: Any, column: str) -> int | None:
+def _nulls(source: pq.ParquetFile, group: int, column: str) -> int | None:
     """The nulls of a column of a row group by its statistics; None where they do not say."""
-    for index in range(group.num_columns):
-        if group.column(index).path_in_schema == column:
-            statistics = group.column(index).statistics
-            return statistics.null_count if statistics is not None and statistics.has_null_count else None
-    return None
+    try:
+        first = next(iter(chunks(source, group, [column])), None)
+    except DAMAGE:
+        return None
+    statistics = first.statistics if first is not None else None
+    return int(statistics.null_count) if statistics is not None and statistics.has_null_count else None
 
 
 def arrow_samples(url: str, label: str, first: int, end: int, columns: Columns, counts: Counter[str]) -> Iterator[Sample]:
@@ -167,19 +183,21 @@ def arrow_samples(url: str, label: str, first: int, end: int, columns: Columns, 
     counts["import.truncated"] += not whole and end == len(sizes)
     start = sum(sizes[:first])
     for number in range(first, end):
+        if not sizes[number]:
+            continue
         batch = batches.get(number)
         assert batch is not None, "it was there a moment ago"
         valid = values_of(batch, columns.image).is_valid().to_pylist()
         paths = values_of(batch, columns.path).to_pylist() if columns.path and not all(valid) else []
         places = [Place("arrow", url, number, None, row, columns.image) if there else None for row, there in enumerate(valid)]
-        yield from _samples(pa.Table.from_batches([batch]).select(columns.plain()), label, start, places, paths, columns)
+        yield from _samples(pa.Table.from_batches([batch]), label, start, places, paths, columns)
         start += len(valid)
 
 
 def _samples(
     table: pa.Table, label: str, start: int, places: list[Place | None], paths: list[str | None], columns: Columns
 ) -> Iterator[Sample]:
-    values = {name: table[name].to_pylist() for name in columns.plain()}
+    values = {name: python_values(first_of(table, name)) for name in columns.plain()}
     nothing: list[Any] = [None] * len(places)
     texts, urls, pages, states = (values.get(name, nothing) for name in (columns.text, columns.url, columns.page_url, columns.status))
     for row, place in enumerate(places):

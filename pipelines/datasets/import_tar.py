@@ -20,6 +20,7 @@ from pipelines.datasets.samples import (
     joined,
 )
 
+MEMBERS = 1 << 22  # of one file; what is known of each is held, some 700 bytes
 ENDED = tarfile.NUL * tarfile.BLOCKSIZE  # a tar file ends with blocks of zeros
 
 
@@ -67,16 +68,20 @@ def split_name(name: str) -> tuple[str, str]:
 
 def _members(url: str, file: IO[bytes], counts: Counter[str]) -> Iterator[tarfile.TarInfo]:
     try:
-        tar: Any = tarfile.open(fileobj=file, mode="r:", errorlevel=0)  # noqa: SIM115 - the file is closed by whom it belongs to
+        headers: Any = _Headers(file)
+        tar: Any = tarfile.open(fileobj=headers, mode="r:", errorlevel=0)  # noqa: SIM115 - the file is closed by whom it belongs to
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(f"{url} is no plain tar file ({error}): decompress a compressed one, its members are read in place") from error
-    before = -1
+    before, seen = -1, 0
     try:
         while (member := tar.next()) is not None:
             tar.members.clear()  # else every header stays in memory
             if tar.offset <= before:
                 raise tarfile.ReadError("a member of negative size")  # which tarfile would read for ever
             before = tar.offset
+            seen += 1
+            if seen > MEMBERS:
+                raise tarfile.ReadError("more members than can be held")
             if not member.isdir():
                 yield member
     except (tarfile.TarError, EOFError, ValueError, OverflowError):
@@ -85,6 +90,19 @@ def _members(url: str, file: IO[bytes], counts: Counter[str]) -> Iterator[tarfil
     file.seek(tar.offset)
     if file.read(tarfile.BLOCKSIZE) != ENDED:
         counts["import.truncated"] += 1
+
+
+class _Headers:
+    """A tar file for tarfile, which reads headers alone and would hold a name of gigabytes."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if size > SIDECAR_BYTES:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self._file.read(size)
 
 
 class _Tar(NamedTuple):

@@ -30,7 +30,7 @@ class Import(Stage):
     """Turns a data set into candidates; `images` is the folder of a captions file's images, `title` the name in given addresses."""
 
     name: ClassVar[str] = "import"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     path: str
     images: str = ""
     title: str = ""
@@ -88,11 +88,11 @@ class Import(Stage):
         kind, url, label, beside, *which = inputs
         keys = Keys(self.text_column, self.url_column)
         if kind == "parquet":
-            return parquet_samples(url, label, int(which[0]), int(which[1]), self._columns(url))
+            return parquet_samples(url, label, int(which[0]), int(which[1]), self._columns(url), counts)
         if kind == "arrow":
             return arrow_samples(url, label, int(which[0]), int(which[1]), self._columns(url), counts)
         if kind == "coco":
-            return coco_samples(url, which[2], beside, label, int(which[0]), int(which[1]))
+            return coco_samples(url, which[2], beside, label, (int(which[0]), int(which[1])), counts)
         if kind == "lines":
             return line_samples(url, beside, label, (int(which[0]), int(which[1])), counts, keys)
         if kind == "files":

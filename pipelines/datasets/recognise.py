@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from pipelines.datasets.held_readers import opened
 from pipelines.datasets.import_files import NAME_KEYS, coco_images, ending_of, of_line, place_of
 from pipelines.datasets.import_tables import columns_of, schema_of
 from pipelines.datasets.samples import IMAGE_ENDINGS, found_key, json_value
+from pipelines.sources.list_bytes import ListBytes
+from pipelines.sources.list_charset import text_of
 from pipelines.store import digest
 
 UNDERSTOOD = (
@@ -159,7 +160,7 @@ def _walk(folder: str, prefix: str) -> Iterator[File]:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from _walk(entry.path, f"{prefix}{entry.name}/")
-            elif not entry.is_dir():
+            elif not os.path.isdir(entry.path):  # a link that leads nowhere, or to itself, is a file that is missing
                 info = entry.stat(follow_symlinks=False)
                 yield File(name=prefix + entry.name, url=entry.path, size=info.st_size, changed=str(info.st_mtime_ns))
 
@@ -234,10 +235,10 @@ def _is_captions(file: File, single: bool) -> bool:
 
 def _names_images(file: File) -> bool:
     """Whether the first line of a file is an object that names an image."""
-    with opened(file.url) as lines:
-        first = next((line for line in lines if line.strip()), b"")
+    lines = (text_of(line.data)[0] for line in ListBytes(file.url).lines())
+    first = next((line for line in lines if line.strip()), "")
     try:
-        value = json_value(first.removeprefix(b"\xef\xbb\xbf"))
+        value = json_value(first)
     except ValueError:
         return False
     return isinstance(value, dict) and found_key(value, NAME_KEYS) is not None and bool(of_line(first, "").key)
@@ -266,10 +267,9 @@ def _beside_lines(file: File) -> str:
     """The folder of the images that lines name: that of the file, unless the first of them lie in `images` below it."""
     here = posixpath.dirname(file.url)
     names = []
-    with opened(file.url) as lines:
-        for line in itertools.islice(lines, 20):
-            with contextlib.suppress(ValueError):  # a broken line is counted when it is read
-                names.append(of_line(line, "").key)
+    for line in itertools.islice(ListBytes(file.url).lines(), 20):
+        with contextlib.suppress(ValueError):  # a broken line is counted when it is read
+            names.append(of_line(text_of(line.data)[0], "").key)
     return next((folder for folder in (here, f"{here}/images") if any(_exists(folder, name) for name in names)), here)
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pipelines.datasets.held import MISSING, PLACES
 from pipelines.schema import CANDIDATES, identify
+from pipelines.sources.list_charset import text_of
 from pipelines.web.permission import address_outcome
 
 URL_KEYS = ("url", "image_url", "img_url", "image_link", "coco_url", "flickr_url")  # in any case, the first that is there
@@ -183,10 +184,14 @@ def _spoken(own: list[str], told: list[str]) -> list[str]:
 def apply_sidecar(sample: Sample, ending: str, data: bytes, counts: Counter[str], keys: Keys) -> None:
     """Take in the .txt, .caption or .json beside an image: a text file speaks before JSON; what cannot be read is counted."""
     if ending in TEXT_ENDINGS:
-        words = plain(data.decode("utf-8-sig", "replace")).strip()
+        text, unicode = text_of(data)
+        counts["import.not_utf8"] += not unicode
+        words = plain(text).strip()
         sample.texts = _spoken([words] if words else [], sample.texts)
         return
+    text, unicode = text_of(data)
     try:
-        apply_metadata(sample, json_value(data), keys)
+        apply_metadata(sample, json_value(text), keys)
+        counts["import.not_utf8"] += not unicode
     except ValueError:
         counts["import.bad_sidecar"] += 1

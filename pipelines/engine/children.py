@@ -86,12 +86,11 @@ class Children:
             template.close()
 
     def _call(self, function: Callable[[T], R], items: Sequence[T], *, fresh: bool) -> list[R | Died]:
-        name = pickle.dumps(function)
         with self._slots:
             child = self._started(function) if fresh else self._taken(function)
             fresh = fresh or child.function is None
             try:
-                answers = child.ask(name, items)
+                answers = child.ask(function, items)
             except BaseException:
                 child.end()
                 raise
@@ -129,11 +128,11 @@ class _Child:
     pid: int
     channel: Connection
     template: "_Template"
-    function: bytes | None = None  # the last that it was asked for
+    function: Callable[..., Any] | None = None  # the last that it was asked for
 
-    def ask(self, function: bytes, items: Sequence[Any]) -> list[Any] | None:
+    def ask(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any] | None:
         """Its answers; None if it died of an item. Raises what the function raised."""
-        order = (None if function == self.function else function, items)
+        order = (None if function is self.function else pickle.dumps(function), items)
         try:
             self.channel.send_bytes(pickle.dumps(order, pickle.HIGHEST_PROTOCOL))
             answers = pickle.loads(self.channel.recv_bytes())

@@ -50,8 +50,8 @@ def _check_exif(data: bytes) -> None:
 
 
 def _as_avif(data: bytes) -> bytes:
-    """The same under a major brand that Pillow 12.3 opens; it looks at no other."""
+    """The same under a major brand that Pillow 12.3 opens, as it looks at no other; under `avis` its decoder wants tracks (`moov`)."""
     found = brands(data)
-    if found[0] in OPENED:
+    if found[0] in OPENED and (found[0] != b"avis" or b"moov" in data):
         return data
-    return data[:8] + (b"avif" if b"avif" in found else b"avis") + data[12:]
+    return data[:8] + (b"avif" if b"avif" in found or b"moov" not in data else b"avis") + data[12:]

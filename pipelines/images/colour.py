@@ -15,6 +15,7 @@ from pipelines.images.headers import Header
 TRANSFORMS = 64  # kept ready: a handful of profiles makes up nearly all pictures of the web
 ALIKE = 2  # levels of 255 by which no colour may move under a profile that is called sRGB; rounding alone moves them by one
 MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # colour space of a profile: the mode it describes
+BAND = 1 << 20  # pixels scaled at once
 DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 Transform = ImageCms.ImageCmsTransform | str | None
 
@@ -140,7 +141,7 @@ def _deep_grey(image: Image.Image, header: Header) -> tuple[Image.Image, Image.I
     deepest = (1 << (header.bits if 8 < header.bits < 16 else 16)) - 1
     if image.mode == "I" and values.max(initial=0) > deepest:
         deepest = (1 << 31) - 1
-    grey = np.clip(np.rint(values * (255 / deepest)), 0, 255).astype(np.uint8)
+    grey = _rounded(values, 255 / deepest)
     key = image.info.get("transparency")
     clear = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)) if isinstance(key, int) else None
     return Image.fromarray(grey), clear
@@ -150,4 +151,13 @@ def _levels(values: npt.NDArray[Any]) -> Image.Image:
     """Fractions of one if all are, else levels of 255; what is no number is black."""
     finite = np.nan_to_num(values, nan=0.0, posinf=255.0, neginf=0.0)
     scale = 255.0 if finite.max(initial=0.0) <= 1.0 else 1.0
-    return Image.fromarray(np.clip(np.rint(finite * scale), 0, 255).astype(np.uint8))
+    return Image.fromarray(_rounded(finite, scale))
+
+
+def _rounded(values: npt.NDArray[Any], scale: float) -> npt.NDArray[np.uint8]:
+    """Values times a scale, rounded, some rows at a time: what lies between takes eight times the memory of the picture."""
+    found = np.empty(values.shape, np.uint8)
+    rows = max(1, BAND // max(1, values.shape[1]))
+    for start in range(0, len(values), rows):
+        found[start : start + rows] = np.clip(np.rint(values[start : start + rows] * scale), 0, 255)
+    return found

@@ -27,7 +27,7 @@ from pipelines.images.headers import (
     tiff_header,
     webp_header,
 )
-from pipelines.images.jpeg import jpeg_header
+from pipelines.images.jpeg import jpeg_header, tells_early
 from pipelines.images.metadata import trouble
 from pipelines.images.quiet import hush
 
@@ -148,7 +148,8 @@ def decode_by_header(data: bytes, encoding: Encoding) -> Decoded | Undecodable |
 
     What a picture says of itself, such as its profile, is a matter of decoders too.
     """
-    if not data.startswith(b"\xff\xd8\xff"):
+    anew = encoding.size is not None or not encoding.keeps("JPEG")
+    if anew or not data.startswith(b"\xff\xd8\xff") or tells_early(data):
         return None
     try:
         header = jpeg_header(data)

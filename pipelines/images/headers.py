@@ -21,7 +21,8 @@ PROFILE = 1 << 22  # bytes of a colour profile: the largest in common use, for C
 COPIED = 1 << 27  # bytes of the values in TIFF directories together, which readers copy
 STRIPS = 1 << 18  # of a TIFF, each of which becomes an object in Python
 LOSSLESS = re.compile(rb"\xff[\xc3\xc5-\xc7\xcb\xcd-\xcf]")  # frames of JPEG that are not decoded
-RLE_PIXELS = 1 << 24  # of a run-length coded BMP, which Pillow decodes in Python
+RLE_PIXELS = 1 << 22  # of a run-length coded BMP, which Pillow decodes in Python: a second for a million runs
+RLE_BYTES = 1 << 23  # of its file, two for each run of at least a pixel
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -280,6 +281,8 @@ def bmp_header(data: bytes) -> Header:
         raise Damaged("decode.unsupported", "a BMP of 4-bit runs, which Pillow 12.3 shows wrong")
     if packing == 1 and width * height > RLE_PIXELS:
         raise Damaged("decode.too_many_pixels", f"{width} x {height} pixels in runs, at most {RLE_PIXELS} are decoded")
+    if packing == 1 and len(data) > RLE_BYTES:
+        raise Damaged("decode.corrupt", f"{len(data)} bytes of runs, at most {RLE_BYTES} are read")
     return Header(kind="BMP", width=width, height=height, body=data)
 
 

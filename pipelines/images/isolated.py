@@ -5,7 +5,7 @@ What costs its child its life, or more time or memory than any picture needs, is
 
 import functools
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from PIL import Image
@@ -32,7 +32,7 @@ def decode_isolated(data: bytes, *, encoding: Encoding = AS_IT_COMES) -> Picture
     if known is not None:
         return known
 
-    (found,) = children().call(functools.partial(_decode_there, encoding=encoding), [data])
+    (found,) = children().call(_decoder(encoding), [data])
     return _brought(data, found)
 
 
@@ -55,6 +55,11 @@ def fault(image: bytes | None) -> str | None:
     except (*BROKEN, Image.DecompressionBombError) as error:
         return str(error) or type(error).__name__
     return None
+
+
+@functools.lru_cache  # one object for one encoding, which travels to a child once
+def _decoder(encoding: Encoding) -> Callable[[bytes], Picture]:
+    return functools.partial(_decode_there, encoding=encoding)
 
 
 def _decode_there(data: bytes, encoding: Encoding) -> Picture:

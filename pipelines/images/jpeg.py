@@ -27,6 +27,7 @@ ENDS_SCAN = np.array([code not in (0x00, 0xFF, *range(0xD0, 0xD8)) for code in r
 ORDINARY = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive with Huffman coding
 DECODED = (*ORDINARY, 0xC9, 0xCA)  # and the last two with arithmetic coding
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+TELLING = frozenset(bytes((code,)) for code in range(0xE1, 0xEE))  # markers of EXIF, XMP, profiles, Photoshop and others
 PASSED_ON = {0xE0: 14, 0xEE: 12}  # JFIF and Adobe, and their least bytes; other application data are not for the decoder
 
 
@@ -38,6 +39,8 @@ def _huffman_tables(content: bytes) -> tuple[frozenset[tuple[str, int]], bool]:
         counts = content[at + 1 : at + 17]
         tables.add(("ac" if content[at] >> 4 else "dc", content[at] & 15))
         sound &= sum(counts) <= 256 and sum(count << (15 - index) for index, count in enumerate(counts)) <= 1 << 16
+        lengths = content[at + 17 : at + 17 + sum(counts)]
+        sound &= content[at] >> 4 == 1 or max(lengths, default=0) <= 15  # of a difference of DC, in bits
         at += 17 + sum(counts)
     return frozenset(tables), sound and at == len(content)
 
@@ -143,6 +146,7 @@ class _Walk:
             self.ordinary = False
             return
         spectrum = content[1 + 2 * count]
+        self.ordinary &= self.frame != 0xC2 or _sound_pass(count, *content[1 + 2 * count :])
         first = content[3 + 2 * count] >> 4 == 0  # not a refinement of bits sent before
         for at in range(1, 1 + 2 * count, 2):
             dc, ac = ("dc", content[at + 1] >> 4), ("ac", content[at + 1] & 15)
@@ -200,6 +204,13 @@ class _Walk:
         return (profile, None) if len(profile) <= PROFILE else (None, f"colour profile ignored: more than {PROFILE} bytes")
 
 
+def _sound_pass(components: int, start: int, end: int, bits: int) -> bool:
+    """Whether a scan of a progressive picture may be so (T.81 G.1.1.1): libjpeg ends at others."""
+    high, low = bits >> 4, bits & 15
+    spectrum = end == 0 if start == 0 else start <= end <= 63 and components == 1
+    return spectrum and low <= 13 and (high == 0 or high == low + 1)
+
+
 def _passed_on(marker: int, content: bytes) -> bool:
     """Whether a decoder needs it: it says how colours are coded. One that is cut short makes readers in Python raise."""
     return len(content) >= PASSED_ON[marker] if marker in PASSED_ON else False
@@ -253,6 +264,12 @@ def jpeg_header(data: bytes) -> Header:
         bits=walk.bits,
         channels=len(walk.components),
     )
+
+
+def tells_early(data: bytes) -> bool:
+    """Whether EXIF, a profile or the like stand where they do in nearly all that have any: in front, or behind JFIF."""
+    at = 4 + int.from_bytes(data[4:6], "big") if data[3:4] == b"\xe0" else 2
+    return data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] in TELLING
 
 
 def _without(data: bytes, places: list[tuple[int, int]]) -> bytes:

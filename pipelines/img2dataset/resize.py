@@ -285,7 +285,8 @@ class _Reads(BytesIO):
 
 def exif_of(data: bytes) -> str | None:
     """EXIF data as img2dataset writes them: a JSON object of texts, null if they cannot be read."""
-    if not any(mark in data for mark in EXIF_MARKS):
+    marks = EXIF_MARKS[:1] if data.startswith(b"\xff\xd8") else EXIF_MARKS
+    if not any(mark in data for mark in marks):
         return "{}"
     try:
         tags = exifread.process_file(_Reads(data), details=False)

@@ -7,7 +7,7 @@ from selectolax.lexbor import LexborNode
 
 from pipelines.pages.media import matches
 from pipelines.pages.relative import Base
-from pipelines.pages.srcset import Source, choose, parse_srcset, shown
+from pipelines.pages.srcset import CANDIDATES, Source, choose, parse_srcset, shown
 from pipelines.web.permission import address_outcome, is_placeholder
 
 Attributes = Mapping[str, str | None]
@@ -29,12 +29,24 @@ RANK = {name: rank for rank, name in enumerate((*LAZY_SETS, *LAZY, "srcset"))}
 LATE = frozenset(RANK)
 # what data attributes hold beside the image: pages that it leads to, things that are no image of this kind
 ELSEWHERE = re.compile(r"href|link|page|action|share|target|video|json|script|css|alt|title")
-OTHER = re.compile(r"placeholder|blank|loading|loader|fallback|error|default")  # images for when this one is not there
+# images for when this one is not there, and what is said of it: who made it, what it shows
+OTHER = re.compile(r"placeholder|blank|loading|loader|fallback|error|default|credit|copyright|caption|author|licen[cs]e|agency|"
+                   r"photographer|description|keyword")  # fmt: skip
+# names under which sites keep other addresses and words too: one beats src only where it holds the address of an image file
+WEAK = frozenset({"data-source", "data-url", "data-image", "data-img", "data-echo", "data-pin-media", "original", "file"})
+BEGINS = ("http://", "https://", "//", "/", "./", "../")
+NO_IMAGE = re.compile(r"\.(?:html?|xhtml|php\d?|aspx?|jsp|js|json|css|xml|pdf|mp[34]|webm)(?:$|[?#])", re.IGNORECASE)
 IMAGE_NAME = re.compile(r"src|img|image|lazy|original|photo|pic|thumb|url|full|large|hires|file|media|poster|bg|background")
 IMAGE_FILE = re.compile(r"\.(?:jpe?g|jfif|png|webp|gif|avif|bmp|tiff?|heic)(?:$|[?#&!:@,;/])", re.IGNORECASE)
 _TOKEN = re.compile(r"[^\s\"'<>()\[\]{},]+")
 _BEGIN = re.compile(r"https?:(?:\\?/){2}", re.IGNORECASE)
 _NO_ADDRESS = re.compile(r"[<>{}\[\]\"]")
+_TEMPLATE = re.compile(r"(?:\{|%7[Bb])(width|height)(?:\}|%7[Dd])")
+_BLANK = re.compile(r"\s")
+_INTEGER = re.compile(r"(?<![\d.])\d{1,5}(?![\d.])")
+_RATIO = re.compile(r"(\d{1,5}(?:\.\d{1,9})?)(?:\s*[/:]\s*(\d{1,5}(?:\.\d{1,9})?))?")
+# the widths that the rias plugin of lazysizes asks for where a page names none: steps of 180 pixels, of 216 from 1080 on
+WIDTHS = (*range(180, 1081, 180), *range(1296, 3025, 216))
 _DESCRIBED = re.compile(r"\s\d+(?:\.\d+)?[wx](?:\s*,|\s*$)")
 
 
@@ -71,14 +83,17 @@ class _Offers:
         self.stand_ins: list[Source] = []
         self.lazy_set: list[Source] = []
         self.lazy: list[Source] = []
+        self.doubtful: list[Source] = []  # what may be an address: taken where there is no other
         for name in sorted(LATE.intersection(attributes), key=RANK.__getitem__):
             value = attributes[name]
             if not value:
                 continue
-            if RANK[name] < len(LAZY_SETS):
+            if name != "srcset" and _TEMPLATE.search(value):
+                self.lazy_set += self._joined(_in_widths(value, attributes, target_width))
+            elif RANK[name] < len(LAZY_SETS):
                 self.lazy_set += self._joined(parse_srcset(value))
             elif name != "srcset" and _plausible(value):
-                self.lazy += self._joined([Source(value)])
+                (self.lazy if _convincing(name, value) else self.doubtful).extend(self._joined([Source(value)]))
         self.plain_set = self._joined(parse_srcset(srcset)) if (srcset := attributes.get("srcset")) else []
         self.plain = self._joined([Source(src)]) if (src := attributes.get("src")) else []
 
@@ -97,7 +112,7 @@ class _Offers:
         elif self.lazy and max((source.width or 0 for source in self.plain_set), default=0) < TINY:
             offered = self.lazy[:1]
         else:
-            offered = self._browsers()
+            offered = self._browsers() or self.doubtful[:1]
         return choose(offered, self.target_width).url if offered else ""
 
     def _browsers(self) -> list[Source]:
@@ -108,7 +123,9 @@ class _Offers:
     def anything(self) -> str:
         """Where nothing else gives an address, that of any data attribute that holds one."""
         values = [(name, value.strip()) for name, value in self.attributes.items() if value and name.startswith("data-")]
-        found = (url for rank in (_files, _sets, _named, _within) for source in rank(values) if (url := self.base.join(source)))
+        is_empty = "src" in self.attributes and not (self.attributes["src"] or "").strip()
+        ranks = (_files, _sets, _named, _within, *([_only] if is_empty else []))
+        found = (url for rank in ranks for source in rank(values) if (url := self.base.join(source)))
         return next((url for url in found if is_real(url)), "")
 
     def stand_in(self) -> str:
@@ -117,7 +134,8 @@ class _Offers:
         return choose(late, self.target_width).url if late else self.stand_ins[-1].url if self.stand_ins else ""
 
     def real(self) -> list[str]:
-        return [source[0] for source in (*self.lazy_set, *self.lazy, *self.plain_set, *self.plain)]
+        offered = (*self.lazy_set, *self.lazy, *self.plain_set, *self.plain)
+        return [source[0] for source in offered or self.doubtful]
 
 
 def _picture_groups(node: LexborNode, base: Base, target_width: int) -> Iterator[tuple[bool, _Offers]]:
@@ -145,7 +163,39 @@ def is_real(url: str) -> bool:
 
 def _plausible(value: str) -> bool:
     """Whether a data attribute holds an address and not a setting, a number or a template."""
-    return len(value) > 2 and ("/" in value or "." in value) and not _NO_ADDRESS.search(value) and not _DESCRIBED.search(value)
+    if len(value) <= 2 or not ("/" in value or "." in value) or _NO_ADDRESS.search(value) or _DESCRIBED.search(value):
+        return False
+    value = value.strip()
+    return not _BLANK.search(value) or value.startswith(BEGINS) or IMAGE_FILE.search(value) is not None
+
+
+def _convincing(name: str, value: str) -> bool:
+    """Whether the value of a lazy attribute is an address even where src has one too, and not the name of an agency, `dpa/Reuters`."""
+    is_file = IMAGE_FILE.search(value) is not None
+    return is_file or (name not in WEAK and (value.strip().startswith(BEGINS) or "?" in value))
+
+
+def _in_widths(value: str, attributes: Attributes, target_width: int) -> Iterator[Source]:
+    """What the rias plugin of lazysizes makes of `photo_{width}x{height}.jpg`: for each width that the page names, else for that of its
+    own that it takes."""
+    named = [int(width) for width in _INTEGER.findall((attributes.get("data-widths") or "")[:4096]) if 0 < int(width) < 10_000]
+    ratio = _ratio(attributes)
+    for width in named[:CANDIDATES] or [next((width for width in WIDTHS if width >= target_width), WIDTHS[-1])]:
+        height = round(width / ratio) if ratio else width
+        pieces = _TEMPLATE.split(value)  # every second one is the name of a measure
+        pieces[1::2] = [str(width if name == "width" else height) for name in pieces[1::2]]
+        yield Source("".join(pieces), width)
+
+
+def _ratio(attributes: Attributes) -> float:
+    """Width by height, by `data-aspectratio` (1.5, 3/2) or the attributes of the image, 0 if none says."""
+    said = _RATIO.fullmatch((attributes.get("data-aspectratio") or "").strip())
+    if said is None:
+        said = _RATIO.fullmatch(f"{attributes.get('width') or ''}/{attributes.get('height') or ''}")
+    if said is None:
+        return 0.0
+    below = float(said[2] or 1)
+    return float(said[1]) / below if below else 0.0
 
 
 def _files(values: list[tuple[str, str]]) -> Iterator[str]:
@@ -163,9 +213,15 @@ def _sets(values: list[tuple[str, str]]) -> Iterator[str]:
 
 def _named(values: list[tuple[str, str]]) -> Iterator[str]:
     """Values that look like an address in attributes that are named like one of an image."""
-    begins = ("http://", "https://", "//", "/", "./", "../")
-    return (value for name, value in values if value.startswith(begins) and _plausible(value) and " " not in value
+    return (value for name, value in values if value.startswith(BEGINS) and _plausible(value) and " " not in value
             and IMAGE_NAME.search(name[5:]) and not ELSEWHERE.search(name[5:]) and not OTHER.search(name))  # fmt: skip
+
+
+def _only(values: list[tuple[str, str]]) -> Iterator[str]:
+    """The one value that is a path, whatever its attribute is called."""
+    found = [value for name, value in values if value.startswith(BEGINS) and _plausible(value) and not _BLANK.search(value)
+             and not OTHER.search(name) and not NO_IMAGE.search(value)]  # fmt: skip
+    return iter(found if len(found) == 1 else ())
 
 
 def _within(values: list[tuple[str, str]]) -> Iterator[str]:

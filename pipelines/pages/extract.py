@@ -45,7 +45,7 @@ class Extract(Stage):
     """
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     accounts: ClassVar[tuple[Account, ...]] = (RECORDS,)
     pages: Folder | None = None
     archives: tuple[str, ...] = ()
@@ -122,7 +122,7 @@ class ExtractWat(Stage):
     """Reads WAT files into candidates: alt and title of each image link. `textless` has images of which neither is said, too."""
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     accounts: ClassVar[tuple[Account, ...]] = (RECORDS,)
     wat: tuple[str, ...] = ()
     prefix: str = ""

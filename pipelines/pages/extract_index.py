@@ -54,7 +54,7 @@ class ExtractChosen(Stage):
     """
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     accounts: ClassVar[tuple[Account, ...]] = (RECORDS,)
     chosen: Folder
     target_width: int = TARGET_WIDTH

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from selectolax.lexbor import LexborNode
 
-from pipelines.pages.addresses_of_image import addresses
+from pipelines.pages.addresses_of_image import IMAGE_FILE, addresses
 from pipelines.pages.page_tree import base_of, elements, language_of, parse
 from pipelines.pages.relative import Base
 from pipelines.pages.texts_of_image import Holders, Surroundings, Text, contexts
@@ -155,8 +155,17 @@ def without_copies(images: list[_Image]) -> list[_Image]:
 
 
 def _stand_in_before(copy: _Image, kept: list[_Image]) -> _Image | None:
-    found = bool(kept) and kept[-1].holders.noscript is None and kept[-1].stands_in and not copy.counts
+    found = bool(kept) and kept[-1].holders.noscript is None and _is_kept_for(kept[-1], copy)
     return kept[-1] if found else None
+
+
+def _is_kept_for(image: _Image, copy: _Image) -> bool:
+    """Whether an image keeps the place of the one in a noscript, and that one is no dot that counts visits: it says the same, or is an
+    image file and nothing speaks against it."""
+    if not image.stands_in or copy.counts:
+        return False
+    alt, other = (dict(one.texts).get("alt", "").strip() for one in (image, copy))
+    return (alt == other and bool(alt)) or (bool(IMAGE_FILE.search(copy.url)) and not (alt and other))
 
 
 def _original(copy: _Image, noscript: LexborNode, by_node: dict[int, _Image]) -> _Image | None:
@@ -166,7 +175,7 @@ def _original(copy: _Image, noscript: LexborNode, by_node: dict[int, _Image]) ->
             continue
         nodes = beside.css("img") if beside.tag == "picture" else [beside]
         image = by_node.get(nodes[-1].mem_id) if nodes else None
-        if image is not None and ((image.stands_in and not copy.counts) or _alike(image, copy)):
+        if image is not None and (_is_kept_for(image, copy) or _alike(image, copy)):
             return image
     return None
 

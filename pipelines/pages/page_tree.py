@@ -16,6 +16,8 @@ from pipelines.pages.relative import Base
 # Chromium goes no deeper than 512 (its maximumHTMLParserDOMTreeDepth), so nothing that anybody sees lies behind this.
 DEEPEST = 10_000
 SMALL = 128 * 1024  # bytes; what fits in there takes a second and a half at worst
+SHADOWS = 32  # declarative shadow roots inside each other; each level is one more walk through the page
+HOST = re.compile(r"article|aside|blockquote|body|div|footer|h[1-6]|header|main|nav|p|section|span|[a-z][^A-Z]*-[^A-Z]*")
 # elements without content, and those that the next of their kind closes
 FLAT = frozenset(b"area base br col embed hr img input link meta param source track wbr p li dt dd option optgroup tr td th tbody thead "
                  b"tfoot rb rp rt rtc html head body".split())  # fmt: skip
@@ -33,11 +35,36 @@ def parse(html: bytes, content_type: str) -> tuple[LexborHTMLParser, str]:
     html = shallow(few_attributes(html))
     found = charset.charset_of(html, content_type)
     tree = _tree(html, found)
+    if b"shadowrootmode" in html.lower():
+        _open_shadows(tree)
     if found.tentative and not html.isascii():
         declared = next((name for node in tree.css("meta") if (name := charset.of_meta(node.attributes)) is not None), found.name)
         if declared != found.name:
-            return _tree(html, charset.Charset(declared)), declared
+            return parse(html, f";charset={declared}")
     return tree, found.name
+
+
+def _open_shadows(tree: LexborHTMLParser) -> None:
+    """Put the content of declarative shadow roots where all browsers show it: in place of its template, which other templates are not.
+
+    HTML standard 13.2.6.4.4 and DOM, attach a shadow root: the first such template of an element that can be a host.
+    """
+    hosts: set[int] = set()
+    for _ in range(SHADOWS):
+        opened = 0
+        for template in tree.css("template[shadowrootmode]"):
+            host = template.parent
+            mode = (template.attributes.get("shadowrootmode") or "").lower()
+            if host is None or host.mem_id in hosts or mode not in ("open", "closed") or not HOST.fullmatch(host.tag or ""):
+                continue
+            hosts.add(host.mem_id)
+            for fragment in template.template_fragments():
+                for child in list(fragment.iter(include_text=True)):
+                    template.insert_before(child, move=True)
+            template.decompose()
+            opened += 1
+        if not opened:
+            return
 
 
 def elements(tree: LexborHTMLParser, query: str) -> list[LexborNode]:

@@ -5,7 +5,6 @@ Source: HTML standard 4.8.4.2 and 4.8.4.3 (source sets).
 
 import functools
 import re
-from itertools import islice
 from typing import NamedTuple
 
 CANDIDATES = 256  # of one attribute; more is an attack
@@ -13,7 +12,7 @@ CANDIDATES = 256  # of one attribute; more is an attack
 SHOWN = frozenset({"image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/x-png", "image/apng", "image/gif", "image/webp",
                    "image/avif", "image/svg+xml", "image/bmp", "image/x-icon", "image/vnd.microsoft.icon"})  # fmt: skip
 
-_CANDIDATE = re.compile(r"[\t\n\f\r ,]*([^\t\n\f\r ]*[^\t\n\f\r ,])(?:,+(?=[\t\n\f\r ]|$)|((?:[^,(]+|\([^)]*(?:\)|$))*)(?:,|$))")
+_CANDIDATE = re.compile(r"[\t\n\f\r ,]*+([^\t\n\f\r ]*[^\t\n\f\r ,])(?:,+(?=[\t\n\f\r ]|$)|((?:[^,(]+|\([^)]*(?:\)|$))*)(?:,|$))")
 _WIDTH = re.compile(r"([1-9][0-9]{0,8})w")
 _DESCRIPTOR = re.compile(r"(?:[^\t\n\f\r (]+|\([^)]*(?:\)|$))+")
 _FLOAT = re.compile(r"-?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?")
@@ -32,9 +31,13 @@ def parse_srcset(value: str) -> list[Source]:
     if quick := _sized(value):
         return quick
     found: list[Source] = []
-    for match in islice(_CANDIDATE.finditer(value), CANDIDATES):
-        url, descriptors = match.groups()
-        if (source := _described(url, descriptors)) is not None:
+    place = 0
+    for _ in range(CANDIDATES):
+        match = _CANDIDATE.match(value, place)
+        if match is None:  # commas and blanks are left: a search would begin again at each of them
+            break
+        place = match.end()
+        if (source := _described(*match.groups())) is not None:
             found.append(source)
     return found
 

@@ -8,6 +8,7 @@ import bz2
 import codecs
 import gzip
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -15,6 +16,9 @@ from typing import IO, Any, NamedTuple
 
 import fsspec
 import zstandard
+from fsspec.implementations.local import LocalFileSystem
+
+from pipelines.sources.list_charset import MARKS
 
 CHUNK = 1 << 20  # bytes read at once
 LINE_BYTES = 1 << 20  # a longer line holds no caption; Python's own limit for CSV, 128 KiB, is shorter than some texts
@@ -28,13 +32,7 @@ MAGICS = {
     b"\x28\xb5\x2f\xfd": "zstd",
 }
 
-# The marks of byte order; and where there is none, what two letters look like (RFC 4627 3).
-MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
+# what two letters look like where no mark stands before them (RFC 4627 3)
 LETTERS: dict[tuple[bool, ...], str] = {
     (True, False, False, False): "utf-32-le",
     (False, False, False, True): "utf-32-be",
@@ -170,6 +168,8 @@ def compression_of(head: bytes) -> str:
 
 def _opened(url: str) -> IO[bytes]:
     system, path = fsspec.core.url_to_fs(url)
+    if isinstance(system, LocalFileSystem) and os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{url} is no ordinary file")  # a pipe would be waited for
     try:
         file: IO[bytes] = system.open(path, "rb")
     except (FileNotFoundError, IsADirectoryError) as error:

@@ -1,7 +1,15 @@
 """The charset that the lines of a list are read in."""
 
+import codecs
 from dataclasses import dataclass
 
+# the marks of byte order, the longer first
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 UTF8, WESTERN = "utf-8", "windows-1252"
 
 # What the Encoding standard reads where Latin-1 has controls; five bytes stay what they are.
@@ -9,6 +17,21 @@ _LETTERS = {
     0x80 + index: letter
     for index, letter in enumerate("€\x81‚ƒ„…†‡ˆ‰Š‹Œ\x8dŽ\x8f\x90‘’“”•–—˜™š›œ\x9džŸ")  # noqa: RUF001 - it is what it says
 }
+
+
+def text_of(data: bytes) -> tuple[str, bool]:
+    """The text of a small file, and whether it is in Unicode: by its mark, in UTF-8, else in Windows-1252."""
+    for mark, name in MARKS.items():
+        if data.startswith(mark):
+            return data.decode(name, errors="replace"), True
+    try:
+        return data.decode("utf-8-sig"), True
+    except UnicodeDecodeError:
+        return western(data), False
+
+
+def western(data: bytes) -> str:
+    return data.decode("latin-1").translate(_LETTERS)
 
 
 @dataclass(slots=True)
@@ -40,7 +63,7 @@ class Charset:
             high = [byte > 127 for byte in data]
             self.letters += sum(high)
             self.beside += sum(map(bool.__and__, high, high[1:]))
-        return data.decode("latin-1").translate(_LETTERS)
+        return western(data)
 
     def decided(self, where: str) -> str:
         """UTF-8 if more of the lines are, else Windows-1252; ValueError where that cannot be.

@@ -1,6 +1,6 @@
 """Rows of addresses and texts in Parquet, as far as they can be read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
@@ -36,16 +36,23 @@ class ListRow(NamedTuple):
 def parquet_list(url: str, file: IO[bytes]) -> pq.ParquetFile:
     """A Parquet file; ValueError if it is none."""
     try:
-        return pq.ParquetFile(file)
+        return opened_parquet(file)
     except DAMAGE as error:
         raise ValueError(f"{url} is no Parquet file that can be read: {error}") from error
+
+
+def opened_parquet(file: IO[bytes]) -> pq.ParquetFile:
+    """A Parquet file whose columns have names; one of `DAMAGE` if it is none."""
+    found = pq.ParquetFile(file)
+    assert found.schema_arrow.names is not None  # which are read here: they may be no UTF-8
+    return found
 
 
 def holds_text(source: pq.ParquetFile, name: str) -> bool:
     """Whether the first value of a column of bytes is a text, as where strings were written without saying so."""
     try:
         for batch in source.iter_batches(BATCH[0], columns=[name], use_threads=False):
-            first = next((value for value in _first_of(batch, name).to_pylist() if value), b"")
+            first = next((value for value in first_of(batch, name).to_pylist() if value), b"")
             return bool(first.decode().isprintable())
     except DAMAGE:
         return False
@@ -81,16 +88,26 @@ def slices(source: pq.ParquetFile, columns: tuple[str, str], rows: int, size: in
 
 
 def _declared(source: pq.ParquetFile, index: int, columns: tuple[str, str]) -> int:
-    """Bytes of some columns in a row group, as the file declares them."""
-    return sum(chunk.total_uncompressed_size for chunk in _chunks(source, index, columns))
+    """Bytes of some columns in a row group, as the file declares them; 0 if it does not."""
+    try:
+        return sum(chunk.total_uncompressed_size for chunk in chunks(source, index, columns))
+    except DAMAGE:
+        return 0
 
 
-def _chunks(source: pq.ParquetFile, index: int, columns: tuple[str, str]) -> Iterator[Any]:
+def chunks(source: pq.ParquetFile, index: int, columns: Sequence[str]) -> list[Any]:
+    """What the file says of some columns of a row group; one of `DAMAGE` if that is damaged.
+
+    Some of it is read first: that raises where the metadata of a column is damaged, while asking for
+    such metadata ends the process (pyarrow 25: `terminate called after throwing an instance of
+    'parquet::ParquetException'`, as for a histogram of another size).
+    """
+    next(source.iter_batches(1, row_groups=[index], columns=list(dict.fromkeys(columns)), use_threads=False), None)
+
+    paths = [source.schema.column(place).path for place in range(len(source.schema))]
+    wanted = [place for place, path in enumerate(paths) if any(path == name or path.startswith(f"{name}.") for name in columns)]
     group = source.metadata.row_group(index)
-    for place in range(group.num_columns):
-        chunk = group.column(place)
-        if any(chunk.path_in_schema == name or chunk.path_in_schema.startswith(f"{name}.") for name in columns):
-            yield chunk
+    return [group.column(place) for place in wanted]
 
 
 def list_rows(source: pq.ParquetFile, columns: tuple[str, str], which: Slice) -> Iterator[ListRow]:
@@ -120,7 +137,7 @@ def _group_rows(
     source: pq.ParquetFile, index: int, columns: tuple[str, str], start: int, end: int, there: int
 ) -> Iterator[tuple[int, Any, Any]]:
     """(number, address, words) of the rows [start, end) of a row group."""
-    if sum(chunk.num_values for chunk in _chunks(source, index, columns)) > VALUES + 2 * there:
+    if sum(chunk.num_values for chunk in chunks(source, index, columns)) > VALUES + 2 * there:
         raise ValueError(f"it declares more than {VALUES:,} values")
 
     largest = max(1, _declared(source, index, columns))
@@ -129,7 +146,7 @@ def _group_rows(
 
     for batch in source.iter_batches(size, row_groups=[index], columns=list(dict.fromkeys(columns)), use_threads=False):
         if number + batch.num_rows > start:
-            address, words = (_values(_first_of(batch, name)) for name in columns)
+            address, words = (python_values(first_of(batch, name)) for name in columns)
             for row in range(max(0, start - number), min(batch.num_rows, end - number)):
                 yield number + row, address[row], words[row]
 
@@ -138,16 +155,19 @@ def _group_rows(
             return
 
 
-def _first_of(batch: pa.RecordBatch, name: str) -> pa.Array:
+def first_of(batch: pa.RecordBatch | pa.Table, name: str) -> Any:
     """The first column of a name: some tables have it twice."""
-    return batch.column(batch.schema.get_all_field_indices(name)[0])
+    places = batch.schema.get_all_field_indices(name)
+    if not places:
+        raise ValueError(f"there is no column {name}")
+    return batch.column(places[0])
 
 
-def _values(array: pa.Array) -> list[Any]:
+def python_values(array: Any) -> list[Any]:
     """Values as Python has them; as bytes where strings are no UTF-8, which Arrow does not look at."""
     try:
         return list(array.to_pylist())
     except UnicodeDecodeError:
         kind = pa.large_binary() if pa.types.is_large_string(array.type) else pa.binary()
-        strings = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+        strings = array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
         return list(strings.cast(kind).to_pylist())

@@ -262,7 +262,7 @@ def _checked_domain(name: str) -> str:
 
 def _is_public_suffix(host: str) -> bool:
     """Whether others register domains below this name, by the list that tldextract carries; it asks nobody."""
-    import tldextract  # scrapy brings it
+    import tldextract
 
     found = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)(host)
     return found.suffix == host

@@ -38,6 +38,7 @@ class Report:
     collections: dict[str, dict[str, int]] = field(default_factory=dict)  # candidates, and rows or records by folder
     releases: dict[str, int] = field(default_factory=dict)  # samples that were erased
     reissued: dict[str, str | None] = field(default_factory=dict)  # old name -> new name, None where nothing could be written again
+    causes: dict[str, str] = field(default_factory=dict)  # why nothing could be written again, where it was tried
     models: tuple[str, ...] = ()  # trained on a release that held it
     outside: tuple[str, ...] = ()  # archives that were given, not ours to write
 
@@ -52,7 +53,7 @@ class Report:
         for name, counts in self.collections.items():
             said.append(f"  collection {name}: {erased} " + ", ".join(f"{count:,} in {what}" for what, count in counts.items()))
         said += [f"  release {name}: {erased} {count:,} samples" for name, count in self.releases.items()]
-        said += [f"  release {old}: {_written(old, new, dry)}" for old, new in self.reissued.items()]
+        said += [f"  release {old}: {_written(new, dry, self.causes.get(old))}" for old, new in self.reissued.items()]
         again = "would have to be trained again" if dry else "train it again"
         said += [f"  model {name} has seen a release that held it: {again}" for name in self.models]
         yours = "it would be yours to change" if dry else "it is yours to change"
@@ -60,10 +61,10 @@ class Report:
         return "\n".join(said if len(said) > 1 else [*said, "  nothing of it is here"])
 
 
-def _written(old: str, new: str | None, dry_run: bool) -> str:
+def _written(new: str | None, dry_run: bool, cause: str | None) -> str:
     if new:
         return f"{new} {'would stand' if dry_run else 'stands'} for it"
-    return f"could not be written again: {'you would have to ' if dry_run else ''}curate a new one"
+    return "could not be written again" + (f" ({cause})" if cause else "") + f": {'you would have to ' if dry_run else ''}curate a new one"
 
 
 def forget(
@@ -88,7 +89,8 @@ def forget(
     with lease(root / FOLDER):
         work = _Takedown(root=root, found=survey(root, Forgotten.read(root)), progress=progress)
         work.erase()
-        return work.report(dry_run=False, reissued=_reissue_all(root, engine, progress))
+        reissued, causes = _reissue_all(root, engine, progress)
+        return work.report(dry_run=False, reissued=reissued, causes=causes)
 
 
 @dataclass(kw_only=True)
@@ -125,7 +127,7 @@ class _Takedown:
         new = {name: _next_name(self.root, name) for name in self.releases if (self.root / "releases" / name).exists(MANIFEST)}
         return self.report(dry_run=True, reissued=dict(new))
 
-    def report(self, *, dry_run: bool, reissued: dict[str, str | None]) -> Report:
+    def report(self, *, dry_run: bool, reissued: dict[str, str | None], causes: dict[str, str] | None = None) -> Report:
         counts = {name: dict(+count) for name, count in self.collections.items() if +count}
         return Report(
             dry_run=dry_run,
@@ -133,6 +135,7 @@ class _Takedown:
             collections=counts,
             releases=self.releases,
             reissued=reissued,
+            causes=causes or {},
             models=_models(self.root, self.releases),
             outside=self.found.outside,
         )
@@ -224,16 +227,25 @@ def _below(home: Folder, inside: str) -> Iterator[str]:
             yield f"{inside}/{name}"
 
 
-def _reissue_all(root: Folder, engine: Engine | None, progress: Callable[[Progress], None]) -> dict[str, str | None]:
-    """Write every release again that was marked and not yet written again."""
-    done = {}
+def _reissue_all(
+    root: Folder, engine: Engine | None, progress: Callable[[Progress], None]
+) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Write every release again that was marked and not yet written again; what stands for each, and why nothing does.
+
+    One that cannot be written again, since a model of its recipe is gone for instance, does not keep the others from it.
+    """
+    done: dict[str, str | None] = {}
+    causes: dict[str, str] = {}
     for name in (root / "releases").names():
         home = root / "releases" / name
         if home.exists(SUPERSEDED) and home.read_json(SUPERSEDED)["pending"]:
-            done[name] = _reissue(root, home, engine, progress)
+            try:
+                done[name] = _reissue(root, home, engine, progress)
+            except ValueError as error:
+                done[name], causes[name] = None, str(error)
             home.write_json(SUPERSEDED, {"by": done[name], "pending": False})
             _mark_card(home, done[name])
-    return done
+    return done, causes
 
 
 def _reissue(root: Folder, home: Folder, engine: Engine | None, progress: Callable[[Progress], None]) -> str | None:

@@ -46,11 +46,11 @@ class CurlClient:
         self._free: list[CurlHandle] = []
         loop.add_reader(self._sockets, self._ready)
 
-    async def ask(self, request: FetchRequest) -> Reply:
-        """One exchange; FetchError if it brings no answer, or one that may not be had."""
+    async def ask(self, request: FetchRequest, seconds: float) -> Reply:
+        """One exchange of so long at most; FetchError if it brings no answer that may be had."""
         handle = self._free.pop() if self._free else self._made()
         try:
-            handle.take(request)
+            handle.take(request, seconds)
             code, words = await self._ended(handle.curl)
             return handle.answer(code, words)
         finally:

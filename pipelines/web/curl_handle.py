@@ -37,7 +37,6 @@ class FetchRequest:
 
     url: str
     addresses: tuple[str, ...]  # that may be connected to, in the order of preference
-    seconds: float
     limit: int
     headers: Headers = ()
     whole: bool = True
@@ -65,7 +64,7 @@ class CurlHandle:
         self.curl.setopt(pycurl.WRITEFUNCTION, self._on_body)
         self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self._on_connect)
 
-    def take(self, request: FetchRequest) -> None:
+    def take(self, request: FetchRequest, seconds: float) -> None:
         """Get ready to ask; FetchError for an address that cannot be written in a request."""
         self._request = request
         self._addresses = frozenset(address.split("%", 1)[0] for address in request.addresses)
@@ -78,9 +77,9 @@ class CurlHandle:
         self.curl.setopt(pycurl.URL, url)
         self.curl.setopt(pycurl.RESOLVE, entries)
         self.curl.setopt(pycurl.PROXY, request.proxy)
-        self.curl.setopt(pycurl.TIMEOUT_MS, max(1, int(request.seconds * 1000)))
+        self.curl.setopt(pycurl.TIMEOUT_MS, max(1, int(seconds * 1000)))
         self.curl.setopt(pycurl.MAXFILESIZE_LARGE, request.limit if request.whole else 0)
-        if request.headers != self._sent:
+        if request.headers is not self._sent:
             lines = [f"{name}: {value}".encode("latin-1") for name, value in request.headers]
             self.curl.setopt(pycurl.HTTPHEADER, lines)
             self._sent = request.headers

@@ -45,7 +45,7 @@ class Fetch(Stage):
 
     name: ClassVar[str] = "fetch"
     accounts: ClassVar[tuple[Account, ...]] = (Account(of="distinct", into=(FETCHED, "fetch.", "decode.", "permission.", "address.")),)
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     images: Folder
     urls: Folder
     held: Folder | None = None

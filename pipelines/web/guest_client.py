@@ -40,6 +40,7 @@ from pipelines.web.wellknown import media_rules_of, reservations_of
 
 RESOLVERS = 16  # look-ups at once
 PARSERS = 2  # threads that read well-known files, so that a slow one holds up no other host
+HEAVY = 32 * 1024  # bytes of well-known files beyond which addresses are compared on another thread
 REMEMBERED = 20_000  # hosts and origins, beyond which idle ones are forgotten
 Explain = Callable[[FetchRequest, Reply, bytes], Awaitable[None]]
 
@@ -86,10 +87,14 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The policy of an origin, or why its robots.txt gave no answer: then nothing is asked there."""
+    """The policy of an origin, or why its robots.txt gave no answer: then nothing is asked there.
+
+    Where it is `heavy`, comparing an address with it may take a while.
+    """
 
     policy: Policy
     silence: FetchError | None = None
+    heavy: bool = False
 
 
 class GuestClient:
@@ -126,6 +131,7 @@ class GuestClient:
         self._open = asyncio.Semaphore(politeness.connections)
         self._resolvers = ThreadPoolExecutor(RESOLVERS, thread_name_prefix="resolver")
         self._parsers = ThreadPoolExecutor(PARSERS, thread_name_prefix="parser")
+        self._matcher = ThreadPoolExecutor(1, thread_name_prefix="matcher")
         self._file_kind = Kind(
             headers=(("Accept", "*/*"), ("Accept-Encoding", "identity")),
             limit=ROBOTS_BYTES,
@@ -140,7 +146,7 @@ class GuestClient:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._curl.close()
         self._spent.close()
-        for pool in (self._resolvers, self._parsers):
+        for pool in (self._resolvers, self._parsers, self._matcher):
             pool.shutdown(wait=False, cancel_futures=True)
 
     def forget(self) -> None:
@@ -159,15 +165,19 @@ class GuestClient:
         It is asked again where that may help. Redirects are answers.
         """
         host = await self._located(url)
-        policy = await self.policy(url)
-        refusal = policy.refusal(url)
+        site = await self._site(url)
+        policy = site.policy
+        if site.heavy:
+            refusal = await self._loop.run_in_executor(self._matcher, policy.refusal, url)
+        else:
+            refusal = policy.refusal(url)
         if refusal is not None:
             name = kind.robots if refusal == "permission.robots" else refusal
             raise FetchError(name, f"{origin(url)} does not allow it")
+        request = await self._request(url, host, kind, conditions)
         tries, answer = 0, None
         while True:
             tries += 1
-            request = await self._request(url, host, kind, clock, conditions)
             try:
                 answer = await self._in_turn(request, host, kind, policy.delay(), clock)
             except FetchError:  # the host may not be asked any more: what it has answered stands
@@ -183,10 +193,11 @@ class GuestClient:
         return answer
 
     async def policy(self, url: str) -> Policy:
-        """What the origin of an address says of itself, asked once however many wait for it.
+        """What the origin of an address says of itself; FetchError where it gave no robots.txt."""
+        return (await self._site(url)).policy
 
-        FetchError where it gave no robots.txt.
-        """
+    async def _site(self, url: str) -> Site:
+        """The origin of an address, asked once however many wait for it."""
         key = origin(url)
         task = self._sites.get(key)
         if task is None or (task.done() and self._is_over(task)):
@@ -194,7 +205,7 @@ class GuestClient:
         site = task.result() if task.done() else await asyncio.shield(task)
         if site.silence is not None:
             raise FetchError(site.silence.outcome, site.silence.detail)
-        return site.policy
+        return site
 
     @staticmethod
     def _is_over(task: asyncio.Task[Site]) -> bool:
@@ -217,23 +228,22 @@ class GuestClient:
         try:
             if self._spent.over:
                 raise FetchError("fetch.budget", "the bytes of this run are spent (--max-bytes)")
-            return await self._curl.ask(request)
+            return await self._curl.ask(request, clock.left)
         except FetchError as error:
             return error
         finally:
             clock.left -= time.monotonic() - begin
 
     async def _request(
-        self, url: str, host: Host, kind: Kind, clock: Clock, conditions: Headers = ()
+        self, url: str, host: Host, kind: Kind, conditions: Headers = ()
     ) -> FetchRequest:
         proxy = self._proxies.of(url)
         addresses = host.addresses if proxy is None else await self._addresses_of(proxy)
         return FetchRequest(
             url=url,
             addresses=addresses,
-            seconds=clock.left,
             limit=kind.limit,
-            headers=(*kind.headers, *conditions),
+            headers=(*kind.headers, *conditions) if conditions else kind.headers,
             whole=kind is not self._file_kind,
             judged=kind.judged,
             proxy="" if proxy is None else proxy.url,
@@ -287,7 +297,8 @@ class GuestClient:
             return Site(Policy(robots=robots))
         others = [path for path in WELL_KNOWN if path != ROBOTS_PATH]
         asked = await asyncio.gather(*(self._maybe(f"{key}{path}") for path in others))
-        return Site(await read(self._parsers, _policy, robots, dict(zip(others, asked, strict=True))))
+        policy = await read(self._parsers, _policy, robots, dict(zip(others, asked, strict=True)))
+        return Site(policy, heavy=sum(len(body) for _, body in (answer, *asked)) > HEAVY)
 
     async def _maybe(self, url: str) -> Answer:
         try:
@@ -300,7 +311,7 @@ class GuestClient:
         clock = self.clock()
         for _ in range(MAX_REDIRECTS + 1):
             host = await self._located(url)
-            request = await self._request(url, host, self._file_kind, clock)
+            request = await self._request(url, host, self._file_kind)
             answer = await self._in_turn(request, host, self._file_kind, 0.0, clock)
             if isinstance(answer, FetchError):
                 raise answer

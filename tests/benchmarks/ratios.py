@@ -1,15 +1,17 @@
 """Timing of several ways to do one thing, in turns, so that what else the machine does falls on all of them alike."""
 
+import os
 import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Seconds of one way: median over the rounds. `cpu` is of this process, its threads and its finished children."""
+    """Seconds of one way: median over the rounds. `cpu` is of this process, its threads and the processes below it."""
 
     cpu: float
     wall: float
@@ -17,7 +19,18 @@ class Timing:
 
 def _cpu() -> float:
     usages = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages) + sum(map(_seconds, _below(os.getpid())))
+
+
+def _below(pid: int) -> list[int]:
+    """The living processes that a process has started, and those below them."""
+    children = [int(word) for path in Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()]
+    return [*children, *(one for child in children for one in _below(child))]
+
+
+def _seconds(pid: int) -> float:
+    """Of CPU time that a process of one thread has had."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def _timed(run: Callable[[], object]) -> Timing:

@@ -85,7 +85,9 @@ def decided(tmp_path_factory: pytest.TempPathFactory) -> Decided:
             counts[outcome["values"]] = counts.get(outcome["values"], 0) + outcome["counts"]
     about = {"recipe": "winnow", "rules": recipe.model_dump(mode="json", exclude_defaults=True), "collections": ["big"]}
     folder.write_json("decision.json", about)
-    manifest = {"stage": "decide", "version": 1, "config": {}, "inputs": {}, "files": [], "counts": counts, "failed": {}, "digest": "big"}
+    files = [{"name": f"part-{number:05d}.parquet"} for number in range(PARTS)]
+    manifest = {"stage": "decide", "version": 1, "config": {}, "inputs": {}, "files": files, "counts": counts}
+    manifest |= {"failed": {}, "digest": "big"}
     folder.write_json("manifest.json", Manifest(**manifest).__dict__)  # type: ignore[arg-type]
     return find(root)
 

@@ -6,18 +6,25 @@ OpenCV with area interpolation is what img2dataset does; simplejpeg decodes at a
 and eighths.
 """
 
+import functools
 import io
 import json
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipelines.images.decode import Decoded, decode
+from filters.natural import NaturalFilter
+from pipelines.engine.children import children, in_order
+from pipelines.images.decode import AS_IT_COMES, Decoded, decode
 from pipelines.images.encode import Encoding
+from pipelines.images.isolated import decode_isolated, fault, faults
 from pipelines.images.jpeg import jpeg_header
+from pipelines.measure import Apart
 from tests.benchmarks.ratios import Timing, compare
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -127,3 +134,54 @@ def test_resized_and_encoded(folder: str, at_least: int, side: int, floor: float
     )
     said(folder, files, timings)
     assert timings["cv2, area"].cpu / timings["decode"].cpu >= floor
+
+
+def pngs(count: int) -> list[bytes]:
+    folder = DATA / "nonphoto"
+    if not folder.exists():
+        pytest.skip("the shared test data are not here")
+    paths = [path for path in sorted(folder.rglob("*.png")) if path.stat().st_size < 1 << 20]
+    return [path.read_bytes() for path in paths[:: max(1, len(paths) // count)]]
+
+
+def streamed(work: Callable[[bytes], object], files: list[bytes]) -> Callable[[], None]:
+    """In as many threads as a process that fetches has decoders, a child for each."""
+    return lambda: deque(in_order(work, files * 3, children().count), maxlen=0)
+
+
+@pytest.mark.parametrize(
+    ("what", "floor"),
+    [
+        ("kept", 0.9),
+        ("photographs made smaller", 0.9),
+        ("png", 0.9),
+        ("measured", 0.85),
+        ("validated", 0.9),
+        ("thumbnails made smaller", 0.5),
+    ],
+)
+def test_the_price_of_child_processes(what: str, floor: float) -> None:
+    """Bytes and answers that travel cost a tenth of a millisecond, of images a CPU second: little beside what a decoder does.
+
+    Only what takes half a millisecond by itself, 224 pixels made 112, loses more. By the clock there is more to win than to lose where a
+    process has cores to spare: what was one loop runs on all of them.
+    """
+    files = {
+        "kept": jpegs(DATA / "captions", 0, 600),
+        "thumbnails made smaller": jpegs(DATA / "captions", 0, 200),
+        "photographs made smaller": jpegs(DATA / "webalt", 60_000, 60),
+        "png": pngs(60),
+    }.get(what, jpegs(DATA / "captions", 0, 200))
+    encoding = Encoding(resize="keep_ratio_largest", size=112) if "smaller" in what else AS_IT_COMES
+    batch = pa.record_batch({"image": pa.array(files, pa.binary())})
+    ways: dict[str, Callable[[], object]] = {
+        "here": streamed(functools.partial(decode, encoding=encoding), files),
+        "in children": streamed(functools.partial(decode_isolated, encoding=encoding), files),
+    }
+    if what == "measured":
+        ways = {"here": lambda: NaturalFilter().measure(batch), "in children": lambda: NaturalFilter().measure(batch, Apart())}
+    if what == "validated":
+        ways = {"here": run(fault, files), "in children": lambda: list(faults(files))}
+    timings = compare(ways)
+    said(what, files, timings)
+    assert timings["here"].cpu / timings["in children"].cpu >= floor

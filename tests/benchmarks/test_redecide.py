@@ -123,7 +123,7 @@ def test_deciding_again_is_a_hundred_times_faster_than_measuring(tmp_path: Path,
     seconds(root, THE_RECIPE, "warm")
     scratch = seconds(root, THE_RECIPE, "scratch") / CANDIDATES_MEASURED
 
-    def quick(self: NaturalFilter, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def quick(self: NaturalFilter, batch: pa.RecordBatch, *_: object) -> pa.RecordBatch:
         drawn = {name: np.random.default_rng(batch.num_rows).uniform(0.3, 1, batch.num_rows) for name in self.writes}
         columns = [pa.array(drawn[name]).cast(kind, safe=False) for name, kind in self.writes.items()]
         return pa.RecordBatch.from_arrays(columns, list(self.writes))

@@ -148,7 +148,7 @@ def test_a_line_is_not_that_of_a_comment() -> None:
 
 
 VALUES: dict[str, Any] = {
-    "numbers": [-(2**70), -1, 0, 1, 3, 2**31, 2**53 + 1, 2**63 - 1, 10**400, -1.0, 0.0, 0.1, 0.5, 2.5, 1e39, 1e300, 5e-324],
+    "numbers": [-(2**70), -1, 0, 1, 2**31, 2**53 + 1, 10**400, 0.5, 2.5, 1e39, 5e-324],
     "none": ["nan", "inf", "-inf", "true", "2026-11-30", "[]", "[1]", '["a", "b"]', '""', '"a\\u0000b"', '"en"'],
 }
 WRITTEN = [*map(str, VALUES["numbers"]), *VALUES["none"], ""]
@@ -204,7 +204,7 @@ def applied(recipe: Recipe) -> int:
 def test_every_comparison_with_a_measurement_is_refused_or_runs(measure: str) -> None:
     accepted = 0
     for op in OPS:
-        for value in WRITTEN:
+        for value in ("", "true", "0") if op.startswith("is_") else WRITTEN:
             recipe = read(row(measure, op, value))
             if recipe is not None:
                 assert applied(recipe) == 3

@@ -62,6 +62,17 @@ def refusal(folder: Path, old: str, new: str) -> str:
     return str(caught.value).removeprefix(str(path))
 
 
+def test_a_plan_that_lacks_a_model_or_does_without_what_is_not_read_is_refused(tmp_path: Path) -> None:
+    said = ", line 19: text.entries needs --entries, text.entry_count needs --entries; add them, or --without text.entries text.entry_count"
+    found = refusal(tmp_path, 'recipe = "everything"', 'recipe = "metaclip"')
+    assert found.replace("models or lists were not given: ", "") == said
+    typo = 'recipe = "laion-400m"\nwithout = ["alignment.scor"]'
+    start = ", line 20: recipe laion-400m does not read 'alignment.scor'; did you mean 'alignment.score'?"
+    assert refusal(tmp_path, 'recipe = "everything"', typo) == start
+    path = written(tmp_path, PLAN.replace('recipe = "everything"', 'recipe = "laion-400m"\nwithout = ["alignment.score"]'))
+    assert read_configuration(path).curate[0].without == ("alignment.score",)
+
+
 def test_a_plan_says_what_the_functions_take(tmp_path: Path) -> None:
     plan = read_configuration(written(tmp_path, PLAN))
     assert plan.root == str(tmp_path / "data")

@@ -150,6 +150,37 @@ def test_the_one_that_killed() -> None:
     assert (done.returncode, done.stdout) == (0, "a JPEG of frame type SOF3, which is not decoded\n"), done.stderr
 
 
+@pytest.mark.parametrize(("place", "value"), [(-3, 5), (-2, 70), (-1, 0x0E), (-1, 0x31)])
+def test_a_scan_that_cannot_be_is_for_the_decoder_to_judge(place: int, value: int) -> None:
+    """Of a progressive picture all whose tables and markers are there: where its first scan begins and ends, and at which bits."""
+    data = bytearray(encoded(gradient(), "JPEG", progressive=True))
+    assert isinstance(decode(bytes(data)), Decoded)
+    scan = data.index(b"\xff\xda")
+    data[scan + 2 + struct.unpack_from(">H", data, scan + 2)[0] + place] = value
+    found = decode(bytes(data))
+    assert isinstance(found, Undecodable)
+    assert found.outcome == "decode.corrupt"
+
+
+def test_a_table_that_cannot_be_is_for_the_decoder_to_judge() -> None:
+    """Differences of DC have 15 bits at most; libjpeg ends at a table that tells of more."""
+    table = PLAIN.index(b"\xff\xc4")
+    data = PLAIN[: table + 21 + 5] + b"\x40" + PLAIN[table + 21 + 6 :]
+    found = decode(data)
+    assert isinstance(found, Undecodable)
+    assert found.outcome == "decode.corrupt"
+
+
+def test_a_filter_raises_nothing_that_a_plugin_does() -> None:
+    """The one of AVIF raises RuntimeError where an item has no bytes."""
+    data = encoded(gradient(), "AVIF")
+    place = data.index(b"iloc")
+    for step in range(4, 40):
+        broken = data[: place + step] + b"\0" + data[place + step + 1 :]
+        assert pictures.rgb(broken) is None or looked_at(broken) is not None
+    assert pictures.rgb(data) is not None
+
+
 def test_a_filter_gives_null_for_it() -> None:
     import pyarrow as pa
 

@@ -276,6 +276,16 @@ def test_a_parquet_file_without_its_end_is_refused_by_name(tmp_path: Path, cut: 
         read_bytes(tmp_path, "b.parquet", data)
 
 
+def test_metadata_that_kills_pyarrow_is_damage(tmp_path: Path) -> None:
+    """Asked for the metadata of such a column, pyarrow 25 ends the process: its levels do not fit its histogram."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"url": ["u", "v"], "text": ["a", None]}), sink)
+    optional, other = b"\x15\x0c\x25\x02\x18\x04text", b"\x15\x0c\x25\x06\x18\x04text"
+    data = bytes(sink.getvalue())
+    assert optional in data
+    assert read_bytes(tmp_path, "a.parquet", data.replace(optional, other)) == ([], {"candidates": 0, "pairs.bad_line": 2})
+
+
 def test_large_row_groups_are_cut_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairs, "ROWS", 100)
     rows = [(f"https://a.example/{number}", str(number)) for number in range(1234)]

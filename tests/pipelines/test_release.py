@@ -20,11 +20,14 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from filters.given import Given
+from flows.inspect import status
 from flows.training import shards as training_shards
 from pipelines import store
 from pipelines.collect import collect
 from pipelines.collect_config import CollectConfig
 from pipelines.curate import curate
+from pipelines.decisions.decision import decide
 from pipelines.releases import shards as release
 from pipelines.releases.croissant import told
 from pipelines.releases.publish import CurateConfig
@@ -222,6 +225,36 @@ def test_the_card_says_what_was_done(made: Folder) -> None:
     assert "| `fetch.http_404` | 1 |" in card
     assert "path: train-*.tar" in card
     assert "None: everything that was fetched and decoded is here." in card
+
+
+def test_a_release_that_cannot_be_written_again_keeps_no_other_from_it(root: Folder, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("bad\n")
+    rule = 'measure = "text.profanities"\nop = "=="\nvalue = 0\nreason = "text.bad"\nsource = "s"\n'
+    (tmp_path / "clean.toml").write_text(f'name = "clean"\ndescription = "d"\n[[rule]]\n{rule}')
+    given = Given(profanity=(str(tmp_path / "words.txt"),))
+    curate(root, CurateConfig(recipe=str(tmp_path / "clean.toml"), collections=("a",), release="aa", given=given))
+    (tmp_path / "words.txt").unlink()
+    report = forget(root, urls=[URLS[1]])
+    assert report.reissued == {"aa": None, "arrow": "arrow.r1", "tars": "tars.r1"}
+    assert "words.txt" in report.causes["aa"]
+    assert f"release aa: could not be written again ({report.causes['aa']}): curate a new one" in report.lines()
+
+
+def test_one_damaged_manifest_hides_nothing_else(root: Folder) -> None:
+    (root / "collections" / "b").write_json("manifest.json", {"counts": {}})
+    (root / "releases" / "cut").write_bytes("manifest.json", b'{"recipe": ')
+    found = status(root)
+    assert list(found["collections"]) == ["a"]
+    assert list(found["releases"]) == ["arrow", "tars"]
+    assert found["damaged"] == ["collections/b", "releases/cut"]
+    with pytest.raises(ValueError, match=r"b/manifest\.json is damaged, or of another version of Winnow \(KeyError\('digest'\)\)"):
+        decide(root, "everything", ["b"])
+
+
+@pytest.mark.parametrize("name", ["ä", "../x", "a/b", "", ".", "a\nb", " a", "a\0", "x" * 300])
+def test_what_is_no_name_of_a_release_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"is no name of a release: (use letters, digits|it has 300 characters, more than 200)"):
+        CurateConfig(recipe="everything", collections=("a",), release=name)
 
 
 def photograph(seed: int) -> np.ndarray:

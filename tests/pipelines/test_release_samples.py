@@ -76,6 +76,12 @@ def test_neither_order_nor_candidate_ids_matter() -> None:
     assert one.drop_columns(["candidate_id"]).equals(other.drop_columns(["candidate_id"]))
 
 
+def test_a_text_that_is_not_there_is_an_empty_caption() -> None:
+    rows = [{"image_id": IDS[0], "text": None}, {"image_id": IDS[0], "text": ""}, {"image_id": IDS[1], "text": None}]
+    by_id = {row["image_id"]: row for row in found(kept(*rows)).to_pylist()}
+    assert [by_id[one]["caption"] for one in IDS[:2]] == [[""], [""]]
+
+
 def test_samples_stand_in_the_order_of_the_shuffle() -> None:
     ids = [f"{number:064x}" for number in range(50)]
     table = found(kept(*({"image_id": one, "text": "x"} for one in ids)))
