@@ -52,6 +52,7 @@ def open_collection(root: Folder, name: str) -> Collection:
             counts=manifest["counts"],
             failed=manifest["failed"],
             refers_to=tuple(manifest.get("refers_to", ())),
+            accounts=tuple(manifest.get("accounts", ())),
         )
     except (KeyError, TypeError) as error:
         said = f"is damaged, or of another version of Winnow ({error!r})"

@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from flows.commands.options import app, print_json, progress_lines
 from pipelines.img2dataset.config import Img2datasetConfig
+from pipelines.terminal import say
 
 if TYPE_CHECKING:
     from pipelines.img2dataset.run import Done
@@ -60,7 +61,7 @@ def img2dataset(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyph
     if as_json:
         print_json(done.to_json())
     else:
-        print(told(done))
+        say(told(done))
     return 1 if done.failed else 0
 
 
@@ -125,9 +126,9 @@ def told(done: "Done") -> str:
     lines += [f"  {name:<{width}} {count:>10,}" for name, count in done.outcomes.items()]
     lines += [f"  left out of the lists: {count:,} {name}" for name, count in done.left_out.items()]
     for shard, error in done.failed.items():
-        print(
+        say(
             f"winnow: shard {shard} could not be written, the same command tries it again: "
             f"{(error.strip() or 'no error was left').splitlines()[-1]}",
-            file=sys.stderr,
+            sys.stderr,
         )
     return "\n".join(lines)
