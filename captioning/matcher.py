@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from training.evaluate import Scorer, evaluate, match
+from training.first.evaluate import Scorer, evaluate, match
 
 __all__ = ["Matcher", "evaluate", "match"]
 

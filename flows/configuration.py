@@ -270,7 +270,7 @@ def _lacking(curated: CurateTable) -> str | None:
 
 def training_recipes() -> list[str]:
     """Names of the training recipes, found without importing torch."""
-    return sorted(path.stem for path in (Path(training.__file__ or "").parent / "recipes").glob("[!_]*.py"))
+    return sorted(path.stem for path in (Path(training.__file__ or "").parent / "first" / "recipes").glob("[!_]*.py"))
 
 
 def _anchored(plan: Configuration, folder: Path) -> Configuration:

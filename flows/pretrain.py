@@ -11,9 +11,9 @@ from flows.watch import listener, show_counts
 from pipelines.releases.publish import superseded
 from pipelines.stage import MANIFEST
 from pipelines.store import Folder
-from training.loop import TrainResult
-from training.plan import Plan
-from training.recipes import load
+from training.first.loop import TrainResult
+from training.first.plan import Plan
+from training.first.recipes import load
 
 
 @flow(name="pretrain", flow_run_name="pretrain-{name}", persist_result=False)

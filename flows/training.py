@@ -6,9 +6,9 @@ from pathlib import Path
 from pipelines.releases.publish import superseded
 from pipelines.stage import MANIFEST, Progress, silent
 from pipelines.store import Folder
-from training.loop import Progress as Step
-from training.loop import TrainResult, train
-from training.plan import Plan
+from training.first.loop import Progress as Step
+from training.first.loop import TrainResult, train
+from training.first.plan import Plan
 
 
 def match_releases(plan: Plan, given: Sequence[str]) -> dict[str, str]:

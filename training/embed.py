@@ -1,43 +1,319 @@
-"""From ids and pixels to tokens."""
+"""From ids, pixels, regions and grids to tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.tokens import Segment, Span, Tokens
 
-class TextEmbed(nn.Module):
-    """Word, place and segment vectors, normalised: BERT's sum, in which the segment is the modality (ViLT)."""
+Interpolation = Literal["bilinear", "bicubic"]
 
-    def __init__(self, *, vocab: int, width: int, length: int, dropout: float) -> None:
+
+@dataclass(frozen=True, kw_only=True)
+class WordsSpec:
+    """Words of one vocabulary, at places 0, 1, 2 ...
+
+    BERT: word + place + type, normalised. CLIP and GPT: word + place. `modality` adds a learned
+    vector behind the norm that says "this is text" (ViLT).
+    """
+
+    vocab: int
+    width: int
+    length: int
+    types: int = 1  # rows of BERT's table of token types, of which row 0 is used; 0: no such table
+    norm: bool = True
+    eps: float = 1e-12  # BERT's
+    modality: bool = False
+    dropout: float = 0.0
+
+
+class Words(nn.Module):
+    """Ids to tokens."""
+
+    def __init__(self, spec: WordsSpec) -> None:
         super().__init__()
-        self.word = nn.Embedding(vocab, width, padding_idx=0)
-        self.place = nn.Parameter(torch.zeros(length, width))
-        self.segment = nn.Parameter(torch.zeros(width))
-        self.norm = nn.LayerNorm(width, eps=1e-12)  # BERT's epsilon
-        self.dropout = nn.Dropout(dropout)
+        self.spec = spec
+        self.word = nn.Embedding(spec.vocab, spec.width)
+        self.place = nn.Parameter(torch.zeros(spec.length, spec.width))
+        self.type = nn.Parameter(torch.zeros(spec.types, spec.width)) if spec.types else None
+        self.norm = nn.LayerNorm(spec.width, eps=spec.eps) if spec.norm else nn.Identity()
+        self.modality = nn.Parameter(torch.zeros(spec.width)) if spec.modality else None
+        self.dropout = nn.Dropout(spec.dropout)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """ids [n, length] -> tokens [n, length, width]."""
-        tokens = self.word(ids) + self.place[: ids.shape[1]] + self.segment
-        return self.dropout(self.norm(tokens))  # type: ignore[no-any-return]
+    def forward(self, ids: Tensor, valid: Tensor | None = None, start: int = 0) -> Tokens:
+        """ids [n, t] int64, valid [n, t] bool; the first stands at place `start`. -> [n, t, width].
+
+        ValueError when a text is longer than the table of places.
+        """
+        stop = start + ids.shape[1]
+        if stop > self.spec.length:
+            raise ValueError(f"{stop} tokens, but places for {self.spec.length}: cut the texts")
+
+        x = self.word(ids) + self.place[start:stop]
+        if self.type is not None:
+            x = x + self.type[0]
+        x = self.dropout(self.norm(x))
+        if self.modality is not None:
+            x = x + self.modality
+        spans = (Span(segment=Segment.TEXT, length=ids.shape[1]),)
+        return Tokens(x=x, spans=spans, valid=valid)
 
 
-class PatchEmbed(nn.Module):
-    """Square patches through one linear map, a learned class token before them, a learned vector for each place."""
+@dataclass(frozen=True, kw_only=True)
+class PatchesSpec:
+    """Square patches of an image, at places of a learned grid.
 
-    def __init__(self, *, image_size: int, patch: int, width: int, dropout: float) -> None:
+    The grid has `grid` x `grid` places; an image of another size or shape takes its places from it
+    by interpolation. `sample` is the largest number of patches that training keeps, drawn anew for
+    each image (ViLT: 200); 0: all, as always in evaluation.
+    """
+
+    patch: int
+    width: int
+    grid: int
+    class_token: bool = True
+    interpolation: Interpolation = "bicubic"
+    align_corners: bool = False  # ViLT: bilinear, with corners aligned
+    bias: bool = True  # of the map of a patch; CLIP has none
+    modality: bool = False
+    sample: int = 0
+    dropout: float = 0.0
+
+
+class Patches(nn.Module):
+    """Pixels to tokens: the class token first, then patches in reading order."""
+
+    def __init__(self, spec: PatchesSpec) -> None:
         super().__init__()
-        self.patch = patch
-        self.linear = nn.Linear(3 * patch * patch, width)
-        self.first = nn.Parameter(torch.zeros(1, 1, width))
-        self.place = nn.Parameter(torch.zeros((image_size // patch) ** 2 + 1, width))
-        self.segment = nn.Parameter(torch.zeros(width))
-        self.dropout = nn.Dropout(dropout)
+        self.spec = spec
+        self.linear = nn.Linear(3 * spec.patch**2, spec.width, bias=spec.bias)
+        self.place = nn.Parameter(torch.zeros(spec.grid, spec.grid, spec.width))
+        self.first = nn.Parameter(torch.zeros(spec.width)) if spec.class_token else None
+        self.first_place = nn.Parameter(torch.zeros(spec.width)) if spec.class_token else None
+        self.modality = nn.Parameter(torch.zeros(spec.width)) if spec.modality else None
+        self.dropout = nn.Dropout(spec.dropout)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """pixels [n, 3, side, side], scaled to -1..1 -> tokens [n, 1 + patches, width]; patches in reading order."""
-        n, channels, height, wide = pixels.shape
-        side = self.patch
-        cut = pixels.reshape(n, channels, height // side, side, wide // side, side).permute(0, 2, 4, 1, 3, 5)
-        tokens = self.linear(cut.reshape(n, -1, channels * side * side))
-        tokens = torch.cat([self.first.expand(n, -1, -1), tokens], dim=1)
-        return self.dropout(tokens + self.place + self.segment)  # type: ignore[no-any-return]
+    def forward(
+        self, pixels: Tensor, sizes: Tensor | None = None, draw: Tensor | None = None
+    ) -> Tokens:
+        """pixels [n, 3, h, w], h and w multiples of the patch -> [n, (1 +) patches, width].
+
+        `sizes` [n, 2] int64: height and width in patches of what is image and not padding, None
+        when all of it is. `draw` [n, h/patch * w/patch] in 0..1 settles which patches are kept.
+        """
+        patches = self._cut(pixels)
+        n, rows, columns, _ = patches.shape
+        if sizes is None and not (self.spec.sample and draw is not None):
+            x = self.linear(patches) + self._places(rows, columns)
+            return self._tokens(x.flatten(1, 2), valid=None)
+
+        if sizes is None:
+            sizes = torch.tensor([[rows, columns]], device=pixels.device).expand(n, 2)
+        chosen, valid = self._choose(sizes, rows, columns, draw)
+        patches = patches.flatten(1, 2).gather(
+            1, chosen[..., None].expand(-1, -1, patches.shape[3])
+        )
+        x = self.linear(patches) + self._places_of(chosen, sizes, columns)
+        return self._tokens(x, valid=None if bool(valid.all()) else valid)
+
+    def _cut(self, pixels: Tensor) -> Tensor:
+        """[n, rows, columns, 3 * patch * patch]: channel, then row, then column of the patch."""
+        side = self.spec.patch
+        n, channels, height, width = pixels.shape
+        if height % side or width % side:
+            raise ValueError(
+                f"images of {height} x {width} are not cut evenly by patches of {side}"
+            )
+        cut = pixels.reshape(n, channels, height // side, side, width // side, side)
+        return cut.permute(0, 2, 4, 1, 3, 5).flatten(3)
+
+    def _places(self, rows: int, columns: int) -> Tensor:
+        """[rows, columns, width]: the learned grid, resampled where it has another shape."""
+        if (rows, columns) == (self.spec.grid, self.spec.grid):
+            return self.place
+        resampled = F.interpolate(
+            self.place.permute(2, 0, 1)[None],
+            size=(rows, columns),
+            mode=self.spec.interpolation,
+            align_corners=self.spec.align_corners,
+        )
+        return resampled[0].permute(1, 2, 0)
+
+    def _choose(
+        self, sizes: Tensor, rows: int, columns: int, draw: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Numbers of the kept patches [n, k], in reading order, and which of them are image."""
+        row = torch.arange(rows, device=sizes.device)[None, :, None]
+        column = torch.arange(columns, device=sizes.device)[None, None, :]
+        inside = (row < sizes[:, :1, None]) & (column < sizes[:, 1:, None])
+        inside = inside.flatten(1)
+
+        most = int(inside.sum(1).max())
+        keys = torch.zeros(inside.shape, device=sizes.device)
+        if draw is not None and self.spec.sample:
+            most = min(most, self.spec.sample)
+            keys = draw.to(sizes.device)
+        kept = keys.masked_fill(~inside, 2.0).argsort(dim=1, stable=True)[:, :most]
+        order = kept.masked_fill(~inside.gather(1, kept), rows * columns).argsort(
+            dim=1, stable=True
+        )
+        kept = kept.gather(1, order)
+        return kept, inside.gather(1, kept)
+
+    def _places_of(self, chosen: Tensor, sizes: Tensor, columns: int) -> Tensor:
+        """[n, k, width]: the grid's value where each patch lies in an image of its own size."""
+        height, width = sizes[:, :1].double(), sizes[:, 1:].double()
+        row, column = (chosen // columns).double(), (chosen % columns).double()
+        if self.spec.align_corners:
+            y = 2 * row / (height - 1).clamp(min=1) - 1
+            x = 2 * column / (width - 1).clamp(min=1) - 1
+        else:
+            y = (2 * row + 1) / height - 1
+            x = (2 * column + 1) / width - 1
+
+        at = torch.stack([x, y], dim=-1).to(self.place.dtype)
+        table = self.place.permute(2, 0, 1)[None].expand(len(chosen), -1, -1, -1)
+        found = F.grid_sample(
+            table,
+            at[:, None],
+            mode=self.spec.interpolation,
+            padding_mode="border",
+            align_corners=self.spec.align_corners,
+        )
+        return found[:, :, 0].transpose(1, 2)
+
+    def _tokens(self, x: Tensor, valid: Tensor | None) -> Tokens:
+        if self.first is not None and self.first_place is not None:
+            first = (self.first + self.first_place).expand(len(x), 1, -1)
+            x = torch.cat([first, x], dim=1)
+            if valid is not None:
+                valid = F.pad(valid, (1, 0), value=True)
+        x = self.dropout(x)
+        if self.modality is not None:
+            x = x + self.modality
+        spans = (Span(segment=Segment.IMAGE, length=x.shape[1]),)
+        return Tokens(x=x, spans=spans, valid=valid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionsSpec:
+    """Boxes of a detector, with features and a geometry of 5 or 7 numbers.
+
+    5 (ImageBERT): x1/W, y1/H, x2/W, y2/H, area; one learned place for all boxes; one norm over the
+    sum. 7 (UNITER): x1, y1, x2, y2, w, h, w x h, all relative; a norm for each summand and one over
+    the sum.
+    """
+
+    features: int
+    width: int
+    geometry: Literal[5, 7]
+    eps: float = 1e-12
+    dropout: float = 0.0
+
+
+class Regions(nn.Module):
+    """Regions to tokens."""
+
+    def __init__(self, spec: RegionsSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.feature = nn.Linear(spec.features, spec.width)
+        self.box = nn.Linear(spec.geometry, spec.width)
+        self.type = nn.Parameter(torch.zeros(spec.width))
+        self.norm = nn.LayerNorm(spec.width, eps=spec.eps)
+        self.dropout = nn.Dropout(spec.dropout)
+
+        self.place: nn.Parameter | None = None
+        self.feature_norm: nn.Module = nn.Identity()
+        self.box_norm: nn.Module = nn.Identity()
+        if spec.geometry == 5:
+            self.place = nn.Parameter(torch.zeros(spec.width))
+        else:
+            self.feature_norm = nn.LayerNorm(spec.width, eps=spec.eps)
+            self.box_norm = nn.LayerNorm(spec.width, eps=spec.eps)
+
+    def forward(self, features: Tensor, boxes: Tensor, valid: Tensor | None = None) -> Tokens:
+        """features [n, k, features]; boxes [n, k, 4]: x1, y1, x2, y2 in 0..1; valid [n, k]."""
+        x = self.feature_norm(self.feature(features))
+        x = x + self.box_norm(self.box(geometry(boxes, self.spec.geometry))) + self.type
+        if self.place is not None:
+            x = x + self.place
+        x = self.dropout(self.norm(x))
+        spans = (Span(segment=Segment.IMAGE, length=x.shape[1]),)
+        return Tokens(x=x, spans=spans, valid=valid)
+
+
+def geometry(boxes: Tensor, numbers: int) -> Tensor:
+    """[..., 4] corners in 0..1 -> [..., 5], the area behind; or [..., 7], sides and area."""
+    sides = boxes[..., 2:] - boxes[..., :2]
+    area = sides.prod(dim=-1, keepdim=True)
+    if numbers == 5:
+        return torch.cat([boxes, area], dim=-1)
+    return torch.cat([boxes, sides, area], dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridSpec:
+    """What another network saw: a grid of features, or a row of them.
+
+    `places` is the number of learned places, 0 where the features carry theirs; `norm` as in GIT.
+    """
+
+    features: int
+    width: int
+    places: int = 0
+    norm: bool = False
+    eps: float = 1e-6
+    dropout: float = 0.0
+
+
+class Grid(nn.Module):
+    """Features of a backbone, computed here or cached, to tokens."""
+
+    def __init__(self, spec: GridSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.linear = nn.Linear(spec.features, spec.width)
+        self.norm = nn.LayerNorm(spec.width, eps=spec.eps) if spec.norm else nn.Identity()
+        self.place = nn.Parameter(torch.zeros(spec.places, spec.width)) if spec.places else None
+        self.dropout = nn.Dropout(spec.dropout)
+
+    def forward(self, features: Tensor) -> Tokens:
+        """features [n, k, features] -> [n, k, width]."""
+        x = self.norm(self.linear(features))
+        if self.place is not None:
+            x = x + self.place
+        spans = (Span(segment=Segment.IMAGE, length=x.shape[1]),)
+        return Tokens(x=self.dropout(x), spans=spans)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueriesSpec:
+    """Learned vectors that ask (Perceiver, Flamingo's resampler, BLIP-2)."""
+
+    count: int
+    width: int
+    norm: bool = False
+    eps: float = 1e-12
+    dropout: float = 0.0
+
+
+class Queries(nn.Module):
+    """The same learned tokens for every row."""
+
+    def __init__(self, spec: QueriesSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.query = nn.Parameter(torch.zeros(spec.count, spec.width))
+        self.norm = nn.LayerNorm(spec.width, eps=spec.eps) if spec.norm else nn.Identity()
+        self.dropout = nn.Dropout(spec.dropout)
+
+    def forward(self, rows: int) -> Tokens:
+        """[rows, count, width]."""
+        x = self.dropout(self.norm(self.query)).expand(rows, -1, -1)
+        return Tokens(x=x, spans=(Span(segment=Segment.QUERY, length=self.spec.count),))

@@ -1,46 +1,368 @@
-"""The transformer stack: pre-norm blocks over tokens, with the attention kernel of torch."""
+"""The transformer stack: blocks of self-attention, cross-attention and feed-forward networks."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import flex_attention
+from torch.utils.checkpoint import checkpoint
+
+from training.masks import Mask, lower
+from training.tokens import Segment, Tokens
+
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "squared_relu"]
+
+
+def _quick_gelu(x: Tensor) -> Tensor:
+    """The approximation of OpenAI's CLIP."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+def _squared_relu(x: Tensor) -> Tensor:
+    return F.relu(x).square()
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": _gelu_tanh,
+    "quick_gelu": _quick_gelu,
+    "squared_relu": _squared_relu,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cross:
+    """Cross-attention of a stack to tokens of somebody else."""
+
+    width: int  # of the tokens looked at
+    every: int = 1  # blocks 0, every, 2 x every ... have it (BLIP: 1; BLIP-2: 2)
+    gate: bool = False  # times tanh of a number that starts at 0, so that nothing changes at first
+    see_self: bool = False  # keys are the others' tokens and one's own (Perceiver resampler)
+    norm_keys: bool = False  # a norm of their own for the tokens looked at (Perceiver)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackSpec:
+    """The shape of a stack.
+
+    `attentions` names the self-attentions of every block, of which a pass uses one (BLIP's text
+    stack has a bidirectional and a causal one, and one of everything else); empty: none.
+    `feedforwards` names the segments that have a feed-forward network of their own (BLIP-2); the
+    others share one.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    hidden: int = 0  # of the feed-forward networks; 0: four times the width
+    head_width: int = 0  # 0: width / heads
+    norm: Literal["pre", "post"] = "pre"
+    eps: float = 1e-6
+    activation: Activation = "gelu"
+    bias: bool = True
+    dropout: float = 0.0  # of what each sublayer adds
+    attention_dropout: float = 0.0  # of the attention's weights
+    first_norm: bool = False  # before the first block (CLIP's image tower)
+    last_norm: bool = True  # after the last block; stacks with norm "post" have none
+    layer_scale: bool = False  # a learned factor for each channel of what a sublayer adds (DINOv2)
+    attentions: tuple[str, ...] = ("self",)
+    cross: Cross | None = None
+    feedforwards: tuple[Segment, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.head_width and self.width % self.heads:
+            raise ValueError(
+                f"width {self.width} is not a multiple of heads {self.heads}: change one of them"
+            )
+
+
+@dataclass
+class Cache:
+    """Keys and values of tokens that were seen before, one entry an attention; for generation."""
+
+    held: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    length: int = 0  # tokens of the sequence seen so far
+
+    def __getitem__(self, rows: Tensor) -> Cache:
+        """The same for chosen rows, as beam search asks for."""
+        held = {name: (key[rows], value[rows]) for name, (key, value) in self.held.items()}
+        return Cache(held=held, length=self.length)
+
+
+class Attention(nn.Module):
+    """Multi-head attention; the three maps of self-attention are one matrix."""
+
+    def __init__(self, spec: StackSpec, *, keys_width: int | None = None) -> None:
+        super().__init__()
+        inner = spec.heads * (spec.head_width or spec.width // spec.heads)
+        self.heads = spec.heads
+        self.dropout = spec.attention_dropout
+        self.crossing = keys_width is not None
+
+        if keys_width is None:
+            self.qkv = nn.Linear(spec.width, 3 * inner, bias=spec.bias)
+        else:
+            self.query = nn.Linear(spec.width, inner, bias=spec.bias)
+            self.key_value = nn.Linear(keys_width, 2 * inner, bias=spec.bias)
+        self.out = nn.Linear(inner, spec.width, bias=spec.bias)
+
+    def forward(
+        self, x: Tensor, mask: Mask, keys: Tensor | None = None, cache: Cache | None = None
+    ) -> Tensor:
+        """x [n, t, width], keys [n, k, keys_width] for cross-attention -> [n, t, width].
+
+        With a cache, x holds only new tokens; keys and values of the earlier ones come from it, and
+        those of `keys` are made once.
+        """
+        if self.crossing:
+            query = self.query(x)
+            key, value = self._keys(keys, cache)
+        else:
+            query, key, value = self.qkv(x).chunk(3, dim=-1)
+            key, value = self._grown(self._split(key), self._split(value), cache)
+
+        mixed = self._attend(self._split(query), key, value, mask)
+        mixed = mixed.transpose(1, 2).flatten(2)
+        if mask.blind is not None:
+            mixed = mixed.masked_fill(mask.blind[..., None], 0.0)
+        out: Tensor = self.out(mixed)
+        return out
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+        if mask.blocks is not None:
+            mixed = flex_attention(query, key, value, block_mask=mask.blocks)
+            assert isinstance(mixed, Tensor)
+            return mixed
+        return F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask.dense,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=mask.is_causal,
+        )
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[n, t, inner] -> [n, heads, t, inner / heads]."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def _keys(self, keys: Tensor | None, cache: Cache | None) -> tuple[Tensor, Tensor]:
+        if cache is not None and id(self) in cache.held:
+            return cache.held[id(self)]
+        assert keys is not None, "cross-attention needs tokens to look at"
+        key, value = self.key_value(keys).chunk(2, dim=-1)
+        made = self._split(key), self._split(value)
+        if cache is not None:
+            cache.held[id(self)] = made
+        return made
+
+    def _grown(self, key: Tensor, value: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:
+        if cache is None:
+            return key, value
+        if id(self) in cache.held:
+            before_key, before_value = cache.held[id(self)]
+            key = torch.cat([before_key, key], dim=2)
+            value = torch.cat([before_value, value], dim=2)
+        cache.held[id(self)] = key, value
+        return key, value
+
+
+class FeedForward(nn.Module):
+    """Two maps with an activation between them."""
+
+    def __init__(self, spec: StackSpec) -> None:
+        super().__init__()
+        hidden = spec.hidden or 4 * spec.width
+        self.into = nn.Linear(spec.width, hidden, bias=spec.bias)
+        self.out = nn.Linear(hidden, spec.width, bias=spec.bias)
+        self.activation = ACTIVATIONS[spec.activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] -> [..., width]."""
+        out: Tensor = self.out(self.activation(self.into(x)))
+        return out
+
+
+class Sublayer(nn.Module):
+    """One thing that a block does, with its norm and what scales it.
+
+    norm "pre": x + scale(f(norm(x))) (ViT). norm "post": norm(x + scale(f(x))) (BERT).
+    """
+
+    def __init__(
+        self, spec: StackSpec, inner: Attention | FeedForward, *, gate: bool = False
+    ) -> None:
+        super().__init__()
+        self.pre = spec.norm == "pre"
+        self.norm = nn.LayerNorm(spec.width, eps=spec.eps)
+        self.inner = inner
+        self.dropout = nn.Dropout(spec.dropout)
+        self.gate = nn.Parameter(torch.zeros(())) if gate else None
+        self.scale = nn.Parameter(torch.ones(spec.width)) if spec.layer_scale else None
+
+    def forward(self, x: Tensor, *rest: object) -> Tensor:
+        """x [n, t, width]; `rest` is what the inner module asks for besides."""
+        added = self.inner(self.norm(x) if self.pre else x, *rest)
+        if self.scale is not None:
+            added = added * self.scale
+        if self.gate is not None:
+            added = added * torch.tanh(self.gate)
+        x = x + self.dropout(added)
+        return x if self.pre else self.norm(x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What is the same for all blocks of one pass through a stack."""
+
+    attention: str
+    mask: Mask
+    spans: tuple[tuple[str, int], ...]  # names and lengths of what has a feed-forward network apart
+    keys: Tensor | None = None
+    keys_mask: Mask = field(default_factory=Mask)
+    cache: Cache | None = None
 
 
 class Block(nn.Module):
-    """Self-attention and a feed-forward network, each behind its norm (pre-LN) and added to the stream."""
+    """Self-attention, cross-attention where this block has it, feed-forward."""
 
-    def __init__(self, *, width: int, heads: int, mlp_ratio: float, dropout: float) -> None:
+    def __init__(self, spec: StackSpec, index: int) -> None:
         super().__init__()
-        self.heads = heads
-        self.norm1 = nn.LayerNorm(width, eps=1e-6)  # the epsilon of ViT
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        hidden = int(width * mlp_ratio)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width))
-        self.dropout = nn.Dropout(dropout)
+        attentions = {name: Sublayer(spec, Attention(spec)) for name in spec.attentions}
+        self.attentions = nn.ModuleDict(attentions)
 
-    def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """tokens [n, t, width]; mask [n, 1, 1, t], true where a token may be looked at."""
-        tokens = tokens + self.dropout(self._attend(self.norm1(tokens), mask))
-        return tokens + self.dropout(self.mlp(self.norm2(tokens)))  # type: ignore[no-any-return]
+        self.cross: Sublayer | None = None
+        self.see_self = False
+        self.keys_norm: nn.Module = nn.Identity()
+        if spec.cross is not None and index % spec.cross.every == 0:
+            attention = Attention(spec, keys_width=spec.cross.width)
+            self.cross = Sublayer(spec, attention, gate=spec.cross.gate)
+            self.see_self = spec.cross.see_self
+            if spec.cross.norm_keys:
+                self.keys_norm = nn.LayerNorm(spec.cross.width, eps=spec.eps)
 
-    def _attend(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        n, t, width = tokens.shape
-        query, key, value = self.qkv(tokens).reshape(n, t, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.out(mixed.transpose(1, 2).reshape(n, t, width))  # type: ignore[no-any-return]
+        names = ["shared", *(segment.name for segment in spec.feedforwards)]
+        gate = spec.cross is not None and spec.cross.gate and not spec.attentions
+        networks = {name: Sublayer(spec, FeedForward(spec), gate=gate) for name in names}
+        self.feedforwards = nn.ModuleDict(networks)
+
+    def forward(self, x: Tensor, run: Run) -> Tensor:
+        """x [n, t, width] -> [n, t, width]."""
+        if run.attention:
+            x = self.attentions[run.attention](x, run.mask, None, run.cache)
+
+        if self.cross is not None and run.keys is not None:
+            keys = self.keys_norm(run.keys)
+            if self.see_self:
+                own = self.cross.norm(x) if self.cross.pre else x
+                keys = torch.cat([keys, own], dim=1)
+            x = self.cross(x, run.keys_mask, keys, run.cache)
+
+        if len(run.spans) == 1:
+            out: Tensor = self.feedforwards[run.spans[0][0]](x)
+            return out
+        pieces = x.split([length for _, length in run.spans], dim=1)
+        mapped = [
+            self.feedforwards[name](piece)
+            for (name, _), piece in zip(run.spans, pieces, strict=True)
+        ]
+        return torch.cat(mapped, dim=1)
 
 
 class Stack(nn.Module):
-    """Blocks one after another; a last norm when there is at least one block."""
+    """Blocks one after another, with a norm before and behind where the shape says so."""
 
-    def __init__(self, *, layers: int, width: int, heads: int, mlp_ratio: float, dropout: float) -> None:
+    def __init__(self, spec: StackSpec) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(width=width, heads=heads, mlp_ratio=mlp_ratio, dropout=dropout) for _ in range(layers))
-        self.norm: nn.Module = nn.LayerNorm(width, eps=1e-6) if layers else nn.Identity()
+        self.spec = spec
+        self.checkpointing = False  # recompute activations in the backward pass
+        self.flex = False  # FlexAttention for masks that are neither full nor causal
+        self.blocks = nn.ModuleList(Block(spec, index) for index in range(spec.layers))
+        self.first_norm = _norm(spec, spec.first_norm)
+        self.last_norm = _norm(spec, spec.last_norm and spec.norm == "pre" and spec.layers > 0)
 
-    def forward(self, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
-        """tokens [n, t, width]; valid [n, t], false at padding (None: all are valid)."""
-        mask = None if valid is None else valid[:, None, None, :]
+    def forward(
+        self,
+        tokens: Tokens,
+        *,
+        rules: tuple[str, ...] = ("full",),
+        attention: str = "",
+        keys: Tokens | None = None,
+        keys_rules: tuple[str, ...] = ("full",),
+        cache: Cache | None = None,
+    ) -> Tokens:
+        """Tokens through all blocks.
+
+        `attention` names the self-attention to use (may be left out when there is one); `keys` are
+        the tokens that cross-attention looks at, None to go without it. With a cache, tokens are
+        new ones behind those that it holds: all of a prompt at first, then one at a time.
+        """
+        run = self._run(tokens, rules, attention, keys, keys_rules, cache)
+        x = self.first_norm(tokens.x)
+
         for block in self.blocks:
-            tokens = block(tokens, mask)
-        return self.norm(tokens)  # type: ignore[no-any-return]
+            if self.checkpointing and self.training:
+                x = checkpoint(block, x, run, use_reentrant=False)
+            else:
+                x = block(x, run)
+
+        if cache is not None:
+            cache.length += tokens.x.shape[1]
+        return tokens.with_x(self.last_norm(x))
+
+    def _run(
+        self,
+        tokens: Tokens,
+        rules: tuple[str, ...],
+        attention: str,
+        keys: Tokens | None,
+        keys_rules: tuple[str, ...],
+        cache: Cache | None,
+    ) -> Run:
+        spec = self.spec
+        if not attention and spec.attentions:
+            (attention,) = spec.attentions
+        flex = self.flex and cache is None
+
+        keys_mask = Mask()
+        if keys is not None:
+            see_self = spec.cross is not None and spec.cross.see_self
+            assert not see_self or keys.valid is None, "a resampler takes grids without padding"
+            keys_mask = lower(keys_rules, tokens, keys, flex=flex)
+
+        later = cache is not None and cache.length > 0
+        assert not later or tokens.x.shape[1] == 1, "a cache grows by one token at a time"
+        return Run(
+            attention=attention,
+            mask=Mask() if later else lower(rules, tokens, tokens, flex=flex),
+            spans=self._spans(tokens),
+            keys=None if keys is None else keys.x,
+            keys_mask=keys_mask,
+            cache=cache,
+        )
+
+    def _spans(self, tokens: Tokens) -> tuple[tuple[str, int], ...]:
+        """Neighbouring spans that share a feed-forward network are one."""
+        spans: list[tuple[str, int]] = []
+        for span in tokens.spans:
+            own = span.segment in self.spec.feedforwards
+            name = span.segment.name if own else "shared"
+            if spans and spans[-1][0] == name:
+                name, length = spans.pop()
+                spans.append((name, length + span.length))
+            else:
+                spans.append((name, span.length))
+        return tuple(spans)
+
+
+def _norm(spec: StackSpec, wanted: bool) -> nn.Module:
+    return nn.LayerNorm(spec.width, eps=spec.eps) if wanted else nn.Identity()

@@ -26,7 +26,7 @@ def train(
     Example: winnow train vilt --release web-1 --out data/models/vilt
     """
     from flows.training import fit, match_releases
-    from training.recipes import load
+    from training.first.recipes import load
 
     plan = load(recipe, seed=seed, smoke=smoke)
     result = fit(folder_of(root), plan, match_releases(plan, release), out, progress_lines())
@@ -50,7 +50,7 @@ def evaluate(
     Example: winnow evaluate runs/vilt/model --captions captions.jsonl
     """
     from flows.progress import recall_table
-    from training.evaluate import evaluate as run
+    from training.first.evaluate import evaluate as run
 
     found = run(model, captions)
     if json:

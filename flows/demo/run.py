@@ -28,7 +28,7 @@ from pipelines.releases.publish import CurateConfig, Release
 from pipelines.stage import Progress, silent
 from pipelines.store import Folder
 from pipelines.terminal import say
-from training.evaluate import evaluate
+from training.first.evaluate import evaluate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from captioning.matcher import Matcher, match
-from tests.training.small import picture, small_plan, small_releases
-from training.loop import train
+from tests.training.first.small import picture, small_plan, small_releases
+from training.first.loop import train
 
 
 def test_scores_are_those_of_the_files(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pipelines.images.encode import Encoding
 from pipelines.images.isolated import fault
 from tests.pipelines.pictures import encoded, gradient
 from tests.pipelines.web import jpeg
-from training.data import decode as trained_on
+from training.first.data import decode as trained_on
 
 LOSSLESS = Path(__file__).resolve().parents[2].parent / "shared/cases/fetch-decode/lossless-jpeg/random8_94x97_lossless.jpg"
 PLAIN = jpeg(64, 48)

@@ -36,7 +36,7 @@ from pipelines.stage import StageFailed
 from pipelines.store import Folder, read_table
 from pipelines.takedown.run import forget
 from tests.pipelines.test_decide import PICTURES, URLS, make
-from training.data import Release as Training
+from training.first.data import Release as Training
 
 ROWS = (((2, 1, False), (5, 2, False), (2, 5, False), (4, 1, False)), ((6, 3, False), (1, 2, False), (4, 4, False)))
 CAPTIONS = [["a dog", "two cats"], ["a red boat at sea"], ["dog", "three green birds"]]

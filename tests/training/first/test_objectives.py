@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.fusion import FusionModel, Tokens
-from training.loop import total_loss
-from training.objectives.base import Views
-from training.objectives.itc import Contrast
-from training.objectives.itm import Matching, same_texts
-from training.objectives.mlm import MaskedWords
-from training.plan import ModelSpec, Weighted
+from training.first.fusion import FusionModel, Tokens
+from training.first.loop import total_loss
+from training.first.objectives.base import Views
+from training.first.objectives.itc import Contrast
+from training.first.objectives.itm import Matching, same_texts
+from training.first.objectives.mlm import MaskedWords
+from training.first.plan import ModelSpec, Weighted
 
 
 class Told:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from training.data import decode, scale
-from training.files import load_model
-from training.fusion import FusionModel, Tokens
+from training.first.data import decode, scale
+from training.first.files import load_model
+from training.first.fusion import FusionModel, Tokens
+from training.first.tokenizer import Tokenizer
 from training.threads import threads as using
-from training.tokenizer import Tokenizer
 
 CUTS = (1, 5, 10)  # R@1, R@5, R@10: what the papers report
 

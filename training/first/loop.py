@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.data import Batch, Mixture, Place, Release
-from training.files import export_model, load_model, load_state, save_state, write_json, write_whole
-from training.fusion import FusionModel
-from training.objectives.base import Views
-from training.plan import Plan, Stage, Weighted
+from training.first.data import Batch, Mixture, Place, Release
+from training.first.files import export_model, load_model, load_state, save_state, write_json, write_whole
+from training.first.fusion import FusionModel
+from training.first.objectives.base import Views
+from training.first.plan import Plan, Stage, Weighted
+from training.first.tokenizer import Tokenizer, build_vocabulary
 from training.threads import threads
-from training.tokenizer import Tokenizer, build_vocabulary
 
 CHECKPOINT = "checkpoint.pt"
 

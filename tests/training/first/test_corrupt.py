@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.corrupt import IGNORED, hard_rows, mask_words, other_rows
+from training.first.corrupt import IGNORED, hard_rows, mask_words, other_rows
 
 # 0 [PAD] 1 [UNK] 2 [CLS] 3 [SEP] 4 [MASK], 5-9 begin words, 10-14 go on with them
 CONTINUES = torch.tensor([False] * 10 + [True] * 5)

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.corrupt import hard_rows, other_rows
-from training.objectives.base import Sums, Views
+from training.first.corrupt import hard_rows, other_rows
+from training.first.objectives.base import Sums, Views
 
 
 @dataclass(frozen=True, kw_only=True)

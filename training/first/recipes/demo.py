@@ -1,9 +1,9 @@
 """The small model of the demonstration: ImageBERT's two stages, a large web release and then a small clean one."""
 
-from training.objectives.itc import Contrast
-from training.objectives.itm import Matching
-from training.objectives.mlm import MaskedWords
-from training.plan import ModelSpec, Plan, Stage, Weighted
+from training.first.objectives.itc import Contrast
+from training.first.objectives.itm import Matching
+from training.first.objectives.mlm import MaskedWords
+from training.first.plan import ModelSpec, Plan, Stage, Weighted
 
 
 def plan(*, web: str = "web", clean: str = "clean", seed: int = 0, smoke: bool = False) -> Plan:

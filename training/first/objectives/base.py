@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from training.fusion import FusionModel, Tokens
+    from training.first.fusion import FusionModel, Tokens
 
 Sums = Mapping[str, tuple[Tensor, int]]  # name of a number -> (sum, count); the objective's own name is its loss
 

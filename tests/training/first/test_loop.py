@@ -12,17 +12,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.small import small_plan, small_releases
-from training.files import load_model
-from training.loop import Progress, learning_rate, train
-from training.plan import ModelSpec, Stage
+from tests.training.first.small import small_plan, small_releases
+from training.first.files import load_model
+from training.first.loop import Progress, learning_rate, train
+from training.first.plan import ModelSpec, Stage
 
 # Trains until it kills itself after the step of the third argument
 CHILD = """
 import os, signal, sys
 from pathlib import Path
-from tests.training.small import small_plan, small_releases
-from training.loop import train
+from tests.training.first.small import small_plan, small_releases
+from training.first.loop import train
 folder, out, last = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 releases = {name: sorted((folder / name).glob("train-*.arrow")) for name in ("web", "clean")}
 def told(progress):
@@ -32,7 +32,7 @@ train(small_plan(), releases=releases, out=out, on_progress=told)
 """
 
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def _child(folder: Path, out: Path, last: int) -> subprocess.CompletedProcess[str]:

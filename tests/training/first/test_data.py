@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.small import pairs, picture, write_shard
-from training.data import Mixture, Release, decode, scale
-from training.tokenizer import Tokenizer, build_vocabulary
+from tests.training.first.small import pairs, picture, write_shard
+from training.first.data import Mixture, Release, decode, scale
+from training.first.tokenizer import Tokenizer, build_vocabulary
 
 
 def _release(folder: Path, name: str, count: int) -> Release:

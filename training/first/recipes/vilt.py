@@ -1,8 +1,8 @@
 """ViLT-B/32 (Kim, Son and Kim 2021): one stack over words and patches, masked words and matching."""
 
-from training.objectives.itm import Matching
-from training.objectives.mlm import MaskedWords
-from training.plan import ModelSpec, Plan, Stage, Weighted
+from training.first.objectives.itm import Matching
+from training.first.objectives.mlm import MaskedWords
+from training.first.plan import ModelSpec, Plan, Stage, Weighted
 
 
 def plan(*, data: dict[str, float] | None = None, vocab: str = "", seed: int = 0, smoke: bool = False) -> Plan:

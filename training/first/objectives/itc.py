@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import torch
 
-from training.objectives.base import Sums, Views
-from training.objectives.itm import same_texts
+from training.first.objectives.base import Sums, Views
+from training.first.objectives.itm import same_texts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.training.small import COLOURS, picture, small_plan, small_releases
-from training.evaluate import evaluate, match, read_lines, recalls
-from training.loop import train
-from training.recipes import load, names
+from tests.training.first.small import COLOURS, picture, small_plan, small_releases
+from training.first.evaluate import evaluate, match, read_lines, recalls
+from training.first.loop import train
+from training.first.recipes import load, names
 
 
 @pytest.fixture(scope="module")

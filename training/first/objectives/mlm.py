@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
-from training.corrupt import IGNORED, mask_words
-from training.objectives.base import Sums, Views
+from training.first.corrupt import IGNORED, mask_words
+from training.first.objectives.base import Sums, Views
 
 
 @dataclass(frozen=True, kw_only=True)

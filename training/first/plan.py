@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from training.objectives.base import Objective
+from training.first.objectives.base import Objective
 
 
 @dataclass(frozen=True, kw_only=True)

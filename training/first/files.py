@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from training.fusion import FusionModel
-from training.plan import ModelSpec
-from training.tokenizer import Tokenizer
+from training.first.fusion import FusionModel
+from training.first.plan import ModelSpec
+from training.first.tokenizer import Tokenizer
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

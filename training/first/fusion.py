@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.embed import PatchEmbed, TextEmbed
-from training.plan import ModelSpec
-from training.stack import Stack
+from training.first.embed import PatchEmbed, TextEmbed
+from training.first.plan import ModelSpec
+from training.first.stack import Stack
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import importlib
 import pkgutil
 from typing import Any
 
-from training.plan import Plan
+from training.first.plan import Plan
 
 
 def names() -> list[str]:
@@ -14,9 +14,9 @@ def names() -> list[str]:
 
 
 def load(name: str, **settings: Any) -> Plan:
-    """The plan of `training.recipes.<name>`; ValueError lists the recipes when there is none of that name."""
+    """The plan of `training.first.recipes.<name>`; ValueError lists the recipes when there is none of that name."""
     if name not in names():
         hint = "".join(f"; did you mean {near}?" for near in difflib.get_close_matches(name, names(), n=1))
         raise ValueError(f"no training recipe {name!r}; there are: {', '.join(names())}{hint}")
-    found: Plan = importlib.import_module(f"training.recipes.{name}").plan(**settings)
+    found: Plan = importlib.import_module(f"training.first.recipes.{name}").plan(**settings)
     return found

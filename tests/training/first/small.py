@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from training.objectives.itc import Contrast
-from training.objectives.itm import Matching
-from training.objectives.mlm import MaskedWords
-from training.plan import ModelSpec, Plan, Stage, Weighted
+from training.first.objectives.itc import Contrast
+from training.first.objectives.itm import Matching
+from training.first.objectives.mlm import MaskedWords
+from training.first.plan import ModelSpec, Plan, Stage, Weighted
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 210), "yellow": (240, 220, 40)}
 

@@ -1,0 +1,177 @@
+"""What stands behind a stack: one small module for each kind of question that an objective asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.stack import ACTIVATIONS, Activation
+from training.tokens import Tokens
+
+Pooling = Literal["first", "mean", "last", "each"]
+
+
+def pool(tokens: Tokens, how: Pooling) -> Tensor:
+    """One vector a row: of the first token, the mean or the last valid one; or `each` token's.
+
+    [n, width], with "each" [n, t, width].
+    """
+    if how == "each":
+        return tokens.x
+    if how == "first":
+        return tokens.x[:, 0]
+    if how == "mean":
+        weights = tokens.mask().to(tokens.x)
+        total = (tokens.x * weights[..., None]).sum(dim=1)
+        return total / weights.sum(dim=1, keepdim=True).clamp(min=1)
+    last = tokens.mask().sum(dim=1) - 1
+    return tokens.x[torch.arange(len(tokens), device=tokens.x.device), last]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectSpec:
+    """Into the space in which images and texts are compared; the result has length 1."""
+
+    width: int
+    dim: int
+    pool: Pooling = "first"
+    bias: bool = True
+
+
+class Project(nn.Module):
+    """Tokens to unit vectors."""
+
+    def __init__(self, spec: ProjectSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.linear = nn.Linear(spec.width, spec.dim, bias=spec.bias)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """[n, dim] (pooling "each": [n, t, dim]) of length 1, in float32 or finer."""
+        vectors = self.linear(pool(tokens, self.spec.pool))
+        if vectors.dtype in (torch.bfloat16, torch.float16):
+            vectors = vectors.float()
+        return F.normalize(vectors, dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleSpec:
+    """The learned factor of cosines: exp of a number, within bounds (CLIP: 1/0.07, at most 100)."""
+
+    start: float = 1 / 0.07
+    lowest: float = 1.0
+    highest: float = 100.0
+
+
+class Scale(nn.Module):
+    """A positive number, learned by its logarithm."""
+
+    def __init__(self, spec: ScaleSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.log = nn.Parameter(torch.tensor(spec.start).log())
+
+    def forward(self) -> Tensor:
+        """[] the factor."""
+        return self.log.exp().clamp(self.spec.lowest, self.spec.highest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifySpec:
+    """Logits over classes, from one vector a row or from each token.
+
+    `tanh` puts BERT's pooler before it: a map and tanh (ViLT). BLIP's matching head has none.
+    """
+
+    width: int
+    classes: int
+    pool: Pooling = "first"
+    tanh: bool = False
+
+
+class Classify(nn.Module):
+    """Tokens to logits."""
+
+    def __init__(self, spec: ClassifySpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.pooler = nn.Linear(spec.width, spec.width) if spec.tanh else None
+        self.linear = nn.Linear(spec.width, spec.classes)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """[n, classes], with pooling "each" [n, t, classes]."""
+        pooled = pool(tokens, self.spec.pool)
+        if self.pooler is not None:
+            pooled = torch.tanh(self.pooler(pooled))
+        logits: Tensor = self.linear(pooled)
+        return logits
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocabularySpec:
+    """Logits over a vocabulary.
+
+    `transform` is BERT's map, activation and norm before it; `tied` names the word embedding whose
+    table is the matrix, "" for a matrix of its own (ViLT).
+    """
+
+    width: int
+    vocab: int
+    transform: bool = True
+    bias: bool = True
+    tied: str = ""
+    activation: Activation = "gelu"
+    eps: float = 1e-12
+
+
+class Vocabulary(nn.Module):
+    """Vectors to logits over words."""
+
+    def __init__(self, spec: VocabularySpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.transform = nn.Linear(spec.width, spec.width) if spec.transform else None
+        self.norm = nn.LayerNorm(spec.width, eps=spec.eps) if spec.transform else nn.Identity()
+        self.activation = ACTIVATIONS[spec.activation]
+        self.decode = nn.Linear(spec.width, spec.vocab, bias=spec.bias)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """[m, width] -> [m, vocab]."""
+        if self.transform is not None:
+            vectors = self.norm(self.activation(self.transform(vectors)))
+        logits: Tensor = self.decode(vectors)
+        return logits
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressSpec:
+    """Back to the features of a region: map, GELU, norm, then the transpose of the way in (UNITER).
+
+    `tied` names the region embedding whose map is used backwards; "": a map of its own (ImageBERT).
+    """
+
+    width: int
+    features: int
+    tied: str = ""
+    eps: float = 1e-12
+
+
+class Regress(nn.Module):
+    """Vectors to features."""
+
+    def __init__(self, spec: RegressSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.transform = nn.Linear(spec.width, spec.width)
+        self.norm = nn.LayerNorm(spec.width, eps=spec.eps)
+        self.weight = nn.Parameter(torch.zeros(spec.width, spec.features))
+        self.bias = nn.Parameter(torch.zeros(spec.features))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """[m, width] -> [m, features]."""
+        hidden = self.norm(F.gelu(self.transform(vectors)))
+        return hidden @ self.weight + self.bias

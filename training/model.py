@@ -1,0 +1,220 @@
+"""A model: embeddings, stacks, the passes over them, and the heads that its objectives need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from training.embed import (
+    Grid,
+    GridSpec,
+    Patches,
+    PatchesSpec,
+    Queries,
+    QueriesSpec,
+    Regions,
+    RegionsSpec,
+    Words,
+    WordsSpec,
+)
+from training.heads import (
+    Classify,
+    ClassifySpec,
+    Project,
+    ProjectSpec,
+    Regress,
+    RegressSpec,
+    Scale,
+    ScaleSpec,
+    Vocabulary,
+    VocabularySpec,
+)
+from training.masks import RuleName
+from training.stack import Cache, Stack, StackSpec
+from training.tokens import Tokens, join
+
+EmbedSpec = WordsSpec | PatchesSpec | RegionsSpec | GridSpec | QueriesSpec
+HeadSpec = ProjectSpec | ScaleSpec | ClassifySpec | VocabularySpec | RegressSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One way through a stack: what goes in, who sees whom, what cross-attention looks at.
+
+    `inputs` and `reads` name embeddings or other passes; several inputs are joined in their order.
+    `first` is the token that takes the place of a text's first one (BLIP: [ENC], [DEC]).
+    """
+
+    stack: str
+    inputs: tuple[str, ...]
+    rules: tuple[RuleName, ...] = ("full",)
+    attention: str = ""
+    reads: str = ""
+    reads_rules: tuple[RuleName, ...] = ("full",)
+    first: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A whole model as data: it is written beside the weights, and equal ones are equal models.
+
+    `shared` maps the path of a module to that of another which takes its place, so that both are
+    one (parameters shared between stacks).
+    """
+
+    embeds: Mapping[str, EmbedSpec]
+    stacks: Mapping[str, StackSpec]
+    passes: Mapping[str, Pass]
+    heads: Mapping[str, HeadSpec] = field(default_factory=dict)
+    shared: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, step in self.passes.items():
+            self._check(name, step)
+        self.roots_of_all()
+
+    def _check(self, name: str, step: Pass) -> None:
+        if step.stack not in self.stacks:
+            known = ", ".join(self.stacks)
+            raise ValueError(f"pass {name}: no stack {step.stack!r}; there are: {known}")
+
+        stack = self.stacks[step.stack]
+        known_nodes = [*self.embeds, *self.passes]
+        for node in (*step.inputs, *filter(None, [step.reads])):
+            if node not in known_nodes:
+                known = ", ".join(known_nodes)
+                raise ValueError(f"pass {name}: nothing is called {node!r}; there are: {known}")
+
+        if step.reads and stack.cross is None:
+            raise ValueError(f"pass {name} reads {step.reads}, but {step.stack} has no cross")
+        if step.attention and step.attention not in stack.attentions:
+            known = ", ".join(stack.attentions)
+            raise ValueError(f"pass {name}: no attention {step.attention!r}; there are: {known}")
+        if not step.attention and len(stack.attentions) > 1:
+            known = ", ".join(stack.attentions)
+            raise ValueError(f"pass {name} must say which attention it uses: {known}")
+
+    def roots_of_all(self) -> dict[str, frozenset[str]]:
+        """For each embedding and pass the embeddings with data that it depends on.
+
+        Learned queries are no data. ValueError when passes depend on themselves.
+        """
+        return {name: self.roots(name) for name in (*self.embeds, *self.passes)}
+
+    def roots(self, name: str, above: tuple[str, ...] = ()) -> frozenset[str]:
+        """The embeddings with data that an embedding or a pass depends on."""
+        if name in above:
+            raise ValueError(f"the passes {' -> '.join([*above, name])} depend on each other")
+        if name in self.embeds:
+            learned = isinstance(self.embeds[name], QueriesSpec)
+            return frozenset() if learned else frozenset({name})
+
+        step = self.passes[name]
+        found: frozenset[str] = frozenset()
+        for node in (*step.inputs, *filter(None, [step.reads])):
+            found |= self.roots(node, (*above, name))
+        return found
+
+
+class Model(nn.Module):
+    """The modules of a specification. Who computes what in which order is the views' business."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.embeds = nn.ModuleDict({name: _embed(part) for name, part in spec.embeds.items()})
+        self.stacks = nn.ModuleDict({name: Stack(part) for name, part in spec.stacks.items()})
+        self.heads = nn.ModuleDict({name: _head(part) for name, part in spec.heads.items()})
+        self._tie()
+
+    def _tie(self) -> None:
+        for name, head in self.spec.heads.items():
+            if isinstance(head, VocabularySpec) and head.tied:
+                self.heads[name].decode.weight = self.embeds[head.tied].word.weight
+            if isinstance(head, RegressSpec) and head.tied:
+                self.heads[name].weight = self.embeds[head.tied].feature.weight
+
+        for path, other in self.spec.shared.items():
+            parent, _, attribute = path.rpartition(".")
+            self.get_submodule(path)
+            setattr(self.get_submodule(parent), attribute, self.get_submodule(other))
+
+    def embed(self, name: str, *inputs: object) -> Tokens:
+        """What an embedding makes of its input."""
+        tokens: Tokens = self.embeds[name](*inputs)
+        return tokens
+
+    def run(
+        self,
+        name: str,
+        inputs: list[Tokens],
+        reads: Tokens | None = None,
+        cache: Cache | None = None,
+    ) -> Tokens:
+        """One pass, on tokens of its inputs and of what it reads."""
+        step = self.spec.passes[name]
+        tokens: Tokens = self.stacks[step.stack](
+            join(inputs),
+            rules=step.rules,
+            attention=step.attention,
+            keys=reads,
+            keys_rules=step.reads_rules,
+            cache=cache,
+        )
+        return tokens
+
+    def head(self, name: str, *inputs: object) -> Tensor:
+        """What a head says."""
+        answer: Tensor = self.heads[name](*inputs)
+        return answer
+
+
+def initialise(model: Model, generator: torch.Generator) -> None:
+    """Random weights, settled by the generator alone.
+
+    Tables, places and queries with deviation 0.02 (BERT); maps with 1/sqrt(inputs); zero biases;
+    norms, gates and scales as they were made.
+    """
+    for name, parameter in model.named_parameters():
+        owner, _, kind = name.rpartition(".")
+        module = model.get_submodule(owner)
+        if isinstance(module, nn.LayerNorm | Scale) or kind in ("gate", "scale"):
+            continue
+        with torch.no_grad():
+            if isinstance(module, nn.Linear) and kind == "weight":
+                parameter.normal_(0.0, parameter.shape[1] ** -0.5, generator=generator)
+            elif kind == "bias":
+                parameter.zero_()
+            else:
+                parameter.normal_(0.0, 0.02, generator=generator)
+
+
+def _embed(spec: EmbedSpec) -> nn.Module:
+    match spec:
+        case WordsSpec():
+            return Words(spec)
+        case PatchesSpec():
+            return Patches(spec)
+        case RegionsSpec():
+            return Regions(spec)
+        case GridSpec():
+            return Grid(spec)
+        case QueriesSpec():
+            return Queries(spec)
+
+
+def _head(spec: HeadSpec) -> nn.Module:
+    match spec:
+        case ProjectSpec():
+            return Project(spec)
+        case ScaleSpec():
+            return Scale(spec)
+        case ClassifySpec():
+            return Classify(spec)
+        case VocabularySpec():
+            return Vocabulary(spec)
+        case RegressSpec():
+            return Regress(spec)
