@@ -40,7 +40,7 @@ class Words(nn.Module):
         self.spec = spec
         self.word = nn.Embedding(spec.vocab, spec.width)
         self.place = nn.Parameter(torch.zeros(spec.length, spec.width))
-        self.type = nn.Parameter(torch.zeros(spec.types, spec.width)) if spec.types else None
+        self.token_type = _table(spec.types, spec.width)
         self.norm = nn.LayerNorm(spec.width, eps=spec.eps) if spec.norm else nn.Identity()
         self.modality = nn.Parameter(torch.zeros(spec.width)) if spec.modality else None
         self.dropout = nn.Dropout(spec.dropout)
@@ -55,8 +55,8 @@ class Words(nn.Module):
             raise ValueError(f"{stop} tokens, but places for {self.spec.length}: cut the texts")
 
         x = self.word(ids) + self.place[start:stop]
-        if self.type is not None:
-            x = x + self.type[0]
+        if self.token_type is not None:
+            x = x + self.token_type[0]
         x = self.dropout(self.norm(x))
         if self.modality is not None:
             x = x + self.modality
@@ -224,7 +224,7 @@ class Regions(nn.Module):
         self.spec = spec
         self.feature = nn.Linear(spec.features, spec.width)
         self.box = nn.Linear(spec.geometry, spec.width)
-        self.type = nn.Parameter(torch.zeros(spec.width))
+        self.token_type = nn.Parameter(torch.zeros(spec.width))
         self.norm = nn.LayerNorm(spec.width, eps=spec.eps)
         self.dropout = nn.Dropout(spec.dropout)
 
@@ -240,7 +240,8 @@ class Regions(nn.Module):
     def forward(self, features: Tensor, boxes: Tensor, valid: Tensor | None = None) -> Tokens:
         """features [n, k, features]; boxes [n, k, 4]: x1, y1, x2, y2 in 0..1; valid [n, k]."""
         x = self.feature_norm(self.feature(features))
-        x = x + self.box_norm(self.box(geometry(boxes, self.spec.geometry))) + self.type
+        x = x + self.box_norm(self.box(geometry(boxes, self.spec.geometry)))
+        x = x + self.token_type
         if self.place is not None:
             x = x + self.place
         x = self.dropout(self.norm(x))
@@ -317,3 +318,7 @@ class Queries(nn.Module):
         """[rows, count, width]."""
         x = self.dropout(self.norm(self.query)).expand(rows, -1, -1)
         return Tokens(x=x, spans=(Span(segment=Segment.QUERY, length=self.spec.count),))
+
+
+def _table(rows: int, width: int) -> nn.Parameter | None:
+    return nn.Parameter(torch.zeros(rows, width)) if rows else None

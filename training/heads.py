@@ -32,6 +32,11 @@ def pool(tokens: Tokens, how: Pooling) -> Tensor:
     return tokens.x[torch.arange(len(tokens), device=tokens.x.device), last]
 
 
+def at_least_float(x: Tensor) -> Tensor:
+    """In float32, unless it is finer already: losses are not computed in half precision."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProjectSpec:
     """Into the space in which images and texts are compared; the result has length 1."""
@@ -53,9 +58,7 @@ class Project(nn.Module):
     def forward(self, tokens: Tokens) -> Tensor:
         """[n, dim] (pooling "each": [n, t, dim]) of length 1, in float32 or finer."""
         vectors = self.linear(pool(tokens, self.spec.pool))
-        if vectors.dtype in (torch.bfloat16, torch.float16):
-            vectors = vectors.float()
-        return F.normalize(vectors, dim=-1)
+        return F.normalize(at_least_float(vectors), dim=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,4 +177,5 @@ class Regress(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """[m, width] -> [m, features]."""
         hidden = self.norm(F.gelu(self.transform(vectors)))
-        return hidden @ self.weight + self.bias
+        features: Tensor = hidden @ self.weight + self.bias
+        return features

@@ -133,9 +133,11 @@ class Model(nn.Module):
     def _tie(self) -> None:
         for name, head in self.spec.heads.items():
             if isinstance(head, VocabularySpec) and head.tied:
-                self.heads[name].decode.weight = self.embeds[head.tied].word.weight
+                words = self.get_submodule(f"embeds.{head.tied}.word")
+                self.get_submodule(f"heads.{name}.decode").weight = words.weight
             if isinstance(head, RegressSpec) and head.tied:
-                self.heads[name].weight = self.embeds[head.tied].feature.weight
+                feature = self.get_submodule(f"embeds.{head.tied}.feature")
+                self.heads[name].weight = feature.weight
 
         for path, other in self.spec.shared.items():
             parent, _, attribute = path.rpartition(".")

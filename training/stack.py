@@ -139,10 +139,9 @@ class Attention(nn.Module):
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
         if mask.blocks is not None:
-            mixed = flex_attention(query, key, value, block_mask=mask.blocks)
-            assert isinstance(mixed, Tensor)
-            return mixed
-        return F.scaled_dot_product_attention(
+            seen: Tensor = flex_attention(query, key, value, block_mask=mask.blocks)
+            return seen
+        mixed: Tensor = F.scaled_dot_product_attention(
             query,
             key,
             value,
@@ -150,6 +149,7 @@ class Attention(nn.Module):
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=mask.is_causal,
         )
+        return mixed
 
     def _split(self, x: Tensor) -> Tensor:
         """[n, t, inner] -> [n, heads, t, inner / heads]."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -134,11 +135,37 @@ def join(parts: Sequence[Tokens]) -> Tokens:
 
 
 def stack_rows(parts: Sequence[Tokens]) -> Tokens:
-    """Batches of the same spans one below the other: the inverse of cutting a batch into chunks."""
+    """Batches one below the other: the inverse of cutting a batch into chunks.
+
+    Chunks of one span may differ in length, as patches do; the shorter ones are padded behind.
+    """
+    longest = max(part.x.shape[1] for part in parts)
+    parts = [pad_behind(part, longest) for part in parts]
     first = parts[0]
-    assert all(part.spans == first.spans for part in parts), "chunks are padded to one length"
+    assert all(part.spans == first.spans for part in parts), "chunks have the same spans"
+
+    valid = None
+    if any(part.valid is not None for part in parts):
+        valid = torch.cat([part.mask() for part in parts])
     facts: dict[str, Tensor | None] = {}
-    for name, value in _fields(first).items():
+    for name in ("document", "media", "prefix"):
         columns = [_fields(part)[name] for part in parts]
-        facts[name] = None if value is None else torch.cat([c for c in columns if c is not None])
-    return Tokens(x=torch.cat([part.x for part in parts]), spans=first.spans, **facts)
+        known = [column for column in columns if column is not None]
+        facts[name] = torch.cat(known) if known else None
+    x = torch.cat([part.x for part in parts])
+    return Tokens(x=x, spans=first.spans, valid=valid, **facts)
+
+
+def pad_behind(tokens: Tokens, length: int) -> Tokens:
+    """The same tokens, of one span, padded to `length`; facts of padding are 0."""
+    missing = length - tokens.x.shape[1]
+    if not missing:
+        return tokens
+    (span,) = tokens.spans
+    padded = replace(tokens, valid=tokens.mask())
+    fields = {
+        name: None if value is None else F.pad(value, (0, missing))
+        for name, value in _fields(padded).items()
+    }
+    spans = (Span(segment=span.segment, length=length),)
+    return Tokens(x=F.pad(tokens.x, (0, 0, 0, missing)), spans=spans, **fields)

@@ -1,0 +1,107 @@
+"""Several ranks that train one model: what they tell each other, with gradients where needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """Who takes part. One process alone is a world of one, in which nothing is sent.
+
+    Every rank holds equally many rows of a global batch; rank r holds rows r x n to (r + 1) x n.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    @classmethod
+    def current(cls) -> Ranks:
+        """What torchrun set up, or one process alone."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return cls()
+        return cls(rank=dist.get_rank(), world=dist.get_world_size())
+
+    def gather(self, x: Tensor) -> Tensor:
+        """[n, ...] of each rank -> [world x n, ...]; gradients come back to whose rows they are."""
+        if self.world == 1:
+            return x
+        gathered: Tensor = _Gather.apply(x)
+        return gathered
+
+    def take(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Rows of the global batch, by their global numbers, fetched from the rank that has them.
+
+        Only what is asked for travels: x [n, ...], rows [m] -> [m, ...].
+        """
+        if self.world == 1:
+            return x[rows]
+        taken: Tensor = _Take.apply(x, rows)
+        return taken
+
+    def add_up(self, counts: Mapping[str, float]) -> dict[str, float]:
+        """The sum over ranks of each number."""
+        if self.world == 1:
+            return dict(counts)
+        names = sorted(counts)
+        values = torch.tensor([float(counts[name]) for name in names], dtype=torch.float64)
+        if dist.get_backend() == "nccl":
+            values = values.cuda()
+        dist.all_reduce(values)
+        return dict(zip(names, values.tolist(), strict=True))
+
+
+class _Gather(torch.autograd.Function):
+    """all_gather whose backward pass is reduce_scatter, spelt with what gloo and nccl both have."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        pieces = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(pieces, x.contiguous())
+        return torch.cat(pieces)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous()
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+class _Take(torch.autograd.Function):
+    """Ask each rank for some of its rows; the backward pass sends their gradients home."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, rows: Tensor) -> Tensor:
+        world, held = dist.get_world_size(), len(x)
+        owner = rows // held
+        order = owner.argsort(stable=True)
+        asked = torch.bincount(owner, minlength=world)
+
+        told = torch.empty_like(asked)
+        dist.all_to_all_single(told, asked)
+        wanted = rows[order] % held
+        requests = rows.new_empty(int(told.sum()))
+        dist.all_to_all_single(requests, wanted, told.tolist(), asked.tolist())
+
+        arrived = x.new_empty((len(rows), *x.shape[1:]))
+        dist.all_to_all_single(arrived, x[requests].contiguous(), asked.tolist(), told.tolist())
+        context.save_for_backward(order, requests)
+        context.sizes = asked.tolist(), told.tolist(), x.shape
+        taken = torch.empty_like(arrived)
+        taken[order] = arrived
+        return taken
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        order, requests = context.saved_tensors
+        asked, told, shape = context.sizes
+        home = gradients[0].new_empty((len(requests), *shape[1:]))
+        dist.all_to_all_single(home, gradients[0][order].contiguous(), told, asked)
+        total = gradients[0].new_zeros(shape)
+        return total.index_add(0, requests, home), None

@@ -1,0 +1,134 @@
+"""Image-text matching: does this text describe this image?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.heads import at_least_float
+from training.negatives import hard_rows, other_source, random_rows, same
+from training.objectives.base import Prepared, Sums
+from training.objectives.itc import Contrast
+from training.objectives.wra import Alignment
+from training.views import Views
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matching:
+    """True pairs against false ones, as classes 1 and 0 of a head on the fused tokens.
+
+    `false` pairs: "both" gives each pair a wrong text for its image and a wrong image for its text
+    (B true, 2B false: ImageBERT, ALBEF, BLIP); "half" gives half of the pairs a wrong image (ViLT).
+    `contrast`: wrong partners are drawn by its similarities (hard negatives), without it uniformly.
+    `over`: among all ranks, or this rank's rows as the papers do. `same_source`: only among rows of
+    the same release (ViLT). `rows` bounds the pairs that are judged; 0: all. `alignment` adds the
+    optimal transport between words and patches of the same fused tokens.
+    """
+
+    fused: str = "match"
+    head: str = "match"
+    text: str = "words"
+    image: str = "patches"
+    false: Literal["both", "half"] = "both"
+    contrast: Contrast | None = None
+    over: Literal["all", "rank"] = "all"
+    same_source: bool = False
+    rows: int = 0
+    alignment: Alignment | None = None
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """`itm`, with alignment `wra` too."""
+        return ("itm",) if self.alignment is None else ("itm", "wra")
+
+    def prepare(self, views: Views) -> Prepared:
+        """Draw the false pairs; parts are runs of pairs."""
+        texts, images, labels = self.pairs(views)
+        count = float(len(labels))
+        counts = {"itm": count, "itm_right": count}
+        if self.alignment is not None:
+            counts["wra"] = count
+        parts = [
+            partial(
+                self._loss, views, {self.text: texts[part], self.image: images[part]}, labels[part]
+            )
+            for part in views.chunks(len(labels))
+        ]
+        return Prepared(counts=counts, parts=parts)
+
+    def pairs(self, views: Views) -> tuple[Tensor, Tensor, Tensor]:
+        """Global rows of texts and of images, and 1 where they belong together."""
+        judged = min(self.rows or views.size, views.size)
+        own = torch.arange(judged) + views.ranks.rank * views.size
+        wrong_image = self._partners(views, "image")[:judged]
+        if self.false == "half":
+            keep = self._kept(views)[:judged] | (wrong_image < 0)
+            return own, torch.where(keep, own, wrong_image), keep.long()
+
+        wrong_text = self._partners(views, "text")[:judged]
+        has_text, has_image = wrong_text >= 0, wrong_image >= 0
+        texts = torch.cat([own, wrong_text[has_text], own[has_image]])
+        images = torch.cat([own, own[has_text], wrong_image[has_image]])
+        labels = torch.zeros(len(texts), dtype=torch.int64)
+        labels[:judged] = 1
+        return texts, images, labels
+
+    def _kept(self, views: Views) -> Tensor:
+        """Exactly half of the global batch, drawn anew in each step: this rank's rows, bool."""
+        world = views.ranks.world * views.size
+        draw = torch.rand(
+            world, generator=torch.Generator().manual_seed(views.draws.number("itm half"))
+        )
+        keep = torch.zeros(world, dtype=torch.bool)
+        keep[draw.argsort()[: world // 2]] = True
+        start = views.ranks.rank * views.size
+        return keep[start : start + views.size]
+
+    def _partners(self, views: Views, what: Literal["image", "text"]) -> Tensor:
+        """For each of this rank's rows the global row of a wrong partner; -1: there is none."""
+        everybody = views.keys if self.over == "rank" else views.all_keys()
+        forbidden = same(views.keys, everybody)
+        if self.same_source:
+            forbidden = forbidden | other_source(views.keys, everybody)
+
+        draw = views.draws.uniform(f"itm {what}", views.size)
+        if self.contrast is None:
+            rows = random_rows(forbidden, draw)
+        else:
+            rows = hard_rows(self._similarity(views, what).cpu(), forbidden, draw)
+        start = views.ranks.rank * views.size if self.over == "rank" else 0
+        return torch.where(rows >= 0, rows + start, rows)
+
+    @torch.no_grad()
+    def _similarity(self, views: Views, what: Literal["image", "text"]) -> Tensor:
+        """Scaled cosines of this rank's rows to the candidates, the twin's where there is one."""
+        assert self.contrast is not None
+        image, text = self.contrast.vectors(views)
+        twin_image, twin_text = (image, text)
+        if views.twin is not None:
+            twin_image, twin_text = self.contrast.vectors(views.twin)
+        if self.over == "all":
+            twin_image, twin_text = views.ranks.gather(twin_image), views.ranks.gather(twin_text)
+        scale = views.model.head(self.contrast.scale)
+        similarity: Tensor = scale * (
+            text @ twin_image.T if what == "image" else image @ twin_text.T
+        )
+        return similarity
+
+    def _loss(self, views: Views, rows: Mapping[str, Tensor], labels: Tensor) -> Sums:
+        fused = views.pairs(self.fused, rows)
+        logits = at_least_float(views.model.head(self.head, fused))
+        labels = labels.to(logits.device)
+        sums = {
+            "itm": F.cross_entropy(logits, labels, reduction="sum"),
+            "itm_right": (logits.argmax(1) == labels).sum(),
+        }
+        if self.alignment is not None:
+            sums["wra"] = self.alignment.signed(fused, labels)
+        return sums

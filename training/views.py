@@ -1,0 +1,290 @@
+"""A batch seen through a model: what several objectives need is computed once.
+
+The cut lies between towers and fusion: what depends on one kind of input alone (an image tower, a
+text tower, an embedding) is encoded once and becomes a leaf; losses are computed on leaves; then
+their gradients go back through the towers. With `chunk` a tower is encoded without gradient, chunk
+by chunk, and again with gradient on the way back, so that memory holds the graph of one chunk while
+every loss sees the whole global batch (the gradient cache of Gao et al. 2021, for all objectives).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from training.corrupt import Pieces
+from training.distributed import Ranks
+from training.embed import PatchesSpec
+from training.model import Model
+from training.momentum import Queue
+from training.negatives import Keys
+from training.tokens import Tokens, stack_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextInput:
+    """Ids of texts for a word embedding.
+
+    ids [n, t] int64, valid [n, t] bool, padded behind; `firsts` are the ids of tokens that a pass
+    may put first ([ENC], [DEC]); `pieces` is what masking must know.
+    """
+
+    ids: Tensor
+    valid: Tensor
+    pieces: Pieces
+    firsts: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, start: int, stop: int) -> TextInput:
+        """A run of rows."""
+        return replace(self, ids=self.ids[start:stop], valid=self.valid[start:stop])
+
+    def begin_with(self, first: str) -> TextInput:
+        """With another first token; ValueError when the vocabulary has none of that name."""
+        if not first:
+            return self
+        if first not in self.firsts:
+            known = ", ".join(self.firsts) or "none"
+            raise ValueError(f"the vocabulary has no token {first}; there are: {known}")
+        ids = self.ids.clone()
+        ids[:, 0] = self.firsts[first]
+        return replace(self, ids=ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInput:
+    """Pixels for patches: [n, 3, h, w], normalised; sizes [n, 2] in patches where images differ."""
+
+    pixels: Tensor
+    sizes: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def rows(self, start: int, stop: int) -> ImageInput:
+        """A run of rows."""
+        sizes = None if self.sizes is None else self.sizes[start:stop]
+        return ImageInput(pixels=self.pixels[start:stop], sizes=sizes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureInput:
+    """What a frozen tower said: [n, k, features]; boxes [n, k, 4] and valid [n, k]: regions."""
+
+    features: Tensor
+    boxes: Tensor | None = None
+    valid: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def rows(self, start: int, stop: int) -> FeatureInput:
+        """A run of rows."""
+        return FeatureInput(
+            features=self.features[start:stop],
+            boxes=None if self.boxes is None else self.boxes[start:stop],
+            valid=None if self.valid is None else self.valid[start:stop],
+        )
+
+
+Input = TextInput | ImageInput | FeatureInput
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """Random numbers of one step, each settled by (seed, step, name, global row) alone."""
+
+    seed: int
+    step: int
+    ranks: Ranks = field(default_factory=Ranks)
+
+    def uniform(self, name: str, rows: int, *shape: int) -> Tensor:
+        """[rows, *shape] in 0..1 for this rank's rows; the same rows draw the same on any rank."""
+        generator = torch.Generator().manual_seed(self.number(name))
+        every = torch.rand((self.ranks.world * rows, *shape), generator=generator)
+        start = self.ranks.rank * rows
+        return every[start : start + rows]
+
+    def number(self, name: str) -> int:
+        """63 bits."""
+        text = f"{self.seed} {self.step} {name}".encode()
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+@dataclass(kw_only=True)
+class _Leaf:
+    """Tokens on which losses are computed, and how to send their gradient back."""
+
+    tokens: Tokens
+    graph: Tokens | None  # what made them, when it was kept
+    encode: Callable[[int, int], Tokens]  # rows again, with gradient
+
+
+class Views:
+    """A batch, its model, and everything that has been computed of it."""
+
+    def __init__(
+        self,
+        model: Model,
+        inputs: Mapping[str, Input],
+        keys: Keys,
+        draws: Draws,
+        *,
+        chunk: int = 0,
+        twin: Views | None = None,
+        queue: Queue | None = None,
+    ) -> None:
+        self.model = model
+        self.inputs = dict(inputs)
+        self.draws = draws
+        self.ranks = draws.ranks
+        self.chunk = chunk
+        self.twin = twin  # the momentum twin's views of the same batch
+        self.queue = queue  # what the twin saw before
+        self.size = len(next(iter(self.inputs.values())))
+        self.keys = keys  # of this rank's rows
+        self._graded = torch.is_grad_enabled()
+        self._variants: dict[tuple[str, str], Input] = {}
+        self._leaves: dict[tuple[str, str, str], _Leaf] = {}
+
+    def vary(self, name: str, variant: str, changed: Input) -> None:
+        """Give an embedding another input under a name: masked texts, say."""
+        self._variants[name, variant] = changed
+
+    def all_keys(self) -> Keys:
+        """Keys of the whole global batch."""
+        return Keys(
+            image=self.ranks.gather(self.keys.image),
+            text=self.ranks.gather(self.keys.text),
+            source=self.ranks.gather(self.keys.source),
+        )
+
+    def chunks(self, rows: int) -> Iterator[slice]:
+        """Runs of rows that fit into memory together."""
+        step = self.chunk or rows
+        for start in range(0, rows, max(1, step)):
+            yield slice(start, min(start + step, rows))
+
+    def tokens(self, node: str, *, variant: str = "", first: str = "") -> Tokens:
+        """An embedding or a pass that depends on one kind of input: a leaf of this rank's rows."""
+        roots = self.model.spec.roots(node)
+        assert len(roots) == 1, f"{node} depends on {sorted(roots)}: ask for made-up pairs instead"
+        if not any((root, variant) in self._variants for root in roots):
+            variant = ""
+        key = node, variant, first
+        if key not in self._leaves:
+            self._leaves[key] = self._encode(node, variant, first)
+        return self._leaves[key].tokens
+
+    def pairs(self, node: str, rows: Mapping[str, Tensor], *, variant: str = "") -> Tokens:
+        """A pass over pairs: `rows` says for each embedding which global rows are meant."""
+        return self._pairs(node, rows, variant, first="")
+
+    def _pairs(self, node: str, rows: Mapping[str, Tensor], variant: str, first: str) -> Tokens:
+        roots = self.model.spec.roots(node)
+        count = len(next(iter(rows.values())))
+        if not roots:
+            return self.model.embed(node, count)
+        if len(roots) == 1:
+            (root,) = roots
+            tokens = self.tokens(node, variant=variant, first=first)
+            return self._taken(tokens, rows[root])
+
+        step = self.model.spec.passes[node]
+        inputs = [self._pairs(name, rows, variant, step.first) for name in step.inputs]
+        reads = self._pairs(step.reads, rows, variant, "") if step.reads else None
+        return self.model.run(node, inputs, reads)
+
+    def _taken(self, tokens: Tokens, rows: Tensor) -> Tokens:
+        rows = rows.to(tokens.x.device)
+        if self.ranks.world == 1:
+            return tokens[rows]
+        valid = None if tokens.valid is None else self.ranks.take(tokens.valid.to(tokens.x), rows)
+        return Tokens(
+            x=self.ranks.take(tokens.x, rows),
+            spans=tokens.spans,
+            valid=None if valid is None else valid > 0,
+        )
+
+    def _encode(self, node: str, variant: str, first: str) -> _Leaf:
+        def encode(start: int, stop: int) -> Tokens:
+            torch.manual_seed(self.draws.number(f"dropout {node} {variant} {start}"))
+            return self._compute(node, variant, first, start, stop)
+
+        if not self.chunk or self.size <= self.chunk:
+            graph = encode(0, self.size)
+            return _Leaf(tokens=self._leaf_of(graph), graph=graph, encode=encode)
+
+        with torch.no_grad():
+            parts = [encode(part.start, part.stop) for part in self.chunks(self.size)]
+        return _Leaf(tokens=self._leaf_of(stack_rows(parts)), graph=None, encode=encode)
+
+    def _leaf_of(self, tokens: Tokens) -> Tokens:
+        leaf = tokens.detach()
+        return leaf.with_x(leaf.x.requires_grad_(self._graded))
+
+    def _compute(self, node: str, variant: str, first: str, start: int, stop: int) -> Tokens:
+        """A tower, or an embedding, for a run of rows."""
+        if node in self.model.spec.embeds:
+            return self._embed(node, variant, first, start, stop)
+
+        step = self.model.spec.passes[node]
+        inputs = [self._inner(name, variant, step.first, start, stop) for name in step.inputs]
+        reads = self._inner(step.reads, variant, "", start, stop) if step.reads else None
+        return self.model.run(node, inputs, reads)
+
+    def _inner(self, node: str, variant: str, first: str, start: int, stop: int) -> Tokens:
+        if node in self.model.spec.embeds:
+            return self._embed(node, variant, first, start, stop)
+        rows = torch.arange(start, stop)
+        tokens = self.tokens(node, variant=variant)
+        return tokens[rows.to(tokens.x.device)]
+
+    def _embed(self, name: str, variant: str, first: str, start: int, stop: int) -> Tokens:
+        if not self.model.spec.roots(name):
+            return self.model.embed(name, stop - start)
+
+        given = self._variants.get((name, variant), self.inputs[name]).rows(start, stop)
+        match given:
+            case TextInput():
+                device = next(self.model.parameters()).device
+                text = given.begin_with(first)
+                return self.model.embed(name, text.ids.to(device), text.valid.to(device))
+            case ImageInput():
+                draw = self._patch_draw(name, given, start, stop)
+                return self.model.embed(name, given.pixels, given.sizes, draw)
+            case FeatureInput(boxes=None):
+                return self.model.embed(name, given.features)
+            case FeatureInput():
+                return self.model.embed(name, given.features, given.boxes, given.valid)
+
+    def _patch_draw(self, name: str, given: ImageInput, start: int, stop: int) -> Tensor | None:
+        spec = self.model.spec.embeds[name]
+        if not isinstance(spec, PatchesSpec) or not spec.sample or not self.model.training:
+            return None
+        height, width = given.pixels.shape[-2:]
+        patches = (height // spec.patch) * (width // spec.patch)
+        return self.draws.uniform(f"patches {name}", self.size, patches)[start:stop]
+
+    def backward(self) -> None:
+        """Send the gradients that losses left at the leaves back through the towers."""
+        for leaf in reversed(list(self._leaves.values())):
+            gradient = leaf.tokens.x.grad
+            if gradient is None:
+                continue
+            if leaf.graph is not None:
+                _send_back(leaf.graph, gradient)
+                continue
+            for part in self.chunks(self.size):
+                _send_back(leaf.encode(part.start, part.stop), gradient[part])
+
+
+def _send_back(tokens: Tokens, gradient: Tensor) -> None:
+    if tokens.x.requires_grad:  # not so for a frozen tower
+        tokens.x.backward(gradient[:, : tokens.x.shape[1]])
