@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -139,6 +140,8 @@ class Views:
         chunk: int = 0,
         twin: Views | None = None,
         queue: Queue | None = None,
+        alpha: float = 0.0,
+        precision: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.model = model
         self.inputs = dict(inputs)
@@ -147,6 +150,8 @@ class Views:
         self.chunk = chunk
         self.twin = twin  # the momentum twin's views of the same batch
         self.queue = queue  # what the twin saw before
+        self.alpha = alpha  # how much of a target is what the twin believes
+        self.precision = precision  # of forward passes
         self.size = len(next(iter(self.inputs.values())))
         self.keys = keys  # of this rank's rows
         self._graded = torch.is_grad_enabled()
@@ -215,10 +220,12 @@ class Views:
     def _encode(self, node: str, variant: str, first: str) -> _Leaf:
         def encode(start: int, stop: int) -> Tokens:
             torch.manual_seed(self.draws.number(f"dropout {node} {variant} {start}"))
-            return self._compute(node, variant, first, start, stop)
+            with self.precision():
+                return self._compute(node, variant, first, start, stop)
 
         if not self.chunk or self.size <= self.chunk:
-            graph = encode(0, self.size)
+            with torch.set_grad_enabled(self._graded):  # whoever asks first may want none
+                graph = encode(0, self.size)
             return _Leaf(tokens=self._leaf_of(graph), graph=graph, encode=encode)
 
         with torch.no_grad():

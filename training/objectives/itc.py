@@ -19,8 +19,8 @@ class Contrast:
 
     Pairs whose images or texts are equal share the target (UniCL) instead of being negatives. With
     the momentum twin in the views, candidates are its vectors of this batch and of its queue, and a
-    share `alpha` of the target is what the twin itself believes (ALBEF, BLIP). `local`: candidates
-    are those of this rank alone.
+    share (the views' alpha) of the target is what the twin itself believes (ALBEF, BLIP). `local`:
+    candidates are those of this rank alone.
     """
 
     image: str = "image"
@@ -28,7 +28,6 @@ class Contrast:
     image_head: str = "image_project"
     text_head: str = "text_project"
     scale: str = "scale"
-    alpha: float = 0.0
     smoothing: float = 0.0
     local: bool = False
 
@@ -74,8 +73,8 @@ class Contrast:
             target = self._target(views.keys, keys, image)
             believed = (scale * twin_image @ texts.T).softmax(1)
             believed_back = (scale * twin_text @ images.T).softmax(1)
-            forward = self.alpha * believed + (1 - self.alpha) * target
-            back = self.alpha * believed_back + (1 - self.alpha) * target
+            forward = views.alpha * believed + (1 - views.alpha) * target
+            back = views.alpha * believed_back + (1 - views.alpha) * target
         return _both_ways(scale * image @ texts.T, scale * text @ images.T, forward, back)
 
     def _candidates(
