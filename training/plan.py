@@ -1,0 +1,186 @@
+"""A training plan: everything that settles a run, frozen, with a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from training.config import encode, nearest
+from training.model import ModelSpec
+from training.objectives.itc import Contrast
+from training.objectives.itm import Matching
+from training.objectives.lm import Captions
+from training.objectives.mlm import MaskedWords
+
+AnyObjective = Contrast | Matching | MaskedWords | Captions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The learning rate along a stage: a linear warm-up, then down to a share of the peak.
+
+    `warmup` is a number of steps when it is at least 1, else a share of all steps. "exponential"
+    multiplies by `decay` every `every` steps (BLIP: once an epoch).
+    """
+
+    shape: Literal["linear", "cosine", "constant", "exponential"] = "linear"
+    warmup: float = 0.1
+    start: float = 0.0  # share of the peak at which the warm-up begins
+    end: float = 0.0  # share of the peak at which the stage ends
+    decay: float = 0.9
+    every: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.warmup < 0 or not 0 <= self.end <= 1 or self.every < 1:
+            raise ValueError("a schedule needs warmup >= 0, end in 0..1 and every >= 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """AdamW. `groups` maps a regular expression on parameter names to a factor of the rate."""
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.98)  # ViLT, UNITER, BLIP-2
+    eps: float = 1e-8
+    weight_decay: float = 0.01  # not on biases, norms and other vectors
+    clip: float = 0.0  # largest gradient norm; 0: none
+    groups: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise ValueError(f"lr is {self.lr}: it must be above 0")
+        for pattern in self.groups:
+            _compiled(pattern, "groups")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Momentum:
+    """A twin that follows the model, the queue of what it saw, and how much it is believed.
+
+    `alpha` is the twin's share of the contrast's target, reached linearly within `alpha_warmup`
+    steps (ALBEF and BLIP: .4 within an epoch or two). `queue` 0: candidates are those of the batch
+    alone.
+    """
+
+    keep: float = 0.995
+    queue: int = 0
+    alpha: float = 0.4
+    alpha_warmup: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingStage:
+    """One phase: what is learned, from which releases, how long, how fast.
+
+    `mixing`: "sum" adds up all objectives in each step; "one" takes one of them a step, in the
+    ratios of `weights` (UNITER); "accumulate" takes a batch of each release for each step and adds
+    up their gradients, by the releases' shares (Flamingo). `chunk` bounds the rows that are in
+    memory at once and changes no result; 0: all rows of a rank. `freeze` names parameters that are
+    not trained.
+    """
+
+    name: str
+    data: Mapping[str, float]  # name of a release -> its share of the samples
+    objectives: tuple[AnyObjective, ...]
+    weights: Mapping[str, float] = field(default_factory=dict)  # of losses; 1 where it is silent
+    mixing: Literal["sum", "one", "accumulate"] = "sum"
+    steps: int
+    batch: int  # of all ranks together
+    chunk: int = 0
+    optimizer: Optimizer
+    schedule: Schedule = field(default_factory=Schedule)
+    freeze: tuple[str, ...] = ()
+    init: str = ""  # folder of a model that the stage starts from; "": where the last one ended
+    momentum: Momentum | None = None
+    ema: float = 0.0  # of the exported weights' moving average; 0: none
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 2:
+            raise ValueError(
+                f"stage {self.name}: steps must be at least 1 and batch at least 2, "
+                "because negatives come from the batch"
+            )
+        if not self.data or min(self.data.values()) <= 0:
+            raise ValueError(f"stage {self.name}: data names releases with shares above 0")
+        if self.chunk < 0:
+            raise ValueError(f"stage {self.name}: chunk is {self.chunk}; 0 means all rows")
+        for pattern in self.freeze:
+            _compiled(pattern, f"stage {self.name}: freeze")
+        self._check_weights()
+
+    def _check_weights(self) -> None:
+        losses = [name for objective in self.objectives for name in objective.losses]
+        for name in self.weights:
+            if name not in losses:
+                known = ", ".join(losses)
+                hint = nearest(name, losses)
+                raise ValueError(f"stage {self.name}: no loss {name!r}; there are {known}{hint}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """A whole run. Equal plans on equal releases give equal models, bit for bit on one CPU.
+
+    `init` maps a part of the model (an embedding or a stack, or the alias `image` or `text`) to the
+    name or path of pretrained weights.
+    """
+
+    name: str
+    model: ModelSpec
+    stages: tuple[TrainingStage, ...]
+    init: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_steps: int = 500  # a checkpoint after so many steps ...
+    checkpoint_seconds: float = 600.0  # ... or so many seconds, whatever comes first
+    threads: int = 2  # of torch on a CPU: part of the plan, because sums depend on it
+
+    def __post_init__(self) -> None:
+        names = [stage.name for stage in self.stages]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"stages must be there and have different names, not {names}")
+        for stage in self.stages:
+            for objective in stage.objectives:
+                check_names(self.model, objective, stage.name)
+
+    @property
+    def releases(self) -> list[str]:
+        """Names of the releases that the stages read, sorted."""
+        return sorted({name for stage in self.stages for name in stage.data})
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of all stages together."""
+        return sum(stage.steps for stage in self.stages)
+
+    @property
+    def digest(self) -> str:
+        """128 bits over the plan's values, as hex."""
+        text = json.dumps(encode(self), sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def check_names(model: ModelSpec, objective: AnyObjective, stage: str) -> None:
+    """ValueError when an objective names a pass or a head that the model has not."""
+    kinds = {"image": "node", "text": "node", "fused": "node", "decoder": "node"}
+    nodes = [*model.embeds, *model.passes]
+    for name, value in vars(objective).items():
+        if name in kinds and value not in nodes:
+            known = ", ".join(nodes)
+            hint = nearest(value, nodes)
+            raise ValueError(f"stage {stage}: {name} {value!r} is none of {known}{hint}")
+        if (name == "scale" or name.endswith("head")) and value not in model.heads:
+            known = ", ".join(model.heads)
+            hint = nearest(value, [*model.heads])
+            raise ValueError(f"stage {stage}: {name} {value!r} is no head of {known}{hint}")
+
+
+def _compiled(pattern: str, where: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{where}: {pattern!r} is no regular expression ({error})") from error
