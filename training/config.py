@@ -91,7 +91,7 @@ def _one_of(kinds: tuple[Any, ...], value: Plain, where: str) -> Any:
     if len(kinds) == 1:
         return _decode(kinds[0], value, where)
 
-    tables = {kind.__name__: kind for kind in kinds if is_dataclass(kind)}
+    tables: dict[str, Any] = {kind.__name__: kind for kind in kinds if _is_table(kind)}
     if isinstance(value, tuple(tables.values())):
         return value
     if isinstance(value, Mapping) and tables:
@@ -103,9 +103,13 @@ def _one_of(kinds: tuple[Any, ...], value: Plain, where: str) -> Any:
         return _decode(tables[said], value, where)
 
     for kind in kinds:
-        if not is_dataclass(kind) and isinstance(value, kind):
+        if not _is_table(kind) and isinstance(value, kind):
             return value
     raise ValueError(f"{where}: {value!r} is of none of the wanted kinds")
+
+
+def _is_table(kind: Any) -> bool:
+    return is_dataclass(kind)
 
 
 def _literal(choices: tuple[Any, ...], value: Plain, where: str) -> Any:

@@ -15,7 +15,7 @@ class Pieces:
     """What masking must know of a vocabulary: [vocab] bool each, and the number of the mask."""
 
     continues: Tensor  # the piece goes on with the word before it (##)
-    special: Tensor  # padding, first, last, mask, unknown: never masked, never put in
+    special: Tensor  # padding, first, last, mask, unknown: never masked
     mask: int
 
 

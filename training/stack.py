@@ -153,7 +153,8 @@ class Attention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """[n, t, inner] -> [n, heads, t, inner / heads]."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        n, t, inner = x.shape
+        return x.view(n, t, self.heads, inner // self.heads).transpose(1, 2)
 
     def _keys(self, keys: Tensor | None, cache: Cache | None) -> tuple[Tensor, Tensor]:
         if cache is not None and id(self) in cache.held:

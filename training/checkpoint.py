@@ -1,0 +1,144 @@
+"""Checkpoints: whole or absent, written while training goes on, read at another number of ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+NAME = re.compile(r"step-(\d{9})")
+META = "progress.json"
+
+
+@dataclass
+class Checkpoints:
+    """The folder of a run's checkpoints, of which the newest whole one counts.
+
+    A checkpoint is a folder of its own: tensors first (torch.distributed.checkpoint, each rank its
+    shards), then `progress.json`, then the folder gets its name. What a kill or a full disk
+    left without its name is no checkpoint.
+    """
+
+    folder: Path
+    keep: int = 2
+    group: dist.ProcessGroup | None = None  # of its own, since it speaks while training does
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(max_workers=1))
+    _pending: Future[None] | None = None
+
+    def newest(self) -> Path | None:
+        """The last whole checkpoint."""
+        if not self.folder.is_dir():
+            return None
+        whole = [path for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
+        return max(whole, key=lambda path: path.name, default=None)
+
+    def save(self, step: int, tensors: dict[str, Any], progress: dict[str, Any]) -> None:
+        """Begin to write; training goes on as soon as tensors are copied.
+
+        OSError, with the folder's name, when the one before could not be written.
+        """
+        self.wait()
+        copied = _copied(tensors)
+        self._pending = self._pool.submit(self._write, step, copied, progress)
+
+    def wait(self) -> None:
+        """Until what was begun is on the disk."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def _write(self, step: int, tensors: dict[str, Any], progress: dict[str, Any]) -> None:
+        name = f"step-{step:09d}"
+        part = self.folder / f".{name}.part"
+        first = self.group is None or dist.get_rank(self.group) == 0
+        try:
+            if first:
+                shutil.rmtree(part, ignore_errors=True)
+                part.mkdir(parents=True)
+            self._meet()
+            save(
+                tensors,
+                checkpoint_id=str(part),
+                process_group=self.group,
+                no_dist=self.group is None,
+            )
+            if first:
+                _write_text(part / META, json.dumps(progress))
+                _sync(part)
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+                part.rename(self.folder / name)
+                self._forget_old()
+            self._meet()
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise OSError(f"{self.folder}: a checkpoint could not be written: {error}") from error
+
+    def _meet(self) -> None:
+        if self.group is not None:
+            dist.barrier(self.group)
+
+    def _forget_old(self) -> None:
+        whole = sorted(path for path in self.folder.iterdir() if NAME.fullmatch(path.name))
+        for path in whole[: -self.keep]:
+            shutil.rmtree(path)
+
+    def load(self, tensors: dict[str, Any]) -> dict[str, Any] | None:
+        """Fill `tensors` in place from the newest checkpoint; its progress, None without one.
+
+        ValueError when it does not belong to tensors of these names and shapes, or is damaged.
+        """
+        newest = self.newest()
+        if newest is None:
+            return None
+        try:
+            progress: dict[str, Any] = json.loads((newest / META).read_text(encoding="utf-8"))
+            load(
+                tensors,
+                checkpoint_id=str(newest),
+                process_group=self.group,
+                no_dist=self.group is None,
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, CheckpointException) as error:
+            raise ValueError(
+                f"{newest} is damaged or of another model ({error}): remove it, and training goes "
+                "on from the one before"
+            ) from error
+        return progress
+
+
+def _copied(tensors: dict[str, Any]) -> dict[str, Any]:
+    """The same with tensors of their own, so that training may go on."""
+
+    def copy(value: Any) -> Any:
+        return value.detach().clone() if isinstance(value, Tensor) else value
+
+    return dict(tree_map(copy, tensors))
+
+
+def _write_text(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Bring the files of a folder, and its names, to the disk."""
+    for path in [*folder.iterdir(), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
