@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -12,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
-from torch import Tensor
 from torch.utils._pytree import tree_map
+
+from training.folder import read_json, write_json
 
 NAME = re.compile(r"step-(\d{9})")
 META = "progress.json"
@@ -75,7 +76,7 @@ class Checkpoints:
                 no_dist=self.group is None,
             )
             if first:
-                _write_text(part / META, json.dumps(progress))
+                write_json(part / META, progress)
                 _sync(part)
                 shutil.rmtree(self.folder / name, ignore_errors=True)
                 part.rename(self.folder / name)
@@ -94,16 +95,19 @@ class Checkpoints:
         for path in whole[: -self.keep]:
             shutil.rmtree(path)
 
-    def load(self, tensors: dict[str, Any]) -> dict[str, Any] | None:
-        """Fill `tensors` in place from the newest checkpoint; its progress, None without one.
+    def peek(self) -> dict[str, Any] | None:
+        """The progress of the newest checkpoint; None without one. ValueError when damaged."""
+        newest = self.newest()
+        return None if newest is None else read_json(newest / META)
+
+    def load(self, tensors: dict[str, Any]) -> None:
+        """Fill `tensors` in place from the newest checkpoint.
 
         ValueError when it does not belong to tensors of these names and shapes, or is damaged.
         """
         newest = self.newest()
-        if newest is None:
-            return None
+        assert newest is not None, "there is a checkpoint to load"
         try:
-            progress: dict[str, Any] = json.loads((newest / META).read_text(encoding="utf-8"))
             load(
                 tensors,
                 checkpoint_id=str(newest),
@@ -115,7 +119,6 @@ class Checkpoints:
                 f"{newest} is damaged or of another model ({error}): remove it, and training goes "
                 "on from the one before"
             ) from error
-        return progress
 
 
 def _copied(tensors: dict[str, Any]) -> dict[str, Any]:
@@ -125,13 +128,6 @@ def _copied(tensors: dict[str, Any]) -> dict[str, Any]:
         return value.detach().clone() if isinstance(value, Tensor) else value
 
     return dict(tree_map(copy, tensors))
-
-
-def _write_text(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _sync(folder: Path) -> None:

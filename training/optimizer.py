@@ -106,6 +106,25 @@ def _after_warmup(schedule: Schedule, step: int, steps: int) -> float:
     return schedule.end + (1 - schedule.end) * share
 
 
+def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The moments of every trained parameter, and its steps, by name: the optimizer's own tensors.
+
+    What the first step has not made yet is made here, so that a checkpoint can be loaded into it.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        state = optimizer.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), device=parameter.device)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            tensors[f"{name}.{key}"] = state[key]
+    return tensors
+
+
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """The rate of every group, times its factor."""
     for group in optimizer.param_groups:
