@@ -1,0 +1,196 @@
+"""Captions, word by word: greedy, by beams, or drawn from the nucleus, with cached keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.heads import at_least_float
+from training.model import Model
+from training.stack import Cache
+from training.tokens import Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How a text is chosen. Lengths count pieces behind the prompt, the end among them.
+
+    `repetition` divides the logit of a piece that was there before (Keskar et al. 2019; BLIP: 1.1);
+    `length_penalty` is the power of the length by which a beam's log probability is divided.
+    """
+
+    how: Literal["greedy", "beam", "nucleus"] = "greedy"
+    longest: int = 20
+    shortest: int = 0
+    beams: int = 3
+    nucleus: float = 0.9
+    repetition: float = 1.0
+    length_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shortest <= self.longest or self.longest < 1:
+            raise ValueError(f"lengths are {self.shortest} to {self.longest}: give 0 <= a <= b")
+        if not 0 < self.nucleus <= 1:
+            raise ValueError(f"nucleus is {self.nucleus}: it is a share of probability in 0..1")
+        if self.beams < 1:
+            raise ValueError(f"beams is {self.beams}: at least 1 is needed")
+
+
+class Writer:
+    """A pass that decodes, and the head that says its words.
+
+    Of the pass's inputs the last is the word embedding; what stands before it, and what it reads,
+    is given once as tokens.
+    """
+
+    def __init__(self, model: Model, *, decoder: str, head: str, end: int) -> None:
+        self.model = model
+        self.decoder = decoder
+        self.head = head
+        self.end = end
+        self.words = model.spec.passes[decoder].inputs[-1]
+
+    @torch.no_grad()
+    def write(
+        self,
+        prompt: Tensor,
+        decoding: Decoding,
+        *,
+        before: Sequence[Tokens] = (),
+        reads: Tokens | None = None,
+        draws: Tensor | None = None,
+    ) -> Tensor:
+        """prompt [n, p] ids, the same length for all -> [n, longest] ids, the end repeated behind it.
+
+        `before` are tokens that stand before the words, `reads` what cross-attention looks at: [n,
+        ...] each. `draws` [n, longest] in 0..1 settle a nucleus: a text depends on its own row
+        alone.
+        """
+        if decoding.how == "beam":
+            return self._beams(prompt, decoding, before, reads)
+        if decoding.how == "nucleus" and draws is None:
+            raise ValueError("a nucleus needs draws, so that captions can be made again")
+
+        cache = Cache()
+        logits = self._first(prompt, before, reads, cache)
+        written = prompt.new_full((len(prompt), decoding.longest), self.end)
+        ended = torch.zeros(len(prompt), dtype=torch.bool, device=prompt.device)
+        for place in range(decoding.longest):
+            said = torch.cat([prompt, written[:, :place]], dim=1)
+            logits = self._shaped(logits, said, place, decoding)
+            if decoding.how == "greedy" or draws is None:
+                piece = logits.argmax(dim=1)
+            else:
+                piece = from_nucleus(logits, decoding.nucleus, draws[:, place])
+            piece = piece.masked_fill(ended, self.end)
+            written[:, place] = piece
+            ended = ended | (piece == self.end)
+            if bool(ended.all()):
+                break
+            logits = self._next(piece, prompt.shape[1] + place, reads, cache)
+        return written
+
+    def _first(
+        self, prompt: Tensor, before: Sequence[Tokens], reads: Tokens | None, cache: Cache
+    ) -> Tensor:
+        words = self.model.embed(self.words, prompt)
+        tokens = self.model.run(self.decoder, [*before, words], reads, cache)
+        return self._logits(tokens)
+
+    def _next(self, piece: Tensor, place: int, reads: Tokens | None, cache: Cache) -> Tensor:
+        words = self.model.embed(self.words, piece[:, None], None, place)
+        return self._logits(self.model.run(self.decoder, [words], reads, cache))
+
+    def _logits(self, tokens: Tokens) -> Tensor:
+        return at_least_float(self.model.head(self.head, tokens.x[:, -1]))
+
+    def _shaped(self, logits: Tensor, said: Tensor, place: int, decoding: Decoding) -> Tensor:
+        if decoding.repetition != 1.0:
+            there = logits.gather(1, said)
+            lowered = torch.where(
+                there > 0, there / decoding.repetition, there * decoding.repetition
+            )
+            logits = logits.scatter(1, said, lowered)
+        if place < decoding.shortest - 1:
+            logits = logits.clone()
+            logits[:, self.end] = -torch.inf
+        return logits
+
+    def _beams(
+        self,
+        prompt: Tensor,
+        decoding: Decoding,
+        before: Sequence[Tokens],
+        reads: Tokens | None,
+    ) -> Tensor:
+        """The best of `beams` continuations kept side by side, by log probability a piece."""
+        n, beams = len(prompt), decoding.beams
+        rows = torch.arange(n, device=prompt.device).repeat_interleave(beams)
+        before = [tokens[rows] for tokens in before]
+        reads = None if reads is None else reads[rows]
+
+        cache = Cache()
+        logits = self._first(prompt[rows], before, reads, cache)
+        written = prompt.new_full((n * beams, decoding.longest), self.end)
+        scores = torch.full((n, beams), -torch.inf, device=prompt.device, dtype=logits.dtype)
+        scores[:, 0] = 0.0  # at first all beams are one
+        best = prompt.new_full((n, decoding.longest), self.end)
+        best_score = torch.full((n,), -torch.inf, device=prompt.device, dtype=logits.dtype)
+
+        for place in range(decoding.longest):
+            said = torch.cat([prompt[rows], written[:, :place]], dim=1)
+            shaped = self._shaped(logits, said, place, decoding)
+            total = scores.flatten()[:, None] + F.log_softmax(shaped, dim=1)
+            vocabulary = total.shape[1]
+
+            # twice as many as there are beams: even if each beam ends, as many go on
+            found, at = total.view(n, -1).topk(2 * beams, dim=1)
+            origin = at // vocabulary + torch.arange(n, device=at.device)[:, None] * beams
+            piece = at % vocabulary
+
+            ends = piece == self.end
+            last = place == decoding.longest - 1
+            finished = found.masked_fill(~ends, -torch.inf) if not last else found
+            finished = finished / (place + 1) ** decoding.length_penalty
+            score, which = finished.max(dim=1)
+            better = score > best_score
+            candidate = written[origin.gather(1, which[:, None]).squeeze(1)]
+            candidate[:, place] = piece.gather(1, which[:, None]).squeeze(1)
+            best = torch.where(better[:, None], candidate, best)
+            best_score = torch.where(better, score, best_score)
+            if last:
+                break
+
+            kept, order = found.masked_fill(ends, -torch.inf).topk(beams, dim=1)
+            scores = kept
+            moved = origin.gather(1, order).flatten()
+            chosen = piece.gather(1, order).flatten()
+            written = written[moved]
+            written[:, place] = chosen
+            # log probabilities only fall, and no length divides them by more than the longest
+            hope = scores.amax(1) / decoding.longest ** max(0.0, decoding.length_penalty)
+            if bool((hope < best_score).all()):
+                break
+            cache = cache[moved]
+            logits = self._next(chosen, prompt.shape[1] + place, reads, cache)
+        return best
+
+
+def from_nucleus(logits: Tensor, share: float, draw: Tensor) -> Tensor:
+    """A piece from the likeliest ones that together reach `share` (Holtzman et al. 2020).
+
+    logits [n, vocab], draw [n] in 0..1 -> [n]; equal logits stand in the vocabulary's order.
+    """
+    probability, order = logits.softmax(dim=1).sort(dim=1, descending=True, stable=True)
+    before = probability.cumsum(dim=1) - probability
+    kept = probability.masked_fill(before >= share, 0.0)
+    ends = kept.cumsum(dim=1)
+    at = draw.to(ends)[:, None] * ends[:, -1:]
+    place = torch.searchsorted(ends, at, right=True)
+    last = (kept > 0).sum(dim=1, keepdim=True) - 1
+    return order.gather(1, torch.minimum(place, last)).squeeze(1)
