@@ -129,56 +129,85 @@ class Writer:
         reads: Tokens | None,
     ) -> Tensor:
         """The best of `beams` continuations kept side by side, by log probability a piece."""
-        n, beams = len(prompt), decoding.beams
-        rows = torch.arange(n, device=prompt.device).repeat_interleave(beams)
+        beams = Beams(prompt, decoding, self.end)
+        rows = beams.rows
         before = [tokens[rows] for tokens in before]
         reads = None if reads is None else reads[rows]
 
         cache = Cache()
         logits = self._first(prompt[rows], before, reads, cache)
-        written = prompt.new_full((n * beams, decoding.longest), self.end)
-        scores = torch.full((n, beams), -torch.inf, device=prompt.device, dtype=logits.dtype)
-        scores[:, 0] = 0.0  # at first all beams are one
-        best = prompt.new_full((n, decoding.longest), self.end)
-        best_score = torch.full((n,), -torch.inf, device=prompt.device, dtype=logits.dtype)
-
         for place in range(decoding.longest):
-            said = torch.cat([prompt[rows], written[:, :place]], dim=1)
-            shaped = self._shaped(logits, said, place, decoding)
-            total = scores.flatten()[:, None] + F.log_softmax(shaped, dim=1)
-            vocabulary = total.shape[1]
-
-            # twice as many as there are beams: even if each beam ends, as many go on
-            found, at = total.view(n, -1).topk(2 * beams, dim=1)
-            origin = at // vocabulary + torch.arange(n, device=at.device)[:, None] * beams
-            piece = at % vocabulary
-
-            ends = piece == self.end
-            last = place == decoding.longest - 1
-            finished = found.masked_fill(~ends, -torch.inf) if not last else found
-            finished = finished / (place + 1) ** decoding.length_penalty
-            score, which = finished.max(dim=1)
-            better = score > best_score
-            candidate = written[origin.gather(1, which[:, None]).squeeze(1)]
-            candidate[:, place] = piece.gather(1, which[:, None]).squeeze(1)
-            best = torch.where(better[:, None], candidate, best)
-            best_score = torch.where(better, score, best_score)
-            if last:
-                break
-
-            kept, order = found.masked_fill(ends, -torch.inf).topk(beams, dim=1)
-            scores = kept
-            moved = origin.gather(1, order).flatten()
-            chosen = piece.gather(1, order).flatten()
-            written = written[moved]
-            written[:, place] = chosen
-            # log probabilities only fall, and no length divides them by more than the longest
-            hope = scores.amax(1) / decoding.longest ** max(0.0, decoding.length_penalty)
-            if bool((hope < best_score).all()):
+            logits = self._shaped(logits, beams.said(place), place, decoding)
+            moved = beams.grow(F.log_softmax(logits, dim=1), place)
+            if beams.settled():
                 break
             cache = cache[moved]
-            logits = self._next(chosen, prompt.shape[1] + place, reads, cache)
-        return best
+            piece = beams.written[:, place]
+            logits = self._next(piece, prompt.shape[1] + place, reads, cache)
+        return beams.best
+
+
+class Beams:
+    """Texts of every row that are still written, `beams` of each, and the best that has ended."""
+
+    def __init__(self, prompt: Tensor, decoding: Decoding, end: int) -> None:
+        self.decoding = decoding
+        self.end = end
+        n, beams = len(prompt), decoding.beams
+        self.rows = torch.arange(n, device=prompt.device).repeat_interleave(beams)
+        self.prompt = prompt[self.rows]
+        self.written = prompt.new_full((n * beams, decoding.longest), end)
+        self.best = prompt.new_full((n, decoding.longest), end)
+
+        nothing = torch.full((n, beams), -torch.inf, device=prompt.device, dtype=torch.float64)
+        self.best_score = nothing[:, 0].clone()
+        self.scores = nothing
+        self.scores[:, 0] = 0.0  # at first all beams are one
+
+    def said(self, place: int) -> Tensor:
+        """Prompts, and what was written before `place`."""
+        return torch.cat([self.prompt, self.written[:, :place]], dim=1)
+
+    def grow(self, log_probability: Tensor, place: int) -> Tensor:
+        """One more piece for each beam: [n x beams, vocab] -> which beam each goes on from."""
+        n, beams = self.scores.shape
+        vocabulary = log_probability.shape[1]
+        total = self.scores.view(-1, 1) + log_probability
+
+        # twice as many as there are beams: even if each beam ends, as many go on
+        found, at = total.view(n, -1).topk(2 * beams, dim=1)
+        first = torch.arange(0, n * beams, beams, device=at.device)
+        origin = at // vocabulary + first[:, None]
+        piece = at % vocabulary
+        self._keep_best(found, origin, piece, place)
+
+        going_on = found.masked_fill(piece == self.end, -torch.inf)
+        self.scores, order = going_on.topk(beams, dim=1)
+        moved = origin.gather(1, order).flatten()
+        self.written = self.written[moved]
+        self.written[:, place] = piece.gather(1, order).flatten()
+        return moved
+
+    def _keep_best(self, found: Tensor, origin: Tensor, piece: Tensor, place: int) -> None:
+        """A text that ends here, if it is better than the best before; at last any text ends."""
+        ended = found
+        if place < self.decoding.longest - 1:
+            ended = found.masked_fill(piece != self.end, -torch.inf)
+        ended = ended / (place + 1) ** self.decoding.length_penalty
+        score, which = ended.max(dim=1, keepdim=True)
+
+        text = self.written[origin.gather(1, which).squeeze(1)]
+        text[:, place] = piece.gather(1, which).squeeze(1)
+        better = score.squeeze(1) > self.best_score
+        self.best = torch.where(better[:, None], text, self.best)
+        self.best_score = torch.where(better, score.squeeze(1), self.best_score)
+
+    def settled(self) -> bool:
+        """Whether no text that is still written can become better than the best."""
+        # log probabilities only fall, and no length divides them by more than the longest
+        power = max(0.0, self.decoding.length_penalty)
+        hope = self.scores.amax(dim=1) / self.decoding.longest**power
+        return bool((hope < self.best_score).all())
 
 
 def from_nucleus(logits: Tensor, share: float, draw: Tensor) -> Tensor:

@@ -54,52 +54,76 @@ class Contrast:
         if views.twin is not None:
             return self._momentum_loss(views, views.twin, image, text, scale)
 
-        own = views.keys
-        keys, images, texts = own, image, text
+        keys, images, texts = views.keys, image, text
         if not self.local:
-            keys, images, texts = views.all_keys(), *self._gathered(views, image, text)
-        target = self._target(own, keys, image)
-        return _both_ways(scale * image @ texts.T, scale * text @ images.T, target, target)
+            keys = views.all_keys()
+            images = views.ranks.gather(image)
+            texts = views.ranks.gather(text)
 
-    def _gathered(self, views: Views, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        return views.ranks.gather(image), views.ranks.gather(text)
+        target = self._target(views.keys, keys, image)
+        to_text = scale * image @ texts.T
+        to_image = scale * text @ images.T
+        return _both_ways(to_text, to_image, target, target)
 
     def _momentum_loss(
-        self, views: Views, twin: Views, image: Tensor, text: Tensor, scale: Tensor
+        self,
+        views: Views,
+        twin: Views,
+        image: Tensor,
+        text: Tensor,
+        scale: Tensor,
     ) -> Sums:
         with torch.no_grad():
             twin_image, twin_text = self.vectors(twin)
             keys, images, texts = self._candidates(views, twin, twin_image, twin_text)
             target = self._target(views.keys, keys, image)
-            believed = (scale * twin_image @ texts.T).softmax(1)
-            believed_back = (scale * twin_text @ images.T).softmax(1)
-            forward = views.alpha * believed + (1 - views.alpha) * target
-            back = views.alpha * believed_back + (1 - views.alpha) * target
-        return _both_ways(scale * image @ texts.T, scale * text @ images.T, forward, back)
+
+            believed = (scale * twin_image @ texts.T).softmax(dim=1)
+            believed_back = (scale * twin_text @ images.T).softmax(dim=1)
+            target_back = target.lerp(believed_back, views.alpha)
+            target = target.lerp(believed, views.alpha)
+
+        to_text = scale * image @ texts.T
+        to_image = scale * text @ images.T
+        return _both_ways(to_text, to_image, target, target_back)
 
     def _candidates(
-        self, views: Views, twin: Views, image: Tensor, text: Tensor
+        self,
+        views: Views,
+        twin: Views,
+        image: Tensor,
+        text: Tensor,
     ) -> tuple[Keys, Tensor, Tensor]:
-        keys, images, texts = views.all_keys(), *self._gathered(views, image, text)
+        """The twin's vectors of the global batch, and those of its queue behind them."""
+        keys = views.all_keys()
+        images = views.ranks.gather(image)
+        texts = views.ranks.gather(text)
         if twin.queue is None:
             return keys, images, texts
         return twin.queue.behind(keys, images, texts)
 
     def _target(self, own: Keys, keys: Keys, like: Tensor) -> Tensor:
+        """[n, m], rows that sum to 1: shared by whatever equals the row."""
         equal = same(own, keys).to(like)
-        target = equal / equal.sum(1, keepdim=True)
-        return (1 - self.smoothing) * target + self.smoothing / equal.shape[1]
+        target = equal / equal.sum(dim=1, keepdim=True)
+        uniform = torch.full_like(target, 1 / target.shape[1])
+        return target.lerp(uniform, self.smoothing)
 
 
 def _both_ways(to_text: Tensor, to_image: Tensor, target: Tensor, target_back: Tensor) -> Sums:
-    loss = -(target * to_text.log_softmax(1)).sum() - (target_back * to_image.log_softmax(1)).sum()
+    """Cross entropy of images [n, m] and of texts [n, m], added up."""
+    forward = (target * to_text.log_softmax(dim=1)).sum()
+    back = (target_back * to_image.log_softmax(dim=1)).sum()
+
     with torch.no_grad():
-        right = _right(to_text, target) + _right(to_image, target_back)
-    return {"itc": loss, "itc_right": right}
+        right = _right(to_text, target)
+        right = right + _right(to_image, target_back)
+    return {"itc": -forward - back, "itc_right": right}
 
 
 def _right(logits: Tensor, target: Tensor) -> Tensor:
     """How many rows rank a most wanted column first."""
-    best = logits.argmax(1, keepdim=True)
+    best = logits.argmax(dim=1, keepdim=True)
     wanted = target.gather(1, best).squeeze(1)
-    return (wanted >= target.amax(1)).sum()
+    most = target.amax(dim=1)
+    return (wanted >= most).sum()
