@@ -40,6 +40,7 @@ VILT_SPELLINGS = ((r"^(embeddings|encoder|layernorm|pooler)\.", r"vilt.\1."),)
 BLIP_SPELLINGS = (
     (r"^text_decoder\.cls\.predictions\.decoder\.bias$", "text_decoder.cls.predictions.bias"),
 )
+TIED = {"mlm_score.decoder.weight": "vilt.embeddings.text_embeddings.word_embeddings.weight"}
 NO_WEIGHTS = re.compile(r"(^|\.)(position_ids|attn_mask|num_batches_tracked)$")
 
 
@@ -110,8 +111,16 @@ def understand(
         for name, tensor in state.items()
         if not NO_WEIGHTS.search(name)
     }
+    for name, table in TIED.items():
+        if name in named and _one(named[name], named.get(table)):
+            del named[name]  # in memory a tied matrix has two names, in a file one
     family = KINDS[kind].family(config, named.keys())
     return Checkpoint(source=source, kind=kind, family=family, state=named)
+
+
+def _one(tensor: Tensor, other: Tensor | None) -> bool:
+    """Whether both are the same memory (their names in a state are different objects)."""
+    return other is not None and other.data_ptr() == tensor.data_ptr()
 
 
 def spell(name: str, spellings: tuple[tuple[str, str], ...]) -> str:

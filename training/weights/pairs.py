@@ -235,11 +235,11 @@ def _vilt_heads(config: Any, keys: Set[str]) -> tuple[dict[str, HeadSpec], Table
     heads: dict[str, HeadSpec] = {}
     table: Table = ()
     if "mlm_score.decoder.bias" in keys:
-        heads["mlm"] = vocabulary(config)
-        embeddings = "vilt.embeddings.text_embeddings"
-        table += bert_vocabulary(
-            "heads.mlm", "mlm_score", embeddings, config, bias="mlm_score.decoder.bias"
-        )
+        # every ViltConfig says tied, also that of a file with a matrix of its own, as the paper's
+        tied = "mlm_score.decoder.weight" not in keys
+        heads["mlm"] = vocabulary(config, tied=tied)
+        embeddings, bias = "vilt.embeddings.text_embeddings", "mlm_score.decoder.bias"
+        table += bert_vocabulary("heads.mlm", "mlm_score", embeddings, tied=tied, bias=bias)
 
     width = config.hidden_size
     if "itm_score.fc.weight" in keys:  # the paper's two classes, as its own code calls them
@@ -257,7 +257,9 @@ def blip(config: Any, keys: Set[str]) -> Family:
     """BlipForConditionalGeneration, BlipForImageTextRetrieval, BlipModel, and files of ours.
 
     A file of ours holds the text stack twice, as `text_encoder` and as `text_decoder`, which differ
-    in self-attention alone; each class of transformers takes what it knows.
+    in self-attention alone; each class of transformers takes what it knows. The deprecated
+    BlipModel puts the image's vector through the tower's last norm a second time: no pass of ours
+    does, and nobody has trained it.
     """
     text, image = config.text_config, config.vision_config
     encoder = next((name for name in ("text_encoder", "text_model") if _has(keys, name)), "")
@@ -376,9 +378,8 @@ def _blip_heads(config: Any, keys: Set[str]) -> tuple[dict[str, HeadSpec], Table
         heads["scale"] = ScaleSpec()
         table += same("heads.scale.log", "logit_scale")
     if "text_decoder.cls.predictions.bias" in keys:
-        heads["lm"] = vocabulary(config.text_config)
-        embeddings = "text_decoder.bert.embeddings"
-        table += bert_vocabulary(
-            "heads.lm", "text_decoder.cls.predictions", embeddings, config.text_config
-        )
+        tied = config.text_config.tie_word_embeddings
+        heads["lm"] = vocabulary(config.text_config, tied=tied)
+        embeddings, theirs = "text_decoder.bert.embeddings", "text_decoder.cls.predictions"
+        table += bert_vocabulary("heads.lm", theirs, embeddings, tied=tied)
     return heads, table

@@ -136,8 +136,9 @@ def bert(config: Any, keys: Set[str]) -> Family:
 
     heads: dict[str, HeadSpec] = {}
     if "cls.predictions.bias" in keys:
-        heads["mlm"] = vocabulary(config)
-        table += bert_vocabulary("heads.mlm", "cls.predictions", "embeddings", config)
+        tied = config.tie_word_embeddings
+        heads["mlm"] = vocabulary(config, tied=tied)
+        table += bert_vocabulary("heads.mlm", "cls.predictions", "embeddings", tied=tied)
     return Family(spec=_text(words, post_norm(config), heads), table=table)
 
 
@@ -150,8 +151,8 @@ def roberta(config: Any, keys: Set[str]) -> Family:
 
     heads: dict[str, HeadSpec] = {}
     if "lm_head.bias" in keys:
-        heads["mlm"] = vocabulary(config)
         tied = config.tie_word_embeddings
+        heads["mlm"] = vocabulary(config, tied=tied)
         matrix = "embeddings.word_embeddings" if tied else "lm_head.decoder"
         table += maps("heads.mlm.transform", "lm_head.dense")
         table += maps("heads.mlm.norm", "lm_head.layer_norm")
@@ -169,22 +170,21 @@ def _text(words: WordsSpec, stack: StackSpec, heads: dict[str, HeadSpec]) -> Mod
     )
 
 
-def vocabulary(config: Any) -> VocabularySpec:
+def vocabulary(config: Any, *, tied: bool) -> VocabularySpec:
     """BERT's head over words, tied to the embedding where the file's is."""
     return VocabularySpec(
         width=config.hidden_size,
         vocab=config.vocab_size,
-        tied="words" if config.tie_word_embeddings else "",
+        tied="words" if tied else "",
         activation=activation(config.hidden_act),
         eps=config.layer_norm_eps,
     )
 
 
 def bert_vocabulary(
-    ours: str, theirs: str, embeddings: str, config: Any, *, bias: str = ""
+    ours: str, theirs: str, embeddings: str, *, tied: bool, bias: str = ""
 ) -> Table:
     """BERT's head; a tied matrix is not in the file a second time, the bias stands beside it."""
-    tied = config.tie_word_embeddings
     matrix = f"{embeddings}.word_embeddings" if tied else f"{theirs}.decoder"
     return (
         *maps(f"{ours}.transform", f"{theirs}.transform.dense"),
