@@ -16,6 +16,9 @@ RuleName = Literal[
     "full", "causal", "prefix", "unilm", "block_diagonal", "last_media", "same_document"
 ]
 
+# torch.compile, through which FlexAttention reads a rule, takes a tensor for unequal to any enum
+TEXT = int(Segment.TEXT)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
@@ -52,8 +55,8 @@ def unilm(query: Facts, key: Facts) -> Tensor:
 
     Written so that it does not depend on which segment stands first.
     """
-    both_text = (query.segment == Segment.TEXT) & (key.segment == Segment.TEXT)
-    return (key.segment != Segment.TEXT) | (both_text & causal(query, key))
+    both_text = (query.segment == TEXT) & (key.segment == TEXT)
+    return (key.segment != TEXT) | (both_text & causal(query, key))
 
 
 def block_diagonal(query: Facts, key: Facts) -> Tensor:
