@@ -180,8 +180,11 @@ class Patches(nn.Module):
             y = (2 * row + 1) / height - 1
             x = (2 * column + 1) / width - 1
 
-        at = torch.stack([x, y], dim=-1).to(self.place.dtype)
-        table = self.place.permute(2, 0, 1)[None].expand(len(chosen), -1, -1, -1)
+        fine = torch.promote_types(
+            self.place.dtype, torch.float32
+        )  # of bfloat16, 3 digits are left
+        at = torch.stack([x, y], dim=-1).to(fine)
+        table = self.place.permute(2, 0, 1)[None].to(fine).expand(len(chosen), -1, -1, -1)
         found = F.grid_sample(
             table,
             at[:, None],
@@ -189,7 +192,7 @@ class Patches(nn.Module):
             padding_mode="border",
             align_corners=self.spec.align_corners,
         )
-        return found[:, :, 0].transpose(1, 2)
+        return found[:, :, 0].transpose(1, 2).to(self.place.dtype)
 
     def _tokens(self, x: Tensor, valid: Tensor | None) -> Tokens:
         front = []
