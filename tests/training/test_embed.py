@@ -127,6 +127,16 @@ def test_registers_stand_between_the_class_token_and_the_patches() -> None:
     assert tokens.mask()[3].sum() == 3 + 4
 
 
+def test_places_of_patches_in_bfloat16_are_taken_where_they_are() -> None:
+    spec = replace(SPEC, grid=40, class_token=False)
+    embed = _patches(spec)
+    sizes = torch.tensor([[37, 40], [40, 31]])
+    pixels = torch.zeros(2, 3, 80, 80, dtype=torch.float64)
+    wanted = embed(pixels, sizes)
+    rough = embed.bfloat16()(pixels.bfloat16(), sizes)
+    assert (rough.x - wanted.x)[wanted.mask()].abs().max() < 0.1
+
+
 def test_what_does_not_fit_is_an_error() -> None:
     with pytest.raises(ValueError, match="images of 10 x 9 are not cut evenly by patches of 2"):
         Patches(SPEC)(torch.zeros(1, 3, 10, 9))

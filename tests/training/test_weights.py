@@ -8,8 +8,10 @@ from pathlib import Path
 
 import open_clip
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
     BertConfig,
@@ -274,6 +276,26 @@ def test_vit_into_the_fusion_of_vilt_with_another_grid(tmp_path: Path) -> None:
     assert report.unexpected == ("pooler.dense.bias", "pooler.dense.weight")
 
 
+def test_a_folder_of_timm(tmp_path: Path) -> None:
+    shape = {"img_size": 16, "patch_size": 4, "embed_dim": 20, "depth": 2, "num_heads": 5}
+    theirs = timm.create_model("vit_tiny_patch16_224", **shape, num_classes=3).eval()
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    settings = {"architecture": "vit_tiny_patch16_224", "model_args": shape}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+
+    model, report = from_pretrained(tmp_path)
+    pixels = parity.pixels(2, 3, 16, 16).detach().float()
+    with torch.inference_mode():
+        found = model.eval().run("image", [model.embed("patches", pixels)]).x
+        assert torch.allclose(found, theirs.forward_features(pixels), **SAME)
+    assert report.unexpected == ("head.bias", "head.weight")
+
+    settings = {"architecture": "resnet18"}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="resnet18 is no vision transformer"):
+        from_pretrained(tmp_path)
+
+
 def test_errors_say_what_to_do(tmp_path: Path) -> None:
     bert = _bert(tmp_path / "bert")
     model = Model(_blip())
@@ -308,8 +330,6 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
 def test_two_different_text_stacks_in_one_file_are_no_blip(tmp_path: Path) -> None:
     model = _random(_blip())
     export(model, tmp_path, "blip")
-    from safetensors.torch import load_file, save_file
-
     state = load_file(tmp_path / "model.safetensors")
     state["text_encoder.encoder.layer.0.output.dense.bias"] += 1
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -162,7 +163,8 @@ def cross_from_self(model: Model, stack: str, attention: str) -> None:
     if spec.cross is None or spec.cross.width != spec.width:
         raise ValueError(f"{stack} cannot copy self-attention: no cross-attention of its width")
     with torch.no_grad():
-        for block in model.stacks[stack].blocks:
+        blocks: Any = model.stacks[stack].blocks
+        for block in blocks:
             if block.cross is None:
                 continue
             own = block.attentions[attention]

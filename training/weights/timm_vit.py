@@ -38,7 +38,9 @@ def vit(config: Any, keys: Set[str]) -> Family:
 
     name = config["architecture"]
     with torch.device("meta"):
-        model = timm.create_model(name, pretrained=False, **config.get("model_args", {}))
+        model: Any = timm.create_model(name, pretrained=False, **config.get("model_args", {}))
+    if not isinstance(model, timm.models.VisionTransformer):
+        raise ValueError(f"{name} is no vision transformer: use its grid of features (GridSpec)")
     _supported(name, model, keys)
 
     first = model.blocks[0]
