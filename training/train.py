@@ -1,0 +1,168 @@
+"""A training run from end to end: releases and a plan in, a model out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from training.checkpoint import Checkpoints
+from training.config import encode
+from training.data.features import Features, FeatureSpec, compute_features
+from training.data.images import ImageSpec
+from training.data.loader import DataSpec, Loader, Prepared
+from training.data.shards import Release
+from training.data.tokenizer import TextSpec, Tokenizer, make_tokenizer
+from training.distributed import Ranks
+from training.export import export_model, fit_vocabularies
+from training.folder import RESULT, Metrics, alone, claim, read_json, write_json
+from training.loop import Progress, Run, begin_stage, restore, run_stages
+from training.model import Model, initialise
+from training.plan import TrainingPlan
+from training.threads import threads
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """A finished run."""
+
+    model: Path  # the exported folder
+    digest: str  # of the plan
+    steps: int
+    numbers: Mapping[str, float]  # of the last step
+    bad: int  # samples that could not be used
+    ran: bool  # false: it was finished before, and nothing was done
+
+
+def _silent(progress: Progress) -> None:
+    pass
+
+
+def train(
+    plan: TrainingPlan,
+    *,
+    releases: Mapping[str, str | Path],
+    out: Path,
+    cache: Path | None = None,
+    workers: int | None = None,
+    on_progress: Callable[[Progress], None] = _silent,
+) -> TrainResult:
+    """Run a plan on releases (name -> folder or URL) and export the model to `out`/model.
+
+    A finished run is not run again; an interrupted one goes on from its last checkpoint. `cache` is
+    where features of frozen towers are kept ("features" in `out` otherwise), `workers` how many
+    processes decode (a core less than there are otherwise).
+
+    ValueError when a release is missing or damaged, when `out` holds another run or somebody trains
+    there, or when a number of a step is none; KeyboardInterrupt after Ctrl-C or SIGTERM, with a
+    checkpoint written; OSError when a checkpoint cannot be written.
+    """
+    opened = open_releases(plan, releases)
+    identity = {
+        "name": plan.name,
+        "digest": plan.digest,
+        "releases": {name: release.digest() for name, release in opened.items()},
+        "plan": encode(plan),
+    }
+    with alone(out), threads(plan.threads):
+        claim(out, identity)
+        if (out / RESULT).is_file():
+            known = read_json(out / RESULT)
+            return _result(plan, out, known, ran=False)
+
+        prepared = prepare(plan, opened, cache or out / "features")
+        run = make_run(plan, prepared)
+        checkpoints = Checkpoints(folder=out / "checkpoints")
+        if not restore(run, checkpoints):
+            begin_stage(run)
+
+        metrics = Metrics(out, run.done)
+        try:
+            run_stages(run, checkpoints, metrics, _loaders(opened, prepared, workers), on_progress)
+        finally:
+            metrics.close()
+        export_model(out / "model", run.model, _tokenizers(prepared))
+        result = {"steps": plan.steps, "numbers": run.numbers, "bad": len(run.bad)}
+        write_json(out / RESULT, result)
+        return _result(plan, out, result, ran=True)
+
+
+def _result(plan: TrainingPlan, out: Path, known: Mapping[str, object], ran: bool) -> TrainResult:
+    steps, numbers, bad = known["steps"], known["numbers"], known["bad"]
+    assert isinstance(steps, int), "result.json is ours"
+    assert isinstance(numbers, dict), "result.json is ours"
+    assert isinstance(bad, int), "result.json is ours"
+    return TrainResult(
+        model=out / "model",
+        digest=plan.digest,
+        steps=steps,
+        numbers=numbers,
+        bad=bad,
+        ran=ran,
+    )
+
+
+def open_releases(plan: TrainingPlan, releases: Mapping[str, str | Path]) -> dict[str, Release]:
+    """The releases that a plan reads; ValueError says which are missing."""
+    missing = [name for name in plan.releases if name not in releases]
+    if missing:
+        wanted = ", ".join(plan.releases)
+        lacking = ", ".join(missing)
+        raise ValueError(f"plan {plan.name} reads the releases {wanted}; missing: {lacking}")
+    return {name: Release.open(name, releases[name]) for name in plan.releases}
+
+
+def prepare(
+    plan: TrainingPlan, releases: Mapping[str, Release], cache: Path
+) -> dict[str, Prepared]:
+    """For each embedding what makes its input of a sample; features are computed if need be."""
+    made: dict[str, Prepared] = {}
+    for name, spec in plan.model.prepare.items():
+        match spec:
+            case TextSpec():
+                captions = (text for one in releases.values() for text in one.all_captions())
+                made[name] = make_tokenizer(spec, captions=captions)
+            case FeatureSpec():
+                folders = {key: compute_features(spec, one, cache) for key, one in releases.items()}
+                made[name] = Features(spec, folders)
+            case ImageSpec():
+                made[name] = spec
+    return made
+
+
+def make_run(plan: TrainingPlan, prepared: Mapping[str, Prepared]) -> Run:
+    """A model with its first weights, before any step."""
+    spec = fit_vocabularies(plan.model, _tokenizers(prepared))
+    plan = replace(plan, model=spec)
+    model = Model(spec)
+    initialise(model, torch.Generator().manual_seed(plan.seed))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Run(plan=plan, model=model.to(device), device=device, ranks=Ranks.current())
+
+
+def _tokenizers(prepared: Mapping[str, Prepared]) -> dict[str, Tokenizer]:
+    return {name: one for name, one in prepared.items() if isinstance(one, Tokenizer)}
+
+
+def _loaders(
+    releases: Mapping[str, Release], prepared: Mapping[str, Prepared], workers: int | None
+) -> Callable[[Run], Loader]:
+    count = max(1, (os.cpu_count() or 2) - 1) if workers is None else workers
+
+    def open_loader(run: Run) -> Loader:
+        stage = run.now
+        return Loader(
+            releases,
+            DataSpec(shares=stage.data, batch=stage.batch),
+            prepared,
+            seed=run.plan.seed,
+            stage=stage.name,
+            ranks=run.ranks,
+            place=run.place,
+            workers=count,
+        )
+
+    return open_loader
