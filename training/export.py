@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,26 +12,53 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from training.config import decode, encode
+from training.data.features import Features, FeatureSpec
+from training.data.frozen import FrozenTower
+from training.data.images import ImageSpec
+from training.data.loader import Prepared
+from training.data.reduction import Reduction
 from training.data.tokenizer import TextSpec, Tokenizer, make_tokenizer
 from training.embed import WordsSpec
+from training.evaluate.scorer import Prepared as ScorerPrepared
+from training.evaluate.scorer import Scorer
 from training.folder import read_json, write_json, write_whole
 from training.heads import VocabularySpec
 from training.model import Model, ModelSpec
+from training.objectives.itc import Contrast
+from training.objectives.itm import Matching
+from training.plan import AnyObjective
 
 KIND = "winnow"
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+REDUCTION = "reduction.npz"
 
 
-def export_model(folder: Path, model: Model, tokenizers: Mapping[str, Tokenizer]) -> None:
-    """Weights, tokenizers, and last the configuration, which makes the folder complete."""
+def export_model(
+    folder: Path,
+    model: Model,
+    prepared: Mapping[str, Prepared],
+    objectives: Sequence[AnyObjective] = (),
+) -> None:
+    """Weights, tokenizers, and last the configuration, which makes the folder complete.
+
+    `objectives` are written with it: they say what the model can be asked, and by which names.
+    """
     tensors = _without_twice(model)
     write_whole(folder / WEIGHTS, lambda temporary: save_file(tensors, temporary))
-    for name, tokenizer in tokenizers.items():
-        place = folder / "tokenizers" / name
+    for name, one in prepared.items():
+        place = folder / "prepare" / name
         place.mkdir(parents=True, exist_ok=True)
-        tokenizer.save(place)
-    write_json(folder / CONFIG, {"model_type": KIND, "model": encode(model.spec)})
+        if isinstance(one, Tokenizer):
+            one.save(place)
+        elif isinstance(one, Features) and one.reduction is not None:
+            one.reduction.save(place / REDUCTION)
+    config = {
+        "model_type": KIND,
+        "model": encode(model.spec),
+        "objectives": encode(list(objectives)),
+    }
+    write_json(folder / CONFIG, config)
 
 
 def _without_twice(model: Model) -> dict[str, Tensor]:
@@ -45,8 +72,8 @@ def _without_twice(model: Model) -> dict[str, Tensor]:
     return tensors
 
 
-def load_model(folder: str | Path) -> tuple[Model, dict[str, Tokenizer]]:
-    """The model, in evaluation mode, and its tokenizers.
+def load_model(folder: str | Path) -> tuple[Model, tuple[AnyObjective, ...]]:
+    """The model, in evaluation mode, and what it was trained for.
 
     ValueError when the folder is no such model, or damaged.
     """
@@ -68,7 +95,8 @@ def load_model(folder: str | Path) -> tuple[Model, dict[str, Tokenizer]]:
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(f"{folder / WEIGHTS} is damaged ({error}): export it again") from error
     _check_complete(model, found.missing_keys, found.unexpected_keys, folder)
-    return model.eval(), _tokenizers(model.spec, folder)
+    objectives = decode_objectives(config.get("objectives", []), folder / CONFIG)
+    return model.eval(), objectives
 
 
 def _check_complete(model: Model, missing: list[str], unexpected: list[str], folder: Path) -> None:
@@ -85,12 +113,37 @@ def _check_complete(model: Model, missing: list[str], unexpected: list[str], fol
         raise ValueError(f"{folder / WEIGHTS}: {bad[0]} holds numbers that are none")
 
 
-def _tokenizers(spec: ModelSpec, folder: Path) -> dict[str, Tokenizer]:
-    return {
-        name: make_tokenizer(one, folder=folder / "tokenizers" / name)
-        for name, one in spec.prepare.items()
-        if isinstance(one, TextSpec)
-    }
+def decode_objectives(plain: object, where: Path) -> tuple[AnyObjective, ...]:
+    """Objectives as they stand in a configuration."""
+    kind = tuple[AnyObjective, ...]
+    found: tuple[AnyObjective, ...] = decode(kind, plain, f"{where}: objectives")
+    return found
+
+
+def load_scorer(folder: str | Path) -> Scorer:
+    """A trained model, ready to be asked. ValueError as `load_model`."""
+    model, objectives = load_model(folder)
+    prepared: dict[str, ScorerPrepared] = {}
+    for name, spec in model.spec.prepare.items():
+        place = Path(folder) / "prepare" / name
+        match spec:
+            case TextSpec():
+                prepared[name] = make_tokenizer(spec, folder=place)
+            case ImageSpec():
+                prepared[name] = spec
+            case FeatureSpec():
+                cut = place / REDUCTION
+                reduction = Reduction.load(cut) if cut.is_file() else None
+                prepared[name] = FrozenTower(spec.tower, spec.prepare, reduction=reduction)
+
+    contrasts = [one for one in objectives if isinstance(one, Contrast)]
+    matchings = [one for one in objectives if isinstance(one, Matching)]
+    return Scorer(
+        model=model,
+        prepared=prepared,
+        contrast=contrasts[0] if contrasts else None,
+        matching=matchings[0] if matchings else None,
+    )
 
 
 def fit_vocabularies(spec: ModelSpec, tokenizers: Mapping[str, Tokenizer]) -> ModelSpec:

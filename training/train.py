@@ -11,7 +11,12 @@ import torch
 
 from training.checkpoint import Checkpoints
 from training.config import encode
-from training.data.features import Features, FeatureSpec, compute_features
+from training.data.features import (
+    Features,
+    FeatureSpec,
+    compute_features,
+    reduction_of,
+)
 from training.data.images import ImageSpec
 from training.data.loader import DataSpec, Loader, Prepared
 from training.data.shards import Release
@@ -84,7 +89,7 @@ def train(
             run_stages(run, checkpoints, metrics, _loaders(opened, prepared, workers), on_progress)
         finally:
             metrics.close()
-        export_model(out / "model", run.model, _tokenizers(prepared))
+        export_model(out / "model", run.model, prepared, plan.stages[-1].objectives)
         result = {"steps": plan.steps, "numbers": run.numbers, "bad": len(run.bad)}
         write_json(out / RESULT, result)
         return _result(plan, out, result, ran=True)
@@ -126,11 +131,20 @@ def prepare(
                 captions = (text for one in releases.values() for text in one.all_captions())
                 made[name] = make_tokenizer(spec, captions=captions)
             case FeatureSpec():
-                folders = {key: compute_features(spec, one, cache) for key, one in releases.items()}
-                made[name] = Features(spec, folders)
+                made[name] = _features(spec, releases, cache)
             case ImageSpec():
                 made[name] = spec
     return made
+
+
+def _features(spec: FeatureSpec, releases: Mapping[str, Release], cache: Path) -> Features:
+    """Of every release, all cut to the components of the first."""
+    folders: dict[str, Path] = {}
+    reduction = None
+    for name, release in releases.items():
+        folders[name] = compute_features(spec, release, cache, reduction=reduction)
+        reduction = reduction or reduction_of(folders[name])
+    return Features(spec, folders)
 
 
 def make_run(plan: TrainingPlan, prepared: Mapping[str, Prepared]) -> Run:

@@ -118,22 +118,12 @@ class Views:
 
     def pairs(self, node: str, rows: Mapping[str, Tensor], *, variant: str = "") -> Tokens:
         """A pass over pairs: `rows` says for each embedding which global rows are meant."""
-        return self._pairs(node, rows, variant, first="")
 
-    def _pairs(self, node: str, rows: Mapping[str, Tensor], variant: str, first: str) -> Tokens:
-        roots = self.model.spec.roots(node)
-        count = len(next(iter(rows.values())))
-        if not roots:
-            return self.model.embed(node, count)
-        if len(roots) == 1:
-            (root,) = roots
-            tokens = self.tokens(node, variant=variant, first=first)
-            return self._taken(tokens, rows[root])
+        def tower(name: str, first: str, chosen: Tensor) -> Tokens:
+            tokens = self.tokens(name, variant=variant, first=first)
+            return self._taken(tokens, chosen)
 
-        step = self.model.spec.passes[node]
-        inputs = [self._pairs(name, rows, variant, step.first) for name in step.inputs]
-        reads = self._pairs(step.reads, rows, variant, "") if step.reads else None
-        return self.model.run(node, inputs, reads)
+        return run_pairs(self.model, node, rows, tower)
 
     def _taken(self, tokens: Tokens, rows: Tensor) -> Tokens:
         rows = rows.to(tokens.x.device)
@@ -196,7 +186,7 @@ class Views:
                 draw = self._patch_draw(name, given, start, stop)
                 return self.model.embed(name, given.pixels, given.sizes, draw)
             case FeatureInput(boxes=None):
-                return self.model.embed(name, given.features)
+                return self.model.embed(name, given.features, given.valid)
             case FeatureInput():
                 return self.model.embed(name, given.features, given.boxes, given.valid)
 
@@ -219,6 +209,32 @@ class Views:
                 continue
             for part in self.chunks(self.size):
                 _send_back(leaf.encode(part.start, part.stop), gradient[part])
+
+
+def run_pairs(
+    model: Model,
+    node: str,
+    rows: Mapping[str, Tensor],
+    tower: Callable[[str, str, Tensor], Tokens],
+    first: str = "",
+) -> Tokens:
+    """A pass over pairs, whose towers somebody else has run.
+
+    `rows` says for each embedding with data which of its rows are meant; `tower` gives rows of what
+    depends on one embedding: it is asked with the name, the first token, and the rows.
+    """
+    roots = model.spec.roots(node)
+    if not roots:
+        count = len(next(iter(rows.values())))
+        return model.embed(node, count)
+    if len(roots) == 1:
+        (root,) = roots
+        return tower(node, first, rows[root])
+
+    step = model.spec.passes[node]
+    inputs = [run_pairs(model, name, rows, tower, step.first) for name in step.inputs]
+    reads = run_pairs(model, step.reads, rows, tower) if step.reads else None
+    return model.run(node, inputs, reads)
 
 
 def _send_back(tokens: Tokens, gradient: Tensor) -> None:
