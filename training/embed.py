@@ -80,13 +80,14 @@ class PatchesSpec:
     interpolation: Interpolation = "bicubic"
     align_corners: bool = False  # ViLT: bilinear, with corners aligned
     bias: bool = True  # of the map of a patch; CLIP has none
+    registers: int = 0  # learned tokens behind the class token, without places (DeiT: one)
     modality: bool = False
     sample: int = 0
     dropout: float = 0.0
 
 
 class Patches(nn.Module):
-    """Pixels to tokens: the class token first, then patches in reading order."""
+    """Pixels to tokens: the class token, registers, then patches in reading order."""
 
     def __init__(self, spec: PatchesSpec) -> None:
         super().__init__()
@@ -95,6 +96,9 @@ class Patches(nn.Module):
         self.place = nn.Parameter(torch.zeros(spec.grid, spec.grid, spec.width))
         self.first = nn.Parameter(torch.zeros(spec.width)) if spec.class_token else None
         self.first_place = nn.Parameter(torch.zeros(spec.width)) if spec.class_token else None
+        self.registers: nn.Parameter | None = None
+        if spec.registers:
+            self.registers = nn.Parameter(torch.zeros(spec.registers, spec.width))
         self.modality = nn.Parameter(torch.zeros(spec.width)) if spec.modality else None
         self.dropout = nn.Dropout(spec.dropout)
 
@@ -188,11 +192,17 @@ class Patches(nn.Module):
         return found[:, :, 0].transpose(1, 2)
 
     def _tokens(self, x: Tensor, valid: Tensor | None) -> Tokens:
+        front = []
         if self.first is not None and self.first_place is not None:
-            first = (self.first + self.first_place).expand(len(x), 1, -1)
-            x = torch.cat([first, x], dim=1)
+            front.append((self.first + self.first_place)[None])
+        if self.registers is not None:
+            front.append(self.registers)
+
+        if front:
+            tokens = torch.cat(front)
+            x = torch.cat([tokens.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
             if valid is not None:
-                valid = F.pad(valid, (1, 0), value=True)
+                valid = F.pad(valid, (len(tokens), 0), value=True)
         x = self.dropout(x)
         if self.modality is not None:
             x = x + self.modality

@@ -39,11 +39,15 @@ def at_least_float(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectSpec:
-    """Into the space in which images and texts are compared; the result has length 1."""
+    """Into the space in which images and texts are compared; the result has length 1.
+
+    `tanh` puts BERT's pooler before it: a map and tanh (transformers' BlipModel).
+    """
 
     width: int
     dim: int
     pool: Pooling = "first"
+    tanh: bool = False
     bias: bool = True
 
 
@@ -53,11 +57,15 @@ class Project(nn.Module):
     def __init__(self, spec: ProjectSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.pooler = nn.Linear(spec.width, spec.width) if spec.tanh else None
         self.linear = nn.Linear(spec.width, spec.dim, bias=spec.bias)
 
     def forward(self, tokens: Tokens) -> Tensor:
         """[n, dim] (pooling "each": [n, t, dim]) of length 1, in float32 or finer."""
-        vectors = self.linear(pool(tokens, self.spec.pool))
+        pooled = pool(tokens, self.spec.pool)
+        if self.pooler is not None:
+            pooled = torch.tanh(self.pooler(pooled))
+        vectors = self.linear(pooled)
         return F.normalize(at_least_float(vectors), dim=-1)
 
 

@@ -1,0 +1,92 @@
+"""ViLT on padded texts and on padded images of different sizes is that of transformers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import ViltConfig, ViltForImageAndTextRetrieval, ViltForMaskedLM, ViltModel
+
+from tests.training import parity
+
+SIZES = torch.tensor([[5, 3], [2, 4], [1, 1]])  # of images, in patches; the grid is 3 x 3
+PATCH = 4
+
+
+def _config() -> ViltConfig:
+    return ViltConfig(
+        hidden_size=20,
+        num_hidden_layers=3,
+        num_attention_heads=5,
+        intermediate_size=36,
+        vocab_size=23,
+        max_position_embeddings=9,
+        image_size=12,
+        patch_size=PATCH,
+    )
+
+
+def _images() -> tuple[Tensor, Tensor]:
+    """Images behind each other in one batch, zero outside; and where they are."""
+    images = parity.pixels(3, 3, 5 * PATCH, 4 * PATCH).detach()
+    rows, columns = torch.arange(5 * PATCH)[None, :, None], torch.arange(4 * PATCH)[None, None]
+    sides = SIZES * PATCH
+    inside = (rows < sides[:, :1, None]) & (columns < sides[:, 1:, None])
+    return (images * inside[:, None]).requires_grad_(), inside
+
+
+@pytest.fixture(autouse=True)
+def _in_reading_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers shuffles the patches of the largest image, and draws what pads the others."""
+
+    def first(weights: Tensor, count: int, replacement: bool = False) -> Tensor:
+        return torch.arange(int(count)) % len(weights)
+
+    monkeypatch.setattr(torch, "multinomial", first)
+
+
+@pytest.mark.parametrize("kind", ["tokens", "words tied", "words untied", "rank"])
+def test_all_heads(kind: str) -> None:
+    theirs: nn.Module
+    if kind == "tokens":
+        theirs = ViltModel(_config(), add_pooling_layer=False)
+    elif kind == "rank":
+        theirs = ViltForImageAndTextRetrieval(_config())
+    else:
+        config = _config()
+        config.tie_word_embeddings = kind == "words tied"  # no argument may say so
+        theirs = ViltForMaskedLM(config)
+    parity.randomise(theirs)
+    model, checkpoint = parity.ours_of(theirs, "vilt")
+    if "words" in kind:
+        matrix = model.heads["mlm"].decode.weight
+        assert (matrix is model.embeds["words"].word.weight) == (kind == "words tied")
+
+    ids, valid = parity.texts(23, [7, 4, 2])
+    (seen, inside), (again, _) = _images(), _images()
+    wanted = theirs(input_ids=ids, attention_mask=valid.long(), pixel_values=seen, pixel_mask=inside.long())
+    image = model.embed("patches", again, SIZES)
+    tokens = model.run("fusion", [model.embed("words", ids, valid), image])
+
+    found = tokens.x
+    shown: Tensor | None = tokens.mask()
+    assert tokens.mask().sum(1).tolist() == [7 + 16, 4 + 9, 2 + 2]
+    if kind == "tokens":
+        out = wanted.last_hidden_state
+    elif kind == "rank":
+        out, found, shown = wanted.logits, model.head("rank", tokens), None
+    else:
+        out, shown = wanted.logits, valid
+        found = model.head("mlm", tokens.x[:, : ids.shape[1]])
+
+    if shown is None:
+        assert parity.difference(found, out) < parity.EXACT
+    else:
+        assert parity.difference(found[shown], out[shown]) < parity.EXACT
+
+    parity.probe(out, shown).backward()
+    parity.probe(found, shown).backward()
+    assert seen.grad is not None
+    assert again.grad is not None
+    assert parity.difference(again.grad, seen.grad) < parity.EXACT
+    assert parity.gradient_difference(model, theirs, checkpoint, "vilt") < parity.EXACT

@@ -1,0 +1,183 @@
+"""Checkpoints as files, in a folder or by name from the hub: tensors under canonical names."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoConfig
+from transformers.utils import cached_file
+
+from training.weights import pairs, timm_vit, towers
+from training.weights.towers import Family
+
+# A file may be of any age: transformers 5 renamed what ViT and DINOv2 are called in memory, and
+# writes the old names; BERT's oldest files say gamma and beta. The table knows one name each.
+VIT_SPELLINGS = (
+    (r"^(vit|deit|dinov2)\.", ""),
+    (r"^layers\.", "encoder.layer."),
+    (r"\.attention\.q_proj\.", ".attention.attention.query."),
+    (r"\.attention\.k_proj\.", ".attention.attention.key."),
+    (r"\.attention\.v_proj\.", ".attention.attention.value."),
+    (r"\.attention\.o_proj\.", ".attention.output.dense."),
+)
+PLAIN_SPELLINGS = ((r"\.mlp\.fc1\.", ".intermediate.dense."), (r"\.mlp\.fc2\.", ".output.dense."))
+BERT_SPELLINGS = (
+    (r"^(bert|roberta)\.", ""),
+    (r"LayerNorm\.gamma$", "LayerNorm.weight"),
+    (r"LayerNorm\.beta$", "LayerNorm.bias"),
+    (r"^cls\.predictions\.decoder\.bias$", "cls.predictions.bias"),
+    (r"^lm_head\.decoder\.bias$", "lm_head.bias"),
+)
+VILT_SPELLINGS = ((r"^(embeddings|encoder|layernorm|pooler)\.", r"vilt.\1."),)
+BLIP_SPELLINGS = (
+    (r"^text_decoder\.cls\.predictions\.decoder\.bias$", "text_decoder.cls.predictions.bias"),
+)
+TIED = {"mlm_score.decoder.weight": "vilt.embeddings.text_embeddings.word_embeddings.weight"}
+NO_WEIGHTS = re.compile(r"(^|\.)(position_ids|attn_mask|num_batches_tracked)$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """How files of one `model_type` are read."""
+
+    family: Callable[[Any, Set[str]], Family]
+    spellings: tuple[tuple[str, str], ...] = ()
+
+
+KINDS: dict[str, Kind] = {
+    "bert": Kind(family=towers.bert, spellings=BERT_SPELLINGS),
+    "roberta": Kind(family=towers.roberta, spellings=BERT_SPELLINGS),
+    "xlm-roberta": Kind(family=towers.roberta, spellings=BERT_SPELLINGS),
+    "vit": Kind(family=towers.vit, spellings=VIT_SPELLINGS + PLAIN_SPELLINGS),
+    "deit": Kind(family=towers.deit, spellings=VIT_SPELLINGS + PLAIN_SPELLINGS),
+    "dinov2": Kind(family=towers.dinov2, spellings=VIT_SPELLINGS),
+    "clip": Kind(family=pairs.clip),
+    "vilt": Kind(family=pairs.vilt, spellings=VILT_SPELLINGS),
+    "blip": Kind(family=pairs.blip, spellings=BLIP_SPELLINGS),
+    "open_clip": Kind(family=pairs.open_clip),
+    "timm": Kind(family=timm_vit.vit),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A file that was read: its tensors under the names of the family's table."""
+
+    source: str
+    kind: str
+    family: Family
+    state: Mapping[str, Tensor]
+
+
+def read(source: str | Path) -> Checkpoint:
+    """A folder, or a name of the hub, as transformers, timm or open_clip write them.
+
+    ValueError when there is no such thing or its family is not known.
+    """
+    if (config := _find(source, "open_clip_config.json")) is not None:
+        settings = json.loads(config.read_text())
+        state = _state(source, "open_clip_model", "open_clip_pytorch_model")
+        return understand(settings["model_cfg"], "open_clip", state, str(source))
+
+    config = _find(source, "config.json")
+    if config is None:
+        raise ValueError(f"{source}: no folder with a config.json, and no such name on the hub")
+    settings = json.loads(config.read_text())
+    state = _state(source, "model", "pytorch_model")
+    if "model_type" in settings:
+        kind = settings["model_type"]
+        _known(kind, str(source))
+        return understand(AutoConfig.from_pretrained(config.parent), kind, state, str(source))
+    if "architecture" in settings:
+        return understand(settings, "timm", state, str(source))
+    raise ValueError(f"{config} says neither model_type (transformers) nor architecture (timm)")
+
+
+def understand(
+    config: Any, kind: str, state: Mapping[str, Tensor], source: str = "memory"
+) -> Checkpoint:
+    """Tensors and the configuration that belongs to them, under canonical names."""
+    _known(kind, source)
+    named = {
+        spell(name, KINDS[kind].spellings): tensor
+        for name, tensor in state.items()
+        if not NO_WEIGHTS.search(name)
+    }
+    for name, table in TIED.items():
+        if name in named and _one(named[name], named.get(table)):
+            del named[name]  # in memory a tied matrix has two names, in a file one
+    family = KINDS[kind].family(config, named.keys())
+    return Checkpoint(source=source, kind=kind, family=family, state=named)
+
+
+def _one(tensor: Tensor, other: Tensor | None) -> bool:
+    """Whether both are the same memory (their names in a state are different objects)."""
+    return other is not None and other.data_ptr() == tensor.data_ptr()
+
+
+def spell(name: str, spellings: tuple[tuple[str, str], ...]) -> str:
+    """The name that the table knows."""
+    for pattern, replacement in spellings:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _known(kind: str, source: str) -> None:
+    if kind not in KINDS:
+        known = ", ".join(KINDS)
+        raise ValueError(f"{source} is a {kind}: no table for it; there are tables for: {known}")
+
+
+def _find(source: str | Path, name: str) -> Path | None:
+    """A file of the folder, or of a repository of the hub; None when it has none."""
+    folder = Path(source)
+    if folder.is_dir():
+        return folder / name if (folder / name).is_file() else None
+    if folder.is_absolute() or str(source).startswith("."):
+        return None
+    try:
+        found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        raise ValueError(f"{source} is no folder, and the hub says: {error}") from error
+    return None if found is None else Path(found)
+
+
+def _state(source: str | Path, *stems: str) -> dict[str, Tensor]:
+    """All tensors, from one file or several, safetensors before pickles."""
+    for stem in stems:
+        if (path := _find(source, f"{stem}.safetensors")) is not None:
+            return load_file(path)
+        if (path := _find(source, f"{stem}.safetensors.index.json")) is not None:
+            return _pieces(source, path, load_file)
+    for stem in stems:
+        if (path := _find(source, f"{stem}.bin")) is not None:
+            return _unpickle(path)
+        if (path := _find(source, f"{stem}.bin.index.json")) is not None:
+            return _pieces(source, path, _unpickle)
+    raise ValueError(f"{source} has no weights: none of {', '.join(stems)} as .safetensors or .bin")
+
+
+def _pieces(
+    source: str | Path, index: Path, load: Callable[[Path], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    state: dict[str, Tensor] = {}
+    for name in names:
+        path = _find(source, name)
+        if path is None:
+            raise ValueError(f"{source}: {index.name} names {name}, which is not there")
+        state |= load(path)
+    return state
+
+
+def _unpickle(path: Path) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
