@@ -30,7 +30,7 @@ from training.data.shards import Release
 from training.data.tokenizer import TextSpec
 from training.data.towers import TowerSpec
 from training.data.whole import write_whole
-from training.views import FeatureInput
+from training.inputs import FeatureInput
 
 PART = 512  # samples: what a kill costs at most
 SAMPLED = 512  # images from which the principal components are computed
@@ -113,6 +113,7 @@ class Features:
     def __init__(self, spec: FeatureSpec, folders: Mapping[str, Path]) -> None:
         self.spec = spec
         self._kept = {name: _Kept(folder) for name, folder in folders.items()}
+        self.reduction = reduction_of(next(iter(folders.values())))
 
     def bad(self, release: str) -> frozenset[int]:
         """Rows of which there are no features, because their image could not be decoded."""

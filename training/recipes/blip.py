@@ -1,4 +1,4 @@
-"""BLIP (Li et al. 2022): one text stack that encodes, matches and captions beside an image tower."""
+"""BLIP (Li et al. 2022): one text stack that encodes, matches and captions."""
 
 from __future__ import annotations
 
