@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from training import momentum
@@ -111,6 +112,8 @@ class Run:
 def begin_stage(run: Run) -> None:
     """The optimizer, the twin and the average of the stage that `run.stage` names."""
     stage = run.now
+    if stage.init:
+        start_from(run, Path(stage.init))
     freeze(run.model, stage)
     run.optimizer = make_optimizer(run.model, stage)
     run.twin = run.queue = run.average = None
@@ -122,6 +125,18 @@ def begin_stage(run: Run) -> None:
         run.average = momentum.twin_of(run.model)
     run.step, run.place = 0, Place()
     run.recent.clear()
+
+
+def start_from(run: Run, folder: Path) -> None:
+    """The weights of an exported model of the same shape; ValueError when it has another."""
+    tensors = load_file(folder / "model.safetensors")
+    try:
+        run.model.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"{folder} has another shape than the plan: {error}") from error
+    lacking = {name for name, _ in run.model.named_parameters()} - tensors.keys()
+    if lacking:
+        raise ValueError(f"{folder} lacks {len(lacking)} parameters, {sorted(lacking)[0]} first")
 
 
 def _contrast_dim(run: Run) -> int:

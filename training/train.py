@@ -28,6 +28,7 @@ from training.loop import Progress, Run, begin_stage, restore, run_stages
 from training.model import Model, initialise
 from training.plan import TrainingPlan
 from training.threads import threads
+from training.weights.load import load_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +55,14 @@ def train(
     cache: Path | None = None,
     workers: int | None = None,
     on_progress: Callable[[Progress], None] = _silent,
+    say: Callable[[str], None] = print,
 ) -> TrainResult:
     """Run a plan on releases (name -> folder or URL) and export the model to `out`/model.
 
     A finished run is not run again; an interrupted one goes on from its last checkpoint. `cache` is
     where features of frozen towers are kept ("features" in `out` otherwise), `workers` how many
-    processes decode (a core less than there are otherwise).
+    processes decode (a core less than there are otherwise). `say` is told what was loaded of the
+    initial weights, and what was not.
 
     ValueError when a release is missing or damaged, when `out` holds another run or somebody trains
     there, or when a number of a step is none; KeyboardInterrupt after Ctrl-C or SIGTERM, with a
@@ -82,6 +85,7 @@ def train(
         run = make_run(plan, prepared)
         checkpoints = Checkpoints(folder=out / "checkpoints")
         if not restore(run, checkpoints):
+            load_initial_weights(run, say)
             begin_stage(run)
 
         metrics = Metrics(out, run.done)
@@ -155,6 +159,13 @@ def make_run(plan: TrainingPlan, prepared: Mapping[str, Prepared]) -> Run:
     initialise(model, torch.Generator().manual_seed(plan.seed))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return Run(plan=plan, model=model.to(device), device=device, ranks=Ranks.current())
+
+
+def load_initial_weights(run: Run, say: Callable[[str], None]) -> None:
+    """The weights that the plan names for parts of the model; ValueError when one loads nothing."""
+    for part, source in run.plan.init.items():
+        report = load_part(run.model, part, source)
+        say(f"initial weights of {part}: {report}")
 
 
 def _tokenizers(prepared: Mapping[str, Prepared]) -> dict[str, Tokenizer]:
