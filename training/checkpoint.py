@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,9 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.utils._pytree import tree_map
 
 from training.folder import read_json, write_json
+
+# of a process alone there is nothing to be told about
+warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable")
 
 NAME = re.compile(r"step-(\d{9})")
 META = "progress.json"

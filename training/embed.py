@@ -273,37 +273,56 @@ def geometry(boxes: Tensor, numbers: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class GridSpec:
-    """What another network saw: a grid of features, or a row of them.
+    """What another network said: a grid of features of an image, or hidden states of a text.
 
-    `places` is the number of learned places, 0 where the features carry theirs; `norm` as in GIT.
+    `linear` maps them to the width (off: they have it); `places` is the number of learned places, 0
+    where the features carry theirs; `norm` as in GIT. In training `token_dropout` of the tokens are
+    hidden from everybody, but never all of them.
     """
 
     features: int
     width: int
+    segment: Segment = Segment.IMAGE
+    linear: bool = True
     places: int = 0
     norm: bool = False
     eps: float = 1e-6
     dropout: float = 0.0
+    token_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.linear and self.features != self.width:
+            raise ValueError(f"without a map, features {self.features} must be width {self.width}")
 
 
 class Grid(nn.Module):
-    """Features of a backbone, computed here or cached, to tokens."""
+    """Features of a frozen tower to tokens."""
 
     def __init__(self, spec: GridSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.linear = nn.Linear(spec.features, spec.width)
+        self.linear = nn.Linear(spec.features, spec.width) if spec.linear else nn.Identity()
         self.norm = nn.LayerNorm(spec.width, eps=spec.eps) if spec.norm else nn.Identity()
-        self.place = nn.Parameter(torch.zeros(spec.places, spec.width)) if spec.places else None
+        self.place = _table(spec.places, spec.width)
         self.dropout = nn.Dropout(spec.dropout)
 
-    def forward(self, features: Tensor) -> Tokens:
-        """features [n, k, features] -> [n, k, width]."""
+    def forward(self, features: Tensor, valid: Tensor | None = None) -> Tokens:
+        """features [n, k, features], valid [n, k] -> [n, k, width]."""
         x = self.norm(self.linear(features))
         if self.place is not None:
-            x = x + self.place
-        spans = (Span(segment=Segment.IMAGE, length=x.shape[1]),)
-        return Tokens(x=self.dropout(x), spans=spans)
+            x = x + self.place[: x.shape[1]]
+        if self.training and self.spec.token_dropout:
+            valid = self._thinned(x, valid)
+        spans = (Span(segment=self.spec.segment, length=x.shape[1]),)
+        return Tokens(x=self.dropout(x), spans=spans, valid=valid)
+
+    def _thinned(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        kept = torch.rand(x.shape[:2], device=x.device) >= self.spec.token_dropout
+        if valid is None:
+            kept[:, 0] = kept[:, 0] | ~kept.any(dim=1)
+            return kept
+        thinned = kept & valid
+        return torch.where(thinned.any(dim=1, keepdim=True), thinned, valid)
 
 
 @dataclass(frozen=True, kw_only=True)

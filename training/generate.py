@@ -65,7 +65,7 @@ class Writer:
         reads: Tokens | None = None,
         draws: Tensor | None = None,
     ) -> Tensor:
-        """prompt [n, p] ids, the same length for all -> [n, longest] ids, the end repeated behind it.
+        """prompt [n, p] ids, all of one length -> [n, longest] ids, the end repeated behind it.
 
         `before` are tokens that stand before the words, `reads` what cross-attention looks at: [n,
         ...] each. `draws` [n, longest] in 0..1 settle a nucleus: a text depends on its own row

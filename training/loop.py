@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from training import momentum
 from training.checkpoint import Checkpoints
-from training.data.loader import Batch, Loader
+from training.data.batch import Batch
+from training.data.loader import Loader
+from training.data.order import Place
 from training.distributed import Ranks
-from training.folder import RESULT, Metrics, alone, claim, read_json, write_json
+from training.folder import Metrics
+from training.heads import ProjectSpec
 from training.model import Model
 from training.momentum import Queue
 from training.objectives.itc import Contrast
@@ -66,7 +70,8 @@ class Run:
     average: Model | None = None
     stage: int = 0
     step: int = 0  # inside the stage
-    place: dict[str, Any] = field(default_factory=dict)  # of the data
+    place: Place = field(default_factory=Place)  # of the data
+    bad: dict[str, str] = field(default_factory=dict)  # samples that cannot be used, and why
     numbers: dict[str, float] = field(default_factory=dict)
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=100))  # losses
 
@@ -97,7 +102,8 @@ class Run:
         return {
             "stage": self.stage,
             "step": self.step,
-            "place": self.place,
+            "place": self.place.to_json(),
+            "bad": self.bad,
             "numbers": self.numbers,
             "recent": list(self.recent),
         }
@@ -106,6 +112,8 @@ class Run:
 def begin_stage(run: Run) -> None:
     """The optimizer, the twin and the average of the stage that `run.stage` names."""
     stage = run.now
+    if stage.init:
+        start_from(run, Path(stage.init))
     freeze(run.model, stage)
     run.optimizer = make_optimizer(run.model, stage)
     run.twin = run.queue = run.average = None
@@ -115,14 +123,28 @@ def begin_stage(run: Run) -> None:
             run.queue = Queue(stage.momentum.queue, _contrast_dim(run)).to(run.device)
     if stage.ema:
         run.average = momentum.twin_of(run.model)
-    run.step, run.place = 0, {}
+    run.step, run.place = 0, Place()
     run.recent.clear()
+
+
+def start_from(run: Run, folder: Path) -> None:
+    """The weights of an exported model of the same shape; ValueError when it has another."""
+    tensors = load_file(folder / "model.safetensors")
+    try:
+        run.model.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"{folder} has another shape than the plan: {error}") from error
+    lacking = {name for name, _ in run.model.named_parameters()} - tensors.keys()
+    if lacking:
+        raise ValueError(f"{folder} lacks {len(lacking)} parameters, {sorted(lacking)[0]} first")
 
 
 def _contrast_dim(run: Run) -> int:
     for objective in run.now.objectives:
         if isinstance(objective, Contrast):
-            return int(run.model.get_submodule(f"heads.{objective.image_head}").spec.dim)
+            head = run.model.spec.heads[objective.image_head]
+            assert isinstance(head, ProjectSpec), "a contrast compares projections"
+            return head.dim
     raise ValueError(f"stage {run.now.name}: a queue serves a contrast, and there is none")
 
 
@@ -178,7 +200,7 @@ def check(run: Run, numbers: Mapping[str, float], batches: Sequence[Batch]) -> N
     what = (
         f"{', '.join(bad)} is not a number" if bad else f"the loss leapt to {numbers['loss']:.3g}"
     )
-    samples = [sample for batch in batches for sample in batch.samples]
+    samples = [sample for batch in batches for sample in batch.ids]
     shown = ", ".join(samples[:8]) + (f" and {len(samples) - 8} more" if len(samples) > 8 else "")
     raise ValueError(
         f"step {run.done + 1} (stage {run.now.name}): {what}; its samples: {shown}. The last "
@@ -214,7 +236,7 @@ def make_views(run: Run, batch: Batch) -> Views:
     """The batch seen through the model, and through its twin where there is one."""
     stage = run.now
     draws = Draws(seed=run.plan.seed, step=run.done, ranks=run.ranks)
-    inputs = {name: given.to(run.device) for name, given in batch.inputs.items()}
+    inputs = batch.to(run.device).inputs
     twin = None
     alpha = 0.0
     if run.twin is not None and stage.momentum is not None:
@@ -259,11 +281,7 @@ def fast_bfloat16(device: torch.device) -> bool:
     Processors without instructions for it are forty times slower with it than without.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _has_amx_or_avx512_bf16()
-
-
-def _has_amx_or_avx512_bf16() -> bool:
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     flags = Path("/proc/cpuinfo")
     if not flags.is_file():
         return False
@@ -287,7 +305,8 @@ def restore(run: Run, checkpoints: Checkpoints) -> bool:
     run.stage = progress["stage"]
     begin_stage(run)
     checkpoints.load(run.tensors())
-    run.step, run.place = progress["step"], progress["place"]
+    run.step, run.place = progress["step"], Place.from_json(progress["place"])
+    run.bad.update(progress["bad"])
     run.numbers = progress["numbers"]
     run.recent.extend(progress["recent"])
     return True
@@ -321,36 +340,34 @@ def run_stages(
     run: Run,
     checkpoints: Checkpoints,
     metrics: Metrics,
-    loader: Callable[[Run], Iterator[Sequence[tuple[float, Batch]]]],
+    open_loader: Callable[[Run], Loader],
     on_progress: Callable[[Progress], None],
 ) -> None:
-    """All stages to their ends. KeyboardInterrupt, with a checkpoint written, when asked to stop."""
+    """All stages to their ends. KeyboardInterrupt, after a checkpoint, when asked to stop."""
     last_save = time.monotonic()
     with patient_stop() as stop:
         while run.stage < len(run.plan.stages):
             run.model.train()
-            batches = loader(run)
-            while run.step < run.now.steps:
-                began = time.monotonic()
-                given = next(batches)
-                waited = time.monotonic() - began
+            with open_loader(run) as batches:
+                while run.step < run.now.steps:
+                    began = time.monotonic()
+                    batch = next(batches)
+                    run.numbers = train_step(run, [(1.0, batch)])
+                    run.place = batch.place
+                    run.bad.update(batch.bad)
+                    run.step += 1
+                    _tell(run, metrics, on_progress, time.monotonic() - began, batch.waited)
 
-                numbers = train_step(run, given)
-                run.numbers = numbers
-                run.place = given[-1][1].place
-                run.step += 1
-                _tell(run, metrics, on_progress, began, waited)
-
-                due = time.monotonic() - last_save > run.plan.checkpoint_seconds
-                if stop.is_set() or due or run.done % run.plan.checkpoint_steps == 0:
-                    save(run, checkpoints)
-                    last_save = time.monotonic()
-                if stop.is_set():
-                    checkpoints.wait()
-                    raise KeyboardInterrupt(
-                        f"stopped after step {run.done} of {run.plan.steps}; "
-                        "the same command goes on"
-                    )
+                    due = time.monotonic() - last_save > run.plan.checkpoint_seconds
+                    if stop.is_set() or due or run.done % run.plan.checkpoint_steps == 0:
+                        save(run, checkpoints)
+                        last_save = time.monotonic()
+                    if stop.is_set():
+                        checkpoints.wait()
+                        raise KeyboardInterrupt(
+                            f"stopped after step {run.done} of {run.plan.steps}; "
+                            "the same command goes on"
+                        )
             _next_stage(run)
             if run.stage < len(run.plan.stages):
                 save(run, checkpoints)
@@ -372,10 +389,9 @@ def _tell(
     run: Run,
     metrics: Metrics,
     on_progress: Callable[[Progress], None],
-    began: float,
+    seconds: float,
     waited: float,
 ) -> None:
-    seconds = time.monotonic() - began
     rate = learning_rate(run.now, run.step - 1)
     speed = run.now.batch / seconds
     if run.ranks.rank == 0:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from training.data.features import FeatureSpec
+from training.data.images import ImageSpec
+from training.data.tokenizer import TextSpec
 from training.embed import (
     Grid,
     GridSpec,
@@ -37,6 +40,7 @@ from training.stack import Cache, Stack, StackSpec
 from training.tokens import Tokens, join
 
 EmbedSpec = WordsSpec | PatchesSpec | RegionsSpec | GridSpec | QueriesSpec
+PrepareSpec = TextSpec | ImageSpec | FeatureSpec
 HeadSpec = ProjectSpec | ScaleSpec | ClassifySpec | VocabularySpec | RegressSpec
 
 
@@ -61,19 +65,24 @@ class Pass:
 class ModelSpec:
     """A whole model as data: it is written beside the weights, and equal ones are equal models.
 
-    `shared` maps the path of a module to that of another which takes its place, so that both are
-    one (parameters shared between stacks).
+    `prepare` says for each embedding how texts and images become its input. `shared` maps the path
+    of a module to that of another which takes its place, so that both are one (parameters shared
+    between stacks).
     """
 
     embeds: Mapping[str, EmbedSpec]
     stacks: Mapping[str, StackSpec]
     passes: Mapping[str, Pass]
     heads: Mapping[str, HeadSpec] = field(default_factory=dict)
+    prepare: Mapping[str, PrepareSpec] = field(default_factory=dict)
     shared: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, step in self.passes.items():
             self._check(name, step)
+        for name in self.prepare:
+            if name not in self.embeds:
+                raise ValueError(f"prepare: no embedding is called {name!r}")
         self.roots_of_all()
 
     def _check(self, name: str, step: Pass) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from training.config import encode, nearest
+from training.config import decode, encode, nearest
 from training.model import ModelSpec
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
@@ -159,8 +159,9 @@ class TrainingPlan:
 
     @property
     def digest(self) -> str:
-        """128 bits over the plan's values, as hex."""
-        text = json.dumps(encode(self), sort_keys=True)
+        """128 bits over the plan's values, as hex; 1 and 1.0 are one value."""
+        settled = decode(TrainingPlan, encode(self))
+        text = json.dumps(encode(settled), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

@@ -12,89 +12,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from training.corrupt import Pieces
 from training.distributed import Ranks
 from training.embed import PatchesSpec
+from training.inputs import FeatureInput, ImageInput, Input, TextInput
 from training.model import Model
 from training.momentum import Queue
 from training.negatives import Keys
 from training.tokens import Tokens, stack_rows
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextInput:
-    """Ids of texts for a word embedding.
-
-    ids [n, t] int64, valid [n, t] bool, padded behind; `firsts` are the ids of tokens that a pass
-    may put first ([ENC], [DEC]); `pieces` is what masking must know.
-    """
-
-    ids: Tensor
-    valid: Tensor
-    pieces: Pieces
-    firsts: Mapping[str, int] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def rows(self, start: int, stop: int) -> TextInput:
-        """A run of rows."""
-        return replace(self, ids=self.ids[start:stop], valid=self.valid[start:stop])
-
-    def begin_with(self, first: str) -> TextInput:
-        """With another first token; ValueError when the vocabulary has none of that name."""
-        if not first:
-            return self
-        if first not in self.firsts:
-            known = ", ".join(self.firsts) or "none"
-            raise ValueError(f"the vocabulary has no token {first}; there are: {known}")
-        ids = self.ids.clone()
-        ids[:, 0] = self.firsts[first]
-        return replace(self, ids=ids)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageInput:
-    """Pixels for patches: [n, 3, h, w], normalised; sizes [n, 2] in patches where images differ."""
-
-    pixels: Tensor
-    sizes: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def rows(self, start: int, stop: int) -> ImageInput:
-        """A run of rows."""
-        sizes = None if self.sizes is None else self.sizes[start:stop]
-        return ImageInput(pixels=self.pixels[start:stop], sizes=sizes)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureInput:
-    """What a frozen tower said: [n, k, features]; boxes [n, k, 4] and valid [n, k]: regions."""
-
-    features: Tensor
-    boxes: Tensor | None = None
-    valid: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def rows(self, start: int, stop: int) -> FeatureInput:
-        """A run of rows."""
-        return FeatureInput(
-            features=self.features[start:stop],
-            boxes=None if self.boxes is None else self.boxes[start:stop],
-            valid=None if self.valid is None else self.valid[start:stop],
-        )
-
-
-Input = TextInput | ImageInput | FeatureInput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,22 +118,12 @@ class Views:
 
     def pairs(self, node: str, rows: Mapping[str, Tensor], *, variant: str = "") -> Tokens:
         """A pass over pairs: `rows` says for each embedding which global rows are meant."""
-        return self._pairs(node, rows, variant, first="")
 
-    def _pairs(self, node: str, rows: Mapping[str, Tensor], variant: str, first: str) -> Tokens:
-        roots = self.model.spec.roots(node)
-        count = len(next(iter(rows.values())))
-        if not roots:
-            return self.model.embed(node, count)
-        if len(roots) == 1:
-            (root,) = roots
-            tokens = self.tokens(node, variant=variant, first=first)
-            return self._taken(tokens, rows[root])
+        def tower(name: str, first: str, chosen: Tensor) -> Tokens:
+            tokens = self.tokens(name, variant=variant, first=first)
+            return self._taken(tokens, chosen)
 
-        step = self.model.spec.passes[node]
-        inputs = [self._pairs(name, rows, variant, step.first) for name in step.inputs]
-        reads = self._pairs(step.reads, rows, variant, "") if step.reads else None
-        return self.model.run(node, inputs, reads)
+        return run_pairs(self.model, node, rows, tower)
 
     def _taken(self, tokens: Tokens, rows: Tensor) -> Tokens:
         rows = rows.to(tokens.x.device)
@@ -267,7 +186,7 @@ class Views:
                 draw = self._patch_draw(name, given, start, stop)
                 return self.model.embed(name, given.pixels, given.sizes, draw)
             case FeatureInput(boxes=None):
-                return self.model.embed(name, given.features)
+                return self.model.embed(name, given.features, given.valid)
             case FeatureInput():
                 return self.model.embed(name, given.features, given.boxes, given.valid)
 
@@ -290,6 +209,32 @@ class Views:
                 continue
             for part in self.chunks(self.size):
                 _send_back(leaf.encode(part.start, part.stop), gradient[part])
+
+
+def run_pairs(
+    model: Model,
+    node: str,
+    rows: Mapping[str, Tensor],
+    tower: Callable[[str, str, Tensor], Tokens],
+    first: str = "",
+) -> Tokens:
+    """A pass over pairs, whose towers somebody else has run.
+
+    `rows` says for each embedding with data which of its rows are meant; `tower` gives rows of what
+    depends on one embedding: it is asked with the name, the first token, and the rows.
+    """
+    roots = model.spec.roots(node)
+    if not roots:
+        count = len(next(iter(rows.values())))
+        return model.embed(node, count)
+    if len(roots) == 1:
+        (root,) = roots
+        return tower(node, first, rows[root])
+
+    step = model.spec.passes[node]
+    inputs = [run_pairs(model, name, rows, tower, step.first) for name in step.inputs]
+    reads = run_pairs(model, step.reads, rows, tower) if step.reads else None
+    return model.run(node, inputs, reads)
 
 
 def _send_back(tokens: Tokens, gradient: Tensor) -> None:

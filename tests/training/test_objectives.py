@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tests.training import tiny
 from training.corrupt import IGNORED
+from training.inputs import TextInput
 from training.negatives import Keys
 from training.objectives.base import Objective
 from training.objectives.itc import Contrast
@@ -20,7 +21,7 @@ from training.objectives.lm import Captions, smooth_cross_entropy
 from training.objectives.mlm import MaskedWords
 from training.objectives.wra import Alignment, ipot
 from training.tokens import Segment, Span, Tokens
-from training.views import Draws, TextInput, Views
+from training.views import Draws, Views
 
 
 def _views(rows: int = 6, keys: Keys | None = None, kind: str = "blip") -> Views:

@@ -11,12 +11,13 @@ import torch.multiprocessing as mp
 
 from tests.training import tiny
 from training.distributed import Ranks
+from training.inputs import Input
 from training.model import ModelSpec
 from training.momentum import Queue, follow, twin_of
 from training.negatives import Keys
 from training.objectives.base import Objective
 from training.step import accumulate_gradients, add_up_gradients
-from training.views import Draws, Input, Views
+from training.views import Draws, Views
 
 Make = Callable[[], tuple[ModelSpec, list[Objective]]]
 MODELS = pytest.mark.parametrize("make", [tiny.vilt, tiny.blip])

@@ -7,6 +7,7 @@ import torch
 from training.corrupt import Pieces
 from training.embed import PatchesSpec, WordsSpec
 from training.heads import ClassifySpec, ProjectSpec, ScaleSpec, VocabularySpec
+from training.inputs import ImageInput, Input, TextInput
 from training.model import Model, ModelSpec, Pass, initialise
 from training.negatives import Keys
 from training.objectives.base import Objective
@@ -16,7 +17,6 @@ from training.objectives.lm import Captions
 from training.objectives.mlm import MaskedWords
 from training.objectives.wra import Alignment
 from training.stack import Cross, StackSpec
-from training.views import ImageInput, Input, TextInput
 
 VOCABULARY = 50
 

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from training.corrupt import IGNORED
 from training.heads import at_least_float
+from training.inputs import TextInput
 from training.objectives.base import Prepared, Sums
 from training.tokens import Segment
-from training.views import TextInput, Views
+from training.views import Views
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,115 @@
+"""Small releases of drawn shapes, and plans that learn them in seconds."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image, ImageDraw
+
+from training.data.images import ImageSpec
+from training.data.tokenizer import TextSpec
+from training.embed import PatchesSpec, WordsSpec
+from training.heads import ClassifySpec, ProjectSpec, ScaleSpec, VocabularySpec
+from training.model import ModelSpec, Pass
+from training.objectives.itc import Contrast
+from training.objectives.itm import Matching
+from training.objectives.mlm import MaskedWords
+from training.plan import Optimizer, TrainingPlan, TrainingStage
+from training.stack import StackSpec
+
+COLOURS = ("red", "green", "blue", "black", "orange", "purple")
+SHAPES = ("circle", "square", "triangle")
+
+
+def picture(colour: str, shape: str, seed: int) -> bytes:
+    """A shape somewhere in a 32-pixel square, as PNG."""
+    draws = np.random.default_rng(seed)
+    image = Image.new("RGB", (32, 32), "white")
+    pen = ImageDraw.Draw(image)
+    x, y = draws.integers(2, 14, 2).tolist()
+    box = (x, y, x + 14, y + 14)
+    if shape == "circle":
+        pen.ellipse(box, fill=colour)
+    elif shape == "square":
+        pen.rectangle(box, fill=colour)
+    else:
+        pen.polygon([(x, y + 14), (x + 14, y + 14), (x + 7, y)], fill=colour)
+    written = io.BytesIO()
+    image.save(written, "PNG")
+    return written.getvalue()
+
+
+def release(folder: Path, rows: int, *, seed: int = 0, shards: int = 2) -> Path:
+    """A folder of shards, each row a drawn shape and its caption."""
+    folder.mkdir(parents=True)
+    draws = np.random.default_rng(seed)
+    images, captions = [], []
+    for row in range(rows):
+        colour = COLOURS[int(draws.integers(len(COLOURS)))]
+        shape = SHAPES[int(draws.integers(len(SHAPES)))]
+        images.append(picture(colour, shape, seed * 10000 + row))
+        captions.append([f"a {colour} {shape} on white"])
+
+    table = pa.table(
+        {
+            "image": pa.array(images, pa.binary()),
+            "caption": captions,
+            "image_id": [f"{folder.name}{row:05d}" for row in range(rows)],
+            "split": ["train"] * rows,
+        }
+    )
+    size = -(-rows // shards)
+    for shard in range(shards):
+        name = f"train-{shard:05d}-of-{shards:05d}.arrow"
+        piece = table.slice(shard * size, size)
+        with pa.ipc.new_file(str(folder / name), table.schema) as file:
+            file.write_table(piece, max_chunksize=20)
+    return folder
+
+
+def shapes_plan(steps: int = 6, **changes: object) -> TrainingPlan:
+    """Towers apart and fused, at 32 pixels; two stages on two releases."""
+    width = 32
+    model = ModelSpec(
+        embeds={
+            "words": WordsSpec(vocab=0, width=width, length=12),
+            "patches": PatchesSpec(patch=8, width=width, grid=4),
+        },
+        stacks={
+            "text": StackSpec(layers=1, width=width, heads=2),
+            "image": StackSpec(layers=1, width=width, heads=2),
+            "fusion": StackSpec(layers=1, width=width, heads=2),
+        },
+        passes={
+            "text": Pass(stack="text", inputs=("words",)),
+            "image": Pass(stack="image", inputs=("patches",)),
+            "match": Pass(stack="fusion", inputs=("text", "image")),
+        },
+        heads={
+            "image_project": ProjectSpec(width=width, dim=16),
+            "text_project": ProjectSpec(width=width, dim=16),
+            "scale": ScaleSpec(),
+            "match": ClassifySpec(width=width, classes=2),
+            "vocabulary": VocabularySpec(width=width, vocab=0),
+        },
+        prepare={
+            "words": TextSpec(length=12, size=200),
+            "patches": ImageSpec(size=32, patch=8),
+        },
+    )
+    contrast = Contrast()
+    stages = tuple(
+        TrainingStage(
+            name=name,
+            data={name: 1.0},
+            objectives=(contrast, Matching(contrast=contrast), MaskedWords()),
+            weights={"itm": 0.5, "mlm": 0.5},
+            steps=steps,
+            batch=8,
+            optimizer=Optimizer(lr=3e-3),
+        )
+        for name in ("web", "clean")
+    )
+    settings = {"threads": 1, "precision": "float32", "checkpoint_steps": 2, **changes}
+    return TrainingPlan(name="shapes", model=model, stages=stages, **settings)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Releases as training reads them: shards, their order, what becomes of a sample, batches ahead."""

@@ -1,0 +1,171 @@
+"""Pictures changed at random: operations, crops and flips, each settled by the numbers drawn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import exp, log
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+GREY = (128, 128, 128)
+SIDED = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+Operation = Callable[[Image.Image, float], Image.Image]
+
+
+def names_a_side(caption: str) -> bool:
+    """Whether a caption says left or right, so that its image must not be flipped."""
+    return SIDED.search(caption) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandAugment:
+    """Some operations of a list at one strength (Cubuk et al. 2020).
+
+    "vilt": 2 at strength 9 of 30, without Invert and Cutout, which ViLT leaves out. "blip": 2 at
+    strength 5 of 10, each with probability 0.5: no operation on colours, none that inverts.
+    """
+
+    operations: Literal["vilt", "blip"]
+    count: int = 2
+    strength: float = 9.0
+    probability: float = 1.0
+
+    def __post_init__(self) -> None:
+        most = MOST[self.operations]
+        if not 0 <= self.strength <= most:
+            raise ValueError(f"strength {self.strength:g}: {self.operations} has 0 to {most:g}")
+
+    def __call__(self, image: Image.Image, draws: np.random.Generator) -> Image.Image:
+        """The picture after `count` operations, drawn with replacement."""
+        names = list(RANGES[self.operations])
+        share = self.strength / MOST[self.operations]
+        for number in draws.integers(len(names), size=self.count).tolist():
+            wanted, negative = draws.random(2).tolist()
+            if wanted >= self.probability:
+                continue
+            low, high = RANGES[self.operations][names[number]]
+            value = low + share * (high - low)
+            if names[number] in SIGNED and negative < 0.5:
+                value = -value
+            image = OPERATIONS[names[number]](image, value)
+        return image
+
+
+def crop_box(
+    width: int, height: int, scale: tuple[float, float], draws: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """A part of the picture with a share of its area and sides of 3:4 to 4:3 (Inception's crop).
+
+    -> left, upper, right, lower. Where ten tries do not fit: the largest middle of such sides.
+    """
+    for _ in range(10):
+        area = width * height * draws.uniform(*scale)
+        ratio = exp(draws.uniform(log(3 / 4), log(4 / 3)))
+        wide = round((area * ratio) ** 0.5)
+        high = round((area / ratio) ** 0.5)
+        if 0 < wide <= width and 0 < high <= height:
+            left = int(draws.integers(width - wide + 1))
+            upper = int(draws.integers(height - high + 1))
+            return left, upper, left + wide, upper + high
+
+    wide = min(width, round(height * 4 / 3))
+    high = min(height, round(wide * 4 / 3))
+    left, upper = (width - wide) // 2, (height - high) // 2
+    return left, upper, left + wide, upper + high
+
+
+def _enhance(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Operation:
+    return lambda image, value: kind(image).enhance(value)
+
+
+def _shear_x(image: Image.Image, value: float) -> Image.Image:
+    return _affine(image, (1, value, 0, 0, 1, 0))
+
+
+def _shear_y(image: Image.Image, value: float) -> Image.Image:
+    return _affine(image, (1, 0, 0, value, 1, 0))
+
+
+def _translate_x(image: Image.Image, value: float) -> Image.Image:
+    return _affine(image, (1, 0, value, 0, 1, 0))
+
+
+def _translate_y(image: Image.Image, value: float) -> Image.Image:
+    return _affine(image, (1, 0, 0, 0, 1, value))
+
+
+def _affine(image: Image.Image, numbers: tuple[float, ...]) -> Image.Image:
+    size, kind = image.size, Image.Transform.AFFINE
+    return image.transform(size, kind, numbers, Image.Resampling.BILINEAR, fillcolor=GREY)
+
+
+def _rotate(image: Image.Image, value: float) -> Image.Image:
+    return image.rotate(value, Image.Resampling.BILINEAR, fillcolor=GREY)
+
+
+def _posterize(image: Image.Image, value: float) -> Image.Image:
+    return ImageOps.posterize(image, max(1, int(value)))
+
+
+def _solarize_add(image: Image.Image, value: float) -> Image.Image:
+    return image.point([min(255, level + int(value)) if level < 128 else level for level in LEVELS])
+
+
+LEVELS = list(range(256)) * 3
+OPERATIONS: Mapping[str, Operation] = {
+    "identity": lambda image, value: image,
+    "auto_contrast": lambda image, value: ImageOps.autocontrast(image),
+    "equalize": lambda image, value: ImageOps.equalize(image),
+    "rotate": _rotate,
+    "posterize": _posterize,
+    "solarize": lambda image, value: ImageOps.solarize(image, int(value)),
+    "solarize_add": _solarize_add,
+    "colour": _enhance(ImageEnhance.Color),
+    "contrast": _enhance(ImageEnhance.Contrast),
+    "brightness": _enhance(ImageEnhance.Brightness),
+    "sharpness": _enhance(ImageEnhance.Sharpness),
+    "shear_x": _shear_x,
+    "shear_y": _shear_y,
+    "translate_x": _translate_x,
+    "translate_y": _translate_y,
+}
+SIGNED = frozenset(("rotate", "shear_x", "shear_y", "translate_x", "translate_y"))
+MOST: Mapping[str, float] = {"vilt": 30.0, "blip": 10.0}  # the strength that means the far end
+FAR = (0.1, 1.9)  # of an enhancement: 1 leaves the picture as it is
+
+# What strength 0 and the far end mean: of ViLT from the code of its RandAugment, of BLIP from its
+# own, where posterize and the colours are missing and a translation is of ten pixels at most
+RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "vilt": {
+        "auto_contrast": (0, 1),
+        "equalize": (0, 1),
+        "rotate": (0, 30),
+        "posterize": (0, 4),
+        "solarize": (0, 256),
+        "solarize_add": (0, 110),
+        "colour": FAR,
+        "contrast": FAR,
+        "brightness": FAR,
+        "sharpness": FAR,
+        "shear_x": (0, 0.3),
+        "shear_y": (0, 0.3),
+        "translate_x": (0, 100),
+        "translate_y": (0, 100),
+    },
+    "blip": {
+        "identity": (0, 1),
+        "auto_contrast": (0, 1),
+        "brightness": FAR,
+        "sharpness": FAR,
+        "equalize": (0, 1),
+        "shear_x": (0, 0.3),
+        "shear_y": (0, 0.3),
+        "translate_x": (0, 10),
+        "translate_y": (0, 10),
+        "rotate": (0, 30),
+    },
+}

@@ -1,0 +1,102 @@
+"""A batch: what the modules of a model are given, and what is known of its samples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from training.data.draws import number_of
+from training.data.images import ImageSpec
+from training.data.order import Place
+from training.inputs import FeatureInput, ImageInput, Input, TextInput
+from training.negatives import Keys
+
+WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Rows of one rank, and the place after the whole global batch.
+
+    Pixels are bytes until `to`: they travel to a device as such, and are scaled there.
+    """
+
+    inputs: Mapping[str, Input]
+    keys: Keys
+    ids: Sequence[str]  # release/image_id of each row
+    texts: Sequence[str]
+    place: Place
+    images: Mapping[str, ImageSpec]
+    bad: Mapping[str, str]  # samples in whose place others stand here: release/image_id -> reason
+    waited: float = 0.0  # seconds until it was there
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Batch:
+        """On a device, pixels scaled with the mean and the deviation of their module."""
+        inputs = {name: self._on(name, given, device, dtype) for name, given in self.inputs.items()}
+        return replace(self, inputs=inputs)
+
+    def _on(self, name: str, given: Input, device: torch.device | str, dtype: torch.dtype) -> Input:
+        match given:
+            case ImageInput():
+                pixels = given.pixels.to(device, non_blocking=True)
+                if pixels.dtype == torch.uint8:
+                    pixels = scaled(pixels, self.images[name], dtype)
+                return ImageInput(pixels=pixels, sizes=_moved(given.sizes, device))
+            case FeatureInput():
+                features = given.features.to(device, non_blocking=True).to(dtype)
+                boxes, valid = _moved(given.boxes, device), _moved(given.valid, device)
+                return FeatureInput(features=features, boxes=boxes, valid=valid)
+            case TextInput():
+                return given  # views and masking decide where ids are wanted
+
+
+def scaled(pixels: Tensor, spec: ImageSpec, dtype: torch.dtype = torch.float32) -> Tensor:
+    """[n, 3, h, w] bytes, channels last in memory -> (x / 255 - mean) / std, laid out alike.
+
+    Computed along rows of w x 3 numbers: a loop over three channels would be ten times slower.
+    """
+    n, _, height, width = pixels.shape
+    mean = torch.tensor(spec.mean, device=pixels.device, dtype=dtype).repeat(width)
+    std = torch.tensor(spec.std, device=pixels.device, dtype=dtype).repeat(width)
+    rows = pixels.permute(0, 2, 3, 1).reshape(n, height, width * 3).to(dtype)
+    rows = rows.mul_(1 / (255 * std)).sub_(mean / std)
+    return rows.view(n, height, width, 3).permute(0, 3, 1, 2)
+
+
+def padded(images: Sequence[Tensor], patch: int) -> ImageInput:
+    """Images [h, w, 3] of bytes, of one size or several, as one input."""
+    sizes = torch.tensor([image.shape[:2] for image in images])
+    height, width = sizes.amax(0).tolist()
+    pixels = torch.zeros(len(images), height, width, 3, dtype=torch.uint8)
+    for row, image in zip(pixels, images, strict=True):
+        row[: image.shape[0], : image.shape[1]] = image
+    alike = bool((sizes == sizes[0]).all())
+    return ImageInput(
+        pixels=pixels.permute(0, 3, 1, 2),
+        sizes=None if alike else sizes // patch,
+    )
+
+
+def keys_of(image_ids: Sequence[str], texts: Sequence[str], releases: Sequence[str]) -> Keys:
+    """Hashes that tell equal images, equal texts (but for case, signs and blanks) and sources."""
+    return Keys(
+        image=_hashes("image", image_ids),
+        text=_hashes("text", [" ".join(WORD.findall(text.casefold())) for text in texts]),
+        source=_hashes("release", releases),
+    )
+
+
+def _hashes(kind: str, values: Sequence[str]) -> Tensor:
+    known = {value: number_of(kind, value) for value in set(values)}
+    return torch.tensor([known[value] for value in values], dtype=torch.int64)
+
+
+def _moved(x: Tensor | None, device: torch.device | str) -> Tensor | None:
+    return None if x is None else x.to(device, non_blocking=True)

@@ -1,0 +1,106 @@
+"""Batches of samples of like length: as many rows as a budget of tokens allows.
+
+A window of the order is sorted by length, cut, and its batches are shuffled; every sample of the
+window comes once, so that shares and epochs stay exact, whatever the lengths are.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from training.data.draws import generator
+from training.data.images import ImageSpec
+from training.data.order import Order, Place, Slot
+from training.data.sample import SampleMaker
+from training.data.tokenizer import Tokenizer
+
+Lengths = Callable[[Sequence[Slot]], NDArray[np.int64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buckets:
+    """A budget of tokens for a global batch, padding counted.
+
+    Rows come in multiples of `multiple`, which every number of ranks that may share a run divides.
+    """
+
+    budget: int
+    window: int = 4096
+    multiple: int = 8
+
+    def __post_init__(self) -> None:
+        if self.multiple < 1 or self.window % self.multiple or self.window < 1:
+            raise ValueError(f"window {self.window} is no multiple of {self.multiple}: change one")
+
+
+def fixed(order: Order, place: Place, rows: int) -> Iterator[tuple[list[Slot], Place]]:
+    """Global batches of so many rows, and the place after each."""
+    while True:
+        slots, place = order.take(place, rows)
+        yield slots, place
+
+
+def bucketed(
+    order: Order, place: Place, rows: int, buckets: Buckets, lengths: Lengths, *key: object
+) -> Iterator[tuple[list[Slot], Place]]:
+    """Global batches within the budget, of `rows` at most, and the place after each."""
+    start, done = Place(taken=place.taken), place.batches
+    while True:
+        slots, after = order.take(start, buckets.window)
+        batches = cut(lengths(slots), rows, buckets)
+        generator(*key, sorted(start.taken.items()), "buckets").shuffle(batches)
+        for number, batch in enumerate(batches):
+            if number < done:
+                continue
+            more = number + 1 < len(batches)
+            place = Place(taken=start.taken, batches=number + 1) if more else after
+            yield [slots[one] for one in batch], place
+        start, done = after, 0
+
+
+def cut(lengths: NDArray[np.int64], rows: int, buckets: Buckets) -> list[list[int]]:
+    """Numbers of samples, cut into batches; lengths [n, kinds of tokens]."""
+    order = np.argsort(lengths.sum(1), kind="stable")
+    units = order.reshape(-1, buckets.multiple)
+    batches: list[list[int]] = []
+    longest = np.zeros(lengths.shape[1], dtype=np.int64)
+    for unit in units:
+        wider = np.maximum(longest, lengths[unit].max(0))
+        together = len(batches[-1]) + len(unit) if batches else rows + 1
+        if together > rows or together * wider.sum() > buckets.budget:
+            batches.append([])
+            wider = lengths[unit].max(0)
+        batches[-1].extend(unit.tolist())
+        longest = wider
+    return batches
+
+
+def lengths_of(maker: SampleMaker, texts: Mapping[str, Tokenizer]) -> Lengths:
+    """Lengths of samples as the model will meet them: pieces of texts, patches of images."""
+    shaped = [spec for spec in maker.images.values() if spec.how == "shorter"]
+
+    def measure(slots: Sequence[Slot]) -> NDArray[np.int64]:
+        captions = [maker.caption(slot) for slot in slots]
+        columns = [tokenizer.lengths(captions) for tokenizer in texts.values()]
+        columns += [[_patches(maker, slot, spec) for slot in slots] for spec in shaped]
+        if not columns:
+            return np.ones((len(slots), 1), dtype=np.int64)
+        return np.array(columns, dtype=np.int64).T
+
+    return measure
+
+
+def _patches(maker: SampleMaker, slot: Slot, spec: ImageSpec) -> int:
+    """From the header alone; a picture without one will be replaced and counts as a square."""
+    try:
+        with Image.open(io.BytesIO(maker.read(slot).image)) as image:
+            width, height = spec.fitted(*image.size)
+    except OSError:
+        width, height = spec.size, spec.size
+    return width * height // spec.patch**2

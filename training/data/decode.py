@@ -1,0 +1,58 @@
+"""From a stranger's bytes to pixels; what cannot be decoded is an OSError and no worse."""
+
+from __future__ import annotations
+
+import io
+import re
+
+from PIL import Image
+
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of JPEG (ITU-T T.81)
+DECODED = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))  # neither hierarchical nor lossless
+MARKER = re.compile(rb"\xff([^\x00\xff])")
+MOST_PIXELS = 89_478_485  # what Pillow warns of; no release holds larger ones
+
+
+def frame_of(encoded: bytes) -> int:
+    """The code of a JPEG's first frame header, found as libjpeg finds it; 0 if there is none."""
+    if not encoded.startswith(b"\xff\xd8"):
+        return 0
+    at = 2
+    while found := MARKER.search(encoded, at):
+        code = found[1][0]
+        at = found.end()
+        if code in FRAMES:
+            return code
+        has_segment = code != 0x01 and code not in range(0xD0, 0xD9)
+        if has_segment:
+            at += int.from_bytes(encoded[at : at + 2], "big")
+    return 0
+
+
+def open_image(encoded: bytes, shorter: int = 0) -> Image.Image:
+    """The picture in RGB, decoded; its shorter side may have been reduced, not below `shorter`.
+
+    A JPEG is decoded at the nearest larger half, quarter or eighth of its size (draft): sixteen
+    times fewer pixels of a photo of a phone. OSError if it cannot be decoded.
+    """
+    frame = frame_of(encoded)
+    if frame and frame not in DECODED:  # Pillow 12.3 corrupts memory where it scales a lossless one
+        raise OSError(f"a JPEG of frame type SOF{frame - 0xC0}, which is not decoded")
+    try:
+        with Image.open(io.BytesIO(encoded)) as picture:
+            width, height = picture.size
+            if width * height > MOST_PIXELS:
+                raise OSError(f"{width} x {height} pixels are more than are decoded")
+            if shorter:
+                _draft(picture, shorter)
+            return picture.convert("RGB")
+    except (SyntaxError, ValueError, EOFError, IndexError, OverflowError) as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def _draft(picture: Image.Image, shorter: int) -> None:
+    """Ask the decoder of JPEG for an eighth, a quarter or half, each side at least as wanted."""
+    width, height = picture.size
+    share = shorter / min(width, height)
+    if share <= 0.5:
+        picture.draft("RGB", (round(width * share), round(height * share)))

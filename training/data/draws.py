@@ -1,0 +1,21 @@
+"""Random numbers that belong to what they are for: no worker, rank or moment changes them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+BITS = 63  # of a number: it fits into an int64
+
+
+def number_of(*parts: object) -> int:
+    """A number of 63 bits that depends on nothing but these parts."""
+    text = "\x1f".join(map(str, parts)).encode()
+    found = hashlib.blake2b(text, digest_size=8).digest()
+    return int.from_bytes(found, "big") >> (64 - BITS)
+
+
+def generator(*parts: object) -> np.random.Generator:
+    """Random numbers that depend on nothing but these parts."""
+    return np.random.Generator(np.random.PCG64(number_of(*parts)))

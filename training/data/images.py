@@ -1,0 +1,112 @@
+"""How an image becomes an array of one model: size, shape, what is done to it at random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from training.data.augment import RandAugment, crop_box
+from training.data.decode import open_image
+
+HALF = (0.5, 0.5, 0.5)  # ViT, ViLT
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP and BLIP, from CLIP's code
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+BICUBIC = Image.Resampling.BICUBIC
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSpec:
+    """Preprocessing of images that belongs to a module of a model.
+
+    `how`: "square" stretches to size x size. "shorter" keeps the aspect: the shorter side becomes
+    `size`, the longer at most `longest` (0: 1333/800 of it, as ViLT), both floored to multiples of
+    `patch`; a batch is padded to its largest. "crop" is a random part with a `scale` of the area in
+    training, and in evaluation what `evaluate` says: the centre (CLIP), or stretched (BLIP).
+    """
+
+    size: int
+    how: Literal["square", "shorter", "crop"] = "square"
+    patch: int = 1
+    longest: int = 0
+    scale: tuple[float, float] = (0.2, 1.0)
+    evaluate: Literal["centre", "square"] = "centre"
+    mean: tuple[float, float, float] = HALF
+    std: tuple[float, float, float] = HALF
+    augment: RandAugment | None = None
+    flip: bool = False  # every other image of training, if its caption names no side
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.size % self.patch:
+            raise ValueError(f"size {self.size} is no multiple of patch {self.patch}: change one")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"scale {self.scale} must go up from above 0 to at most 1")
+
+    @property
+    def most(self) -> tuple[int, int]:
+        """The largest height and width that can come of it."""
+        if self.how != "shorter":
+            return self.size, self.size
+        longer = max(self._longest(), self.size) // self.patch * self.patch
+        return longer, longer
+
+    def pixels(
+        self, encoded: bytes, draws: np.random.Generator | None = None, *, flip: bool = False
+    ) -> NDArray[np.uint8]:
+        """[height, width, 3]; with `draws` as in training. OSError if it cannot be decoded."""
+        if self.how == "crop" and draws is not None:
+            image = self._random_part(encoded, draws)
+        elif self.how == "crop" and self.evaluate == "centre":
+            image = self._centre(encoded)
+        elif self.how == "shorter":
+            image = self._shorter(encoded)
+        else:
+            image = _fit(open_image(encoded, self.size), self.size, self.size)
+
+        if flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if self.augment is not None and draws is not None:
+            image = self.augment(image, draws)
+        return np.asarray(image)
+
+    def fitted(self, width: int, height: int) -> tuple[int, int]:
+        """What "shorter" makes of a size: width and height. As ViLT's MinMaxResize computes it."""
+        share = self.size / min(width, height)
+        longer = self._longest()
+        if share * max(width, height) > longer:
+            share = longer / max(width, height)
+        return self._floored(share * width), self._floored(share * height)
+
+    def _longest(self) -> int:
+        return self.longest or int(1333 / 800 * self.size)
+
+    def _floored(self, side: float) -> int:
+        return max(1, int(side + 0.5) // self.patch) * self.patch
+
+    def _shorter(self, encoded: bytes) -> Image.Image:
+        image = open_image(encoded, self.size)
+        return _fit(image, *self.fitted(*image.size))
+
+    def _centre(self, encoded: bytes) -> Image.Image:
+        image = open_image(encoded, self.size)
+        width, height = image.size
+        share = self.size / min(width, height)
+        image = _fit(image, round(width * share), round(height * share))
+        left = (image.width - self.size) // 2
+        upper = (image.height - self.size) // 2
+        return image.crop((left, upper, left + self.size, upper + self.size))
+
+    def _random_part(self, encoded: bytes, draws: np.random.Generator) -> Image.Image:
+        """A part of the whole picture: a small part must not lack detail, so less is reduced."""
+        image = open_image(encoded, int(self.size / self.scale[0] ** 0.5))
+        box = crop_box(*image.size, self.scale, draws)
+        return image.resize((self.size, self.size), BICUBIC, box=box)
+
+
+def _fit(image: Image.Image, width: int, height: int) -> Image.Image:
+    if image.size == (width, height):
+        return image
+    return image.resize((width, height), BICUBIC)

@@ -1,0 +1,175 @@
+"""The order of samples: settled by (seed, stage, epoch) alone, whoever reads them.
+
+A place says how many samples each release has given; with that a run goes on exactly where another
+stopped, with any number of workers and ranks: they divide the same order among themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.draws import number_of
+from training.data.mixture import turns, whole_weights
+from training.data.permutation import Permutation
+
+
+class Sized(Protocol):
+    """What an order must know of a release: how many samples its shards hold, in their order."""
+
+    @property
+    def counts(self) -> Sequence[int]: ...
+
+
+class Slot(NamedTuple):
+    """One sample of the order."""
+
+    release: str
+    epoch: int
+    place: int  # in that epoch
+    row: int  # of the release
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a stage stands: samples that each release gave, and batches taken of a window since."""
+
+    taken: Mapping[str, int] = field(default_factory=dict)
+    batches: int = 0  # of the window that begins there (see buckets); 0 without windows
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {"taken": dict(self.taken), "batches": self.batches}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Place:
+        """What `to_json` gave."""
+        return cls(taken=dict(plain["taken"]), batches=int(plain["batches"]))
+
+
+class Order:
+    """An endless order of the samples of some releases in exact shares.
+
+    `near` 0 shuffles a whole release; a number shuffles the shards, and then the samples of so many
+    neighbours together, for releases that are fetched and do not fit into the cache. Shards of a
+    release are shuffled when they are written, so that little is lost.
+    """
+
+    def __init__(
+        self,
+        releases: Mapping[str, Sized],
+        shares: Mapping[str, float],
+        *,
+        seed: int,
+        stage: str = "",
+        near: int = 0,
+    ) -> None:
+        _check(releases, shares)
+        self.names = sorted(shares)
+        self._weights = whole_weights([shares[name] for name in self.names])
+        self._counts = {name: list(releases[name].counts) for name in self.names}
+        self._key = seed, stage
+        self._near = near
+        self._epochs: dict[tuple[str, int], _Epoch] = {}
+
+    def size(self, release: str) -> int:
+        """Samples of one epoch of a release."""
+        return sum(self._counts[release])
+
+    def take(self, place: Place, count: int) -> tuple[list[Slot], Place]:
+        """The next samples, and the place after them."""
+        taken = [place.taken.get(name, 0) for name in self.names]
+        chosen = np.array(turns(self._weights, taken, count), dtype=np.int64)
+        slots: list[Slot | None] = [None] * count
+        after = {}
+        for number, name in enumerate(self.names):
+            where = np.flatnonzero(chosen == number)
+            numbers = np.arange(taken[number], taken[number] + len(where))
+            for position, slot in zip(where.tolist(), self._slots(name, numbers), strict=True):
+                slots[position] = slot
+            after[name] = taken[number] + len(where)
+        return [slot for slot in slots if slot is not None], Place(taken=after)
+
+    def instead(self, slot: Slot, attempt: int) -> Slot:
+        """What takes the place of a sample that cannot be used: another of the same epoch.
+
+        It depends on the sample and the attempt alone, so that nobody's place changes. It stands
+        half an epoch away, so that no batch holds a sample twice for it.
+        """
+        size = self.size(slot.release)
+        place = (slot.place + size // 2 + attempt) % size
+        (row,) = self._epoch(slot.release, slot.epoch).rows(np.array([place])).tolist()
+        return slot._replace(place=place, row=row)
+
+    def _slots(self, name: str, numbers: NDArray[np.int64]) -> Iterable[Slot]:
+        epochs, places = np.divmod(numbers, self.size(name))
+        for epoch in np.unique(epochs).tolist():
+            inside = places[epochs == epoch]
+            rows = self._epoch(name, epoch).rows(inside)
+            for place, row in zip(inside.tolist(), rows.tolist(), strict=True):
+                yield Slot(name, epoch, place, row)
+
+    def _epoch(self, name: str, epoch: int) -> _Epoch:
+        if (name, epoch) not in self._epochs:
+            key = number_of(*self._key, name, epoch)
+            recent = [one for one in self._epochs if one[0] == name and one[1] < epoch - 1]
+            for old in recent:
+                del self._epochs[old]
+            self._epochs[name, epoch] = _Epoch(self._counts[name], key, self._near)
+        return self._epochs[name, epoch]
+
+
+class _Epoch:
+    """One epoch of one release: shards in groups, the samples of a group shuffled together."""
+
+    def __init__(self, counts: Sequence[int], key: int, near: int) -> None:
+        held = np.array(counts, dtype=np.int64)
+        shards = np.flatnonzero(held)
+        if near:
+            shards = shards[Permutation(len(shards), key)(np.arange(len(shards)))]
+        self._key = key
+        self._starts = (np.cumsum(held) - held)[shards]  # first row of each shard, in this order
+        self._ends = np.cumsum(held[shards])
+        together = near or len(shards)
+        last = np.arange(together, len(shards) + together, together)
+        self._groups = self._ends[np.minimum(last, len(shards)) - 1]
+        self._shuffles: dict[int, Permutation] = {}
+
+    def rows(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows of the release at these places of the epoch."""
+        groups = np.searchsorted(self._groups, places, side="right")
+        shuffled = np.empty_like(places)
+        for group in np.unique(groups).tolist():
+            inside = groups == group
+            first = int(self._groups[group - 1]) if group else 0
+            shuffled[inside] = first + self._shuffle(group, first)(places[inside] - first)
+
+        shard = np.searchsorted(self._ends, shuffled, side="right")
+        before = np.where(shard > 0, self._ends[shard - 1], 0)
+        found: NDArray[np.int64] = self._starts[shard] + shuffled - before
+        return found
+
+    def _shuffle(self, group: int, first: int) -> Permutation:
+        if group not in self._shuffles:
+            if len(self._shuffles) > 8:  # a batch needs one or two
+                self._shuffles.clear()
+            size = int(self._groups[group]) - first
+            self._shuffles[group] = Permutation(size, number_of(self._key, group))
+        return self._shuffles[group]
+
+
+def _check(releases: Mapping[str, Sized], shares: Mapping[str, float]) -> None:
+    if not shares:
+        raise ValueError("a stage reads no release: name at least one, each with its share")
+    for name, share in shares.items():
+        if name not in releases:
+            known = ", ".join(releases) or "none"
+            raise ValueError(f"there is no release {name!r}; there are: {known}")
+        if not 0 < share < float("inf"):
+            raise ValueError(f"release {name} has the share {share:g}: it must be above 0")
+        if not sum(releases[name].counts):
+            raise ValueError(f"release {name} has no samples: loosen the recipe or collect more")

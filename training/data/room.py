@@ -1,0 +1,68 @@
+"""Memory that processes share: pixels are written where they are read, and never sent."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from training.data.images import ImageSpec
+from training.data.sample import Pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """Room for the pixels of several batches: a place for each image of each row.
+
+    It has no name anywhere, so that nothing of it outlives the processes that hold it.
+    """
+
+    descriptor: int
+    batches: int
+    rows: int  # of a batch
+    most: tuple[int, ...]  # bytes of each image of a row, at most
+
+    @classmethod
+    def make(cls, images: Mapping[str, ImageSpec], *, batches: int, rows: int) -> Room:
+        """Room for that many batches; it takes memory when it is written to."""
+        most = tuple(3 * spec.most[0] * spec.most[1] for spec in images.values())
+        descriptor = _unnamed()
+        os.ftruncate(descriptor, max(1, batches * rows * sum(most)))
+        return cls(descriptor=descriptor, batches=batches, rows=rows, most=most)
+
+    def row(self, batch: int, row: int) -> Sequence[Pixels]:
+        """The flat places of a row's images."""
+        at = (batch * self.rows + row) * sum(self.most)
+        places = []
+        for size in self.most:
+            places.append(self._bytes[at : at + size])
+            at += size
+        return places
+
+    def image(self, batch: int, number: int, rows: int) -> Pixels:
+        """[rows, bytes]: the places of one image in the first rows of a batch."""
+        total = sum(self.most)
+        start = batch * self.rows * total
+        every = self._bytes[start : start + rows * total].reshape(rows, total)
+        before = sum(self.most[:number])
+        return every[:, before : before + self.most[number]]
+
+    def close(self) -> None:
+        """Give up the file; the memory goes when no process maps it."""
+        os.close(self.descriptor)
+
+    @cached_property
+    def _bytes(self) -> Pixels:
+        return np.frombuffer(mmap.mmap(self.descriptor, 0), dtype=np.uint8)
+
+
+def _unnamed() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("winnow-pixels")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

@@ -1,0 +1,116 @@
+"""What becomes of one sample: one of its captions, and pixels for each module that looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.augment import names_a_side
+from training.data.draws import generator
+from training.data.images import ImageSpec
+from training.data.order import Slot
+from training.data.shards import Release, Sample
+
+HUMAN = "given"  # the text source of captions that came with a data set
+SYNTHETIC = "synthetic"
+Pixels = NDArray[np.uint8]
+
+
+class Made(NamedTuple):
+    """A sample that is ready; its pixels stand in the rows that were given."""
+
+    image_id: str
+    text: str
+    caption: int  # which of the sample's captions it is
+    flipped: bool
+    sizes: tuple[tuple[int, int], ...]  # height and width of each image
+
+
+class Bad(NamedTuple):
+    """A sample that cannot be used, and why."""
+
+    image_id: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleMaker:
+    """Makes samples; everything random belongs to (seed, stage, epoch, sample)."""
+
+    releases: Mapping[str, Release]
+    images: Mapping[str, ImageSpec]
+    sources: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+    stage: str = ""
+    training: bool = True
+
+    def read(self, slot: Slot) -> Sample:
+        """What a release holds there; it may be fetched first. ValueError if a shard is damaged."""
+        return self.releases[slot.release][slot.row]
+
+    def caption(self, slot: Slot) -> str:
+        """The caption that `make` will choose; the image is not touched."""
+        captions, sources = self.releases[slot.release].texts(slot.row)
+        return self._chosen(slot, captions, sources)[1]
+
+    def make(self, slot: Slot, sample: Sample, rows: Sequence[Pixels]) -> Made | Bad:
+        """The sample of a slot; its pixels are written into the flat `rows`, one for each image."""
+        caption, text = self._chosen(slot, sample.captions, sample.sources)
+        key = self._key(slot)
+        flip = self.training and not names_a_side(text) and generator(*key, "flip").random() < 0.5
+
+        sizes = []
+        try:
+            for (name, spec), row in zip(self.images.items(), rows, strict=True):
+                draws = generator(*key, name) if self.training else None
+                pixels = spec.pixels(sample.image, draws, flip=flip and spec.flip)
+                row[: pixels.size] = pixels.reshape(-1)
+                sizes.append((pixels.shape[0], pixels.shape[1]))
+        except (OSError, MemoryError) as error:  # Pillow's errors of broken pictures are OSErrors
+            return Bad(sample.image_id, str(error) or type(error).__name__)
+        return Made(sample.image_id, text, caption, flip, tuple(sizes))
+
+    def _key(self, slot: Slot) -> tuple[object, ...]:
+        return self.seed, self.stage, slot.release, slot.epoch, slot.row
+
+    def _chosen(self, slot: Slot, captions: list[str], sources: list[str]) -> tuple[int, str]:
+        if not captions:
+            return 0, ""
+        number = choose_caption(sources, self.sources, self._key(slot))
+        return number, captions[number]
+
+
+def choose_caption(
+    sources: Sequence[str], weights: Mapping[str, float], key: tuple[object, ...]
+) -> int:
+    """Which caption of a sample is taken: its source by weight, then evenly among those of it.
+
+    Weights name text sources (alt, title ...) or kinds of them: `human` (given with a data set),
+    `synthetic`, `web` (all others); a source that none of them names weighs 1. Without weights all
+    captions are alike. Where all weights are 0, all captions are alike too.
+    """
+    if len(sources) == 1:
+        return 0
+    draws = generator(*key, "caption")
+    groups = [_weighed(source, weights) for source in sources] if weights else [""] * len(sources)
+    kinds = sorted(set(groups))
+    chances = np.array([weights.get(kind, 1.0) for kind in kinds])
+    if not chances.sum():
+        return int(draws.integers(len(sources)))
+
+    kind = kinds[int(draws.choice(len(kinds), p=chances / chances.sum()))]
+    among = [number for number, group in enumerate(groups) if group == kind]
+    return among[int(draws.integers(len(among)))]
+
+
+def _weighed(source: str, weights: Mapping[str, float]) -> str:
+    """The name under which a source is weighed."""
+    if source in weights:
+        return source
+    if source == HUMAN:
+        return "human"
+    return SYNTHETIC if source == SYNTHETIC else "web"

@@ -1,0 +1,270 @@
+"""Releases: Arrow shards, mapped into memory; any sample is reached without reading the others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from training.data.cache import ShardCache, is_local, local_path, names_in, read_bytes
+
+SPLITS = ("train", "heldout")
+COLUMNS = ("image", "caption", "image_id", "split", "text_source")  # the first two must be there
+OPEN_SHARDS = 256  # mapped at once by a process; systems commonly allow 65,530 maps
+OPEN_FETCHED = 8  # of those that came from afar: a removed copy takes room until it is closed
+
+
+class Sample(NamedTuple):
+    """One image with its texts, as they lie in the shard."""
+
+    image: bytes
+    captions: list[str]
+    sources: list[str]  # where each caption was found (alt, given, synthetic ...); "" if unknown
+    image_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One file of a release."""
+
+    address: str
+    rows: int
+    split: str = ""  # of its rows that count; "": all of them do
+
+
+class Release:
+    """The samples of one split of one release.
+
+    Nothing is held for a sample: columns stay where they are mapped, shards are opened when they
+    are asked for. A release travels to another process as the names of its shards.
+    """
+
+    def __init__(
+        self, name: str, shards: Sequence[Shard], *, cache: ShardCache | None = None
+    ) -> None:
+        self.name = name
+        self.shards = list(shards)
+        self.cache = cache or ShardCache()
+        self.counts = [shard.rows for shard in self.shards]
+        self._ends = np.cumsum(self.counts)
+        self._opened: OrderedDict[int, _Opened] = OrderedDict()
+        if not self.shards:
+            raise ValueError(f"release {name} has no shards: was it built, and with this split?")
+        if not len(self):
+            raise ValueError(f"release {name} has no samples: loosen the recipe or collect more")
+
+    @classmethod
+    def open(
+        cls, name: str, folder: str | Path, *, split: str = "train", cache: ShardCache | None = None
+    ) -> Release:
+        """The release in a folder or under any fsspec URL.
+
+        Its manifest says which shards there are and how many rows they have, so that none is
+        opened; without one, every shard is asked.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r} is not known: train or heldout")
+        address = str(folder).rstrip("/")
+        files = _listed(name, address)
+        cache = cache or ShardCache()
+        return cls(name, list(_shards(name, address, files, split, cache)), cache=cache)
+
+    @classmethod
+    def of(cls, name: str, paths: Sequence[str | Path]) -> Release:
+        """Some files, all rows of them."""
+        cache = ShardCache()
+        shards = []
+        for path in paths:
+            rows = _Opened(name, str(path), cache).rows
+            shards.append(Shard(address=str(path), rows=rows))
+        return cls(name, shards)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": OrderedDict()}
+
+    def __getitem__(self, row: int) -> Sample:
+        """A sample by its number; ValueError if its shard is damaged."""
+        shard, place = self._find(row)
+        sample = shard.sample(place)
+        return sample if sample.image_id else sample._replace(image_id=f"{self.name}-{row}")
+
+    def texts(self, row: int) -> tuple[list[str], list[str]]:
+        """Captions of a sample and their sources; its image is not touched."""
+        shard, place = self._find(row)
+        return shard.texts(place)
+
+    def all_captions(self) -> Iterator[str]:
+        """Every text, a record batch at a time."""
+        for number in range(len(self.shards)):
+            yield from self._open(number).all_captions()
+
+    def digest(self) -> str:
+        """The digest in the manifest beside the shards; without one, one over the shards' bytes."""
+        folder = self.shards[0].address.rpartition("/")[0]
+        manifest = _manifest(folder)
+        if manifest is not None and "digest" in manifest:
+            return str(manifest["digest"])
+        total = hashlib.blake2b(digest_size=16)
+        for shard in self.shards:
+            with self.cache.path(shard.address).open("rb") as file:
+                while piece := file.read(1 << 20):
+                    total.update(piece)
+        return total.hexdigest()
+
+    def _find(self, row: int) -> tuple[_Opened, int]:
+        if not 0 <= row < len(self):
+            raise IndexError(f"release {self.name} has {len(self)} samples, none numbered {row}")
+        number = int(np.searchsorted(self._ends, row, side="right"))
+        return self._open(number), row - int(self._ends[number]) + self.counts[number]
+
+    def _open(self, number: int) -> _Opened:
+        if number in self._opened:
+            self._opened.move_to_end(number)
+            return self._opened[number]
+        shard = self.shards[number]
+        opened = _Opened(self.name, shard.address, self.cache, shard.split)
+        if opened.rows != shard.rows:
+            raise ValueError(
+                f"release {self.name}: {shard.address} has {opened.rows} rows, its manifest says "
+                f"{shard.rows}: build the release again"
+            )
+        most = OPEN_SHARDS if is_local(shard.address) else OPEN_FETCHED
+        while len(self._opened) >= most:
+            self._opened.popitem(last=False)
+        self._opened[number] = opened
+        return opened
+
+
+class _Opened:
+    """A shard that is mapped: its columns, as the record batches that it was written in."""
+
+    def __init__(self, release: str, address: str, cache: ShardCache, split: str = "") -> None:
+        self._what = f"release {release}: {address}"
+        try:
+            self._columns = _map(cache.path(address))
+            self._chosen = self._rows_of(split) if split else None
+        except FileNotFoundError as error:
+            raise ValueError(f"{self._what} is missing: build the release again") from error
+        except (OSError, pa.ArrowInvalid, KeyError) as error:
+            raise ValueError(
+                f"{self._what} is not a shard of a release ({error}): build the release again"
+            ) from error
+        self._ends = np.cumsum([len(chunk) for chunk in self._columns["image"]])
+
+    @property
+    def rows(self) -> int:
+        if self._chosen is not None:
+            return len(self._chosen)
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def sample(self, row: int) -> Sample:
+        """ValueError when the bytes of a column cannot be what its header says."""
+        captions, sources = self.texts(row)
+        return Sample(
+            image=self._value("image", row) or b"",
+            captions=captions,
+            sources=sources,
+            image_id=self._value("image_id", row) or "",
+        )
+
+    def texts(self, row: int) -> tuple[list[str], list[str]]:
+        captions = self._value("caption", row) or []
+        sources = self._value("text_source", row) or [""] * len(captions)
+        return [caption or "" for caption in captions], [source or "" for source in sources]
+
+    def all_captions(self) -> Iterator[str]:
+        if self._chosen is not None:
+            for row in range(self.rows):
+                yield from self.texts(row)[0]
+            return
+        for chunk in self._columns["caption"]:
+            for caption in chunk.flatten():
+                yield caption.as_py() or ""
+
+    def _rows_of(self, split: str) -> NDArray[np.int64]:
+        if "split" not in self._columns:
+            raise KeyError("it has no column split")
+        column = pa.chunked_array(self._columns["split"], pa.string())
+        return np.flatnonzero(pc.equal(column, split).fill_null(False).to_numpy())
+
+    def _place(self, row: int) -> tuple[int, int]:
+        if self._chosen is not None:
+            row = int(self._chosen[row])
+        chunk = int(np.searchsorted(self._ends, row, side="right"))
+        return chunk, row - int(self._ends[chunk - 1] if chunk else 0)
+
+    def _value(self, column: str, row: int) -> Any:
+        if column not in self._columns:
+            return None
+        chunk, place = self._place(row)
+        try:
+            return self._columns[column][chunk][place].as_py()
+        except (pa.ArrowInvalid, UnicodeDecodeError, IndexError, MemoryError) as error:
+            raise ValueError(f"{self._what} is damaged at row {row} ({error})") from error
+
+
+def _map(path: Path) -> dict[str, list[pa.Array]]:
+    """Of each column that training reads, its pieces; nothing of them is read yet."""
+    source = pa.memory_map(str(path))
+    names = pa.ipc.open_file(source).schema.names
+    missing = {"image", "caption"} - set(names)
+    if missing:
+        raise KeyError(f"it lacks {', '.join(sorted(missing))}")
+
+    wanted = [name for name in COLUMNS if name in names]
+    fields = [names.index(name) for name in wanted]
+    options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+    table = pa.ipc.open_file(source, options=options).read_all()
+    return {name: table.column(name).chunks for name in wanted}
+
+
+def _manifest(folder: str) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(read_bytes(f"{folder}/manifest.json")))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{folder}/manifest.json is damaged: {error}") from error
+
+
+def _listed(name: str, folder: str) -> Mapping[str, int | None]:
+    """Names of the shards in a folder, with their rows where the manifest says so."""
+    if is_local(folder) and not local_path(folder).is_dir():
+        raise ValueError(f"release {name}: there is no folder {folder}")
+    manifest = _manifest(folder)
+    if manifest is None or "files" not in manifest:
+        return {found: None for found in names_in(folder) if found.endswith(".arrow")}
+    if manifest.get("format", "arrow") != "arrow":
+        raise ValueError(f"release {name} is in {manifest['format']}: training reads arrow")
+    return {str(file["name"]): file.get("rows") for file in manifest["files"]}
+
+
+def _shards(
+    name: str, folder: str, files: Mapping[str, int | None], split: str, cache: ShardCache
+) -> Iterator[Shard]:
+    """The shards of a split: by their name, or by the column where the name says nothing."""
+    for file, rows in sorted(files.items()):
+        if not file.endswith(".arrow"):
+            continue
+        address = f"{folder}/{file}"
+        named = file.partition("-")[0]
+        if named in SPLITS and named != split:
+            continue
+        if named == split:
+            rows = _Opened(name, address, cache).rows if rows is None else rows
+            yield Shard(address=address, rows=rows)
+        else:
+            counted = _Opened(name, address, cache, split).rows
+            yield Shard(address=address, rows=counted, split=split)

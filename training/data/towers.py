@@ -1,0 +1,128 @@
+"""Frozen towers whose answers are kept: a network of timm or transformers, read from a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from training.data.images import ImageSpec
+from training.data.tokenizer import TextSpec
+
+WEIGHTS = ("*.safetensors", "*.bin", "config.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerSpec:
+    """A network in a folder, and what is taken of it.
+
+    timm: the grid before pooling, or a ViT's tokens. transformers: hidden states after `layers`
+    layers (0: all of them; -1: all but the last).
+    """
+
+    folder: str
+    library: Literal["timm", "transformers"]
+    layers: int = 0
+
+    def digest(self) -> str:
+        """Of its weights and of what is taken of it."""
+        folder = Path(self.folder)
+        files = sorted(path for pattern in WEIGHTS for path in folder.glob(pattern))
+        if not files:
+            raise ValueError(f"{folder} holds no tower: give a folder of timm or transformers")
+        total = hashlib.blake2b(digest_size=16)
+        for path in files:
+            total.update(path.name.encode())
+            with path.open("rb") as file:
+                while piece := file.read(1 << 20):
+                    total.update(piece)
+        total.update(f"{self.library} {self.layers}".encode())
+        return total.hexdigest()
+
+
+def image_tower(spec: TowerSpec, device: torch.device | str) -> Callable[[Tensor], Tensor]:
+    """[n, 3, h, w] scaled pixels -> [n, k, features]; without gradient, in evaluation mode."""
+    model = _timm(spec) if spec.library == "timm" else _transformers(spec)
+    model = model.eval().requires_grad_(False).to(device)
+    ask = model.forward_features if spec.library == "timm" else _hidden(model, spec, "pixel_values")
+
+    def tower(pixels: Tensor) -> Tensor:
+        with torch.inference_mode():
+            features = ask(pixels)
+        return features.flatten(2).transpose(1, 2) if features.ndim == 4 else features
+
+    return tower
+
+
+def text_tower(spec: TowerSpec, device: torch.device | str) -> Callable[[Tensor, Tensor], Tensor]:
+    """ids [n, t], valid [n, t] -> [n, t, features]; without gradient, in evaluation mode."""
+    if spec.library != "transformers":
+        raise ValueError("texts are read by a tower of transformers: timm has none")
+    model = _transformers(spec).eval().requires_grad_(False).to(device)
+    ask = _hidden(model, spec, "input_ids")
+
+    def tower(ids: Tensor, valid: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return ask(ids, attention_mask=valid.long())
+
+    return tower
+
+
+def prepared_as(spec: TowerSpec, size: int) -> ImageSpec:
+    """The mean and the deviation that a tower's own folder names; 0.5 where it is silent."""
+    mean, std = [0.5] * 3, [0.5] * 3
+    for name in ("preprocessor_config.json", "config.json"):
+        path = Path(spec.folder) / name
+        if not path.is_file():
+            continue
+        told = json.loads(path.read_text(encoding="utf-8"))
+        told = told.get("pretrained_cfg", told)
+        mean = told.get("image_mean", told.get("mean", mean))
+        std = told.get("image_std", told.get("std", std))
+        break
+    return ImageSpec(size=size, mean=_three(mean), std=_three(std))
+
+
+def text_prepared_as(spec: TowerSpec, length: int) -> TextSpec:
+    """The tokenizer in a tower's own folder."""
+    return TextSpec(vocabulary=spec.folder, length=length)
+
+
+def _three(numbers: list[float]) -> tuple[float, float, float]:
+    red, green, blue = numbers
+    return red, green, blue
+
+
+def _timm(spec: TowerSpec) -> nn.Module:
+    import timm
+
+    model: nn.Module = timm.create_model(f"local-dir:{spec.folder}", pretrained=True)
+    return model
+
+
+def _transformers(spec: TowerSpec) -> nn.Module:
+    from transformers import AutoModel
+
+    model: nn.Module = AutoModel.from_pretrained(spec.folder, local_files_only=True)
+    return model
+
+
+def _hidden(model: nn.Module, spec: TowerSpec, argument: str) -> Callable[..., Tensor]:
+    def ask(given: Tensor, **more: Any) -> Tensor:
+        if not spec.layers:
+            whole: Tensor = model(**{argument: given}, **more).last_hidden_state
+            return whole
+        states = model(**{argument: given}, **more, output_hidden_states=True).hidden_states
+        number = spec.layers if spec.layers > 0 else len(states) - 1 + spec.layers
+        if not 0 <= number < len(states):
+            raise ValueError(f"{spec.folder} has {len(states) - 1} layers, not {spec.layers}")
+        state: Tensor = states[number]
+        return state
+
+    return ask

@@ -1,0 +1,169 @@
+"""A trained model as a folder: its specification, its weights, its tokenizers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from training.config import decode, encode
+from training.data.features import Features, FeatureSpec
+from training.data.frozen import FrozenTower
+from training.data.images import ImageSpec
+from training.data.loader import Prepared
+from training.data.reduction import Reduction
+from training.data.tokenizer import TextSpec, Tokenizer, make_tokenizer
+from training.embed import WordsSpec
+from training.evaluate.scorer import Prepared as ScorerPrepared
+from training.evaluate.scorer import Scorer
+from training.folder import read_json, write_json, write_whole
+from training.heads import VocabularySpec
+from training.model import Model, ModelSpec
+from training.objectives.itc import Contrast
+from training.objectives.itm import Matching
+from training.plan import AnyObjective
+
+KIND = "winnow"
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+REDUCTION = "reduction.npz"
+
+
+def export_model(
+    folder: Path,
+    model: Model,
+    prepared: Mapping[str, Prepared],
+    objectives: Sequence[AnyObjective] = (),
+) -> None:
+    """Weights, tokenizers, and last the configuration, which makes the folder complete.
+
+    `objectives` are written with it: they say what the model can be asked, and by which names.
+    """
+    tensors = _without_twice(model)
+    write_whole(folder / WEIGHTS, lambda temporary: save_file(tensors, temporary))
+    for name, one in prepared.items():
+        place = folder / "prepare" / name
+        place.mkdir(parents=True, exist_ok=True)
+        if isinstance(one, Tokenizer):
+            one.save(place)
+        elif isinstance(one, Features) and one.reduction is not None:
+            one.reduction.save(place / REDUCTION)
+    config = {
+        "model_type": KIND,
+        "model": encode(model.spec),
+        "objectives": encode(list(objectives)),
+    }
+    write_json(folder / CONFIG, config)
+
+
+def _without_twice(model: Model) -> dict[str, Tensor]:
+    """Parameters that stand under two names are written under the first."""
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            tensors[name] = tensor.detach().to("cpu").contiguous()
+    return tensors
+
+
+def load_model(folder: str | Path) -> tuple[Model, tuple[AnyObjective, ...]]:
+    """The model, in evaluation mode, and what it was trained for.
+
+    ValueError when the folder is no such model, or damaged.
+    """
+    folder = Path(folder)
+    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"{folder} is not a trained model: it lacks {', '.join(missing)}; give the folder "
+            "`model` of a finished run"
+        )
+    config = read_json(folder / CONFIG)
+    if config.get("model_type") != KIND:
+        raise ValueError(f"{folder} holds another kind of model: {config.get('model_type')!r}")
+
+    model = Model(decode(ModelSpec, config["model"], f"{folder / CONFIG}: model"))
+    try:
+        tensors = load_file(folder / WEIGHTS)
+        found = model.load_state_dict(tensors, strict=False)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{folder / WEIGHTS} is damaged ({error}): export it again") from error
+    _check_complete(model, found.missing_keys, found.unexpected_keys, folder)
+    objectives = decode_objectives(config.get("objectives", []), folder / CONFIG)
+    return model.eval(), objectives
+
+
+def _check_complete(model: Model, missing: list[str], unexpected: list[str], folder: Path) -> None:
+    """Only the second names of shared parameters may be absent."""
+    named = {name for name, _ in model.named_parameters()}
+    lacking = sorted(named & set(missing))
+    if lacking or unexpected:
+        raise ValueError(
+            f"{folder / WEIGHTS} is not of this model: it lacks {lacking[:3]}, and has "
+            f"{sorted(unexpected)[:3]} besides"
+        )
+    bad = [name for name, one in model.named_parameters() if not bool(torch.isfinite(one).all())]
+    if bad:
+        raise ValueError(f"{folder / WEIGHTS}: {bad[0]} holds numbers that are none")
+
+
+def decode_objectives(plain: object, where: Path) -> tuple[AnyObjective, ...]:
+    """Objectives as they stand in a configuration."""
+    kind = tuple[AnyObjective, ...]
+    found: tuple[AnyObjective, ...] = decode(kind, plain, f"{where}: objectives")
+    return found
+
+
+def load_scorer(folder: str | Path) -> Scorer:
+    """A trained model, ready to be asked. ValueError as `load_model`."""
+    model, objectives = load_model(folder)
+    prepared: dict[str, ScorerPrepared] = {}
+    for name, spec in model.spec.prepare.items():
+        place = Path(folder) / "prepare" / name
+        match spec:
+            case TextSpec():
+                prepared[name] = make_tokenizer(spec, folder=place)
+            case ImageSpec():
+                prepared[name] = spec
+            case FeatureSpec():
+                cut = place / REDUCTION
+                reduction = Reduction.load(cut) if cut.is_file() else None
+                prepared[name] = FrozenTower(spec.tower, spec.prepare, reduction=reduction)
+
+    contrasts = [one for one in objectives if isinstance(one, Contrast)]
+    matchings = [one for one in objectives if isinstance(one, Matching)]
+    return Scorer(
+        model=model,
+        prepared=prepared,
+        contrast=contrasts[0] if contrasts else None,
+        matching=matchings[0] if matchings else None,
+    )
+
+
+def fit_vocabularies(spec: ModelSpec, tokenizers: Mapping[str, Tokenizer]) -> ModelSpec:
+    """Tables of words as large as the vocabularies; a `vocab` of 0 asks for that."""
+    embeds = dict(spec.embeds)
+    heads = dict(spec.heads)
+    for name, tokenizer in tokenizers.items():
+        words = embeds[name]
+        assert isinstance(words, WordsSpec), f"{name} has a tokenizer, and so embeds words"
+        if words.vocab == 0:
+            embeds[name] = replace(words, vocab=tokenizer.size)
+        elif tokenizer.size > words.vocab:
+            raise ValueError(
+                f"{name}: the vocabulary has {tokenizer.size} pieces, the table of the model "
+                f"{words.vocab} rows: set vocab to 0, or take the model's own vocabulary"
+            )
+
+    sizes = {one.vocab for one in embeds.values() if isinstance(one, WordsSpec)}
+    for name, head in heads.items():
+        if isinstance(head, VocabularySpec) and head.vocab == 0:
+            (size,) = sizes
+            heads[name] = replace(head, vocab=size)
+    return replace(spec, embeds=embeds, heads=heads)

@@ -1,0 +1,129 @@
+"""Plans of the literature: a module for each, with a function `plan`; and plans of one's own."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from training.config import change, decode, encode, nearest
+from training.plan import TrainingPlan
+
+Size = Literal["tiny", "small", "base"]
+
+
+def names() -> list[str]:
+    """The recipes that are there, sorted."""
+    return sorted(
+        module.name for module in pkgutil.iter_modules(__path__) if module.name != "parts"
+    )
+
+
+def load(
+    recipe: str,
+    *,
+    size: Size = "base",
+    init: Mapping[str, str] | None = None,
+    changes: Sequence[str] = (),
+    **settings: Any,
+) -> TrainingPlan:
+    """A plan by the name of its recipe, or from a file of one's own (.toml or .py).
+
+    A TOML file begins with `recipe = "blip"` and changes what it names. `changes` are KEY=VALUE,
+    such as `stages.0.batch=512`; `init` says by which weights the towers begin. ValueError names
+    the nearest recipe or key where one is unknown.
+    """
+    given = {"size": size, "init": dict(init or {}), **settings}
+    if recipe.endswith(".toml"):
+        plan = _of_toml(Path(recipe), given)
+    elif recipe.endswith(".py"):
+        plan = _of_file(Path(recipe), given)
+    else:
+        plan = _of_name(recipe, given)
+
+    if not changes:
+        return plan
+    plain = encode(plan)
+    for one in changes:
+        key, found, value = one.partition("=")
+        if not found:
+            raise ValueError(f"{one}: a change is written KEY=VALUE, as in stages.0.batch=512")
+        change(plain, key.strip(), value.strip())
+    return decode(TrainingPlan, plain)
+
+
+def _of_name(recipe: str, given: Mapping[str, Any]) -> TrainingPlan:
+    if recipe not in names():
+        known = ", ".join(names())
+        hint = nearest(recipe, names())
+        raise ValueError(f"no training recipe {recipe!r}; there are: {known}{hint}")
+    module = importlib.import_module(f"training.recipes.{recipe}")
+    plan: TrainingPlan = module.plan(**given)
+    return plan
+
+
+def _of_file(path: Path, given: Mapping[str, Any]) -> TrainingPlan:
+    """The function `plan` of somebody's own module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ValueError(f"{path}: no such file; give one with a function `plan`")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, "plan", None)):
+        raise ValueError(f"{path} has no function `plan`")
+    plan = module.plan(**given)
+    if not isinstance(plan, TrainingPlan):
+        raise ValueError(f"{path}: `plan` must return a TrainingPlan, not {type(plan).__name__}")
+    return plan
+
+
+def _of_toml(path: Path, given: Mapping[str, Any]) -> TrainingPlan:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    recipe = table.pop("recipe", None)
+    if not isinstance(recipe, str):
+        raise ValueError(f'{path}: the first line says from which recipe: recipe = "blip"')
+
+    arguments = dict(given)
+    arguments.update({name: table.pop(name) for name in ("size", "init") if name in table})
+    plain = encode(_of_name(recipe, arguments))
+    try:
+        _merge(plain, table, "")
+        return decode(TrainingPlan, plain)
+    except ValueError as error:
+        raise ValueError(f"{path}{_line_of(path, str(error))}: {error}") from error
+
+
+def _merge(plain: Any, changed: Mapping[str, Any], where: str) -> None:
+    """Tables into tables; of a list of tables the first into the first, and so on."""
+    for name, value in changed.items():
+        at = f"{where}.{name}" if where else name
+        if name not in plain and "kind" in plain:
+            raise ValueError(f"{at} is not known{nearest(name, plain)}")
+        there = plain.get(name)
+        if isinstance(value, Mapping) and isinstance(there, dict):
+            _merge(there, value, at)
+        elif _tables(value) and _tables(there):
+            for place, (old, new) in enumerate(zip(there, value, strict=False)):
+                _merge(old, new, f"{at}.{place}")
+        else:
+            plain[name] = value
+
+
+def _tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
+
+
+def _line_of(path: Path, message: str) -> str:
+    """ ", line 3", where the last word of the wrong key stands first."""
+    key = message.split(" ")[0].rstrip(":").split(".")[-1]
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.split("=")[0].strip().strip('"') == key:
+            return f", line {number}"
+    return ""
