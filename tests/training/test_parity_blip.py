@@ -99,7 +99,7 @@ def test_matching_with_cross_attention(size: tuple[int, int]) -> None:
         interpolate_pos_encoding=True,
     ).itm_score
     tokens = model.run("match", [model.embed("words", ids, valid)], _image(model, again))
-    found = model.head("itm", tokens)
+    found = model.head("match", tokens)
     _compare(wanted, found, (seen, again), (theirs, model))
 
 
@@ -118,7 +118,7 @@ def test_logits_of_captions(size: tuple[int, int]) -> None:
         interpolate_pos_encoding=True,
     ).logits
     tokens = model.run("caption", [model.embed("words", ids, valid)], _image(model, again))
-    found = model.head("lm", tokens.x)
+    found = model.head("vocabulary", tokens.x)
     _compare(wanted, found, (seen, again), (theirs, model), valid)
 
 
@@ -165,6 +165,6 @@ def _greedy(model: Model, image: Tokens, ids: Tensor, cache: Cache | None) -> Te
         start = cache.length if cache is not None else 0
         words = model.embed("words", ids[:, start:], None, start)
         tokens = model.run("caption", [words], image, cache)
-        best = model.head("lm", tokens.x[:, -1]).argmax(-1)
+        best = model.head("vocabulary", tokens.x[:, -1]).argmax(-1)
         ids = torch.cat([ids, best[:, None]], dim=1)
     return ids

@@ -54,7 +54,7 @@ def test_texts_with_the_head_over_words(kind: str) -> None:
     ids = (ids + 3).masked_fill(~valid, 1)  # 1 is RoBERTa's padding, which tells it the places
     wanted = theirs(input_ids=ids, attention_mask=valid.long()).logits
     tokens = model.run("text", [model.embed("words", ids, valid)])
-    found = model.head("mlm", tokens.x)
+    found = model.head("vocabulary", tokens.x)
 
     assert parity.difference(found[valid], wanted[valid]) < parity.EXACT
     parity.probe(wanted, valid).backward()

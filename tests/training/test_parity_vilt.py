@@ -59,7 +59,7 @@ def test_all_heads(kind: str) -> None:
     parity.randomise(theirs)
     model, checkpoint = parity.ours_of(theirs, "vilt")
     if "words" in kind:
-        matrix = model.heads["mlm"].decode.weight
+        matrix = model.heads["vocabulary"].decode.weight
         assert (matrix is model.embeds["words"].word.weight) == (kind == "words tied")
 
     ids, valid = parity.texts(23, [7, 4, 2])
@@ -77,7 +77,7 @@ def test_all_heads(kind: str) -> None:
         out, found, shown = wanted.logits, model.head("rank", tokens), None
     else:
         out, shown = wanted.logits, valid
-        found = model.head("mlm", tokens.x[:, : ids.shape[1]])
+        found = model.head("vocabulary", tokens.x[:, : ids.shape[1]])
 
     if shown is None:
         assert parity.difference(found, out) < parity.EXACT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import open_clip
 import pytest
@@ -29,6 +30,7 @@ from tests.training import parity
 from training.embed import PatchesSpec, WordsSpec
 from training.heads import ClassifySpec, ProjectSpec, ScaleSpec, VocabularySpec
 from training.model import Model, ModelSpec, Pass, initialise
+from training.recipes import blip, clip
 from training.stack import Cross, StackSpec
 from training.weights.export import export
 from training.weights.load import cross_from_self, from_pretrained, load, load_part
@@ -52,7 +54,7 @@ def _blip() -> ModelSpec:
     text = replace(
         STACK,
         norm="post",
-        attentions=("bidirectional", "causal"),
+        attentions=("both", "causal"),
         cross=Cross(width=20),
     )
     words = {"stack": "text", "inputs": ("words",), "reads": "image"}
@@ -61,15 +63,15 @@ def _blip() -> ModelSpec:
         stacks={"image": STACK, "text": text},
         passes={
             "image": Pass(stack="image", inputs=("patches",)),
-            "text": Pass(stack="text", inputs=("words",), attention="bidirectional"),
-            "match": Pass(**words, attention="bidirectional"),
+            "text": Pass(stack="text", inputs=("words",), attention="both"),
+            "match": Pass(**words, attention="both"),
             "caption": Pass(**words, attention="causal", rules=("causal",)),
         },
         heads={
             "text_project": ProjectSpec(width=20, dim=6),
             "image_project": ProjectSpec(width=20, dim=6),
-            "itm": ClassifySpec(width=20, classes=2),
-            "lm": VocabularySpec(width=20, vocab=23, tied="words"),
+            "match": ClassifySpec(width=20, classes=2),
+            "vocabulary": VocabularySpec(width=20, vocab=23, tied="words"),
         },
     )
 
@@ -81,8 +83,8 @@ def _vilt() -> ModelSpec:
         stacks={"fusion": STACK},
         passes={"fusion": Pass(stack="fusion", inputs=("words", "patches"))},
         heads={
-            "mlm": VocabularySpec(width=20, vocab=23),
-            "itm": ClassifySpec(width=20, classes=2, tanh=True),
+            "vocabulary": VocabularySpec(width=20, vocab=23),
+            "match": ClassifySpec(width=20, classes=2, tanh=True),
         },
     )
 
@@ -120,8 +122,8 @@ def _logits(model: Model, ids: Tensor, valid: Tensor, pixels: Tensor) -> dict[st
     if "fusion" in model.spec.passes:
         tokens = model.run("fusion", [words, patches])
         return {
-            "mlm": model.head("mlm", tokens.x[:, : ids.shape[1]])[valid],
-            "itm": model.head("itm", tokens),
+            "mlm": model.head("vocabulary", tokens.x[:, : ids.shape[1]])[valid],
+            "itm": model.head("match", tokens),
         }
 
     image = model.run("image", [patches])
@@ -131,8 +133,8 @@ def _logits(model: Model, ids: Tensor, valid: Tensor, pixels: Tensor) -> dict[st
         "image": model.head("image_project", image),
     }
     if "match" in model.spec.passes:
-        said["itm"] = model.head("itm", model.run("match", [words], image))
-        said["lm"] = model.head("lm", model.run("caption", [words], image).x)[valid]
+        said["itm"] = model.head("match", model.run("match", [words], image))
+        said["lm"] = model.head("vocabulary", model.run("caption", [words], image).x)[valid]
     return said
 
 
@@ -211,6 +213,20 @@ def test_transformers_and_open_clip_read_our_clip(tmp_path: Path) -> None:
         assert torch.allclose(other.encode_image(pixels, normalize=True), said["image"], **SAME)
 
 
+@pytest.mark.parametrize(("recipe", "kind"), [(blip, "blip"), (clip, "clip")])
+def test_models_of_recipes_are_expressible(recipe: ModuleType, kind: str, tmp_path: Path) -> None:
+    spec = recipe.plan(size="tiny").model
+    words = replace(spec.embeds["words"], vocab=23)
+    heads = dict(spec.heads)
+    if "vocabulary" in heads:
+        heads["vocabulary"] = replace(heads["vocabulary"], vocab=23)
+    model = _random(replace(spec, embeds={**spec.embeds, "words": words}, heads=heads))
+
+    assert not [name for name in export(model, tmp_path, kind) if "pooler" not in name]
+    _, report = from_pretrained(tmp_path)
+    assert set(model.state_dict()) == set(report.loaded)
+
+
 def test_what_cannot_be_said_in_their_modules_is_an_error(tmp_path: Path) -> None:
     spec = _vilt()
     gated = replace(spec, stacks={"fusion": replace(STACK, layer_scale=True)})
@@ -242,7 +258,7 @@ def test_bert_into_both_attentions_of_blip(tmp_path: Path) -> None:
     report = load_part(model, "text", _bert(tmp_path), new_words=2)
 
     first = model.stacks["text"].blocks[1].attentions
-    assert torch.equal(first["bidirectional"].inner.qkv.weight, first["causal"].inner.qkv.weight)
+    assert torch.equal(first["both"].inner.qkv.weight, first["causal"].inner.qkv.weight)
     assert first["causal"].inner.qkv.weight.abs().min() > 0
     assert "embeds.words.place cut from 12 rows to 9" in report.resized
     assert "embeds.words.token_type cut from 2 rows to 1" in report.resized
@@ -336,4 +352,4 @@ def test_two_different_text_stacks_in_one_file_are_no_blip(tmp_path: Path) -> No
     with pytest.raises(ValueError, match=r"two different tensors for stacks.text.blocks.0.feedf"):
         from_pretrained(tmp_path)
     report = load(model, tmp_path, without=("text_encoder.",))
-    assert any("bidirectional" in path for path in report.missing)
+    assert any("both" in path for path in report.missing)

@@ -21,7 +21,16 @@ from training.weights.files import KINDS, understand
 from training.weights.towers import ACTIVATIONS, Family
 
 Format = Literal["clip", "open_clip", "vilt", "blip"]
-OF_TRAINING = {"dropout", "attention_dropout", "sample"}  # says nothing about what a model computes
+# What changes nothing that a trained model says, and their modules do not know
+OF_TRAINING = {
+    "dropout",
+    "attention_dropout",
+    "token_dropout",
+    "sample",
+    "start",
+    "lowest",
+    "highest",
+}
 
 
 def export(
@@ -114,12 +123,12 @@ def _saved(family: Family, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _ranking(spec: ModelSpec, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """ViLT's two classes as one score, by what true has over false; a sigmoid of it is the same."""
-    itm = spec.heads.get("itm")
+    itm = spec.heads.get("match")
     if not isinstance(itm, ClassifySpec):
         return {}
     named = {}
     for kind in ("weight", "bias"):
-        false, true = state[f"heads.itm.linear.{kind}"]
+        false, true = state[f"heads.match.linear.{kind}"]
         named[f"rank_output.{kind}"] = (true - false)[None]
     return named
 
@@ -244,7 +253,7 @@ def _open_clip_tower(stack: StackSpec) -> dict[str, Any]:
 def _vilt(spec: ModelSpec, words: WordsSpec, patches: PatchesSpec) -> tuple[Any, Set[str]]:
     if "fusion" not in spec.stacks:
         raise ValueError(f"vilt has one stack, fusion; this model has {', '.join(spec.stacks)}")
-    mlm = spec.heads.get("mlm")
+    mlm = spec.heads.get("vocabulary")
     config = transformers.ViltConfig(
         **_image(spec.stacks["fusion"], patches),
         vocab_size=words.vocab,
@@ -252,17 +261,17 @@ def _vilt(spec: ModelSpec, words: WordsSpec, patches: PatchesSpec) -> tuple[Any,
         type_vocab_size=max(1, words.types),
     )
     classes = ["ViltForMaskedLM"] if mlm is not None else []
-    classes += ["ViltForImageAndTextRetrieval"] if {"itm", "rank"} & spec.heads.keys() else []
+    classes += ["ViltForImageAndTextRetrieval"] if {"match", "rank"} & spec.heads.keys() else []
     names = _names(config, *(classes or ["ViltModel"]))
     if isinstance(mlm, VocabularySpec) and not mlm.tied:
         names.add("mlm_score.decoder.weight")
-    if "itm" in spec.heads:
+    if "match" in spec.heads:
         names |= {"itm_score.fc.weight", "itm_score.fc.bias"}
     return config, names
 
 
 def _blip(spec: ModelSpec, text: dict[str, Any], image: dict[str, Any]) -> tuple[Any, Set[str]]:
-    lm, stack = spec.heads.get("lm"), spec.stacks["text"]
+    lm, stack = spec.heads.get("vocabulary"), spec.stacks["text"]
     tied = not isinstance(lm, VocabularySpec) or bool(lm.tied)
     width = spec.stacks["image"].width
     text |= {"encoder_hidden_size": width, "tie_word_embeddings": tied}
@@ -273,7 +282,10 @@ def _blip(spec: ModelSpec, text: dict[str, Any], image: dict[str, Any]) -> tuple
         tie_word_embeddings=tied,
     )
     classes = ["BlipForConditionalGeneration"] if "causal" in stack.attentions else []
-    classes += ["BlipForImageTextRetrieval"] if "bidirectional" in stack.attentions else []
+    classes += ["BlipForImageTextRetrieval"] if "both" in stack.attentions else []
     if not classes:
-        raise ValueError(f"blip has bidirectional and causal attention, not {stack.attentions}")
-    return config, _names(config, *classes)
+        raise ValueError(f"blip has both-sided (both) and causal attention, not {stack.attentions}")
+    names = _names(config, *classes)
+    if "scale" in spec.heads:
+        names.add("logit_scale")  # of the contrast, which only BlipModel keeps
+    return config, names

@@ -104,10 +104,13 @@ def load_part(model: Model, part: str, source: str | Path, *, new_words: int = 0
     """Initial weights for one stack or embedding of `model`, and for what goes into the stack.
 
     The checkpoint's part is the one of the same name, or the only one of its kind; with a stack
-    come the embeddings that both put into it. ValueError when that leaves a choice.
+    come the embeddings that both put into it. Tokens that the model's preparation of texts adds to
+    a vocabulary are new words. ValueError when that leaves a choice.
     """
     checkpoint = read(source)
     spec, theirs = model.spec, checkpoint.family.spec
+    for prepare in spec.prepare.values():
+        new_words = new_words or len(getattr(prepare, "extra", ()))
     if part in spec.embeds and part not in spec.stacks:
         kind = type(spec.embeds[part])
         found = [name for name, other in theirs.embeds.items() if isinstance(other, kind)]

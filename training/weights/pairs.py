@@ -237,15 +237,15 @@ def _vilt_heads(config: Any, keys: Set[str]) -> tuple[dict[str, HeadSpec], Table
     if "mlm_score.decoder.bias" in keys:
         # every ViltConfig says tied, also that of a file with a matrix of its own, as the paper's
         tied = "mlm_score.decoder.weight" not in keys
-        heads["mlm"] = vocabulary(config, tied=tied)
+        heads["vocabulary"] = vocabulary(config, tied=tied)
         embeddings, bias = "vilt.embeddings.text_embeddings", "mlm_score.decoder.bias"
-        table += bert_vocabulary("heads.mlm", "mlm_score", embeddings, tied=tied, bias=bias)
+        table += bert_vocabulary("heads.vocabulary", "mlm_score", embeddings, tied=tied, bias=bias)
 
     width = config.hidden_size
     if "itm_score.fc.weight" in keys:  # the paper's two classes, as its own code calls them
-        heads["itm"] = ClassifySpec(width=width, classes=2, tanh=True)
-        table += maps("heads.itm.pooler", "vilt.pooler.dense")
-        table += maps("heads.itm.linear", "itm_score.fc")
+        heads["match"] = ClassifySpec(width=width, classes=2, tanh=True)
+        table += maps("heads.match.pooler", "vilt.pooler.dense")
+        table += maps("heads.match.linear", "itm_score.fc")
     elif "rank_output.weight" in keys:
         heads["rank"] = ClassifySpec(width=width, classes=1, tanh=True)
         table += maps("heads.rank.pooler", "vilt.pooler.dense")
@@ -267,12 +267,12 @@ def blip(config: Any, keys: Set[str]) -> Family:
 
     table = _blip_image(image)
     if encoder:
-        table += _blip_text(encoder, "bidirectional", text, keys)
+        table += _blip_text(encoder, "both", text, keys)
     if decoder:
         table += _blip_text(decoder, "causal", text, keys)
     heads, more = _blip_heads(config, keys)
 
-    names = {"bidirectional": encoder, "causal": decoder}
+    names = {"both": encoder, "causal": decoder}
     crossing = any(".crossattention." in key for key in keys)
     model = ModelSpec(
         embeds={"words": bert_words(text), "patches": patches(image)},
@@ -332,12 +332,12 @@ def _blip_text(theirs: str, attention: str, text: Any, keys: Set[str]) -> Table:
 def _blip_passes(encoder: bool, decoder: bool, crossing: bool) -> dict[str, Pass]:
     passes = {"image": Pass(stack="image", inputs=("patches",))}
     if encoder:
-        passes["text"] = Pass(stack="text", inputs=("words",), attention="bidirectional")
+        passes["text"] = Pass(stack="text", inputs=("words",), attention="both")
     if encoder and crossing:
         passes["match"] = Pass(
             stack="text",
             inputs=("words",),
-            attention="bidirectional",
+            attention="both",
             reads="image",
             first="[ENC]",
         )
@@ -372,14 +372,14 @@ def _blip_heads(config: Any, keys: Set[str]) -> tuple[dict[str, HeadSpec], Table
         table += maps("heads.image_project.linear", "visual_projection", bias=False)
 
     if "itm_head.weight" in keys:
-        heads["itm"] = ClassifySpec(width=text, classes=2)
-        table += maps("heads.itm.linear", "itm_head")
+        heads["match"] = ClassifySpec(width=text, classes=2)
+        table += maps("heads.match.linear", "itm_head")
     if "logit_scale" in keys:
         heads["scale"] = ScaleSpec()
         table += same("heads.scale.log", "logit_scale")
     if "text_decoder.cls.predictions.bias" in keys:
         tied = config.text_config.tie_word_embeddings
-        heads["lm"] = vocabulary(config.text_config, tied=tied)
+        heads["vocabulary"] = vocabulary(config.text_config, tied=tied)
         embeddings, theirs = "text_decoder.bert.embeddings", "text_decoder.cls.predictions"
-        table += bert_vocabulary("heads.lm", theirs, embeddings, tied=tied)
+        table += bert_vocabulary("heads.vocabulary", theirs, embeddings, tied=tied)
     return heads, table

@@ -137,8 +137,8 @@ def bert(config: Any, keys: Set[str]) -> Family:
     heads: dict[str, HeadSpec] = {}
     if "cls.predictions.bias" in keys:
         tied = config.tie_word_embeddings
-        heads["mlm"] = vocabulary(config, tied=tied)
-        table += bert_vocabulary("heads.mlm", "cls.predictions", "embeddings", tied=tied)
+        heads["vocabulary"] = vocabulary(config, tied=tied)
+        table += bert_vocabulary("heads.vocabulary", "cls.predictions", "embeddings", tied=tied)
     return Family(spec=_text(words, post_norm(config), heads), table=table)
 
 
@@ -152,12 +152,12 @@ def roberta(config: Any, keys: Set[str]) -> Family:
     heads: dict[str, HeadSpec] = {}
     if "lm_head.bias" in keys:
         tied = config.tie_word_embeddings
-        heads["mlm"] = vocabulary(config, tied=tied)
+        heads["vocabulary"] = vocabulary(config, tied=tied)
         matrix = "embeddings.word_embeddings" if tied else "lm_head.decoder"
-        table += maps("heads.mlm.transform", "lm_head.dense")
-        table += maps("heads.mlm.norm", "lm_head.layer_norm")
-        table += same("heads.mlm.decode.weight", f"{matrix}.weight")
-        table += same("heads.mlm.decode.bias", "lm_head.bias")
+        table += maps("heads.vocabulary.transform", "lm_head.dense")
+        table += maps("heads.vocabulary.norm", "lm_head.layer_norm")
+        table += same("heads.vocabulary.decode.weight", f"{matrix}.weight")
+        table += same("heads.vocabulary.decode.bias", "lm_head.bias")
     return Family(spec=_text(words, post_norm(config), heads), table=table)
 
 
