@@ -39,11 +39,11 @@ def vit(config: Any, keys: Set[str]) -> Family:
     name = config["architecture"]
     with torch.device("meta"):
         model: Any = timm.create_model(name, pretrained=False, **config.get("model_args", {}))
-    if not isinstance(model, timm.models.VisionTransformer):
+    if type(model) is not timm.models.VisionTransformer:
         raise ValueError(f"{name} is no vision transformer: use its grid of features (GridSpec)")
     _supported(name, model, keys)
 
-    first = model.blocks[0]
+    first: Any = model.blocks[0]
     spec = PatchesSpec(
         patch=model.patch_embed.patch_size[0],
         width=model.embed_dim,
