@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pipelines.img2dataset.config import Img2datasetConfig
@@ -16,6 +17,8 @@ from pipelines.img2dataset.reopen import holds_these, reopen
 from pipelines.img2dataset.shards import DownloadShards, Journal
 from pipelines.stage import RECEIPTS, Progress, run_lane, silent
 from pipelines.store import Folder, lease, write_batches
+from pipelines.web.proxies import check_proxies
+from pipelines.web.spent import spent_file
 from pipelines.workers import run_lanes
 
 # img2dataset takes any JSON file beside its shards for a stats file, and looks into no folder
@@ -55,6 +58,9 @@ def img2dataset(
     dataset = Folder(arguments.output_folder)
     work = dataset / WORK
     lists = lists_at(arguments)
+    check_proxies(
+        allow_private=arguments.allow_private_proxy or arguments.allow_private_addresses
+    )
     with _nothing_left(dataset, work), lease(work):
         counts: Counter[str] = Counter()
         batches = _read_lists(lists, arguments, work, counts)
@@ -65,6 +71,8 @@ def img2dataset(
         ]
         pending = [shard for shard in shards if _is_pending(shard, arguments, work)]
         failed = _download(pending, arguments, work, progress)
+        # of a run that was stopped, what it has spent stands
+        Path(spent_file(arguments.output_folder)).unlink(missing_ok=True)
         if not failed:
             _settings(work, arguments, first, complete=True)
             for name in ("lists", "journal", "leases", "writing", RECEIPTS):
@@ -201,7 +209,12 @@ def _download(
     }
     return {
         shard.name: next(
-            (error for name, error in errors.items() if name.startswith(f"{shard.name}.")), ""
+            (
+                error
+                for name, error in errors.items()
+                if name.startswith((f"{shard.name}.", "lane-"))
+            ),
+            "",
         )
         for shard in pending
     }
