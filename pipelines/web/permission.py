@@ -7,9 +7,7 @@ says of itself is in `directives`, and an address may be none that can be asked 
 
 import functools
 import re
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -26,7 +24,6 @@ __all__ = [
     "TOKEN",
     "WELL_KNOWN",
     "Answer",
-    "Policies",
     "Policy",
     "Rules",
     "address_outcome",
@@ -102,35 +99,6 @@ def policy_of(answers: Mapping[str, Answer], now: float) -> Policy:
         tdm=reservations_of(answers.get(TDM_PATH, silent)),
         ai_txt=media_rules_of(answers.get(AI_PATH, silent)),
     )
-
-
-@dataclass
-class Policies:
-    """Policies of many origins; `ask` gives the answer to the address of a well-known file, redirects followed (None: no answer).
-
-    Safe between threads: one reader an origin, and an origin that gives no robots.txt is asked for nothing else.
-    """
-
-    ask: Callable[[str], Answer]
-    _policies: dict[str, Policy] = field(default_factory=dict)
-    _locks: dict[str, threading.Lock] = field(default_factory=dict)
-    _guard: threading.Lock = field(default_factory=threading.Lock)
-
-    def policy(self, url: str) -> Policy:
-        key = origin(url)
-        with self._guard:
-            lock = self._locks.setdefault(key, threading.Lock())
-        with lock:
-            known = self._policies.get(key)
-            if known is None or known.until < time.monotonic():
-                known = self._policies[key] = self._read(key)
-            return known
-
-    def _read(self, key: str) -> Policy:
-        answers = {ROBOTS_PATH: self.ask(f"{key}{ROBOTS_PATH}")}
-        if not policy_of(answers, 0.0).closed:
-            answers |= {path: self.ask(f"{key}{path}") for path in WELL_KNOWN if path != ROBOTS_PATH}
-        return policy_of(answers, time.monotonic())
 
 
 # names that lazy loading puts in the place of a picture; a whole file name or a whole word of it
