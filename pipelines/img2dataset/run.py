@@ -7,7 +7,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pipelines.img2dataset.config import Img2datasetConfig
@@ -18,7 +17,7 @@ from pipelines.img2dataset.shards import DownloadShards, Journal
 from pipelines.stage import RECEIPTS, Progress, run_lane, silent
 from pipelines.store import Folder, lease, write_batches
 from pipelines.web.proxies import check_proxies
-from pipelines.web.spent import spent_file
+from pipelines.web.spent import spent_file, spent_nothing
 from pipelines.workers import run_lanes
 
 # img2dataset takes any JSON file beside its shards for a stats file, and looks into no folder
@@ -61,7 +60,10 @@ def img2dataset(
     check_proxies(
         allow_private=arguments.allow_private_proxy or arguments.allow_private_addresses
     )
+    spent = spent_file(dataset.path())
     with _nothing_left(dataset, work), lease(work):
+        if not work.exists(SETTINGS):
+            spent_nothing(spent)
         counts: Counter[str] = Counter()
         batches = _read_lists(lists, arguments, work, counts)
         first = _first_shard(arguments, dataset, work)
@@ -71,8 +73,7 @@ def img2dataset(
         ]
         pending = [shard for shard in shards if _is_pending(shard, arguments, work)]
         failed = _download(pending, arguments, work, progress)
-        # of a run that was stopped, what it has spent stands
-        Path(spent_file(arguments.output_folder)).unlink(missing_ok=True)
+        spent_nothing(spent)  # of a run that is stopped, what it has spent stands
         if not failed:
             _settings(work, arguments, first, complete=True)
             for name in ("lists", "journal", "leases", "writing", RECEIPTS):

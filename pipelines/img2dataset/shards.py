@@ -293,5 +293,5 @@ def politeness_of(config: Img2datasetConfig) -> Politeness:
         connections=config.thread_count,
         seconds=config.timeout,
         max_bytes=most,
-        spent_in=spent_file(config.output_folder) if most is not None else None,
+        spent_in=spent_file(Folder(config.output_folder).path()) if most is not None else None,
     )

@@ -14,13 +14,15 @@ from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from pipelines.collect import CollectConfig, collect
 from pipelines.images.decode import decode
+from pipelines.img2dataset.config import Img2datasetConfig
+from pipelines.img2dataset.run import img2dataset
 from pipelines.store import Folder
 from pipelines.web.crawl import Crawl, crawl
 from pipelines.web.downloader import Downloader
 from pipelines.web.fetch import as_it_is
 from pipelines.web.politeness import Politeness
 from pipelines.web.proxies import Proxies, check_proxies
-from pipelines.web.spent import Spent
+from pipelines.web.spent import Spent, spent_file
 from tests.pipelines.test_opener import served_securely
 from tests.pipelines.web import Page, Reply, jpeg, served
 
@@ -302,6 +304,18 @@ def test_a_collection_within_a_budget(tmp_path: Path) -> None:
         assert collect(root, more, id="b").counts["fetched"] == counts["fetch.budget"]
 
 
+def test_what_another_collection_has_spent_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in another folder that was called alike, or one that had this place before it was removed."""
+    monkeypatch.chdir(tmp_path)
+    own = Path(spent_file(str(tmp_path / "data/collections/a")))
+    own.write_bytes((10**12).to_bytes(8, "little"))
+    with served({"/": '<p><img src="/a.jpg" alt="a picture of one">', "/a.jpg": Reply(body=PHOTO, type="image/jpeg")}) as web:
+        config = CollectConfig(seeds=(f"{web.url}/",), allow_private_addresses=True, max_bytes="1MB")
+        assert collect(Folder("data"), config, id="a").counts["fetched"] == 1
+    assert not own.exists()
+
+
+
 @pytest.mark.parametrize(("value", "size"), [("100", 100), ("20GB", 20 * 10**9), ("1.5 MiB", 1_572_864), (5, 5)])
 def test_sizes(value: object, size: int) -> None:
     assert CollectConfig.model_validate({"pairs": "list.csv", "max_bytes": value}).bytes_at_most() == size
@@ -310,3 +324,50 @@ def test_sizes(value: object, size: int) -> None:
 def test_a_size_that_is_none() -> None:
     with pytest.raises(ValueError, match="'much' is no size: write it in bytes or as 500MB, 20GB, 1TiB"):
         CollectConfig(pairs="list.csv", max_bytes="much")
+
+
+def test_img2dataset_is_of_the_same_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "list.txt").write_text("https://a.example/a.jpg")
+    given = {"url_list": str(tmp_path / "list.txt"), "output_folder": str(tmp_path / "out")}
+    with pytest.raises(ValueError, match=r"gone\.pem holds no certificates"):
+        Img2datasetConfig(**given, ca_file=str(tmp_path / "gone.pem"))
+    with pytest.raises(ValueError, match="'much' is no size"):
+        Img2datasetConfig(**given, max_bytes="much")
+    monkeypatch.setenv("HTTPS_PROXY", "http://10.0.0.1:3128")
+    with pytest.raises(ValueError, match="--allow-private-proxy"):
+        img2dataset(Img2datasetConfig(**given))
+    assert not (tmp_path / "out").exists()
+
+
+def test_img2dataset_through_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "http://only.there/a.jpg"
+    (tmp_path / "list.txt").write_text(address)
+    with proxying({"http://only.there/robots.txt": MISSING, address: FOUND}) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        config = Img2datasetConfig(url_list=str(tmp_path / "list.txt"), output_folder=str(tmp_path / "out"), allow_private_proxy=True)
+        assert img2dataset(config).outcomes == {"success": 1}
+        assert f"GET {address}" in proxy.asked
+
+
+def test_img2dataset_trusts_authorities_of_ones_own(tmp_path: Path) -> None:
+    with served_securely(tmp_path) as url:
+        (tmp_path / "list.txt").write_text(url)
+        given = {"url_list": str(tmp_path / "list.txt"), "allow_private_addresses": True, "timeout": 5}
+        found = {}
+        for name, more in {"system": {}, "own": {"ca_file": str(tmp_path / "cert.pem")}}.items():
+            done = img2dataset(Img2datasetConfig(**given, **more, output_folder=str(tmp_path / name)))
+            found[name] = done.outcomes
+    assert found == {"system": {"fetch.tls": 1}, "own": {"decode.not_an_image": 1}}
+
+
+def test_img2dataset_within_a_budget_and_the_rest_by_the_next_run(tmp_path: Path) -> None:
+    with served({f"/{number}.jpg": Reply(body=PHOTO, type="image/jpeg") for number in range(9)}) as web:
+        (tmp_path / "list.txt").write_text("\n".join(f"{web.url}/{number}.jpg" for number in range(9)))
+        config = Img2datasetConfig(
+            url_list=str(tmp_path / "list.txt"), output_folder=str(tmp_path / "out"), output_format="parquet", retries=2,
+            allow_private_addresses=True, thread_count=1, max_bytes=str(5 * len(PHOTO) + 100),
+        )  # fmt: skip
+        first, then = img2dataset(config), img2dataset(config)
+        assert sum(path.endswith(".jpg") for path in web.asked) <= 11
+    assert first.outcomes == {"success": 5, "fetch.budget": 4}
+    assert then.outcomes == {"success": 9}
