@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 from pipelines.pages.archives import decoded
 from pipelines.pages.relative import absolute
-from pipelines.permission.urls import ascii_address, octets_escaped
+from pipelines.permission.urls import ascii_address, octets_escaped, place_of
 from pipelines.takedown.forgotten import FORGOTTEN
 from pipelines.web.addresses import Resolver, is_public, resolve
 from pipelines.web.curl_client import CurlClient
-from pipelines.web.curl_handle import FetchRequest
+from pipelines.web.curl_handle import FetchRequest, written
 from pipelines.web.hosts import Host
 from pipelines.web.permission import (
     AI_PATH,
@@ -238,7 +238,7 @@ class GuestClient:
         proxy = self._proxies.of(url)
         addresses = host.addresses if proxy is None else await self._addresses_of(proxy)
         return FetchRequest(
-            url=url,
+            url=written(url),
             addresses=addresses,
             limit=kind.limit,
             headers=(*kind.headers, *conditions) if conditions else kind.headers,
@@ -272,8 +272,8 @@ class GuestClient:
             outcome = "address.scheme"  # data:
         if outcome not in (None, "address.placeholder") or is_given(url):
             raise FetchError(outcome or "address.scheme", f"{url[:100]!r} cannot be asked for")
-        parts = urlsplit(url)
-        name, port = parts.hostname or "", parts.port or 80
+        name, given = place_of(urlsplit(url).netloc)
+        port = given or 80
         # a host is one house by http and https; another port is another's
         key = name if port in (80, 443) else f"{name}:{port}"
         host = self._hosts.get(key)

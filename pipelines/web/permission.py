@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from pipelines.permission.urls import ascii_address
+from pipelines.permission.urls import ascii_address, place_of
 from pipelines.web.directives import TOKEN, directives_outcome, follows_links, headers_outcome, metas_outcome, page_outcome, reserved
 from pipelines.web.robots import ROBOTS_BYTES, Answer, Rules, rules_of
 from pipelines.web.wellknown import MediaRules, Reservations, media_rules_of, reservations_of
@@ -127,7 +127,7 @@ def address_outcome(url: str) -> str | None:
         return "address.placeholder" if len(url) < INLINE_PLACEHOLDER else "address.scheme"
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        host, _ = place_of(parts.netloc)
     except ValueError:
         return "address.malformed"
     if parts.scheme.lower() not in ("http", "https"):
