@@ -14,14 +14,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipelines.images.decode import decode
 from pipelines.images.isolated import Isolated
+from pipelines.img2dataset import lists
 from pipelines.img2dataset.config import Img2datasetConfig
 from pipelines.img2dataset.decoders import EXIF_READS, exif_of, resized
+from pipelines.img2dataset.jpegs import ordinary_jpeg
 from pipelines.img2dataset.resize import Resizing
 from pipelines.img2dataset.run import Done, img2dataset
 from pipelines.img2dataset.shards import lane_of
@@ -395,6 +399,13 @@ def test_a_list_that_is_none_is_said_to_be(tmp_path: Path, data: bytes, more: di
         run(tmp_path, **more)
 
 
+def test_columns_of_json_that_are_too_long_to_be_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "JSON_BYTES", 100)
+    (tmp_path / "list.txt").write_bytes(gzip.compress(b'{"url": ["' + b"u" * 200 + b'"]}'))
+    with pytest.raises(ValueError, match=r"list\.txt has more than 100 bytes, which are not held at once: write an object on each line"):
+        run(tmp_path, input_format="json.gz")
+
+
 def test_a_list_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no list at"):
         run(tmp_path, url_list=str(tmp_path / "nothing.txt"))
@@ -422,6 +433,23 @@ def test_a_picture_that_lies_on_its_side_is_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     assert shown(encoded(Image.new("RGB", (40, 20), "red"), "JPEG", exif=exif)).size == (20, 40)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_ordinary_jpegs_are_what_pillow_makes_of_them(mode: str, orientation: int) -> None:
+    """In OpenCV alone, decoded at a half, and turned: the same but for how libraries round."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    rough = Image.frombytes("RGB", (4, 3), bytes(range(0, 252, 7))).resize((400, 300), Image.Resampling.BICUBIC)
+    data = encoded(rough.convert(mode), "JPEG", exif=exif, quality=95)
+    resizing = Resizing(mode="border", size=100, format="png", quality=9)
+    found, slow = ordinary_jpeg(data, resizing), decode(data, encoding=resizing)
+    assert found is not None
+    assert (found.width, found.height, found.original_width) == (slow.width, slow.height, 400)  # type: ignore[union-attr]
+    one, other = (np.asarray(Image.open(io.BytesIO(image))).astype(int) for image in (found.image, slow.image))  # type: ignore[union-attr]
+    assert one.shape == other.shape
+    assert np.abs(one - other).max() <= 2
 
 
 def test_grey_of_16_bits_keeps_its_shades() -> None:

@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pipelines.datasets import pairs
 from pipelines.datasets.pairs import Pairs
@@ -27,6 +26,7 @@ from pipelines.pages import sources
 from pipelines.sources.list_bytes import CHUNK, WINDOW, ListBytes
 from pipelines.sources.parquet_lists import list_rows
 from pipelines.store import Folder, read_table
+from tests.pipelines.mutations import mutated
 from tests.pipelines.ranges import ranged
 
 Found = tuple[list[tuple[str, str]], dict[str, int]]
@@ -452,29 +452,7 @@ def _parquet() -> bytes:
 SEEDS["a.parquet"] = _parquet()
 
 
-@st.composite
-def mutated(draw: st.DrawFn) -> tuple[str, bytes]:
-    """A list with bytes changed, cut out, repeated, or joined to another."""
-    name = draw(st.sampled_from(sorted(SEEDS)))
-    data = bytearray(SEEDS[name])
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, len(data)))
-        length = draw(st.integers(0, 60))
-        piece = data[at : at + length]
-        match draw(st.sampled_from(["flip", "cut", "end", "repeat", "insert", "join"])):
-            case "flip" if at < len(data):
-                data[at] ^= 1 << draw(st.integers(0, 7))
-            case "cut":
-                del data[at : at + length]
-            case "end":
-                del data[at:]
-            case "repeat":
-                data[at:at] = piece * draw(st.integers(1, 5))
-            case "insert":
-                data[at:at] = draw(st.sampled_from([b'"', b"\n", b",", b"\t", b"\0", b"\xff", b"\xe9", b"\r", b"{", b"]", b"\\"]))
-            case "join":
-                data += SEEDS[draw(st.sampled_from(sorted(SEEDS)))]
-    return name, bytes(data)
+PIECES = [b'"', b"\n", b",", b"\t", b"\0", b"\xff", b"\xe9", b"\r", b"{", b"]", b"\\"]
 
 
 def outcome(path: Path) -> tuple[list[tuple[str, str]], dict[str, int], str]:
@@ -486,7 +464,7 @@ def outcome(path: Path) -> tuple[list[tuple[str, str]], dict[str, int], str]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(mutated())
+@given(mutated(SEEDS, 60, PIECES))
 def test_whatever_is_done_to_a_list_its_counts_add_up(tmp_path_factory: pytest.TempPathFactory, list_: tuple[str, bytes]) -> None:
     name, data = list_
     folder = tmp_path_factory.mktemp("list")
