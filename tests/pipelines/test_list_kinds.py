@@ -24,6 +24,7 @@ from pipelines.datasets import pairs
 from pipelines.datasets.pairs import Pairs
 from pipelines.sources import list_bytes
 from pipelines.store import Folder, read_table
+from tests.pipelines.counted import told
 
 Found = tuple[list[tuple[str, str]], dict[str, int]]
 
@@ -34,7 +35,7 @@ def read(path: Path, **options: Any) -> Found:
     counts: Counter[str] = Counter()
     found = []
     for part in stage.parts():
-        counts.update(stage.process(part).counts)
+        counts.update(told(stage, stage.process(part).counts))
         rows = read_table(stage.out, f"part-{part.name}.parquet").to_pylist()
         found += [(row["image_url"], row["text"]) for row in rows]
     return found, dict(counts)

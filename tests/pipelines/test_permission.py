@@ -304,6 +304,7 @@ def test_well_known_files_are_read_once_an_origin() -> None:
         ("/a.jpg", "address.malformed"),
         ("", "address.malformed"),
         ("http://a.exa mple/a.jpg", "address.malformed"),
+        ("http://a.example/a photo of\ta dog.jpg?of=a dog", None),
     ],
 )
 def test_addresses(url: str, outcome: str | None) -> None:
