@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any, ClassVar
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +16,7 @@ from pipelines.accounts import Account
 from pipelines.datasets.import_tables import is_binary, is_string, is_text
 from pipelines.datasets.recognise import File, listing
 from pipelines.datasets.samples import TEXT_KEYS, Keys, found_key, json_value, plain, texts_of
-from pipelines.pages.sources import fingerprint
+from pipelines.pages.sources import fingerprint, opened
 from pipelines.permission.urls import without_blanks
 from pipelines.schema import CANDIDATES, identify
 from pipelines.sources.delimited import BLANK, DELIMITERS, Layout, Record
@@ -315,13 +314,13 @@ def _leave_out(path: str, number: int, why: object, counts: Counter[str], lost: 
 
 
 def _parquet_slices(path: str, keys: Keys) -> list[Slice]:
-    with fsspec.open(path, "rb") as file:
+    with opened(path) as file:
         source = parquet_list(path, file)
         return slices(source, _parquet_columns(path, source, keys), ROWS, PART_BYTES)
 
 
 def _parquet_lines(path: str, start: str, keys: Keys, counts: Counter[str]) -> Iterator[Given]:
-    with fsspec.open(path, "rb") as file:
+    with opened(path) as file:
         source = parquet_list(path, file)
         columns, which = _parquet_columns(path, source, keys), Slice(*json.loads(start))
         counts["lines"] += which.end - which.start
