@@ -13,22 +13,19 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipelines.images.decode import Decoded, Undecodable
 from pipelines.images.spool import Found, Keep, settled
-from pipelines.pages.archives import decoded
 from pipelines.web.addresses import Resolver, is_public, resolve
-from pipelines.web.guest_client import GuestClient, image_kind, redirect_target, requestable
+from pipelines.web.decoding import Decode, Decoding
+from pipelines.web.guest_client import GuestClient, ended, image_kind, redirect_target, requestable
 from pipelines.web.politeness import MAX_REDIRECTS, Politeness, status_error
 from pipelines.web.result import FetchError, FetchResult, Reply, has_content
 
 PART_SECONDS = 5.0  # that a part waits for its addresses before it may leave slow ones behind
 LEFT_BEHIND = 256  # images under way at most that no part waits for: what a kill costs beside the part itself
-DECODERS = min(8, os.cpu_count() or 1)  # threads; Pillow lets go of the interpreter lock
-Decode = Callable[[bytes], Decoded | Undecodable]
 
 
 @dataclass(slots=True)
@@ -59,9 +56,9 @@ class Downloader:
         self.guest = guest
         self._left: dict[str, _Way] = {}
         self._loop = asyncio.new_event_loop()
-        self._client = GuestClient(guest, self._loop, resolver=resolver, public=public)
+        self._decoding = Decoding(self._loop)
+        self._client = GuestClient(guest, self._loop, resolver=resolver, public=public, room=self._decoding.room)
         self._kind = image_kind(guest)
-        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
         self._thread = threading.Thread(target=self._loop.run_forever, name="downloader", daemon=True)
         self._thread.start()
 
@@ -87,16 +84,16 @@ class Downloader:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
-            self._decoders.shutdown(wait=False, cancel_futures=True)
+            self._decoding.close()
 
     async def _stop(self) -> None:
-        await _ended(task for task in asyncio.all_tasks() if task is not asyncio.current_task())
+        await ended(task for task in asyncio.all_tasks() if task is not asyncio.current_task())
         await self._client.close()
 
     async def _part(self, urls: Sequence[str], decode: Decode, keep: Keep, seconds: float, leave: bool) -> dict[str, Found]:
         self._client.forget()
         if seconds <= 0:
-            await _ended(way.task for way in (self._left.pop(url, None) for url in urls) if way is not None)
+            await ended(way.task for way in (self._left.pop(url, None) for url in urls) if way is not None)
             return {url: (_late(), None) for url in urls}
         end = time.monotonic() + seconds
         ways = {url: self._way(url, decode, keep) for url in urls}
@@ -106,10 +103,10 @@ class Downloader:
             while len(under_way) + len(self._left) > LEFT_BEHIND and time.monotonic() < end:
                 under_way = await _waited(under_way, end, asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            await _ended(under_way)
+            await ended(under_way)
             raise
         if time.monotonic() >= end:
-            await _ended(under_way)
+            await ended(under_way)
         for url, way in ways.items():
             if not way.task.done():
                 way.taker.keep, self._left[url] = None, way
@@ -139,8 +136,7 @@ class Downloader:
         """
         try:
             final, reply = await self._followed(url)
-            body = reply.body.take()
-            picture = await self._loop.run_in_executor(self._decoders, _picture, reply, body, self.guest.image_bytes, decode)
+            picture = await self._decoding.picture(reply, self.guest.image_bytes, decode)
         except FetchError as error:
             return error.result(), None
         except OSError:
@@ -163,16 +159,6 @@ class Downloader:
         raise FetchError("fetch.redirects", f"more than {MAX_REDIRECTS} redirects")
 
 
-def _picture(reply: Reply, body: bytes, limit: int, decode: Decode) -> Decoded | Undecodable:
-    """The picture of a body without its content encoding; runs in a thread. FetchError if it inflates beyond the limit."""
-    encoding = tuple(header for header in reply.headers if header[0].lower() == "content-encoding")
-    if encoding:
-        body = decoded(body, encoding, limit + 1)
-        if len(body) > limit:
-            raise FetchError("fetch.too_large", f"inflates to more than {limit} bytes", reply.status)
-    return decode(body)
-
-
 def _late() -> FetchResult:
     return FetchResult(outcome="fetch.deadline", detail="the time for the run was over")
 
@@ -183,14 +169,6 @@ async def _waited(tasks: set[asyncio.Task[Found]], end: float, until: str = asyn
         return tasks
     left = end - time.monotonic()
     return (await asyncio.wait(tasks, timeout=None if math.isinf(left) else max(0.0, left), return_when=until))[1]
-
-
-async def _ended(tasks: Iterable[asyncio.Task[Found]]) -> None:
-    """Cancel tasks and see them end."""
-    pending = list(tasks)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
 
 
 @functools.cache

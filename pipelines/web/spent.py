@@ -1,5 +1,6 @@
 """The bytes that a whole run may cost, counted by all of its processes on one machine together."""
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -42,7 +43,13 @@ class Spent:
             self._file = None
 
 
+def spent_nothing(path: str) -> None:
+    """Begin a count anew, for those too who hold its file open."""
+    with contextlib.suppress(FileNotFoundError):
+        os.truncate(path, 0)
+
+
 def spent_file(collection: str) -> str:
-    """Where the bytes of a collection are counted on this machine."""
+    """Where the bytes of a collection (its whole path or URL) are counted on this machine."""
     name = f"winnow-spent-{hashlib.sha256(collection.encode()).hexdigest()[:16]}"
     return str(Path(tempfile.gettempdir()) / name)
