@@ -163,9 +163,9 @@ def streamed(work: Callable[[bytes], object], files: list[bytes]) -> Callable[[]
 def test_the_price_of_child_processes(what: str, floor: float) -> None:
     """Bytes and answers that travel cost a tenth of a millisecond, of images a CPU second: little beside what a decoder does.
 
-    Only what goes to a child one by one as it is fetched and takes half a millisecond by itself, 224 pixels made 112, loses more: a third
-    to a half on two cores, to waking the child and being woken. The same in batches of 16 loses a fifteenth. By the clock there is more to win
-    than to lose where a process has cores to spare: what was one loop runs on all of them.
+    Only what goes to a child one by one as it is fetched and takes half a millisecond by itself, 224 pixels made 112, loses more:
+    a third to a half on two cores, to waking the child and being woken. The same in batches of 16 loses a fifteenth. By the clock
+    there is more to win than to lose where a process has cores to spare: what was one loop runs on all of them.
     """
     files = {
         "kept": jpegs(DATA / "captions", 0, 600),
