@@ -35,7 +35,7 @@ class ExtractHtml(Stage):
     """
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     html: str
     base_url: str = ""
     target_width: int = TARGET_WIDTH
