@@ -32,7 +32,7 @@ from pipelines.stage import IDENTITY, MANIFEST, RECEIPTS, Engine, Manifest, Prog
 from pipelines.store import Folder, digest, lease
 from pipelines.takedown.forgotten import Forgotten
 from pipelines.times import now, written
-from pipelines.web.crawl import Crawl, crawl
+from pipelines.web.crawl import REPORT, Crawl, accounts_of, counts_of, crawl
 from pipelines.web.fetch import Fetch
 from pipelines.web.proxies import check_proxies
 from pipelines.web.spent import spent_file
@@ -67,23 +67,15 @@ def collect(
     `previous` is an earlier collection of the same pages: only those that changed since are sent again.
     Raises ValueError for a source that gives nothing or an id that belongs to other options, LeaseHeld when another process writes it.
     """
-    if id is None and engine is not None and engine.share is not None:
-        raise ValueError("shares of one collection find each other by its name: give all of them the same id")
     started = time.time()
-    if previous is not None and not config.seeds:
-        raise ValueError("only a crawl of live pages can refer to an earlier one: --recrawl goes with --seed")
-    if config.fetch or config.seeds:
-        check_proxies(allow_private=config.allow_private_proxy or config.allow_private_addresses)
-    if config.before_fetch is not None:
-        _known_beforehand(load(config.before_fetch))  # a recipe that cannot be applied is said before anything is collected
+    _check(config, id, previous, engine)
     name = fit_name(id, "collection") if id is not None else unfinished(root, config) or _new_name(root)
     folder = root / "collections" / name
     new = not folder.exists() and (engine is None or engine.share is None)
+    forgotten = Forgotten.read(root)
     begun = _begin(root, folder, config, previous)
     if folder.exists(MANIFEST) and not folder.read_json(MANIFEST)["failed"]:
         return open_collection(root, name)
-
-    forgotten = Forgotten.read(root)
 
     ran: list[tuple[Stage, Manifest]] = []
 
@@ -103,9 +95,21 @@ def collect(
         distinct = run(_distinct(root, folder, config, begun, run))
         fetched = run(_fetch(folder, config, started))
         run(Remember.of(root, name))
-        _seal(folder, [found, scattered, distinct, fetched], _accounts(ran))
-        Path(spent_file(folder.url)).unlink(missing_ok=True)
+        _seal(folder, [found, scattered, distinct, fetched], _report(folder), _accounts(ran))
+        Path(spent_file(folder.path())).unlink(missing_ok=True)
     return open_collection(root, name)
+
+
+def _check(config: CollectConfig, id: str | None, previous: str | None, engine: Engine | None) -> None:
+    """ValueError for what cannot be collected so, before anything is begun."""
+    if id is None and engine is not None and engine.share is not None:
+        raise ValueError("shares of one collection find each other by its name: give all of them the same id")
+    if previous is not None and not config.seeds:
+        raise ValueError("only a crawl of live pages can refer to an earlier one: --recrawl goes with --seed")
+    if config.fetch or config.seeds:
+        check_proxies(allow_private=config.allow_private_proxy or config.allow_private_addresses)
+    if config.before_fetch is not None:
+        _known_beforehand(load(config.before_fetch))  # a recipe that cannot be applied is said before anything is collected
 
 
 def _is_empty(folder: Folder) -> bool:
@@ -117,7 +121,7 @@ def _is_empty(folder: Folder) -> bool:
     else:
         receipts = candidates / RECEIPTS
         parts = [receipts.read_json(name)["counts"] for name in receipts.names() if name.endswith(".json") and name != IDENTITY]
-    return not any(counts.get("candidates") for counts in parts) and not (folder / "pages").exists("crawl.json")
+    return not any(counts.get("candidates") for counts in parts) and not (folder / "pages").exists(REPORT)
 
 
 def unfinished(root: Folder, config: CollectConfig, names: Sequence[str] | None = None) -> str | None:
@@ -157,6 +161,8 @@ def _begin(root: Folder, folder: Folder, config: CollectConfig, previous: str | 
         if previous is not None:
             open_collection(root, previous)
         begun = Begun(settings=_settings(config), began=now(), remembered=remembered, previous=previous)
+        if config.max_bytes is not None:  # one that had this name was killed and removed
+            Path(spent_file(folder.path())).unlink(missing_ok=True)
         with suppress(FileExistsError):  # another share was quicker
             folder.create(CONFIGURATION, json.dumps(asdict(begun), indent=1).encode())
     begun = Begun(**folder.read_json(CONFIGURATION))
@@ -239,7 +245,7 @@ def _crawled(root: Folder, folder: Folder, config: CollectConfig, begun: Begun, 
     )
     pages = folder / "pages"
     with lease(pages, "crawling.json", wait=math.inf):
-        found = crawl(order, pages, progress=_pages_read(progress), forgotten=Forgotten.read(root), spent_in=spent_file(folder.url))
+        found = crawl(order, pages, progress=_pages_read(progress), forgotten=Forgotten.read(root), spent_in=spent_file(folder.path()))
     progress(Progress(stage="crawl", done=1, parts=1, counts={"pages": found["pages"], **found["refused"], **found["errors"]}))
     return pages
 
@@ -316,13 +322,19 @@ def _fetch(folder: Folder, config: CollectConfig, started: float) -> Stage:
         ca_file=config.ca_file,
         contact=config.contact,
         max_bytes=config.bytes_at_most(),
-        spent_in=spent_file(folder.url) if config.max_bytes is not None else None,
+        spent_in=spent_file(folder.path()) if config.max_bytes is not None else None,
         web=config.fetch,
         images_per_second=config.images_per_second,
         encoding=config.encoding(),
         deadline_seconds=_seconds(config),
         begun=started,
     )
+
+
+def _report(folder: Folder) -> dict[str, Any] | None:
+    """What the crawl of a collection said, if it is one of live pages."""
+    pages = folder / "pages"
+    return pages.read_json(REPORT) if pages.exists(REPORT) else None
 
 
 def _accounts(ran: list[tuple[Stage, Manifest]]) -> list[dict[str, Any]]:
@@ -336,19 +348,19 @@ def _accounts(ran: list[tuple[Stage, Manifest]]) -> list[dict[str, Any]]:
             went = account.went(manifest.counts)
             if not manifest.failed:
                 account.check(totals.get(account.of, 0), manifest.counts, f"stage {stage.name}")
-            found.append({"of": account.of, "in": totals.get(account.of, 0), "went": went})
+            if went or totals.get(account.of):
+                found.append({"of": account.of, "in": totals.get(account.of, 0), "went": went})
     return found
 
 
-def _seal(folder: Folder, manifests: list[Manifest], accounts: list[dict[str, Any]]) -> None:
-    """The collection's own manifest, which makes it visible; its counts add up the stages'."""
+def _seal(folder: Folder, manifests: list[Manifest], crawled: dict[str, Any] | None, accounts: list[dict[str, Any]]) -> None:
+    """The collection's own manifest, which makes it visible; its counts add up the stages', and those of the crawl."""
     counts: Counter[str] = Counter()
     for manifest in manifests:
         counts.update(manifest.counts)
-    if (folder / "pages").exists("crawl.json"):
-        found = (folder / "pages").read_json("crawl.json")
-        counts.update({f"pages.{name}": count for name, count in {**found["refused"], **found["errors"]}.items()})
-        counts.update({f"pages.left.{name}": count for name, count in found["left"].items()})
+    if crawled is not None:
+        counts.update(counts_of(crawled))
+        accounts = [*accounts_of(crawled), *accounts]
     held = {name: counts.pop(name) for name in sorted(counts) if name.startswith("held.")}
     value = {
         "digest": digest([manifest.digest for manifest in manifests]),

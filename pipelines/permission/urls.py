@@ -5,7 +5,8 @@ the wrong way, tabs and line ends inside, dots of a path, escapes for what is no
 """
 
 import re
-from urllib.parse import quote
+from functools import lru_cache
+from urllib.parse import SplitResult, quote
 
 import ada_url
 
@@ -14,6 +15,7 @@ _PATH = r"/[!$%&()*+,\-./0-9:;=?@A-Z_a-z~]*"
 # what the standard would leave as it is, once it has no step of dots; nearly every address there is
 _AS_IT_IS = re.compile(rf"https?://{HOST}(?:{_PATH})?")
 _STEPS = re.compile(r"/(?:\.|%2[eE])")
+BLANKS = re.compile(r"[\s\x00-\x1f\x7f]")  # what no request may hold
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _WEB = ("http://", "https://")
@@ -32,6 +34,15 @@ def ascii_address(url: str) -> str | None:
     return whole if whole is not None and whole.startswith(_WEB) and _has_name(whole) else None
 
 
+def without_blanks(url: str) -> str:
+    """An address as it was written; one with blanks or control characters in it as it is asked for, if it can be.
+
+    The standard escapes blanks of a path and drops tabs and line ends: `/a b.jpg` is `/a%20b.jpg`.
+    """
+    plain = url.strip()
+    return (ascii_address(plain) if BLANKS.search(plain) else None) or plain
+
+
 def joined(base: str, address: str) -> str | None:
     """An address as it stands at `base`, any scheme, without fragment; None if it cannot be read. An empty base stands for none.
 
@@ -43,6 +54,13 @@ def joined(base: str, address: str) -> str | None:
     except ValueError:
         return None
     return whole.partition("#")[0]
+
+
+@lru_cache(maxsize=1024)  # thousands of addresses are of one host
+def place_of(authority: str) -> tuple[str, int | None]:
+    """Host and port of the authority of an address, as `urlsplit` has them; ValueError for what is no port."""
+    parts = SplitResult("", authority, "", "", "")
+    return parts.hostname or "", parts.port
 
 
 def octets_escaped(header: str) -> str:
