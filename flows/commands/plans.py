@@ -73,11 +73,14 @@ def validate(*, root: Root = "data", json: Json = False) -> int:
     """
     from pipelines.releases.validate import validate as check
 
-    problems = check(folder_of(root))
+    folder = folder_of(root)
+    problems = check(folder)
+    anything = [*(folder / "collections").names(), *(folder / "releases").names()]
+    fine = "every file is as its manifest says" if anything else f"{folder.path()} holds no collection and no release"
     if json:
         print_json({"problems": problems})
     else:
-        say("\n".join(problems) or "every file is as its manifest says")
+        say("\n".join(problems) or fine)
     return 1 if problems else 0
 
 

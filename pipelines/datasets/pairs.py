@@ -5,10 +5,9 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, ClassVar
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +19,7 @@ from pipelines.pages.sources import fingerprint
 from pipelines.schema import CANDIDATES, identify
 from pipelines.sources.delimited import BLANK, DELIMITERS, Layout, Record
 from pipelines.sources.json_records import Elements, is_array, line_records
-from pipelines.sources.list_bytes import LINE_BYTES, ListBytes
+from pipelines.sources.list_bytes import LINE_BYTES, ListBytes, ordinary
 from pipelines.sources.list_charset import UTF8, WESTERN, Charset
 from pipelines.sources.parquet_lists import Slice, holds_text, list_rows, parquet_list, slices
 from pipelines.stage import Output, Part, Stage
@@ -29,6 +28,7 @@ from pipelines.store import write_parquet
 ROWS = 16_384  # of a part
 PART_BYTES = 1 << 26  # of the lines of a part
 TEXT_BYTES = 1 << 28  # of the texts of a part; a Parquet file of kilobytes may hold terabytes of them
+BLANK_BYTES = 1 << 20  # of a list before its header; a file of nothing but line ends would be read to its end
 TEXTS = 1000  # of one line; more is no image with its captions
 URL_NAMES = ("url", "image_url", "img_url", "image_link", "image", "img", "src")  # any case: lists of img2dataset, LAION, COYO and CC12M
 FORMATS = {"parquet": "parquet", "csv": "csv", "tsv": "tsv", "jsonl": "jsonl", "ndjson": "jsonl", "json": "json"}
@@ -245,9 +245,10 @@ def _beginning(path: str, kind: str, keys: Keys) -> Lines:
 
 
 def _header(path: str, layout: Layout) -> Record:
-    """The first record that is not blank."""
+    """The first record that is not blank, if it is near the beginning."""
     records = layout.records(ListBytes(path).lines(), Charset(WESTERN))
-    header = next((record for record in records if record.fault != BLANK), Record(0, 0, None))
+    near = takewhile(lambda record: record.fault != BLANK or record.end <= BLANK_BYTES, records)
+    header = next((record for record in near if record.fault != BLANK), Record(0, 0, None))
     if header.fault:
         raise ValueError(f"{path} has no header that can be read: {header.fault}")
     return header
@@ -306,13 +307,13 @@ def _leave_out(path: str, number: int, why: object, counts: Counter[str], lost: 
 
 
 def _parquet_slices(path: str, keys: Keys) -> list[Slice]:
-    with fsspec.open(path, "rb") as file:
+    with ordinary(path) as file:
         source = parquet_list(path, file)
         return slices(source, _parquet_columns(path, source, keys), ROWS, PART_BYTES)
 
 
 def _parquet_lines(path: str, start: str, keys: Keys, counts: Counter[str]) -> Iterator[Given]:
-    with fsspec.open(path, "rb") as file:
+    with ordinary(path) as file:
         source = parquet_list(path, file)
         columns = _parquet_columns(path, source, keys)
         for row in list_rows(source, columns, Slice(*json.loads(start))):

@@ -24,6 +24,7 @@ CHUNK = 1 << 20  # bytes read at once
 LINE_BYTES = 1 << 20  # a longer line holds no caption; Python's own limit for CSV, 128 KiB, is shorter than some texts
 TOO_LONG = f"it is longer than {LINE_BYTES:,} bytes"
 CUT = "the file is cut in it"
+BOMB_BYTES, BOMB_RATIO = 1 << 28, 200  # what grows beyond both is given up; lists have 3 to 20 times
 WINDOW = 1 << 27  # bytes; the largest that zstd itself takes without being told (--long)
 MAGICS = {
     b"\x1f\x8b": "gzip",
@@ -57,7 +58,7 @@ class ListBytes:
         self, url: str, opened: "Callable[[str], AbstractContextManager[IO[bytes]]] | None" = None
     ) -> None:
         self.url = url
-        self._opened = opened or _opened
+        self._opened = opened or ordinary
         self.compression = ""
         self.newline = b"\n"
         self.damage = ""  # why nothing can be read behind what was
@@ -108,9 +109,9 @@ class ListBytes:
         yield from _in_front(first, pieces)
 
     def _decompressed(self, raw: IO[bytes]) -> Iterator[bytes]:
-        """What a compressed file holds, as far as it is whole."""
-        file = OPENERS[self.compression](raw)
-        while True:
+        """What a compressed file holds, as far as it is whole and no bomb."""
+        file, made = OPENERS[self.compression](raw), 0
+        while made <= BOMB_BYTES or made <= BOMB_RATIO * raw.tell():
             try:
                 piece = file.read1(CHUNK)
             except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError) as error:
@@ -121,7 +122,9 @@ class ListBytes:
 
             if not piece:
                 return
+            made += len(piece)
             yield piece
+        self.damage = f"its {self.compression} data grows beyond {BOMB_RATIO} times its size, as no list does"
 
 
 class _Frames:
@@ -166,7 +169,8 @@ def compression_of(head: bytes) -> str:
     return next((name for magic, name in MAGICS.items() if head.startswith(magic)), "")
 
 
-def _opened(url: str) -> IO[bytes]:
+def ordinary(url: str) -> IO[bytes]:
+    """A file, as it is; ValueError if there is none."""
     system, path = fsspec.core.url_to_fs(url)
     if isinstance(system, LocalFileSystem) and os.path.exists(path) and not os.path.isfile(path):
         raise ValueError(f"{url} is no ordinary file")  # a pipe would be waited for
