@@ -67,23 +67,15 @@ def collect(
     `previous` is an earlier collection of the same pages: only those that changed since are sent again.
     Raises ValueError for a source that gives nothing or an id that belongs to other options, LeaseHeld when another process writes it.
     """
-    if id is None and engine is not None and engine.share is not None:
-        raise ValueError("shares of one collection find each other by its name: give all of them the same id")
     started = time.time()
-    if previous is not None and not config.seeds:
-        raise ValueError("only a crawl of live pages can refer to an earlier one: --recrawl goes with --seed")
-    if config.fetch or config.seeds:
-        check_proxies(allow_private=config.allow_private_proxy or config.allow_private_addresses)
-    if config.before_fetch is not None:
-        _known_beforehand(load(config.before_fetch))  # a recipe that cannot be applied is said before anything is collected
+    _check(config, id, previous, engine)
     name = fit_name(id, "collection") if id is not None else unfinished(root, config) or _new_name(root)
     folder = root / "collections" / name
     new = not folder.exists() and (engine is None or engine.share is None)
+    forgotten = Forgotten.read(root)
     begun = _begin(root, folder, config, previous)
     if folder.exists(MANIFEST) and not folder.read_json(MANIFEST)["failed"]:
         return open_collection(root, name)
-
-    forgotten = Forgotten.read(root)
 
     ran: list[tuple[Stage, Manifest]] = []
 
@@ -104,8 +96,20 @@ def collect(
         fetched = run(_fetch(folder, config, started))
         run(Remember.of(root, name))
         _seal(folder, [found, scattered, distinct, fetched], _accounts(ran))
-        Path(spent_file(folder.url)).unlink(missing_ok=True)
+        Path(spent_file(folder.path())).unlink(missing_ok=True)
     return open_collection(root, name)
+
+
+def _check(config: CollectConfig, id: str | None, previous: str | None, engine: Engine | None) -> None:
+    """ValueError for what cannot be collected so, before anything is begun."""
+    if id is None and engine is not None and engine.share is not None:
+        raise ValueError("shares of one collection find each other by its name: give all of them the same id")
+    if previous is not None and not config.seeds:
+        raise ValueError("only a crawl of live pages can refer to an earlier one: --recrawl goes with --seed")
+    if config.fetch or config.seeds:
+        check_proxies(allow_private=config.allow_private_proxy or config.allow_private_addresses)
+    if config.before_fetch is not None:
+        _known_beforehand(load(config.before_fetch))  # a recipe that cannot be applied is said before anything is collected
 
 
 def _is_empty(folder: Folder) -> bool:
@@ -157,6 +161,8 @@ def _begin(root: Folder, folder: Folder, config: CollectConfig, previous: str | 
         if previous is not None:
             open_collection(root, previous)
         begun = Begun(settings=_settings(config), began=now(), remembered=remembered, previous=previous)
+        if config.max_bytes is not None:  # one that had this name was killed and removed
+            Path(spent_file(folder.path())).unlink(missing_ok=True)
         with suppress(FileExistsError):  # another share was quicker
             folder.create(CONFIGURATION, json.dumps(asdict(begun), indent=1).encode())
     begun = Begun(**folder.read_json(CONFIGURATION))
@@ -239,7 +245,7 @@ def _crawled(root: Folder, folder: Folder, config: CollectConfig, begun: Begun, 
     )
     pages = folder / "pages"
     with lease(pages, "crawling.json", wait=math.inf):
-        found = crawl(order, pages, progress=_pages_read(progress), forgotten=Forgotten.read(root), spent_in=spent_file(folder.url))
+        found = crawl(order, pages, progress=_pages_read(progress), forgotten=Forgotten.read(root), spent_in=spent_file(folder.path()))
     progress(Progress(stage="crawl", done=1, parts=1, counts={"pages": found["pages"], **found["refused"], **found["errors"]}))
     return pages
 
@@ -316,7 +322,7 @@ def _fetch(folder: Folder, config: CollectConfig, started: float) -> Stage:
         ca_file=config.ca_file,
         contact=config.contact,
         max_bytes=config.bytes_at_most(),
-        spent_in=spent_file(folder.url) if config.max_bytes is not None else None,
+        spent_in=spent_file(folder.path()) if config.max_bytes is not None else None,
         web=config.fetch,
         images_per_second=config.images_per_second,
         encoding=config.encoding(),

@@ -10,10 +10,11 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 from pipelines.accounts import Account, check
+from pipelines.engine.meanwhile import meanwhile
 from pipelines.shares import WAIT_SECONDS, Share, live_shares, right_to_write, share_of_lanes, wait_for
 from pipelines.store import FULL, Folder, Written, digest, lease
 from pipelines.takedown.forgotten import NOTHING, Forgotten
@@ -374,14 +375,8 @@ def _watched(run: _Run, progress: Callable[[Progress], None]) -> Iterator[None]:
     if progress is silent:
         yield
         return
-    stop = threading.Event()
-    thread = threading.Thread(target=_watch, args=(run, progress, stop), daemon=True, name="progress")
-    thread.start()
-    try:
+    with meanwhile(partial(_watch, run, progress), "progress"):
         yield
-    finally:
-        stop.set()
-        thread.join(timeout=5)
 
 
 def _watch(run: _Run, progress: Callable[[Progress], None], stop: threading.Event) -> None:

@@ -21,6 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from pipelines.engine.meanwhile import meanwhile
+
 TEMPORARY = ".tmp-"
 LEASE_SECONDS = 60.0  # a writer that has not renewed its lease for so long is dead
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})  # no retry mends these
@@ -302,14 +304,10 @@ def lease(folder: Folder, name: str = "lease.json", *, about: str = "", wait: fl
         about=about,
     )
     _acquire(folder, name, mine, time.monotonic() + wait)
-    stop = threading.Event()
-    thread = threading.Thread(target=_renew, args=(folder, name, mine, stop), daemon=True, name="lease")
-    thread.start()
     try:
-        yield
+        with meanwhile(functools.partial(_renew, folder, name, mine), "lease"):
+            yield
     finally:
-        stop.set()
-        thread.join(timeout=5)
         there = holder(folder, name)
         if there is not None and there.owner == mine.owner:
             folder.remove(name)

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import groupby
 from typing import IO, Any
 
@@ -27,16 +28,12 @@ Row = Mapping[str, Any]  # of PLACES
 Held = Iterator[tuple[str, FetchResult, bytes | None]]  # address, what became of it, its bytes if it was found
 
 
-def opened(url: str) -> IO[bytes]:
-    """A seekable binary file at a path or fsspec URL; ValueError if it is not there."""
+def opened(url: str) -> AbstractContextManager[IO[bytes]]:
+    """A seekable binary file at a path or fsspec URL; ValueError if it is not there, Unreachable where the network fails."""
     system, path = fsspec.core.url_to_fs(url)
-    local = isinstance(system, LocalFileSystem)
-    try:
-        if local and not stat.S_ISREG(os.stat(path).st_mode):
-            raise ValueError(f"{url} is no ordinary file")  # a pipe would be waited for
-        return open(path, "rb") if local else system.open(path, "rb")
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise ValueError(f"there is no file at {url}: what was imported must stay in its place until its images are read") from error
+    if isinstance(system, LocalFileSystem) and not os.path.isfile(path):  # a pipe would be waited for
+        raise ValueError(f"there is no file at {url}: what was imported must stay in its place until its images are read")
+    return opened_archive(url)
 
 
 def warc_records(archive: str, rows: Sequence[Row], limit: int) -> Held:

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 from pipelines.datasets.import_tables import is_binary, is_string, is_text
 from pipelines.datasets.recognise import File, listing
 from pipelines.datasets.samples import TEXT_KEYS, Keys, found_key, json_value, plain, texts_of
-from pipelines.pages.sources import fingerprint
+from pipelines.pages.sources import fingerprint, opened
 from pipelines.schema import CANDIDATES, identify
 from pipelines.sources.delimited import BLANK, DELIMITERS, Layout, Record
 from pipelines.sources.json_records import Elements, is_array, line_records
-from pipelines.sources.list_bytes import LINE_BYTES, ListBytes, ordinary
+from pipelines.sources.list_bytes import LINE_BYTES, ListBytes
 from pipelines.sources.list_charset import UTF8, WESTERN, Charset
 from pipelines.sources.parquet_lists import Slice, holds_text, list_rows, parquet_list, slices
 from pipelines.stage import Output, Part, Stage
@@ -307,13 +307,13 @@ def _leave_out(path: str, number: int, why: object, counts: Counter[str], lost: 
 
 
 def _parquet_slices(path: str, keys: Keys) -> list[Slice]:
-    with ordinary(path) as file:
+    with opened(path) as file:
         source = parquet_list(path, file)
         return slices(source, _parquet_columns(path, source, keys), ROWS, PART_BYTES)
 
 
 def _parquet_lines(path: str, start: str, keys: Keys, counts: Counter[str]) -> Iterator[Given]:
-    with ordinary(path) as file:
+    with opened(path) as file:
         source = parquet_list(path, file)
         columns = _parquet_columns(path, source, keys)
         for row in list_rows(source, columns, Slice(*json.loads(start))):

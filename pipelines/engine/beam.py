@@ -20,6 +20,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from pipelines.engine.meanwhile import meanwhile
 from pipelines.stage import Engine, Part, Stage, run_lane
 from pipelines.store import Folder
 from pipelines.workers import run_lanes
@@ -90,22 +91,18 @@ class _Spread(beam.DoFn):  # type: ignore[misc]
 def _alive(signs: Folder) -> Iterator[None]:
     """Leave a sign at once and every few seconds; none is left when the block ends."""
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
-    stop = threading.Event()
 
-    def beat() -> None:
+    def beat(stop: threading.Event) -> None:
         for count in itertools.count():
             with contextlib.suppress(OSError):  # a full disk is for the part to report
                 signs.write_bytes(name, str(count).encode())
             if stop.wait(SIGN_SECONDS):
                 return
 
-    thread = threading.Thread(target=beat, daemon=True, name="alive")
-    thread.start()
     try:
-        yield
+        with meanwhile(beat, "alive", SIGN_SECONDS):
+            yield
     finally:
-        stop.set()
-        thread.join(timeout=SIGN_SECONDS)
         with contextlib.suppress(OSError):
             signs.remove(name)
 

@@ -47,7 +47,7 @@ class Spool:
 
 
 def settled(result: FetchResult, picture: Decoded | Undecodable | None) -> Found:
-    """An result with its picture, or with the reason why there is none."""
+    """A result with its picture, or with the reason why there is none."""
     if result.outcome != FETCHED or isinstance(picture, Decoded):
         return result, picture if isinstance(picture, Decoded) else None
     outcome, detail = (picture.outcome, picture.detail) if picture is not None else ("decode.failed", "fetched and then lost")

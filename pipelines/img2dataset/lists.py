@@ -20,6 +20,7 @@ import pyarrow.csv as pa_csv
 
 from pipelines.datasets.samples import json_value, plain
 from pipelines.img2dataset.config import Img2datasetConfig
+from pipelines.pages.sources import opened
 from pipelines.sources.delimited import BLANK, DELIMITERS, Layout, Record
 from pipelines.sources.json_records import Elements, is_array, line_records
 from pipelines.sources.list_bytes import ListBytes
@@ -219,7 +220,7 @@ def _column(values: list[Any]) -> pa.Array:
 
 def _parquet(path: str, columns: Mapping[str, str], counts: Counter[str]) -> pa.Table:
     sources = list(dict.fromkeys(columns.values()))
-    with fsspec.open(path, "rb").open() as file:
+    with opened(path) as file:
         source = parquet_list(path, file)
         _check(path, source.schema_arrow.names, columns)
         schema = pa.schema(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pipelines.engine.meanwhile import meanwhile
 from pipelines.img2dataset.config import Img2datasetConfig
 from pipelines.img2dataset.lists import lists_at, read_list
 from pipelines.img2dataset.output import NO_DOWNLOAD, NO_RESIZE, Shard
@@ -220,21 +221,15 @@ def _run(stage: DownloadShards) -> None:
 @contextlib.contextmanager
 def _watched(stage: DownloadShards, progress: Callable[[Progress], None]) -> Iterator[None]:
     """Say now and then how many shards stand, and how many addresses have been settled."""
-    stop = threading.Event()
 
-    def look() -> None:
+    def look(stop: threading.Event) -> None:
         while not stop.wait(WATCH_SECONDS):
             with contextlib.suppress(OSError, ValueError):
                 done = sum(shard.stands(stage.arguments) for shard in stage.pending)
                 progress(Progress(stage=stage.name, done=done, parts=len(stage.pending)))
 
-    thread = threading.Thread(target=look, daemon=True, name="progress")
-    thread.start()
-    try:
+    with meanwhile(look, "progress"):
         yield
-    finally:
-        stop.set()
-        thread.join(timeout=5)
 
 
 def _done(

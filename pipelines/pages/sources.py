@@ -4,6 +4,7 @@ Remote files are read in blocks, each asked for again when the network fails. Wh
 failure of the network passes for the end of a file.
 """
 
+import functools
 import glob
 import gzip
 import hashlib
@@ -34,6 +35,7 @@ LISTS = (".paths", ".paths.gz", ".txt", ".txt.gz")
 LIST_BYTES = 256 * 1024 * 1024  # of a path list; Common Crawl's largest has 100,000 lines and 14 MB
 # how the names of what lists name end, before and after compression
 KINDS = ("warc", "wat", "wet", "arc", "cdx", "cdxj", "wacz", "parquet", "gz", "zst", "lz4")
+PACKAGES = 4  # WACZ files whose directories are held; a package of packages has two
 MULTI_WACZ = "multi-wacz-package"  # profile of a datapackage.json that names WACZ files
 BLOCK = 8 * 1024 * 1024  # bytes of a remote file asked for at once
 REFUSALS = frozenset({401, 403, 404, 410})  # HTTP statuses that asking again does not change
@@ -201,10 +203,34 @@ def exists(url: str) -> bool:
 def information(url: str) -> dict[str, Any]:
     """What the file system says of a file: its size and, if known, what changes with it; ValueError if it is not there."""
     if (entry := wacz.parted(url)) is not None:
-        with opened(entry[1]) as stream:
-            return {"size": wacz.named(stream, entry[0]).size}
+        return {"size": _entry(*entry).size}
     system, path = fsspec.core.url_to_fs(url)
     return dict(_patiently(lambda: system.info(path), url))
+
+
+def _entry(name: str, package: str) -> wacz.Entry:
+    found = _directory(package, _state(package)).get(name)
+    if found is None:
+        raise ValueError(f"the zip file holds no {name!r}")
+    return found
+
+
+@functools.lru_cache(maxsize=PACKAGES)
+def _directory(package: str, state: str) -> dict[str, wacz.Entry]:
+    """What a WACZ file in some state holds, by name; of several of one name the first. It is asked about entry by entry."""
+    with opened(package) as stream:
+        return {entry.name: entry for entry in reversed(wacz.entries(stream))}
+
+
+@functools.lru_cache(maxsize=PACKAGES)
+def _fingerprint_of_package(package: str, state: str) -> str:
+    return fingerprint(package)
+
+
+def _state(package: str) -> str:
+    """What changes with a WACZ file, or with the one that it lies in."""
+    outer = wacz.parted(package)
+    return str(information(package)) if outer is None else _state(outer[1])
 
 
 def fingerprint(source: Source | str) -> str:
@@ -216,7 +242,7 @@ def fingerprint(source: Source | str) -> str:
     if isinstance(source, Source) and source.listed:
         return identify(url)
     if (entry := wacz.parted(url)) is not None:
-        return identify(entry[0], fingerprint(entry[1]))
+        return identify(entry[0], _fingerprint_of_package(entry[1], _state(entry[1])))
     info = information(url)
     place = fsspec.core.url_to_fs(url)[1]
     if is_local(url) and info["size"] <= HASHED_WHOLE and os.path.isfile(place):  # a pipe would be waited for
@@ -327,7 +353,7 @@ def opened(url: str, block: int = BLOCK) -> Iterator[IO[bytes]]:
     """
     if (entry := wacz.parted(url)) is not None:
         with opened(entry[1], block) as package:
-            yield wacz.open_entry(package, wacz.named(package, entry[0]))
+            yield wacz.open_entry(package, _entry(*entry))
         return
     system, path = fsspec.core.url_to_fs(url)
     if isinstance(system, LocalFileSystem):

@@ -108,8 +108,15 @@ class PathRules:
             self._by_key[rule[0].key].append(rule)
         self._key_sizes = sorted({len(key) for key in self._by_key})
 
+    def __bool__(self) -> bool:
+        """Whether there is any pattern; without one all is allowed."""
+        return bool(self._lengths or self._others)
+
     def allow(self, path: str) -> bool:
         """Whether a path (of `path_of`) is allowed: what no pattern covers is, what cannot be told with bounded effort is not."""
+        if not self:
+            return True
+
         others = self._may_cover(path) if self._by_key else self._others
         if (len(others) + len(self._lengths)) * len(path) > COMPARED:
             return False

@@ -5,7 +5,8 @@ the wrong way, tabs and line ends inside, dots of a path, escapes for what is no
 """
 
 import re
-from urllib.parse import quote
+from functools import lru_cache
+from urllib.parse import SplitResult, quote
 
 import ada_url
 
@@ -43,6 +44,13 @@ def joined(base: str, address: str) -> str | None:
     except ValueError:
         return None
     return whole.partition("#")[0]
+
+
+@lru_cache(maxsize=1024)  # thousands of addresses are of one host
+def place_of(authority: str) -> tuple[str, int | None]:
+    """Host and port of the authority of an address, as `urlsplit` has them; ValueError for what is no port."""
+    parts = SplitResult("", authority, "", "", "")
+    return parts.hostname or "", parts.port
 
 
 def octets_escaped(header: str) -> str:

@@ -111,10 +111,11 @@ def _inflates_to(
     file: IO[bytes], offset: int, begins: bytes = WARC, magic: bytes = MEMBER, dictionary: zstd.ZstdDict | None = None
 ) -> bool:
     file.seek(offset)
+    head = file.read(HEAD[magic])
     made = decoder_of(magic, dictionary)
     assert made is not None
     try:
-        return made().decompress(file.read(HEAD[magic]), len(begins) or 1).startswith(begins)
+        return made().decompress(head, len(begins) or 1).startswith(begins)
     except BROKEN:
         return False
 
@@ -167,9 +168,10 @@ def _break(file: IO[bytes], place: int, run: list[int]) -> int | None:
 def _is_empty(file: IO[bytes], offset: int) -> bool:
     """Whether a member begins and ends here without content."""
     file.seek(offset)
+    head = file.read(64)
     inflater = zlib_ng.decompressobj(wbits=31)
     try:
-        return inflater.decompress(file.read(64), 1) == b"" and inflater.eof
+        return inflater.decompress(head, 1) == b"" and inflater.eof
     except BROKEN:
         return False
 
@@ -179,15 +181,15 @@ def _followed(file: IO[bytes], offset: int, reach: int) -> tuple[int | None, boo
     file.seek(offset)
     inflater = zlib_ng.decompressobj(wbits=31)
     read = 0
-    try:
-        while not inflater.eof:
-            data = inflater.unconsumed_tail
+    while not inflater.eof:
+        data = inflater.unconsumed_tail
+        if not data:
+            data = b"" if read >= reach else file.read(STEP if read else 4096)
+            read += len(data)
             if not data:
-                data = b"" if read >= reach else file.read(STEP if read else 4096)
-                read += len(data)
-                if not data:
-                    return offset + read, False
+                return offset + read, False
+        try:
             inflater.decompress(data, 16 * STEP)
-    except BROKEN:
-        return None, False
+        except BROKEN:
+            return None, False
     return offset + read - len(inflater.unused_data), True

@@ -1,7 +1,7 @@
 """The bytes of a list as they are meant, and its lines: without compression, in UTF-8 or a charset that holds ASCII.
 
 What a file is, its first bytes say; its name may be wrong. A compressed file that is cut or damaged
-gives what came before, and says so.
+gives what came before, and says so. Every decoder is asked for a bounded piece at a time.
 """
 
 import bz2
@@ -12,20 +12,22 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import IO, Any, NamedTuple
+from functools import partial
+from typing import IO, NamedTuple
 
 import fsspec
-import zstandard
+from backports import zstd
 from fsspec.implementations.local import LocalFileSystem
 
+from pipelines.sources.frames import BOMB_BYTES, BOMB_RATIO, BROKEN, PULL, Damaged, Decoder
 from pipelines.sources.list_charset import MARKS
 
 CHUNK = 1 << 20  # bytes read at once
 LINE_BYTES = 1 << 20  # a longer line holds no caption; Python's own limit for CSV, 128 KiB, is shorter than some texts
 TOO_LONG = f"it is longer than {LINE_BYTES:,} bytes"
 CUT = "the file is cut in it"
-BOMB_BYTES, BOMB_RATIO = 1 << 28, 200  # what grows beyond both is given up; lists have 3 to 20 times
-WINDOW = 1 << 27  # bytes; the largest that zstd itself takes without being told (--long)
+FAULTS: tuple[type[Exception], ...] = (*BROKEN, lzma.LZMAError)
+WINDOW = 1 << 27  # bytes that a decoder may look back; the most that zstd itself takes without being told (--long)
 MAGICS = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -58,7 +60,7 @@ class ListBytes:
         self, url: str, opened: "Callable[[str], AbstractContextManager[IO[bytes]]] | None" = None
     ) -> None:
         self.url = url
-        self._opened = opened or ordinary
+        self._opened = opened or _opened
         self.compression = ""
         self.newline = b"\n"
         self.damage = ""  # why nothing can be read behind what was
@@ -110,58 +112,55 @@ class ListBytes:
 
     def _decompressed(self, raw: IO[bytes]) -> Iterator[bytes]:
         """What a compressed file holds, as far as it is whole and no bomb."""
-        file, made = OPENERS[self.compression](raw), 0
-        while made <= BOMB_BYTES or made <= BOMB_RATIO * raw.tell():
-            try:
-                piece = file.read1(CHUNK)
-            except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError) as error:
-                if _is_of_the_network(error):
-                    raise
-                self.damage = f"its {self.compression} data is cut or damaged ({error})"
-                return
-
-            if not piece:
-                return
-            made += len(piece)
-            yield piece
-        self.damage = f"its {self.compression} data grows beyond {BOMB_RATIO} times its size, as no list does"
+        is_gzip, made = self.compression == "gzip", 0
+        try:
+            for piece in _gunzipped(raw) if is_gzip else inflated(raw, DECODERS[self.compression]):
+                yield piece
+                made += len(piece)
+                if made > BOMB_BYTES and made > BOMB_RATIO * raw.tell():
+                    raise Damaged(f"it grows to more than {BOMB_RATIO} times its size, as no list does")
+        except Damaged as error:
+            self.damage = f"its {self.compression} data is cut or damaged ({error})"
 
 
-class _Frames:
-    """The frames of a zstd file one after another; the library's own reader takes a cut for the end."""
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._raw = raw
-        self._decompressor: Any = None
-        self._pending = b""
-
-    def read1(self, size: int) -> bytes:
-        while True:
-            data = self._pending or self._raw.read(1 << 14)  # a block has 128 KiB at most, so this many bytes stay small
-            self._pending = b""
-
-            if not data:
-                if self._decompressor is not None:
-                    raise EOFError("a frame has no end")
-                return b""
-
-            if self._decompressor is None:
-                self._decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW).decompressobj()
-
-            found = bytes(self._decompressor.decompress(data))
-            if self._decompressor.eof:
-                self._pending = self._decompressor.unused_data
-                self._decompressor = None
-            if found:
-                return found
-
-
-OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
-    "gzip": lambda raw: gzip.GzipFile(fileobj=raw),
-    "bzip2": bz2.BZ2File,
-    "xz": lzma.LZMAFile,
-    "zstd": _Frames,
+DECODERS: dict[str, Callable[[], Decoder]] = {
+    "bzip2": bz2.BZ2Decompressor,
+    "xz": partial(lzma.LZMADecompressor, memlimit=WINDOW),
+    "zstd": zstd.ZstdDecompressor,
 }
+
+
+def _gunzipped(raw: IO[bytes]) -> Iterator[bytes]:
+    """What a gzip file holds; all that stands before a wrong sum is given, as zlib itself does not."""
+    file = gzip.GzipFile(fileobj=raw)
+    try:
+        while piece := file.read1(CHUNK):
+            yield piece
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise Damaged(error) from error
+
+
+def inflated(raw: IO[bytes], make: Callable[[], Decoder]) -> Iterator[bytes]:
+    """What the frames of a file hold, piece by piece; zeros between them fill up a block of a tape or disk."""
+    data = raw.read(PULL)
+    while data:
+        decoder = make()
+        while not decoder.eof:
+            if decoder.needs_input and not data:
+                data = raw.read(PULL)
+                if not data:
+                    raise Damaged("it has no end")
+            fed, data = (data, b"") if decoder.needs_input else (b"", data)
+            try:
+                piece = decoder.decompress(fed, CHUNK)
+            except FAULTS as error:
+                raise Damaged(error) from error
+            if piece:
+                yield piece
+
+        data = (decoder.unused_data or b"").lstrip(b"\0")
+        while not data and (more := raw.read(PULL)):
+            data = more.lstrip(b"\0")
 
 
 def compression_of(head: bytes) -> str:
@@ -169,8 +168,7 @@ def compression_of(head: bytes) -> str:
     return next((name for magic, name in MAGICS.items() if head.startswith(magic)), "")
 
 
-def ordinary(url: str) -> IO[bytes]:
-    """A file, as it is; ValueError if there is none."""
+def _opened(url: str) -> IO[bytes]:
     system, path = fsspec.core.url_to_fs(url)
     if isinstance(system, LocalFileSystem) and os.path.exists(path) and not os.path.isfile(path):
         raise ValueError(f"{url} is no ordinary file")  # a pipe would be waited for
@@ -196,11 +194,6 @@ def _behind(start: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
         if start < len(piece):
             yield piece[start:]
         start = max(0, start - len(piece))
-
-
-def _is_of_the_network(error: Exception) -> bool:
-    """Whether a file could not be read, rather than read and not understood: then it has a number, or time ran out."""
-    return isinstance(error, OSError) and (error.errno is not None or isinstance(error, TimeoutError))
 
 
 def _newline(head: bytes) -> bytes:

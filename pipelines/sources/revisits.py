@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from pipelines.pages.archives import READ, Headers, Response, http_of, response_of, walk
-from pipelines.pages.sources import Unreachable, opened
+from pipelines.pages.sources import opened
 from pipelines.sources.warc import Record
 
 SIBLINGS = 16  # other archives that are looked through for what one refers to, each from front to end
@@ -96,7 +96,7 @@ def _places(revisits: Sequence[Record], archives: Sequence[str]) -> dict[Key, Pl
 
 
 def _bodies(archive: str, keys: Collection[Key]) -> Iterator[tuple[Place, list[Key]]]:
-    """The records of an archive that are referred to by one of these keys; none if it cannot be read."""
+    """The records of an archive that are referred to by one of these keys; none if it is no archive. Unreachable if the network fails."""
 
     def read(record: Record) -> tuple[Place, list[Key]] | None:
         names = [key for key in _own(record) if key in keys] if record.kind in READ else []
@@ -104,7 +104,7 @@ def _bodies(archive: str, keys: Collection[Key]) -> Iterator[tuple[Place, list[K
         place = Place(archive=archive, offset=record.offset, target=record.target, digest=digest)
         return (place, names) if names else None
 
-    with suppress(ValueError, Unreachable):
+    with suppress(ValueError):  # which is told of where it is read itself
         yield from walk(archive, Counter(), read, limit=0)
 
 

@@ -108,14 +108,6 @@ def _entry(info: zipfile.ZipInfo) -> Entry:
     )
 
 
-def named(stream: IO[bytes], name: str) -> Entry:
-    """The entry of that name; ValueError if there is none."""
-    found = next((entry for entry in entries(stream) if entry.name == name), None)
-    if found is None:
-        raise ValueError(f"the zip file holds no {name!r}")
-    return found
-
-
 def open_entry(stream: IO[bytes], entry: Entry) -> IO[bytes]:
     """The content of an entry, seekable; ValueError if it cannot be read."""
     stream.seek(entry.header)
@@ -134,12 +126,11 @@ def open_entry(stream: IO[bytes], entry: Entry) -> IO[bytes]:
     return io.BufferedReader(_Deflated(_Range(stream, start, entry.packed), entry.size), 1 << 16)
 
 
-class _Range(io.RawIOBase):
-    """Bytes of another file."""
+class _Placed(io.RawIOBase):
+    """A file of known size with a place in it."""
 
-    def __init__(self, stream: IO[bytes], start: int, size: int) -> None:
-        self._stream, self._start, self._size = stream, start, size
-        self._place = 0
+    def __init__(self, size: int) -> None:
+        self._size, self._place = size, 0
 
     def readable(self) -> bool:
         return True
@@ -151,8 +142,19 @@ class _Range(io.RawIOBase):
         return self._place
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        self._place = max(offset + (0, self._place, self._size)[whence], 0)
+        self._go(max(offset + (0, self._place, self._size)[whence], 0))
         return self._place
+
+    def _go(self, place: int) -> None:
+        self._place = place
+
+
+class _Range(_Placed):
+    """Bytes of another file."""
+
+    def __init__(self, stream: IO[bytes], start: int, size: int) -> None:
+        super().__init__(size)
+        self._stream, self._start = stream, start
 
     def readinto(self, buffer: Any) -> int:
         self._stream.seek(self._start + self._place)
@@ -162,11 +164,12 @@ class _Range(io.RawIOBase):
         return len(data)
 
 
-class _Deflated(io.RawIOBase):
+class _Deflated(_Placed):
     """An entry inflated as it is read, at most as long as it says; it ends where it is broken."""
 
     def __init__(self, packed: _Range, size: int) -> None:
-        self._packed, self._size = packed, size
+        super().__init__(size)
+        self._packed = packed
         self._rewind()
 
     def _rewind(self) -> None:
@@ -174,22 +177,11 @@ class _Deflated(io.RawIOBase):
         self._place = 0
         self._inflater = Inflater(-15)
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._place
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        place = max(offset + (0, self._place, self._size)[whence], 0)
+    def _go(self, place: int) -> None:
         if place < self._place:
             self._rewind()
         while self._place < place and self._inflated(min(place - self._place, 1 << 20)):
             pass
-        return self._place
 
     def readinto(self, buffer: Any) -> int:
         data = self._inflated(len(buffer))

@@ -4,15 +4,16 @@ import tempfile
 from typing import IO
 
 MEMORY_BYTES = 1024 * 1024  # of one body; 99 of 100 images of the web are smaller, and many come at once
+PIECES = 32  # kept one by one until they are joined; an object for each of a trickle would cost more than its bytes
 
 
 class Body:
     """A growing body. Not safe between threads: whoever has it whole reads it."""
 
-    __slots__ = ("_data", "_file", "size")
+    __slots__ = ("_file", "_pieces", "size")
 
     def __init__(self) -> None:
-        self._data: bytes | bytearray = b""
+        self._pieces: list[bytes | bytearray] = []
         self._file: IO[bytes] | None = None
         self.size = 0
 
@@ -22,22 +23,22 @@ class Body:
         if self._file is not None:
             self._file.write(piece)
             return
-        if not self._data:
-            self._data = piece  # most bodies come in one
-        elif isinstance(self._data, bytearray):
-            self._data += piece
+        if len(self._pieces) < PIECES:
+            self._pieces.append(piece)
+        elif len(self._pieces) == PIECES:
+            self._pieces.append(bytearray(piece))
         else:
-            self._data = bytearray(self._data) + piece
+            self._pieces[-1] += piece
         if self.size > MEMORY_BYTES:
             self._file = tempfile.TemporaryFile(prefix="winnow-body-")  # noqa: SIM115 - closed by `take`, or with the body
-            self._file.write(self._data)
-            self._data = b""
+            self._file.writelines(self._pieces)
+            self._pieces = []
 
     def take(self) -> bytes:
         """All of it; afterwards it is empty."""
-        data, file, self._data, self._file, self.size = self._data, self._file, b"", None, 0
+        pieces, file, self._pieces, self._file, self.size = self._pieces, self._file, [], None, 0
         if file is None:
-            return bytes(data)
+            return b"".join(pieces)
         with file:
             file.seek(0)
             return file.read()

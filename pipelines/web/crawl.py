@@ -58,7 +58,7 @@ def crawl(
             pages=pages.path(),
             earlier=earlier,
             forgotten=forgotten,
-            spent_in=spent_in or spent_file(pages.url),
+            spent_in=spent_in or spent_file(pages.path()),
         )
         found = asyncio.run(run_crawl(config, where, progress))
     if not found["pages"]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +10,12 @@ from typing import Any
 
 from pipelines.pages.archives import decoded, is_html, media_type
 from pipelines.pages.relative import absolute
+from pipelines.permission.urls import octets_escaped
 from pipelines.takedown.forgotten import NOTHING, Forgotten
 from pipelines.web.crawl_archive import CrawlArchive
 from pipelines.web.crawl_config import Crawl
 from pipelines.web.frontier import AT_ONCE, Frontier, Visit, host_of, visit_of_page
-from pipelines.web.guest_client import GuestClient, escaped, image_kind, page_kind, redirect_target
+from pipelines.web.guest_client import GuestClient, ended, image_kind, page_kind, redirect_target
 from pipelines.web.links import header, images_on_page, links_of_page, page_address
 from pipelines.web.permission import headers_outcome, origin, user_agent
 from pipelines.web.politeness import MAX_REDIRECTS, REDIRECTS, Politeness, status_error
@@ -168,6 +169,8 @@ class Crawler:
             async with asyncio.timeout_at(self._end):
                 return await work
         except TimeoutError:
+            if not self._is_over():  # of a store: as all that the system says
+                raise
             words = f"the crawl ended after its {self.config.seconds:g} seconds"
             return Visit(outcome="fetch.deadline", detail=words)
         except FetchError as error:
@@ -223,7 +226,7 @@ class Crawler:
     def _read(self, url: str, status: int, headers: Headers, body: bytes) -> Visit:
         """What a response means for the crawl; runs in a thread."""
         if status in REDIRECTS:
-            hop = page_address(url, escaped(header(headers, "location")))
+            hop = page_address(url, octets_escaped(header(headers, "location")))
             nowhere = Visit(outcome="fetch.redirect", detail="a redirect to nowhere")
             return Visit(hop=hop) if hop else nowhere
         if not has_content(status):
@@ -339,11 +342,3 @@ class Crawler:
         if not is_html(media_type(reply.header("content-type")), b""):
             await self.archive.write(url, self._page.headers, reply, body)
         return decoded(body, reply.headers, self.config.page_bytes)
-
-
-async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and see them end."""
-    pending = list(tasks)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)

@@ -41,7 +41,7 @@ class CurlClient:
         self._share = pycurl.CurlShare()
         self._share.setopt(pycurl.SH_SHARE, pycurl.LOCK_DATA_SSL_SESSION)
         self._sockets = selectors.DefaultSelector()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._waiting: dict[pycurl.Curl, asyncio.Future[tuple[int, str]]] = {}
         self._free: list[CurlHandle] = []
         loop.add_reader(self._sockets, self._ready)
@@ -98,7 +98,9 @@ class CurlClient:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
-        if milliseconds >= 0:
+        if milliseconds == 0:  # as at the beginning of each exchange
+            self._timer = self._loop.call_soon(self._expired)
+        elif milliseconds > 0:
             self._timer = self._loop.call_later(milliseconds / 1000, self._expired)
 
     def _expired(self) -> None:

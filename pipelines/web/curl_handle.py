@@ -4,11 +4,13 @@ import errno
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import pycurl
 
+from pipelines.permission.urls import place_of
 from pipelines.web.addresses import is_literal
 from pipelines.web.body import Body
 from pipelines.web.permission import headers_outcome
@@ -18,6 +20,7 @@ CONNECT_SECONDS = 10.0  # to reach a host; curl's own default is 300
 ERROR_BYTES = 64 * 1024  # of the body of an error or a redirect, so that the connection can be kept
 BUFFER = 64 * 1024  # bytes that a body comes in at most at once
 SUPPRESS_CONNECT_HEADERS = 265  # CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl has no name for
+BLANK = " \t\r\n"  # around names and values
 E_PROXY = 97  # CURLE_PROXY
 # numbers of libcurl's errors, from its curl.h
 TLS = frozenset({35, 51, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91})
@@ -28,7 +31,7 @@ PROXY = frozenset({pycurl.E_COULDNT_RESOLVE_PROXY, E_PROXY})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchRequest:
-    """What to ask for.
+    """What to ask for, under an address that `written` gave.
 
     With `whole` an answer of more than `limit` bytes is refused, else it is cut there; with
     `judged`, one whose headers forbid its use. Behind a `proxy` (its address), `addresses` are
@@ -57,6 +60,7 @@ class CurlHandle:
         self.curl = pycurl.Curl()
         self._spend = spend
         self._sent: Headers = ()
+        self._proxy = ""
         self.curl.setopt(pycurl.SHARE, share)
         for option, value in {**_fixed(agent), **authorities}.items():
             self.curl.setopt(option, value)
@@ -65,24 +69,27 @@ class CurlHandle:
         self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self._on_connect)
 
     def take(self, request: FetchRequest, seconds: float) -> None:
-        """Get ready to ask; FetchError for an address that cannot be written in a request."""
+        """Get ready to ask."""
         self._request = request
-        self._addresses = frozenset(address.split("%", 1)[0] for address in request.addresses)
-        self._status, self._reason, self._headers = 0, "", list[tuple[str, str]]()
+        self._addresses = _without_scopes(request.addresses)
+        self._status, self._reason = 0, ""
+        self._lines: list[bytes] = []
+        self._headers: Headers = ()
         self._body = Body()
         self._refusal: FetchError | None = None
         self._error: Exception | None = None
         self._headed = self._begun = self._cut = False
-        url, entries = _target(request)
-        self.curl.setopt(pycurl.URL, url)
-        self.curl.setopt(pycurl.RESOLVE, entries)
-        self.curl.setopt(pycurl.PROXY, request.proxy)
+        self.curl.setopt(pycurl.URL, request.url)
+        self.curl.setopt(pycurl.RESOLVE, _resolved(request))
         self.curl.setopt(pycurl.TIMEOUT_MS, max(1, int(seconds * 1000)))
         self.curl.setopt(pycurl.MAXFILESIZE_LARGE, request.limit if request.whole else 0)
         if request.headers is not self._sent:
             lines = [f"{name}: {value}".encode("latin-1") for name, value in request.headers]
             self.curl.setopt(pycurl.HTTPHEADER, lines)
             self._sent = request.headers
+        if request.proxy != self._proxy:
+            self.curl.setopt(pycurl.PROXY, request.proxy)
+            self._proxy = request.proxy
 
     def answer(self, code: int, words: str) -> Reply:
         """The reply, or FetchError by what curl says of the end."""
@@ -96,8 +103,8 @@ class CurlHandle:
             raise FetchError(outcome, "the head of the answer is not whole")
         if code == 0 or self._cut or self._ended_without_a_word(code, words) or self._is_error():
             address = None if request.proxy else self.curl.getinfo(pycurl.PRIMARY_IP)
-            headers = tuple(self._headers)
-            return Reply(self._status, headers, self._body, self._reason, address, self._cut)
+            headers, body = self._headers, self._body
+            return Reply(self._status, headers, body, self._reason, address, self._cut)
         if code in (pycurl.E_FILESIZE_EXCEEDED, pycurl.E_WRITE_ERROR):
             words = f"at most {request.limit} bytes are fetched"
             raise FetchError("fetch.too_large", words, self._status)
@@ -156,12 +163,12 @@ class CurlHandle:
             return
         if line.startswith(b"HTTP/"):
             self._status, self._reason = _status(line)
-            self._headers = []
+            self._lines = []
         elif line.strip():
-            name, _, value = line.decode("latin-1").partition(":")
-            self._headers.append((name.strip(" \t\r\n"), value.strip(" \t\r\n")))
+            self._lines.append(line)
         else:
             self._headed = self._status >= 200
+            self._headers = _headers(self._lines)
             if self._request.judged and has_content(self._status):
                 self._judge()
 
@@ -193,6 +200,11 @@ class CurlHandle:
         return 0
 
 
+def _headers(lines: list[bytes]) -> Headers:
+    pairs = (line.decode("latin-1").partition(":") for line in lines)
+    return tuple((name.strip(BLANK), value.strip(BLANK)) for name, _, value in pairs)
+
+
 def _status(line: bytes) -> tuple[int, str]:
     """Status and reason of the first line of an answer; 0 where it has none."""
     words = line.split(None, 2)
@@ -206,6 +218,7 @@ def _fixed(agent: str) -> dict[int, Any]:
     return {
         pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
         pycurl.FOLLOWLOCATION: 0,
+        pycurl.PROXY: "",
         pycurl.NOPROXY: "",  # which proxy is asked, if any, is decided before
         SUPPRESS_CONNECT_HEADERS: 1,
         pycurl.NETRC: pycurl.NETRC_IGNORED,
@@ -223,18 +236,35 @@ def _fixed(agent: str) -> dict[int, Any]:
     }
 
 
-def _target(request: FetchRequest) -> tuple[str, list[str]]:
-    """The address without user, password and fragment, and what its host (or the proxy's) is."""
-    parts = urlsplit(request.url)
+def written(url: str) -> str:
+    """An address as it is asked for, without user, password and fragment; FetchError if it cannot
+    be written in a request."""
+    parts = urlsplit(url)
     place = parts.netloc.rsplit("@", 1)[-1]
-    url = urlunsplit((parts.scheme, place, parts.path or "/", parts.query, ""))
-    if not url.isascii():
-        raise FetchError("address.malformed", f"{url[:100]!r} cannot be written in a request")
-    asked = urlsplit(request.proxy) if request.proxy else parts
-    host, default = asked.hostname or "", 443 if asked.scheme == "https" else 80
-    if request.proxy and asked.scheme not in ("http", "https"):
-        default = 1080  # SOCKS, RFC 1928
+    query = f"?{parts.query}" if parts.query else ""
+    whole = f"{parts.scheme}://{place}{parts.path or '/'}{query}"
+    if not whole.isascii():
+        raise FetchError("address.malformed", f"{whole[:100]!r} cannot be written in a request")
+    return whole
+
+
+def _resolved(request: FetchRequest) -> list[str]:
+    """curl's entry of the addresses that the host (or the proxy) has."""
+    scheme, _, rest = (request.proxy or request.url).partition("://")
+    return _entry(scheme, rest.partition("/")[0], request.addresses)
+
+
+@lru_cache(maxsize=1024)
+def _entry(scheme: str, authority: str, addresses: tuple[str, ...]) -> list[str]:
+    """The same of one host, whatever of it is asked for; none where it is an address itself."""
+    host, port = place_of(authority)
     if is_literal(host):
-        return url, []
-    addresses = ",".join(f"[{one}]" if ":" in one else one for one in request.addresses)
-    return url, [f"+{host}:{asked.port or default}:{addresses}"]
+        return []
+    default = {"https": 443, "http": 80}.get(scheme, 1080)  # SOCKS, RFC 1928
+    places = ",".join(f"[{one}]" if ":" in one else one for one in addresses)
+    return [f"+{host}:{port or default}:{places}"]
+
+
+@lru_cache(maxsize=1024)
+def _without_scopes(addresses: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(address.split("%", 1)[0] for address in addresses)

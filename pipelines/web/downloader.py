@@ -13,7 +13,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from pipelines.images.decode import Decoded, Undecodable
 from pipelines.images.spool import Found, Keep, settled
 from pipelines.pages.archives import decoded
 from pipelines.web.addresses import Resolver, is_public, resolve
-from pipelines.web.guest_client import GuestClient, image_kind, redirect_target, requestable
+from pipelines.web.guest_client import GuestClient, ended, image_kind, redirect_target, requestable
 from pipelines.web.politeness import MAX_REDIRECTS, Politeness, status_error
 from pipelines.web.result import FetchError, FetchResult, Reply, has_content
 
@@ -90,13 +90,13 @@ class Downloader:
             self._decoders.shutdown(wait=False, cancel_futures=True)
 
     async def _stop(self) -> None:
-        await _ended(task for task in asyncio.all_tasks() if task is not asyncio.current_task())
+        await ended(task for task in asyncio.all_tasks() if task is not asyncio.current_task())
         await self._client.close()
 
     async def _part(self, urls: Sequence[str], decode: Decode, keep: Keep, seconds: float, leave: bool) -> dict[str, Found]:
         self._client.forget()
         if seconds <= 0:
-            await _ended(way.task for way in (self._left.pop(url, None) for url in urls) if way is not None)
+            await ended(way.task for way in (self._left.pop(url, None) for url in urls) if way is not None)
             return {url: (_late(), None) for url in urls}
         end = time.monotonic() + seconds
         ways = {url: self._way(url, decode, keep) for url in urls}
@@ -106,10 +106,10 @@ class Downloader:
             while len(under_way) + len(self._left) > LEFT_BEHIND and time.monotonic() < end:
                 under_way = await _waited(under_way, end, asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            await _ended(under_way)
+            await ended(under_way)
             raise
         if time.monotonic() >= end:
-            await _ended(under_way)
+            await ended(under_way)
         for url, way in ways.items():
             if not way.task.done():
                 way.taker.keep, self._left[url] = None, way
@@ -183,14 +183,6 @@ async def _waited(tasks: set[asyncio.Task[Found]], end: float, until: str = asyn
         return tasks
     left = end - time.monotonic()
     return (await asyncio.wait(tasks, timeout=None if math.isinf(left) else max(0.0, left), return_when=until))[1]
-
-
-async def _ended(tasks: Iterable[asyncio.Task[Found]]) -> None:
-    """Cancel tasks and see them end."""
-    pending = list(tasks)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
 
 
 @functools.cache

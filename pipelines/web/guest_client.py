@@ -3,18 +3,19 @@ that may be connected to, and once more where that may help."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from pipelines.pages.archives import decoded
 from pipelines.pages.relative import absolute
-from pipelines.permission.urls import ascii_address
+from pipelines.permission.urls import ascii_address, octets_escaped, place_of
 from pipelines.takedown.forgotten import FORGOTTEN
 from pipelines.web.addresses import Resolver, is_public, resolve
 from pipelines.web.curl_client import CurlClient
-from pipelines.web.curl_handle import FetchRequest
+from pipelines.web.curl_handle import FetchRequest, written
 from pipelines.web.hosts import Host
 from pipelines.web.permission import (
     AI_PATH,
@@ -140,10 +141,7 @@ class GuestClient:
 
     async def close(self) -> None:
         """Leave what is still being asked, and close all connections."""
-        tasks = list(self._sites.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(self._sites.values())
         self._curl.close()
         self._spent.close()
         for pool in (self._resolvers, self._parsers, self._matcher):
@@ -240,7 +238,7 @@ class GuestClient:
         proxy = self._proxies.of(url)
         addresses = host.addresses if proxy is None else await self._addresses_of(proxy)
         return FetchRequest(
-            url=url,
+            url=written(url),
             addresses=addresses,
             limit=kind.limit,
             headers=(*kind.headers, *conditions) if conditions else kind.headers,
@@ -274,8 +272,8 @@ class GuestClient:
             outcome = "address.scheme"  # data:
         if outcome not in (None, "address.placeholder") or is_given(url):
             raise FetchError(outcome or "address.scheme", f"{url[:100]!r} cannot be asked for")
-        parts = urlsplit(url)
-        name, port = parts.hostname or "", parts.port or 80
+        name, given = place_of(urlsplit(url).netloc)
+        port = given or 80
         # a host is one house by http and https; another port is another's
         key = name if port in (80, 443) else f"{name}:{port}"
         host = self._hosts.get(key)
@@ -336,19 +334,15 @@ def _policy(robots: Rules, answers: Mapping[str, Answer]) -> Policy:
 def redirect_target(url: str, reply: Reply) -> str:
     """Where an answer leads, empty if nowhere; bytes that are not ASCII are escaped, as browsers do."""
     place = reply.header("location") if reply.status in REDIRECTS else None
-    return absolute(url, escaped(place)) if place else ""
+    return absolute(url, octets_escaped(place)) if place else ""
 
 
-def escaped(place: str) -> str:
-    """An address of a header with the bytes escaped that are not ASCII."""
-    if place.isascii():
-        return place
-    return "".join(one if one.isascii() else f"%{_byte(one):02X}" for one in place)
-
-
-def _byte(one: str) -> int:
-    """The byte of a character; headers are Latin-1, those read of an archive ISO 8859-15."""
-    return ord(one) if ord(one) < 256 else one.encode("iso-8859-15", "replace")[0]
+async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and see them end."""
+    pending = list(tasks)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
 
 
 def requestable(url: str) -> str:

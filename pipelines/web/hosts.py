@@ -27,7 +27,7 @@ class Host:
     def __init__(self, name: str, guest: Politeness) -> None:
         self.name = name
         self.addresses: tuple[str, ...] = ()
-        self.private = False
+        self.private = self._is_allowed = False
         self.proxied = False  # whether it is asked through a proxy, which may know names that are unknown here
         self._guest = guest
         self._look_up: asyncio.Task[None] | None = None
@@ -56,13 +56,14 @@ class Host:
             self._look_up.result()
         else:
             await asyncio.shield(self._look_up)
-        if self.private and not (self._guest.allow_private_addresses and permitted(self.addresses, allow_private=True)):
+        if self.private and not self._is_allowed:
             raise FetchError("address.private", f"{self.name} is not a public address")
 
     async def _located(self, port: int, resolver: Resolver, pool: Executor, public: Callable[[str], bool]) -> None:
         try:
             self.addresses = await self._addresses(port, resolver, pool)
             self.private = not all(public(address) for address in self.addresses)
+            self._is_allowed = self._guest.allow_private_addresses and permitted(self.addresses, allow_private=True)
             own = self._guest.connections_per_private_host if self.private else self._guest.connections_per_host
             at_once = min(own, self._guest.connections)
             self._slots = self._slots or asyncio.Semaphore(at_once)

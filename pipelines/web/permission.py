@@ -7,13 +7,11 @@ says of itself is in `directives`, and an address may be none that can be asked 
 
 import functools
 import re
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from pipelines.permission.urls import ascii_address
+from pipelines.permission.urls import ascii_address, place_of
 from pipelines.web.directives import TOKEN, directives_outcome, follows_links, headers_outcome, metas_outcome, page_outcome, reserved
 from pipelines.web.robots import ROBOTS_BYTES, Answer, Rules, rules_of
 from pipelines.web.wellknown import MediaRules, Reservations, media_rules_of, reservations_of
@@ -26,7 +24,6 @@ __all__ = [
     "TOKEN",
     "WELL_KNOWN",
     "Answer",
-    "Policies",
     "Policy",
     "Rules",
     "address_outcome",
@@ -104,35 +101,6 @@ def policy_of(answers: Mapping[str, Answer], now: float) -> Policy:
     )
 
 
-@dataclass
-class Policies:
-    """Policies of many origins; `ask` gives the answer to the address of a well-known file, redirects followed (None: no answer).
-
-    Safe between threads: one reader an origin, and an origin that gives no robots.txt is asked for nothing else.
-    """
-
-    ask: Callable[[str], Answer]
-    _policies: dict[str, Policy] = field(default_factory=dict)
-    _locks: dict[str, threading.Lock] = field(default_factory=dict)
-    _guard: threading.Lock = field(default_factory=threading.Lock)
-
-    def policy(self, url: str) -> Policy:
-        key = origin(url)
-        with self._guard:
-            lock = self._locks.setdefault(key, threading.Lock())
-        with lock:
-            known = self._policies.get(key)
-            if known is None or known.until < time.monotonic():
-                known = self._policies[key] = self._read(key)
-            return known
-
-    def _read(self, key: str) -> Policy:
-        answers = {ROBOTS_PATH: self.ask(f"{key}{ROBOTS_PATH}")}
-        if not policy_of(answers, 0.0).closed:
-            answers |= {path: self.ask(f"{key}{path}") for path in WELL_KNOWN if path != ROBOTS_PATH}
-        return policy_of(answers, time.monotonic())
-
-
 # names that lazy loading puts in the place of a picture; a whole file name or a whole word of it
 PLACEHOLDER = re.compile(
     r"(?:^|[-_./])(?:blank|spacer|pixel|placeholder|transparent|1x1|clear|dummy|lazy(?:load)?|loading|loader|grey|gray|trans)"
@@ -159,7 +127,7 @@ def address_outcome(url: str) -> str | None:
         return "address.placeholder" if len(url) < INLINE_PLACEHOLDER else "address.scheme"
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        host, _ = place_of(parts.netloc)
     except ValueError:
         return "address.malformed"
     if parts.scheme.lower() not in ("http", "https"):

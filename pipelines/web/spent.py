@@ -43,6 +43,6 @@ class Spent:
 
 
 def spent_file(collection: str) -> str:
-    """Where the bytes of a collection are counted on this machine."""
+    """Where the bytes of a collection (its whole path or URL) are counted on this machine."""
     name = f"winnow-spent-{hashlib.sha256(collection.encode()).hexdigest()[:16]}"
     return str(Path(tempfile.gettempdir()) / name)

@@ -24,6 +24,8 @@ class Reservations:
     rules: tuple[tuple[Pattern, bool], ...] = ()
 
     def reserves(self, url: str) -> bool:
+        if not self.rules:
+            return False
         path = path_of(url)
         if len(self.rules) * len(path) > COMPARED:  # cannot be told with bounded effort
             return True
@@ -51,6 +53,8 @@ class MediaRules:
     paths: PathRules = NO_RULES
 
     def allows(self, url: str) -> bool:
+        if not self.paths:
+            return True
         bare = url.partition("#")[0].partition("?")[0]
         stem, dot, extension = bare.rpartition(".")
         return all(self.paths.allow(path_of(spelt)) for spelt in (bare, f"{stem}{dot}{extension.lower()}"))

@@ -288,7 +288,7 @@ def test_a_name_that_changes_its_address() -> None:
 
 def test_what_is_connected_to_is_what_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even a libcurl that resolved a name by itself would connect to nothing else."""
-    monkeypatch.setattr("pipelines.web.curl_handle._target", lambda request: (request.url, []))
+    monkeypatch.setattr("pipelines.web.curl_handle._resolved", lambda request: [])
     with raw({}) as canary:
         urls = [f"http://localhost:{canary.port}/a.jpg"]
         found = ask(urls, PUBLIC, resolver=lambda host, port: [(socket.AF_INET, "127.0.0.9")], public=lambda address: True)

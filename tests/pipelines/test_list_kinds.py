@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import io
 import json
 import logging
 import lzma
@@ -19,12 +20,15 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pipelines.datasets import pairs
 from pipelines.datasets.pairs import Pairs
-from pipelines.sources import list_bytes
+from pipelines.pages import sources
+from pipelines.sources.list_bytes import CHUNK, WINDOW, ListBytes
+from pipelines.sources.parquet_lists import list_rows
 from pipelines.store import Folder, read_table
+from tests.pipelines.mutations import mutated
+from tests.pipelines.ranges import ranged
 
 Found = tuple[list[tuple[str, str]], dict[str, int]]
 
@@ -172,6 +176,30 @@ def test_a_compression_is_told_by_its_content(tmp_path: Path, ending: str, caplo
         assert read_bytes(tmp_path, "packed.csv", PACKED[ending](data)) == ([("u", "t")], {"candidates": 1})
     assert f"plain.csv.{ending}: its content is not compressed, whatever its name says; it is read so" in caplog.text
     assert "packed.csv: its content is" in caplog.text
+
+
+def rle_blocks(count: int) -> bytes:
+    """A zstd frame of blocks of 128 KiB in four bytes each (RFC 8878 3.1.1.2.2)."""
+    heads = (1 << 17 << 3 | 1 << 1 | (number == count - 1) for number in range(count))
+    return b"\x28\xb5\x2f\xfd\x00\x38" + b"".join(head.to_bytes(3, "little") + b"a" for head in heads)
+
+
+@pytest.mark.parametrize("ending", [*PACKED, "blocks"])
+def test_a_bomb_comes_in_pieces(tmp_path: Path, ending: str) -> None:
+    size = 16 << 20
+    data = rle_blocks(size >> 17) if ending == "blocks" else PACKED[ending](b"a" * size)
+    (tmp_path / "bomb").write_bytes(data)
+    lengths = [len(piece) for piece in ListBytes(str(tmp_path / "bomb")).chunks()]
+    assert sum(lengths) == size
+    assert max(lengths) <= CHUNK
+
+
+def test_an_xz_file_that_looks_back_too_far_is_damaged(tmp_path: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": WINDOW}]
+    (tmp_path / "a").write_bytes(lzma.compress(b"url,text\nu,t\n", filters=filters))
+    source = ListBytes(str(tmp_path / "a"))
+    assert b"".join(source.chunks()) == b""
+    assert source.damage == "its xz data is cut or damaged (Memory usage limit exceeded)"
 
 
 def test_a_damaged_checksum_is_counted_and_costs_nothing(tmp_path: Path) -> None:
@@ -425,29 +453,7 @@ def _parquet() -> bytes:
 SEEDS["a.parquet"] = _parquet()
 
 
-@st.composite
-def mutated(draw: st.DrawFn) -> tuple[str, bytes]:
-    """A list with bytes changed, cut out, repeated, or joined to another."""
-    name = draw(st.sampled_from(sorted(SEEDS)))
-    data = bytearray(SEEDS[name])
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, len(data)))
-        length = draw(st.integers(0, 60))
-        piece = data[at : at + length]
-        match draw(st.sampled_from(["flip", "cut", "end", "repeat", "insert", "join"])):
-            case "flip" if at < len(data):
-                data[at] ^= 1 << draw(st.integers(0, 7))
-            case "cut":
-                del data[at : at + length]
-            case "end":
-                del data[at:]
-            case "repeat":
-                data[at:at] = piece * draw(st.integers(1, 5))
-            case "insert":
-                data[at:at] = draw(st.sampled_from([b'"', b"\n", b",", b"\t", b"\0", b"\xff", b"\xe9", b"\r", b"{", b"]", b"\\"]))
-            case "join":
-                data += SEEDS[draw(st.sampled_from(sorted(SEEDS)))]
-    return name, bytes(data)
+PIECES = [b'"', b"\n", b",", b"\t", b"\0", b"\xff", b"\xe9", b"\r", b"{", b"]", b"\\"]
 
 
 def outcome(path: Path) -> tuple[list[tuple[str, str]], dict[str, int], str]:
@@ -459,7 +465,7 @@ def outcome(path: Path) -> tuple[list[tuple[str, str]], dict[str, int], str]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(mutated())
+@given(mutated(SEEDS, 60, PIECES))
 def test_whatever_is_done_to_a_list_its_counts_add_up(tmp_path_factory: pytest.TempPathFactory, list_: tuple[str, bytes]) -> None:
     name, data = list_
     folder = tmp_path_factory.mktemp("list")
@@ -483,11 +489,40 @@ def test_every_line_of_a_plain_list_is_a_pair_or_counted(tmp_path: Path) -> None
         assert counts["candidates"] + counts.get("pairs.bad_line", 0) + counts.get("pairs.blank_line", 0) == lines
 
 
-def test_a_network_that_fails_is_no_end_of_a_file() -> None:
-    assert list_bytes._is_of_the_network(TimeoutError("too slow"))
-    assert list_bytes._is_of_the_network(ConnectionResetError(104, "reset"))
-    assert not list_bytes._is_of_the_network(gzip.BadGzipFile("no gzip"))
-    assert not list_bytes._is_of_the_network(OSError("Invalid data stream"))
+class _Breaks(io.BytesIO):
+    """A file whose network fails behind its first bytes."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() > 8:
+            raise ConnectionResetError(104, "reset")
+        return super().read(size)
+
+
+@pytest.mark.parametrize("ending", list(PACKED))
+def test_a_network_that_fails_is_no_end_of_a_file(ending: str) -> None:
+    data = PACKED[ending](random.Random(1).randbytes(1 << 18))
+    source = ListBytes("a", lambda url: _Breaks(data))
+    with pytest.raises(ConnectionResetError):
+        list(source.chunks())
+    assert source.damage == ""
+
+
+def test_a_network_that_fails_is_no_damage_of_a_parquet_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()  # with more before its end than is read to begin with
+    texts = [random.Random(number).randbytes(200).hex() for number in range(1000)]
+    pq.write_table(pa.table({"url": texts, "text": texts}), buffer, compression="none")
+
+    def failing(*given: Any) -> Iterator[Any]:
+        web.fail = 1000
+        return list_rows(*given)
+
+    monkeypatch.setattr(sources, "PAUSE", 0.001)
+    monkeypatch.setattr(pairs, "list_rows", failing)
+    with ranged({"/a.parquet": buffer.getvalue()}) as web:
+        stage = Pairs(out=Folder("memory://nowhere"), path=f"{web.url}/a.parquet")
+        (part,) = stage.parts()
+        with pytest.raises(sources.Unreachable):
+            stage.process(part)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.jsonl"])
@@ -495,12 +530,12 @@ def test_what_is_no_ordinary_file_is_not_waited_for(tmp_path: Path, name: str) -
     os.mkfifo(tmp_path / name)
     stage = Pairs(out=Folder(str(tmp_path / "out")), path=str(tmp_path / name))
     assert stage.identity()
-    with pytest.raises(ValueError, match=rf"{name} is no ordinary file"):
+    with pytest.raises(ValueError, match=rf"(there is no archive at .*)?{name}( is no ordinary file)?"):
         stage.parts()
     (tmp_path / name).unlink()
     (tmp_path / name).symlink_to("/dev/zero")
     assert stage.identity()
-    with pytest.raises(ValueError, match=rf"{name} is no ordinary file"):
+    with pytest.raises(ValueError, match=rf"(there is no archive at .*)?{name}( is no ordinary file)?"):
         stage.parts()
 
 

@@ -67,7 +67,7 @@ def test_a_long_body_lies_in_a_file() -> None:
     pieces = [bytes([number]) * 100_000 for number in range(25)]
     for piece in pieces:
         body.write(piece)
-    assert (body.size, body.size > MEMORY_BYTES, body._data) == (2_500_000, True, b"")
+    assert (body.size, body.size > MEMORY_BYTES, body._pieces) == (2_500_000, True, [])
     assert body.take() == b"".join(pieces)
     assert (body.size, body.take()) == (0, b"")
 

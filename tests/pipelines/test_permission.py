@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 import pytest
 
 from pipelines.web.permission import (
-    Policies,
     address_outcome,
     follows_links,
     headers_outcome,
@@ -263,22 +262,6 @@ def test_a_site_that_was_not_asked_refuses() -> None:
 )
 def test_file_types_of_an_ai_txt(url: str, outcome: str | None) -> None:
     assert policy_of({ROBOTS: (404, b""), AI: (200, b"User-Agent: *\nDisallow: *.jpg")}, 0.0).refusal(url) == outcome
-
-
-def test_well_known_files_are_read_once_an_origin() -> None:
-    asked: list[str] = []
-
-    def ask(url: str) -> tuple[int | None, bytes]:
-        asked.append(url)
-        return (500, b"") if "broken" in url else (200, b"User-agent: *\nDisallow: /no") if url.endswith("robots.txt") else (404, b"")
-
-    policies = Policies(ask)
-    urls = ("http://a.example/no", "http://A.example/yes", "http://a.example:81/no", "https://broken.example/x")
-    assert [policies.policy(url).refusal(url) for url in urls] == ["permission.robots", None, "permission.robots", "permission.robots"]
-    files = ("/robots.txt", "/.well-known/tdmrep.json", "/ai.txt")
-    assert asked == [f"{host}{path}" for host in ("http://a.example", "http://a.example:81") for path in files] + [
-        "https://broken.example/robots.txt"
-    ]
 
 
 @pytest.mark.parametrize(

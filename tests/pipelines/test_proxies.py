@@ -21,7 +21,7 @@ from pipelines.web.downloader import Downloader
 from pipelines.web.fetch import as_it_is
 from pipelines.web.politeness import Politeness
 from pipelines.web.proxies import Proxies, check_proxies
-from pipelines.web.spent import Spent
+from pipelines.web.spent import Spent, spent_file
 from tests.pipelines.test_opener import served_securely
 from tests.pipelines.web import Page, Reply, jpeg, served
 
@@ -302,6 +302,18 @@ def test_a_collection_within_a_budget(tmp_path: Path) -> None:
         assert 1 <= counts["fetched"] <= 3
         more = CollectConfig(retry=("fetch.budget",), earlier=("a",), allow_private_addresses=True, max_bytes="1MB")
         assert collect(root, more, id="b").counts["fetched"] == counts["fetch.budget"]
+
+
+def test_what_another_collection_has_spent_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in another folder that was called alike, or one that had this place before it was removed."""
+    monkeypatch.chdir(tmp_path)
+    own = Path(spent_file(str(tmp_path / "data/collections/a")))
+    own.write_bytes((10**12).to_bytes(8, "little"))
+    with served({"/": '<p><img src="/a.jpg" alt="a picture of one">', "/a.jpg": Reply(body=PHOTO, type="image/jpeg")}) as web:
+        config = CollectConfig(seeds=(f"{web.url}/",), allow_private_addresses=True, max_bytes="1MB")
+        assert collect(Folder("data"), config, id="a").counts["fetched"] == 1
+    assert not own.exists()
+
 
 
 @pytest.mark.parametrize(("value", "size"), [("100", 100), ("20GB", 20 * 10**9), ("1.5 MiB", 1_572_864), (5, 5)])

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.collect import CollectConfig, collect
+from pipelines.pages import sources
 from pipelines.pages.extract import RECORDS, Extract
 from pipelines.store import Folder, read_table
+from tests.pipelines.ranges import ranged
 from tests.pipelines.test_archives import record
 from tests.pipelines.web import jpeg
 
@@ -102,3 +104,16 @@ def test_what_is_said_today_of_an_image_counts(tmp_path: Path) -> None:
     _, counts, out = extracted(tmp_path, a=IMAGE + again)
     assert counts == {"records": 2, "archive_images": 1, "skipped.permission": 1}
     assert read_table(out, "archive-images-00000.parquet")["image_url"].to_pylist() == ["http://a.example/a.jpg"]
+
+
+def test_a_network_that_fails_leaves_no_revisit_unresolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "PAUSE", 0.001)
+    (tmp_path / "a.warc.gz").write_bytes(revisit("http://b.example/2", refers()))
+    with ranged({"/b.warc.gz": PAGE}) as web:
+        stage = Extract(out=Folder(str(tmp_path / "out")), archives=(str(tmp_path / "a.warc.gz"), f"{web.url}/b.warc.gz"))
+        (part,) = (one for one in stage.parts() if one.inputs[1].endswith("/a.warc.gz"))
+        web.fail = 1000
+        with pytest.raises(sources.Unreachable):
+            stage.process(part)
+        web.fail = 0
+        assert stage.process(part).counts["pages"] == 1

@@ -1,6 +1,7 @@
 """What there is to read, near and far."""
 
 import gzip
+import io
 import random
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ from pipelines.pages import sources
 from pipelines.pages.archives import responses
 from pipelines.pages.extract import Extract
 from pipelines.pages.sources import NoRanges, Source, Unreachable, expand, fingerprint, opened, read_range
+from pipelines.sources.boundaries import first_boundary
 from pipelines.store import Folder
 from tests.pipelines.ranges import ranged
 from tests.pipelines.test_archives import record
@@ -182,3 +184,26 @@ def test_a_damaged_path_list_is_named(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "warc.paths.gz").write_bytes(data)
     with pytest.raises(ValueError, match=r"the path list .*warc\.paths\.gz is damaged"):
         expand([str(tmp_path / "warc.paths.gz")])
+
+
+class _Breaks(io.BytesIO):
+    """An archive whose network fails once reading has come to a place."""
+
+    def __init__(self, data: bytes, place: int) -> None:
+        super().__init__(data)
+        self.place = place
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() >= self.place:
+            raise Unreachable("the network is gone")
+        return super().read(size)
+
+
+def test_a_network_that_fails_where_a_range_begins_moves_no_boundary() -> None:
+    """Else the ranges of an archive would overlap, or leave records out, where they were cut differently."""
+    members = [gzip.compress(b"WARC/1.1\r\n" + random.Random(number).randbytes(9000)) for number in range(6)]
+    data, second = b"".join(members), len(members[0])
+    assert first_boundary(io.BytesIO(data), 5) == second
+    for place in (0, second, second + 1, second + 4096):
+        with pytest.raises(Unreachable):
+            first_boundary(_Breaks(data, place), 5)

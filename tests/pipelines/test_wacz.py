@@ -5,7 +5,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -185,3 +185,22 @@ def test_a_large_archive_in_a_package_becomes_parts(tmp_path: Path) -> None:
     stage = Extract(out=Folder(str(tmp_path / "candidates")), **options)
     assert len(stage.parts()) == 3
     assert sum(stage.process(part).counts["pages"] for part in stage.parts()) == 200
+
+
+def test_a_directory_is_read_once_for_all_its_archives_and_anew_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, read = wacz.entries, list[str]()
+
+    def entries(stream: IO[bytes]) -> list[wacz.Entry]:
+        read.append("a directory")
+        return known(stream)
+
+    monkeypatch.setattr(wacz, "entries", entries)
+    path = tmp_path / "a.wacz"
+    path.write_bytes(package({f"archive/{number}.warc.gz": PAGE for number in range(50)}))
+    stage = Extract(out=Folder(str(tmp_path / "candidates")), archives=(str(path),))
+    assert len(stage.parts()) == len(stage.inputs()) == 50
+    assert sum(stage.process(part).counts["pages"] for part in stage.parts()) == 50
+    assert len(read) == 4  # three times to list them, once to look them up
+
+    path.write_bytes(package({f"archive/{number}.warc.gz": OTHER + OTHER for number in range(50)}))
+    assert {information(source.url)["size"] for source in expand([str(path)])} == {2 * len(OTHER)}
