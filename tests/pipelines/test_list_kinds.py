@@ -24,6 +24,7 @@ from hypothesis import given, settings
 from pipelines.datasets import pairs
 from pipelines.datasets.pairs import Pairs
 from pipelines.pages import sources
+from pipelines.sources import list_bytes
 from pipelines.sources.list_bytes import CHUNK, WINDOW, ListBytes
 from pipelines.sources.parquet_lists import list_rows
 from pipelines.store import Folder, read_table
