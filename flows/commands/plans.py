@@ -75,12 +75,12 @@ def validate(*, root: Root = "data", json: Json = False) -> int:
 
     folder = folder_of(root)
     problems = check(folder)
-    anything = [*(folder / "collections").names(), *(folder / "releases").names()]
-    fine = "every file is as its manifest says" if anything else f"{folder.path()} holds no collection and no release"
+    nothing = not any((folder / kind).names() for kind in ("collections", "releases"))
     if json:
         print_json({"problems": problems})
     else:
-        say("\n".join(problems) or fine)
+        sound = f"there is nothing in {folder.path()}" if nothing else "every file is as its manifest says"
+        say("\n".join(problems) or sound)
     return 1 if problems else 0
 
 

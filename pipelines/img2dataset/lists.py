@@ -28,6 +28,7 @@ from pipelines.sources.list_charset import Charset
 from pipelines.sources.parquet_lists import DAMAGE, parquet_list
 
 BAD_ROW, CUT = "list.bad_row", "list.truncated"
+JSON_BYTES = 1 << 29  # of a list that is one JSON object, which is held at once
 SHOWN = 2_000  # characters of the names of columns, where some are missing
 
 
@@ -154,7 +155,7 @@ def _values(
     elif is_array(next(ListBytes(path).chunks(), b"")):
         records = Elements(source.chunks(), 0, 0, charset)
     else:
-        yield from _of_columns(path, b"".join(source.chunks()))
+        yield from _of_columns(path, source)
         return
     for record in _good(records, counts):
         try:
@@ -163,7 +164,22 @@ def _values(
             yield None
 
 
-def _of_columns(path: str, data: bytes) -> Iterator[Any]:
+def _whole(path: str, source: ListBytes) -> bytes:
+    """All bytes of a list that is one JSON object; ValueError if they are too many."""
+    pieces, size = list[bytes](), 0
+    for piece in source.chunks():
+        pieces.append(piece)
+        size += len(piece)
+        if size > JSON_BYTES:
+            raise ValueError(
+                f"{path} has more than {JSON_BYTES:,} bytes, which are not held at once: "
+                "write an object on each line, for --input_format jsonl"
+            )
+    return b"".join(pieces)
+
+
+def _of_columns(path: str, source: ListBytes) -> Iterator[Any]:
+    data = _whole(path, source)
     try:
         value = json_value(data.decode("utf-8-sig", "replace"))
     except ValueError as error:

@@ -137,6 +137,7 @@ class Crawler:
 
     async def _visit_all(self, urls: list[str], below: list[str], depth: int) -> list[str]:
         """Visit addresses, note each in its order, and return where some were sent on to."""
+        self.client.forget()
         hops: list[str] = []
         images: list[str] = []
         tasks = [asyncio.create_task(self._settled(self._visit(url))) for url in urls]
@@ -291,11 +292,13 @@ class Crawler:
 
     async def _listed(self, seeds: list[str]) -> list[str]:
         """The pages that the sites of the seeds list in their sitemaps: those that robots.txt
-        names, and /sitemap.xml."""
+        names, and /sitemap.xml, which a site need not have."""
         level: list[str] = []
+        guessed: set[str] = set()
         for site in dict.fromkeys(origin(seed) for seed in seeds):
             named = await self._named_sitemaps(site)
             level += [absolute(f"{site}/", address) for address in (*named, "/sitemap.xml")]
+            guessed.add(f"{site}/sitemap.xml")
         pages: dict[str, None] = {}
         read: set[str] = set()
         for _ in range(MAX_DEPTH):
@@ -307,12 +310,16 @@ class Crawler:
                 if len(read) >= MAX_FILES:
                     self.frontier.left["max_sitemaps"] += 1
                     continue
-                read.add(url)
-                if body := await self._sitemap(url):
-                    listed = await self._loop.run_in_executor(self._readers, read_sitemap, body, url)
+                place, body = await self._sitemap(url, read)
+                again = place in read
+                read |= {url, place}
+                if body:
+                    listed = await self._loop.run_in_executor(self._readers, read_sitemap, body, place)
                     self.frontier.left.update(listed.left)
                     pages |= dict.fromkeys(listed.pages)
                     below += listed.sitemaps
+                elif not again and url not in guessed:
+                    self.frontier.left["sitemap_unreadable"] += 1
             level = below
         if deeper := len(set(level) - read):
             self.frontier.left["max_sitemaps"] += deeper
@@ -326,16 +333,28 @@ class Crawler:
         except FetchError:  # its pages will say why
             return ()
 
-    async def _sitemap(self, url: str) -> bytes:
-        """The bytes of a sitemap, empty where it may not or cannot be had: a site need not have one."""
-        held = self.archive.stored.get(url)
-        if held is not None and (found := await self.archive.read(held, self.config.page_bytes)):
-            return found.body if has_content(found.status) else b""
-        try:
-            async with asyncio.timeout_at(self._end):
-                reply = await self.client.ask(url, self._page, self.client.clock())
-        except (TimeoutError, FetchError):
-            return b""
+    async def _sitemap(self, url: str, read: set[str]) -> tuple[str, bytes]:
+        """Where a sitemap is in the end, and its bytes; none where it may not or cannot be had, or
+        was read already under another address."""
+        for _ in range(MAX_REDIRECTS + 1):
+            held = self.archive.stored.get(url)
+            if held and (found := await self.archive.read(held, self.config.page_bytes)):
+                return url, found.body if has_content(found.status) else b""
+            try:
+                async with asyncio.timeout_at(self._end):
+                    reply = await self.client.ask(url, self._page, self.client.clock())
+            except (TimeoutError, FetchError):
+                return url, b""
+            hop = redirect_target(url, reply)
+            if not hop or not self.frontier.inside(hop):
+                return url, await self._sitemap_of(url, reply)
+            url = hop
+            if url in read:
+                break
+        return url, b""
+
+    async def _sitemap_of(self, url: str, reply: Reply) -> bytes:
+        """The bytes of an answer, stored if they may be a sitemap's."""
         if not has_content(reply.status):
             return b""
         body = reply.body.take()

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pipelines.pages.archives import decoded
 from pipelines.pages.relative import absolute
-from pipelines.permission.urls import ascii_address, octets_escaped, place_of
+from pipelines.permission.urls import BLANKS, ascii_address, octets_escaped, place_of
 from pipelines.takedown.forgotten import FORGOTTEN
 from pipelines.web.addresses import Resolver, is_public, resolve
 from pipelines.web.curl_client import CurlClient
@@ -346,8 +346,8 @@ async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 def requestable(url: str) -> str:
-    """An address as it can be asked for: in ASCII, as browsers write it."""
-    if url.isascii():
+    """An address as it can be asked for: in ASCII and without blanks, as browsers write it."""
+    if url.isascii() and not BLANKS.search(url):
         return url
     whole = ascii_address(url)
     if whole is None:

@@ -321,6 +321,30 @@ def test_sitemaps_that_lead_round_and_on(tmp_path: Path) -> None:
         assert [path for path in web.asked if path.endswith(".xml")] == ["/sitemap.xml", "/0.xml", "/1.xml"]
 
 
+def test_sitemaps_that_live_elsewhere_by_now(tmp_path: Path) -> None:
+    """Sites of WordPress send /sitemap.xml on; what leads out of the site, or round, and what is named and not there, is counted."""
+
+    def sent(place: str) -> Reply:
+        return Reply(status=301, headers=(("Location", place),))
+
+    named = "".join(f"Sitemap: {place}\n" for place in ("/index.xml", "/round.xml", "/out.xml", "/gone.xml", "/refused.xml"))
+    pages: dict[str, Page] = {
+        "/": "<p>",
+        "/listed": "<p>listed",
+        "/robots.txt": Reply(body=f"User-agent: *\nDisallow: /refused\n{named}".encode(), type="text/plain"),
+        "/sitemap.xml": sent("/index.xml"),
+        "/index.xml": sent("/wp-sitemap.xml"),
+        "/wp-sitemap.xml": Reply(body=b"<urlset><url><loc>/listed</loc></url></urlset>", type="text/xml"),
+        "/round.xml": sent("/round.xml"),
+        "/out.xml": sent("http://127.0.0.2/map.xml"),
+    }
+    with served(pages) as web:
+        report = run(tmp_path, f"{web.url}/", sitemaps=True)
+        assert web.asked.count("/wp-sitemap.xml") == 1
+    assert report["pages"] == 2
+    assert report["left"] == {"sitemap_unreadable": 4}
+
+
 def test_a_slow_robots_txt_holds_up_no_other_host(monkeypatch: pytest.MonkeyPatch) -> None:
     rules_of = guest_client.rules_of
     read: list[float] = []

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipelines.img2dataset import lists
 from pipelines.img2dataset.config import Img2datasetConfig
 from pipelines.img2dataset.resize import EXIF_READS, Resizing, exif_of, isolated, resized
 from pipelines.img2dataset.run import Done, img2dataset
@@ -356,6 +357,13 @@ def test_a_list_that_is_none_is_said_to_be(tmp_path: Path, data: bytes, more: di
     (tmp_path / "list.txt").write_bytes(data)
     with pytest.raises(ValueError, match=message):
         run(tmp_path, **more)
+
+
+def test_columns_of_json_that_are_too_long_to_be_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "JSON_BYTES", 100)
+    (tmp_path / "list.txt").write_bytes(gzip.compress(b'{"url": ["' + b"u" * 200 + b'"]}'))
+    with pytest.raises(ValueError, match=r"list\.txt has more than 100 bytes, which are not held at once: write an object on each line"):
+        run(tmp_path, input_format="json.gz")
 
 
 def test_a_list_that_is_not_there(tmp_path: Path) -> None:

@@ -92,10 +92,42 @@ class Proxy:
             return
 
 
+class Socks(Proxy):
+    """A SOCKS proxy, version 5 (RFC 1928 and 1929) or 4a: it looks names up itself, and opens tunnels to loopback."""
+
+    def talk(self, client: socket.socket) -> None:
+        with client, client.makefile("rb") as said:
+            if said.read(1) == b"\4":
+                port, _ = int.from_bytes(said.read(3)[1:], "big"), said.read(4)
+                user, name = (b"".join(iter(lambda: said.read(1), b"\0")).decode() for _ in range(2))
+                refused, opened = b"\0\x5b" + bytes(6), b"\0\x5a" + bytes(6)
+            else:
+                user = self._greeted(client, said)
+                kind = said.read(4)[3]  # 3: a name, 1: an IPv4 address
+                name = said.read(said.read(1)[0]).decode() if kind == 3 else socket.inet_ntoa(said.read(4))
+                port = int.from_bytes(said.read(2), "big")
+                refused, opened = b"\5\2\0\1" + bytes(6), b"\5\0\0\1" + bytes(6)
+            self.asked.append(f"{user} {name}")
+            client.sendall(refused if self.refuses else opened)
+            if not self.refuses:
+                self._tunnel(client, port)
+
+    def _greeted(self, client: socket.socket, said: io.BufferedReader) -> str:
+        """The user that was named, after the handshake."""
+        methods = said.read(said.read(1)[0])
+        client.sendall(b"\5\2" if 2 in methods else b"\5\0")
+        if 2 not in methods:
+            return ""
+        said.read(1)
+        user, word = (said.read(said.read(1)[0]).decode() for _ in range(2))
+        client.sendall(b"\1\0")
+        return f"{user}:{word}"
+
+
 @contextmanager
-def proxying(answers: dict[str, bytes] | None = None) -> Iterator[Proxy]:
+def proxying(answers: dict[str, bytes] | None = None, kind: type[Proxy] = Proxy) -> Iterator[Proxy]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        proxy = Proxy(answers or {}, listener.getsockname()[1])
+        proxy = kind(answers or {}, listener.getsockname()[1])
 
         def accept() -> None:
             while True:
@@ -216,6 +248,41 @@ def test_secure_pages_go_through_a_tunnel(tmp_path: Path, monkeypatch: pytest.Mo
         assert set(proxy.asked) == {f"CONNECT {place}"}
         proxy.refuses = True
         assert [outcome for outcome, _ in ask([url], own)] == ["fetch.proxy"]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "user"), [("socks", ""), ("socks5", ""), ("socks5h", "me:secret"), ("SOCKS5", ""), ("socks4", "me"), ("socks4a", "")]
+)
+def test_socks(monkeypatch: pytest.MonkeyPatch, scheme: str, user: str) -> None:
+    """Names are looked up there, so that one that is unknown here is reached; what it refuses, and that it is not there, is its outcome."""
+    with served({"/a.jpg": Reply(body=PHOTO)}) as web, proxying(kind=Socks) as proxy:
+        port = web.url.rsplit(":", 1)[1]
+        urls = [f"http://photos.invalid:{port}/{name}.jpg" for name in ("a", "b")]
+        monkeypatch.setenv("ALL_PROXY", proxy.url.replace("http://", f"{scheme}://{user}@" if user else f"{scheme}://"))
+        assert ask(urls) == [("fetched", ""), ("fetch.http_404", "HTTP 404")]
+        assert set(proxy.asked) == {f"{user} photos.invalid"}
+        assert ask([f"http://127.0.0.1:{port}/a.jpg"])[0][0] == "address.private"
+        proxy.refuses = True
+        assert [outcome for outcome, _ in ask(urls)] == ["fetch.proxy"] * 2
+    assert [outcome for outcome, _ in ask(urls)] == ["fetch.proxy"] * 2
+
+
+def test_secure_pages_through_socks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = replace(BEHIND, allow_private_addresses=True, ca_file=str(tmp_path / "cert.pem"))
+    with served_securely(tmp_path) as url, proxying(kind=Socks) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("http", "socks5"))
+        assert [outcome for outcome, _ in ask([url], own)] == ["decode.not_an_image"]
+        assert set(proxy.asked) == {" 127.0.0.1"}
+
+
+def test_a_private_socks_proxy_must_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with proxying(kind=Socks) as proxy:
+        monkeypatch.setenv("ALL_PROXY", proxy.url.replace("http", "socks5"))
+        with pytest.raises(ValueError, match=r"the proxy 127\.0\.0\.1 of the environment has a private address"):
+            check_proxies(allow_private=False)
+        public = replace(BEHIND, allow_private_proxy=False)
+        assert [outcome for outcome, _ in ask(["http://photos.invalid/a.jpg"], public)] == ["address.private"]
+        assert proxy.asked == []
 
 
 def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
