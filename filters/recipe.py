@@ -149,7 +149,8 @@ def load(name_or_path: str | Path) -> Recipe:
     path = Path(name_or_path)
     if path.suffix != ".toml":
         if str(name_or_path) not in available():
-            raise ValueError(f"there is no recipe {str(name_or_path)!r}; there are {', '.join(available())}, or give a .toml file")
+            near = "".join(f"; did you mean {name}?" for name in difflib.get_close_matches(str(name_or_path), available(), n=1))
+            raise ValueError(f"there is no recipe {str(name_or_path)!r}; there are {', '.join(available())}, or give a .toml file{near}")
         path = FOLDER / f"{name_or_path}.toml"
     if not path.is_file():
         raise ValueError(f"{path} is not a file; give the path of a recipe, or one of {', '.join(available())}")

@@ -71,7 +71,7 @@ def status_table(found: Mapping[str, Any]) -> str:
     """The status in lines."""
     lines = [found["root"]]
     for name, row in found["collections"].items():
-        lines.append(f"  collection {name}: " + ", ".join(f"{count:,} {what}" for what, count in row["counts"].items()))
+        lines.append(f"  collection {name}: " + ", ".join(f"{count:,} {what}" for what, count in row["counts"].items() if count))
         if row["failed"]:
             lines.append(f"    {row['failed']:,} parts of it were set aside: its `winnow collect --id {name}` tries them again")
     for name, row in found["releases"].items():

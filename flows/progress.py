@@ -77,9 +77,18 @@ def funnel_table(funnel: Funnel) -> str:
     return f"recipe {funnel.recipe}{left_out}\n" + "\n".join(f"  {name:<{width}} {count:>12,} {share:>7.1%}" for name, count, share in rows)
 
 
+def collection_table(id: str, counts: Mapping[str, int], accounts: Sequence[Mapping[str, Any]]) -> str:
+    """What a collection holds, where everything went that went into it, and what else was counted."""
+    told = {"images", *(name for one in accounts for name in (one["of"], *one["went"]))}
+    beside = {name: count for name, count in counts.items() if count and name not in told}
+    lines = [f"collection {id}: {counts.get('candidates', 0):,} candidates, {counts.get('images', 0):,} images", accounts_table(accounts)]
+    return "\n".join([*lines, f"  beside these {_went(beside)}"] if beside else lines)
+
+
 def accounts_table(accounts: Sequence[Mapping[str, Any]]) -> str:
     """Where everything went that went into a collection, a line for each kind of thing."""
-    lines = [f"  {one['in']:>12,} {one['of']:<12} {_went(one['went'])}" for one in accounts]
+    width = max([12, *(len(one["of"]) for one in accounts)])
+    lines = [f"  {one['in']:>12,} {one['of']:<{width}} {_went(one['went'])}" for one in accounts]
     return "\n".join(["where everything went:", *lines])
 
 

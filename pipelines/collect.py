@@ -32,7 +32,7 @@ from pipelines.stage import IDENTITY, MANIFEST, RECEIPTS, Engine, Manifest, Prog
 from pipelines.store import Folder, digest, lease
 from pipelines.takedown.forgotten import Forgotten
 from pipelines.times import now, written
-from pipelines.web.crawl import Crawl, crawl
+from pipelines.web.crawl import REPORT, Crawl, accounts_of, counts_of, crawl
 from pipelines.web.fetch import Fetch
 from pipelines.web.proxies import check_proxies
 from pipelines.web.spent import spent_file
@@ -95,7 +95,7 @@ def collect(
         distinct = run(_distinct(root, folder, config, begun, run))
         fetched = run(_fetch(folder, config, started))
         run(Remember.of(root, name))
-        _seal(folder, [found, scattered, distinct, fetched], _accounts(ran))
+        _seal(folder, [found, scattered, distinct, fetched], _report(folder), _accounts(ran))
         Path(spent_file(folder.path())).unlink(missing_ok=True)
     return open_collection(root, name)
 
@@ -121,7 +121,7 @@ def _is_empty(folder: Folder) -> bool:
     else:
         receipts = candidates / RECEIPTS
         parts = [receipts.read_json(name)["counts"] for name in receipts.names() if name.endswith(".json") and name != IDENTITY]
-    return not any(counts.get("candidates") for counts in parts) and not (folder / "pages").exists("crawl.json")
+    return not any(counts.get("candidates") for counts in parts) and not (folder / "pages").exists(REPORT)
 
 
 def unfinished(root: Folder, config: CollectConfig, names: Sequence[str] | None = None) -> str | None:
@@ -331,6 +331,12 @@ def _fetch(folder: Folder, config: CollectConfig, started: float) -> Stage:
     )
 
 
+def _report(folder: Folder) -> dict[str, Any] | None:
+    """What the crawl of a collection said, if it is one of live pages."""
+    pages = folder / "pages"
+    return pages.read_json(REPORT) if pages.exists(REPORT) else None
+
+
 def _accounts(ran: list[tuple[Stage, Manifest]]) -> list[dict[str, Any]]:
     """What went into each stage, and where it went; Miscounted if that does not add up though no part was set aside."""
     found: list[dict[str, Any]] = []
@@ -342,19 +348,19 @@ def _accounts(ran: list[tuple[Stage, Manifest]]) -> list[dict[str, Any]]:
             went = account.went(manifest.counts)
             if not manifest.failed:
                 account.check(totals.get(account.of, 0), manifest.counts, f"stage {stage.name}")
-            found.append({"of": account.of, "in": totals.get(account.of, 0), "went": went})
+            if went or totals.get(account.of):
+                found.append({"of": account.of, "in": totals.get(account.of, 0), "went": went})
     return found
 
 
-def _seal(folder: Folder, manifests: list[Manifest], accounts: list[dict[str, Any]]) -> None:
-    """The collection's own manifest, which makes it visible; its counts add up the stages'."""
+def _seal(folder: Folder, manifests: list[Manifest], crawled: dict[str, Any] | None, accounts: list[dict[str, Any]]) -> None:
+    """The collection's own manifest, which makes it visible; its counts add up the stages', and those of the crawl."""
     counts: Counter[str] = Counter()
     for manifest in manifests:
         counts.update(manifest.counts)
-    if (folder / "pages").exists("crawl.json"):
-        found = (folder / "pages").read_json("crawl.json")
-        counts.update({f"pages.{name}": count for name, count in {**found["refused"], **found["errors"]}.items()})
-        counts.update({f"pages.left.{name}": count for name, count in found["left"].items()})
+    if crawled is not None:
+        counts.update(counts_of(crawled))
+        accounts = [*accounts_of(crawled), *accounts]
     held = {name: counts.pop(name) for name in sorted(counts) if name.startswith("held.")}
     value = {
         "digest": digest([manifest.digest for manifest in manifests]),

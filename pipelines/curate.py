@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from filters.funnel import Funnel
 from pipelines.decisions.decision import decide
-from pipelines.releases.publish import CurateConfig, Release, publish
+from pipelines.releases.publish import CurateConfig, Release, check_name, publish
 from pipelines.stage import Engine, Progress, silent
 from pipelines.store import Folder
 
@@ -21,6 +21,7 @@ def curate(root: Folder, config: CurateConfig, *, engine: Engine | None = None, 
 
     Raises ValueError when nothing was kept, or when the name belongs to another release.
     """
+    check_name(root, config)
     given, without, also = config.given, config.without, config.also
     decision = decide(
         root, config.recipe, config.collections, given=given, without=without, also=also, engine=engine, progress=progress

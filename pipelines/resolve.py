@@ -65,7 +65,7 @@ class Scatter(Stage):
     """
 
     name: ClassVar[str] = "scatter"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     accounts: ClassVar[tuple[Account, ...]] = (Account(of="candidates", into=("addresses", STOPPED)),)
     collection: Folder
     recipe: Recipe | None = None

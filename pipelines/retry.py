@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.accounts import Account
 from pipelines.collection import Collection, stage_manifest
 from pipelines.exchange import read_group
 from pipelines.resolve import Pictures, Resolve, Scatter, resolved_schema
@@ -38,7 +39,8 @@ class Retry(Stage):
     """The candidates of earlier collections, by part, whose image ended in one of `outcomes`."""
 
     name: ClassVar[str] = "retry"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+    accounts: ClassVar[tuple[Account, ...]] = (Account(of="candidates_before", into=("candidates", "retry.ended_otherwise")),)
     outcomes: tuple[str, ...]
     fates: tuple[Resolve, ...]  # complete
 
@@ -62,7 +64,9 @@ class Retry(Stage):
         fate = read_group(one.out, _complete(one).names(), int(index), one.schema)
         rows = fate.filter(asked_for(fate["fetch_outcome"], self.outcomes))["row"]
         again = self.forgotten.blank(candidates.take(rows.combine_chunks()).select(CANDIDATES.names))
-        return Output(files=(write_parquet(self.out, f"part-{part.name}.parquet", again),), counts={"candidates": again.num_rows})
+        others = candidates.num_rows - again.num_rows
+        counts = {"candidates_before": candidates.num_rows, "candidates": again.num_rows, "retry.ended_otherwise": others}
+        return Output(files=(write_parquet(self.out, f"part-{part.name}.parquet", again),), counts=counts)
 
 
 def _complete(stage: Stage) -> Manifest:

@@ -307,6 +307,7 @@ def _submit(stage: Stage, engine: Engine, pending: Sequence[Part], *, last: bool
         raise
     except Exception as error:
         message = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
+        message = re.sub(r" \[while running '.*'\]$", "", message)  # Beam's words for which step of its own it was
         number = re.search(r"\[Errno (\d+)\]", message)
         if last or (number and int(number.group(1)) in FULL):
             raise StageFailed(

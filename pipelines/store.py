@@ -185,8 +185,11 @@ class Folder:
     def remove(self, name: str = "") -> None:
         """Remove a file, or a folder with all that it holds; nothing happens if it is not there."""
         system, folder = self._system
+        path = f"{folder}/{name}" if name else folder
+        if self.is_local and not os.path.lexists(path):
+            return  # where nothing may be written, removing what is not there would be refused too
         with contextlib.suppress(FileNotFoundError):
-            system.rm(f"{folder}/{name}" if name else folder, recursive=True)
+            system.rm(path, recursive=True)
 
     def sweep(self) -> None:
         """Remove the temporary files that a killed writer left; only the holder of the lease may."""

@@ -66,8 +66,28 @@ class _Record(logging.LogRecord):
         return visible(super().getMessage())
 
 
+class _Said(logging.StreamHandler[TextIO]):
+    """Prints what Winnow logs as it prints all else, on a line of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("winnow: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr  # whatever it is by now
+        if self.stream.isatty():
+            self.stream.write("\r\x1b[2K")  # over the line of progress, which is written anew
+        super().emit(record)
+
+
+_said = _Said()
+
+
 def guard_terminal() -> None:
     """From here on, what this process logs, warns of or dies of is printed as it can be seen."""
+    log = logging.getLogger("winnow")
+    log.addHandler(_said)
+    log.propagate = False  # some libraries give the root a handler with a form of its own
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of few letters is no end of a command
     logging.setLogRecordFactory(_Record)

@@ -122,8 +122,11 @@ def main() -> None:
     guard_terminal()
 
     def tell(done: Future[None]) -> None:
-        answers.write(_spelled(done.exception()))
-        answers.flush()
+        try:
+            answers.write(_spelled(done.exception()))
+            answers.flush()
+        except BrokenPipeError:  # the caller died while the part was worked on
+            os._exit(1)
 
     thread = ThreadPoolExecutor(1)
     with contextlib.suppress(EOFError):

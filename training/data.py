@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import re
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,11 @@ from torch import Tensor
 CACHED_BYTES = 1 << 30  # decoded pixels of a release are held in memory when they fit into a gigabyte
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of JPEG (ITU-T T.81)
 DECODED = frozenset((0, 0xC0, 0xC1, 0xC2, 0xC9, 0xCA))  # not hierarchical or lossless ones; 0: no JPEG
+# what Pillow 12.3 and its plugins raise of broken pictures, beside OSError: of a damaged AVIF, RuntimeError and NotImplementedError
+BROKEN = (
+    RuntimeError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, ZeroDivisionError, struct.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
 MARKER = re.compile(rb"\xff([^\x00\xff])")
 Place = dict[str, int]  # name of a release -> samples already taken from it in this stage
 
@@ -39,9 +45,12 @@ def decode(encoded: bytes, side: int) -> NDArray[np.uint8]:
     """An encoded picture as [side, side, 3]; it is stretched to a square, bicubic (ViLT's filter). OSError if it cannot be decoded."""
     if (frame := frame_of(encoded)) not in DECODED:  # Pillow 12.3 corrupts memory where it scales a lossless one
         raise OSError(f"a JPEG of frame type SOF{frame - 0xC0}, which is not decoded")
-    with Image.open(io.BytesIO(encoded)) as picture:
-        picture.draft("RGB", (side, side))  # JPEG: decode at the nearest larger eighth, never below `side`
-        return np.array(picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
+    try:
+        with Image.open(io.BytesIO(encoded)) as picture:
+            picture.draft("RGB", (side, side))  # JPEG: decode at the nearest larger eighth, never below `side`
+            return np.array(picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
+    except BROKEN as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 def scale(pixels: NDArray[np.uint8]) -> Tensor:

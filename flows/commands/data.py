@@ -50,7 +50,7 @@ def collect(
 
     Example: winnow collect --seed https://example.org/ --max-pages 100
     """
-    from flows.progress import accounts_table
+    from flows.progress import collection_table
     from pipelines.collect import collect as run
 
     config = config or CollectConfig()  # which says that a source is missing
@@ -59,8 +59,7 @@ def collect(
         told = {"collection": found.id, "digest": found.digest, "counts": dict(found.counts), "failed": found.failed}
         print_json({**told, "accounts": [dict(one) for one in found.accounts]})
     else:
-        say(f"collection {found.id}: " + ", ".join(f"{count:,} {name}" for name, count in found.counts.items()))
-        say(accounts_table(found.accounts))
+        say(collection_table(found.id, found.counts, found.accounts))
         say(f"next: winnow funnel --root {root} --recipe winnow --collection {found.id}")
     return exit_status(found.failed)
 

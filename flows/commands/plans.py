@@ -73,11 +73,14 @@ def validate(*, root: Root = "data", json: Json = False) -> int:
     """
     from pipelines.releases.validate import validate as check
 
-    problems = check(folder_of(root))
+    folder = folder_of(root)
+    problems = check(folder)
+    nothing = not any((folder / kind).names() for kind in ("collections", "releases"))
     if json:
         print_json({"problems": problems})
     else:
-        say("\n".join(problems) or "every file is as its manifest says")
+        sound = f"there is nothing in {folder.path()}" if nothing else "every file is as its manifest says"
+        say("\n".join(problems) or sound)
     return 1 if problems else 0
 
 

@@ -1,6 +1,7 @@
 """A recipe as a file: what the moved sliders came to, read back before it is handed out."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +11,12 @@ from filters.recipe import Recipe, Rule, parse
 def recipe_file(recipe: Recipe, name: str, description: str = "") -> str:
     """The recipe as TOML under another name; parsed again, it decides the same.
 
-    Raises ValueError for a name that is none.
+    Raises ValueError for a name that is none, and for rules of an old decision that no recipe may have any more.
     """
+    endless = [rule.reason for rule in recipe.rule if isinstance(value := getattr(rule, "value", None), float) and not math.isfinite(value)]
+    if endless:
+        said = "the threshold is no finite number, which recipes may not have any more"
+        raise ValueError(f"{', '.join(endless)}: {said}; move the slider, or switch the rule off")
     head: dict[str, Any] = {"name": name, "description": description or recipe.description}
     head |= {"text": recipe.text} if recipe.text != "text" else {}
     head |= {"left_out": list(recipe.left_out)} if recipe.left_out else {}

@@ -5,7 +5,10 @@ Special are its site, which it draws and serves, and its configuration; everythi
 
 import json
 import os
+import shlex
+import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -239,8 +242,19 @@ chance is {100 / found["candidates"]:.1f} %.
   summary   {demo.out / "summary.json"}
   release   {releases["web"].folder.path()}
   model     {demo.out / "models/curated/model"}
-
+  look      winnow dashboard --root {demo.out / "data"}
+{_where()}
 Next, on pages of your own:
   winnow collect --seed https://example.org/ --contact you@example.org --id first
   winnow funnel --recipe winnow --collection first"""
     )
+
+
+def _where() -> str:
+    """How the shell finds `winnow`, if it does not."""
+    if shutil.which("winnow"):
+        return ""
+    return f"""
+So that the shell finds winnow:
+  export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH
+"""

@@ -107,6 +107,7 @@ def file_samples(folder: str, label: str, names: Sequence[str], counts: Counter[
             if ending_of(name) not in IMAGE_ENDINGS:
                 _take_sidecar(about, folder, name, counts, keys)
         images = [name for name in group if ending_of(name) in IMAGE_ENDINGS]
+        counts["entries"] += len(images) or 1
         if not images and not (about.texts or about.url):
             counts["import.other"] += 1
             continue
@@ -180,6 +181,7 @@ def coco_samples(url: str, version: str, folder: str, label: str, which: tuple[i
     """A sample for some of the images of a file of captions; an entry that is no image, or has no caption, is counted."""
     first, end = which
     for number, (name, address, texts) in enumerate(coco_images(url, version)[first:end], start=first):
+        counts["entries"] += 1
         if (name, address, texts) == BROKEN:
             counts["import.bad_line"] += 1
             continue
@@ -193,6 +195,7 @@ def line_samples(
 ) -> Iterator[Sample]:
     """A sample for each of LINES lines of JSON from (byte, line) on; a line that is none, or names no image, is counted."""
     for line in islice(ListBytes(url).lines(*start), LINES):
+        counts["entries"] += 1
         text, unicode = text_of(line.data)
         if not text.strip() and not line.fault:
             counts["import.blank_line"] += 1

@@ -137,6 +137,7 @@ def parquet_samples(url: str, label: str, first: int, end: int, columns: Columns
         start = sum(source.metadata.row_group(index).num_rows for index in range(first))
         for group in range(first, end):
             rows = source.metadata.row_group(group).num_rows
+            counts["entries"] += rows
             try:
                 table = source.read_row_group(group, columns=columns.plain(), use_threads=False)
             except DAMAGE:
@@ -187,6 +188,7 @@ def arrow_samples(url: str, label: str, first: int, end: int, columns: Columns, 
             continue
         batch = batches.get(number)
         assert batch is not None, "it was there a moment ago"
+        counts["entries"] += sizes[number]
         valid = values_of(batch, columns.image).is_valid().to_pylist()
         paths = values_of(batch, columns.path).to_pylist() if columns.path and not all(valid) else []
         places = [Place("arrow", url, number, None, row, columns.image) if there else None for row, there in enumerate(valid)]
@@ -211,19 +213,25 @@ def _samples(
         yield sample
 
 
-def joined_samples(url: str, label: str, columns: Columns, there: dict[str, Sample]) -> Iterator[Sample]:
-    """img2dataset's rows, failed ones too, each with the sample that has its key; then the samples without a row."""
+def joined_samples(url: str, label: str, columns: Columns, there: dict[str, list[Sample]], counts: Counter[str]) -> Iterator[Sample]:
+    """img2dataset's rows, failed ones too, each with a sample that has its key; then the samples without a row.
+
+    A row whose sample is not there is an entry of its own.
+    """
     with opened(url) as file:
         source = parquet_file(url, file)
         for batch in source.iter_batches(columns=columns.plain(), use_threads=False):
             for row in batch.to_pylist():
-                yield _joined(row, label, columns, there)
-    yield from there.values()
+                own = there.get(str(row[columns.key]))
+                counts["entries"] += not own
+                yield _joined(row, label, columns, own.pop(0) if own else None)
+    for left in there.values():
+        yield from left
 
 
-def _joined(row: dict[str, Any], label: str, columns: Columns, there: dict[str, Sample]) -> Sample:
+def _joined(row: dict[str, Any], label: str, columns: Columns, there: Sample | None) -> Sample:
     key = str(row[columns.key])
-    sample = there.pop(key, None) or Sample(key=joined(label, key), place=NOWHERE if row[columns.status] == SUCCESS else None)
+    sample = there or Sample(key=joined(label, key), place=NOWHERE if row[columns.status] == SUCCESS else None)
     sample.texts = texts_of(row.get(columns.text)) or sample.texts
     sample.url = sample.url or "".join(texts_of(row.get(columns.url))[:1])
     return sample

@@ -129,6 +129,7 @@ def _take(group: _Group, member: tarfile.TarInfo, ending: str, tar: _Tar) -> Non
 
 def _samples(group: _Group, label: str, counts: Counter[str]) -> Iterator[Sample]:
     found = group.sample
+    counts["entries"] += len(group.images) or 1
     if not group.images and not (found.texts or found.url):
         counts["import.other"] += 1
         return

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pipelines.accounts import Account
 from pipelines.datasets.held import HELD
 from pipelines.datasets.import_files import LINES, coco_samples, file_samples, grouped, line_cuts, line_samples
 from pipelines.datasets.import_tables import (
@@ -30,7 +31,11 @@ class Import(Stage):
     """Turns a data set into candidates; `images` is the folder of a captions file's images, `title` the name in given addresses."""
 
     name: ClassVar[str] = "import"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
+    accounts: ClassVar[tuple[Account, ...]] = (
+        Account(of="entries", into=("samples", "import.bad_line", "import.blank_line", "import.damaged_row", "import.other")),
+        Account(of="samples", into=("archive_images", "import.missing", "import.outside", "import.elsewhere")),
+    )
     path: str
     images: str = ""
     title: str = ""
@@ -98,10 +103,12 @@ class Import(Stage):
         if kind == "files":
             return file_samples(url, label, which, counts, keys)
         found = tar_samples(url, label, counts, keys) if kind == "tar" else file_samples(url, label, which, counts, keys)
-        return self._with_rows(found, label, beside) if beside else found
+        return self._with_rows(found, label, beside, counts) if beside else found
 
-    def _with_rows(self, samples: Iterator[Sample], label: str, table: str) -> Iterator[Sample]:
+    def _with_rows(self, samples: Iterator[Sample], label: str, table: str, counts: Counter[str]) -> Iterator[Sample]:
         """The samples of an img2dataset shard with the rows of its table."""
         columns = columns_of(table, schema_of(table), Keys(self.text_column, self.url_column), images=False)
-        there = {split_name(sample.key.removeprefix(f"{label}/"))[0]: sample for sample in samples}
-        return joined_samples(table, label, columns, there)
+        there: dict[str, list[Sample]] = {}
+        for sample in samples:
+            there.setdefault(split_name(sample.key.removeprefix(f"{label}/"))[0], []).append(sample)
+        return joined_samples(table, label, columns, there, counts)

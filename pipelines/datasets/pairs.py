@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.accounts import Account
 from pipelines.datasets.import_tables import is_binary, is_string, is_text
 from pipelines.datasets.recognise import File, listing
 from pipelines.datasets.samples import TEXT_KEYS, Keys, found_key, json_value, plain, texts_of
 from pipelines.pages.sources import fingerprint, opened
+from pipelines.permission.urls import without_blanks
 from pipelines.schema import CANDIDATES, identify
 from pipelines.sources.delimited import BLANK, DELIMITERS, Layout, Record
 from pipelines.sources.json_records import Elements, is_array, line_records
@@ -74,7 +76,11 @@ class Pairs(Stage):
     """
 
     name: ClassVar[str] = "pairs"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
+    accounts: ClassVar[tuple[Account, ...]] = (
+        Account(of="files", into=("pairs.list", "pairs.bad_list", "pairs.other_file")),
+        Account(of="lines", into=("pairs.taken", "pairs.bad_line", "pairs.blank_line")),
+    )
     path: str
     text_column: str = ""
     url_column: str = ""
@@ -98,8 +104,8 @@ class Pairs(Stage):
             raise faults[0]
         for fault in faults:
             log.warning("a list is left out: %s", fault)
-        if faults or others:
-            found.append(("", str(len(faults)), str(others)))
+        if len(lists) + others > 1:
+            found.append(("", str(len(lists)), str(len(faults)), str(others)))
         return [Part(name=f"{index:05d}", inputs=start) for index, start in enumerate(found)]
 
     def _starts(self, path: str) -> list[str]:
@@ -114,10 +120,11 @@ class Pairs(Stage):
 
     def process(self, part: Part) -> Output:
         counts: Counter[str] = Counter(candidates=0)
-        path, label, start = part.inputs
+        path, label, *which = part.inputs
         if not path:
-            counts.update({"pairs.bad_list": int(label), "pairs.other_file": int(start)})
-        rows = list(self._rows(path, start, counts)) if path else []
+            bad, others = map(int, which)
+            counts.update({"files": int(label) + others, "pairs.list": int(label) - bad, "pairs.bad_list": bad, "pairs.other_file": others})
+        rows = list(self._rows(path, which[0], counts)) if path else []
         counts["candidates"] = len(rows)
         table = _candidates(rows, label)
         files = (write_parquet(self.out, f"part-{part.name}.parquet", self.forgotten.blank(table)),)
@@ -132,6 +139,7 @@ class Pairs(Stage):
             if size > TEXT_BYTES:
                 _leave_out(path, number, f"there are more than {TEXT_BYTES:,} bytes of texts in its part", counts)
                 continue
+            counts["pairs.taken"] += 1
             for which, text in enumerate(words or [""]):
                 yield number, address, text, which
 
@@ -259,6 +267,7 @@ def _text_lines(path: str, start: str, keys: Keys, counts: Counter[str]) -> Iter
     """What the lines of a part give; those that give nothing are counted."""
     part = Lines.read(start)
     source, charset = ListBytes(path), Charset(part.charset)
+    counts["lines"] += part.records
     for record in islice(part.of(source, charset), part.records):
         if record.fault == BLANK:
             counts["pairs.blank_line"] += 1
@@ -313,8 +322,9 @@ def _parquet_slices(path: str, keys: Keys) -> list[Slice]:
 def _parquet_lines(path: str, start: str, keys: Keys, counts: Counter[str]) -> Iterator[Given]:
     with opened(path) as file:
         source = parquet_list(path, file)
-        columns = _parquet_columns(path, source, keys)
-        for row in list_rows(source, columns, Slice(*json.loads(start))):
+        columns, which = _parquet_columns(path, source, keys), Slice(*json.loads(start))
+        counts["lines"] += which.end - which.start
+        for row in list_rows(source, columns, which):
             try:
                 if row.fault:
                     raise ValueError(row.fault)
@@ -346,7 +356,7 @@ def _candidates(rows: list[Row], label: str) -> pa.Table:
     count = len(rows)
     known: dict[str, Any] = {
         "candidate_id": [identify(None, None, url, text, "given", _place(label, line, which)) for line, url, text, which in rows],
-        "image_url": [url.strip() for _, url, _, _ in rows],
+        "image_url": [without_blanks(url) for _, url, _, _ in rows],
         "alternatives": [[]] * count,
         "text": [text for _, _, text, _ in rows],
         "text_source": ["given"] * count,

@@ -33,6 +33,7 @@ REFUSED = {
     "csv": "a list of addresses is taken by --pairs",
     "tsv": "a list of addresses is taken by --pairs",
 }
+HIDDEN = (".", "_winnow")  # beginnings of names; our own work lies beside img2dataset's shards
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -149,14 +150,14 @@ def _below(system: fsspec.AbstractFileSystem, folder: str) -> list[File]:
             changed=str(info.get("ETag") or info.get("mtime") or info.get("LastModified")),
         )
         for name, info in names.items()
-        if not any(part.startswith(".") for part in name.split("/"))
+        if not any(part.startswith(HIDDEN) for part in name.split("/"))
     ]
 
 
 def _walk(folder: str, prefix: str) -> Iterator[File]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            if entry.name.startswith(HIDDEN):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from _walk(entry.path, f"{prefix}{entry.name}/")

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.datasets.held import MISSING, PLACES
+from pipelines.permission.urls import without_blanks
 from pipelines.schema import CANDIDATES, identify
 from pipelines.sources.list_charset import text_of
 from pipelines.web.permission import address_outcome
@@ -76,7 +77,7 @@ def given(name: str, key: str) -> str:
 
 def address(sample: Sample, name: str) -> str:
     """The image's own web address where it has one that may be asked for (or nothing else), else a given one."""
-    own = sample.url.strip()
+    own = without_blanks(sample.url)
     if WEB.match(own) and (sample.place is None or address_outcome(own) in (None, "address.placeholder")):
         return own
     return given(name, sample.key)
@@ -89,9 +90,10 @@ def tables(samples: Iterable[Sample], name: str, counts: Counter[str]) -> tuple[
     for sample in samples:
         url = address(sample, name)
         place = sample.place if sample.place is not None or WEB.match(url) else NOWHERE
+        counts["samples"] += 1
         if place is not None:
             places.append((url, *place))
-            counts[f"import.{place.kind}" if not place.archive else "archive_images"] += 1
+        counts[_where(place)] += 1
         counts["import.no_text"] += not sample.texts
         for number, text in enumerate(sample.texts or [""]):
             own = url if WEB.match(url) else ""  # so that another name for the data set changes no candidate
@@ -102,6 +104,13 @@ def tables(samples: Iterable[Sample], name: str, counts: Counter[str]) -> tuple[
             rows["place"].append(number)
     counts["candidates"] = len(rows["text"])
     return _candidates(rows), _index(places)
+
+
+def _where(place: Place | None) -> str:
+    """The name under which a sample is counted: its image is in the data set, should be, may not be taken from there, or is on the web."""
+    if place is None:
+        return "import.elsewhere"
+    return "archive_images" if place.archive else f"import.{place.kind}"
 
 
 def _candidates(rows: dict[str, list[Any]]) -> pa.Table:

@@ -75,6 +75,13 @@ class Children:
         answers = in_order(functools.partial(self.call, function), _batches(items, batch), self.count)
         return itertools.chain.from_iterable(answers)
 
+    def start(self, function: Callable[..., Any]) -> None:
+        """Start a child for what will be asked of it, so that the first items need not wait."""
+        with self._slots:
+            child = self._taken(function)
+            with self._guard:
+                self._idle.append(child)
+
     def close(self) -> None:
         """End the children and their template."""
         with self._guard:
@@ -249,8 +256,15 @@ def children() -> Children:
 
 def main(descriptor: int) -> None:
     """The template: forks a child for each socket that comes with an order, and says how one ended when asked."""
-    control = socket.socket(fileno=descriptor)
     living: set[int] = set()
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # whoever asked is dead
+        _obey(socket.socket(fileno=descriptor), living)
+    for child in living:
+        os.kill(child, signal.SIGKILL)
+
+
+def _obey(control: socket.socket, living: set[int]) -> None:
+    """Fork and reap children until nobody asks any more; `living` are those that were not reaped."""
     while True:
         order, sockets, _, _ = socket.recv_fds(control, ORDER_BYTES, 1)
         if not order:
@@ -271,8 +285,6 @@ def main(descriptor: int) -> None:
             os.close(sockets[0])
             living.add(answer)
         control.sendall(str(answer).encode())
-    for child in living:
-        os.kill(child, signal.SIGKILL)
 
 
 def _serve(channel: Connection, limits: Limits) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 import fsspec
 import pyarrow as pa
 
+from pipelines.accounts import Account
 from pipelines.datasets.held import HELD, PLACES
 from pipelines.datasets.samples import given
 from pipelines.pages.archives import PAGE_BYTES
@@ -35,7 +36,8 @@ class ExtractHtml(Stage):
     """
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
+    accounts: ClassVar[tuple[Account, ...]] = (Account(of="files", into=("pages", "pages.unreadable", "pages.other_file")),)
     html: str
     base_url: str = ""
     target_width: int = TARGET_WIDTH
@@ -58,13 +60,14 @@ class ExtractHtml(Stage):
         root, files = self._files()
         pages = [name for name in files if name.lower().endswith(PAGES)]
         cut = [tuple(pages[start : start + FILES]) for start in range(0, len(pages), FILES)]
-        return [Part(name=f"{index:05d}", inputs=(root, *names)) for index, names in enumerate(cut)]
+        others = [len(files) - len(pages)] + [0] * len(cut)  # which are none: images, styles, notes; counted once
+        return [Part(name=f"{index:05d}", inputs=(root, str(others[index]), *names)) for index, names in enumerate(cut)]
 
     def process(self, part: Part) -> Output:
-        root, *names = part.inputs
+        root, others, *names = part.inputs
         saved = _Saved(root=root, base_url=self.base_url)
         rows = Candidates(target_width=self.target_width, surrounding=self.surrounding)
-        counts = Counter(pages=0)
+        counts = Counter({"files": len(names) + int(others), "pages": 0, "pages.other_file": int(others)})
         for name in names:
             try:
                 with opened(f"{root}/{name}") as file:

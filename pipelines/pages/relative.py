@@ -8,7 +8,7 @@ import re
 from urllib.parse import quote
 
 from pipelines.pages.charset import CODECS, UNWRITTEN
-from pipelines.permission.urls import HOST, joined
+from pipelines.permission.urls import HOST, ascii_address, joined
 
 URL_CHARACTERS = 8192  # servers refuse longer ones (nginx and Apache: 8 KiB of request line)
 
@@ -26,7 +26,7 @@ class Base:
     """What relative addresses of a page are joined to. `charset` is that of the page: the query of an address is written in it."""
 
     def __init__(self, url: str, charset: str = "utf-8") -> None:
-        self.url = joined("", url) or ""
+        self.url = ascii_address(url) or joined("", url) or ""
         self.charset = "utf-8" if charset in UNWRITTEN else charset
         self._known: dict[str, str] = {}
         origin = _ORIGIN.match(self.url)
@@ -46,12 +46,12 @@ class Base:
         if self.origin and _PLAIN.fullmatch(address) and "/." not in address and "/%2" not in address and address[0] not in ".?%":
             if len(address) > URL_CHARACTERS:
                 return ""
-            if _WHOLE.match(address):
-                return self.scheme + address if address[0] == "/" else address
             if address[0] == "/" and address[1:2] != "/":
                 return self.origin + address
             if ":" not in address and address[0] != "/":
                 return self.folder + address
+            if _WHOLE.match(address):
+                return self.scheme + address if address[0] == "/" else address
         return self._spelled(address)
 
     def _spelled(self, address: str) -> str:

@@ -15,6 +15,7 @@ _PATH = r"/[!$%&()*+,\-./0-9:;=?@A-Z_a-z~]*"
 # what the standard would leave as it is, once it has no step of dots; nearly every address there is
 _AS_IT_IS = re.compile(rf"https?://{HOST}(?:{_PATH})?")
 _STEPS = re.compile(r"/(?:\.|%2[eE])")
+BLANKS = re.compile(r"[\s\x00-\x1f\x7f]")  # what no request may hold
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _WEB = ("http://", "https://")
@@ -31,6 +32,15 @@ def ascii_address(url: str) -> str | None:
         return url if url.count("/") > 2 else f"{url}/"
     whole = joined("", url)
     return whole if whole is not None and whole.startswith(_WEB) and _has_name(whole) else None
+
+
+def without_blanks(url: str) -> str:
+    """An address as it was written; one with blanks or control characters in it as it is asked for, if it can be.
+
+    The standard escapes blanks of a path and drops tabs and line ends: `/a b.jpg` is `/a%20b.jpg`.
+    """
+    plain = url.strip()
+    return (ascii_address(plain) if BLANKS.search(plain) else None) or plain
 
 
 def joined(base: str, address: str) -> str | None:

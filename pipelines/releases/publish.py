@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from filters import NOTHING_GIVEN, filters_for
 from filters.funnel import Funnel
 from filters.given import Given
+from filters.recipe import load
 from pipelines.collection import fit_name
 from pipelines.decisions.course import Runner, read_schema, whole
 from pipelines.decisions.decision import Decision
@@ -22,6 +23,7 @@ from pipelines.shares import right_to_write
 from pipelines.stage import Engine, Manifest, Progress, silent
 from pipelines.store import Folder, digest
 
+CHOSEN = ("shard_samples", "heldout", "format")  # of a release, beside the decision
 SUPERSEDED = "superseded.json"  # in a release that held what was taken down: which release stands for it
 
 
@@ -90,7 +92,7 @@ def publish(
     A release that stands and holds nothing that was taken down since is still the same.
     """
     folder = root / "releases" / config.release
-    chosen = {name: getattr(config, name) for name in ("shard_samples", "heldout", "format")}
+    chosen = {name: getattr(config, name) for name in CHOSEN}
     identity = digest({"decision": decision.basis, **chosen})
     standing = _standing(folder, identity)
     kept = decision.funnel.outcomes.get(KEPT, 0)
@@ -123,11 +125,28 @@ def _standing(folder: Folder, identity: str) -> dict[str, Any] | None:
         raise ValueError(message)
     standing: dict[str, Any] = folder.read_json("manifest.json")
     if standing["identity"] != identity:
-        raise ValueError(
-            f"release {folder.name} stands already, made with recipe {standing['recipe']} from {', '.join(standing['collections'])}; "
-            f"releases do not change: choose another name"
-        )
+        raise ValueError(_another(folder.name, standing, "a rule, a collection or a model is another by now"))
     return standing
+
+
+def check_name(root: Folder, config: CurateConfig) -> None:
+    """ValueError where the name is that of a release which was taken down, or made otherwise: before anything is measured for it."""
+    folder = root / "releases" / config.release
+    if not folder.exists("manifest.json"):
+        return
+    if message := superseded(folder):
+        raise ValueError(message)
+    standing = folder.read_json("manifest.json")
+    wanted = {"recipe": load(config.recipe).name, "collections": ", ".join(sorted(set(config.collections)))}
+    wanted |= {name: getattr(config, name) for name in CHOSEN}
+    before = {**standing, "collections": ", ".join(sorted(standing["collections"]))}
+    if other := [f"{name} was {before[name]} and is {value}" for name, value in wanted.items() if before[name] != value]:
+        raise ValueError(_another(folder.name, standing, "; ".join(other)))
+
+
+def _another(name: str, standing: Mapping[str, Any], why: str) -> str:
+    made = f"made with recipe {standing['recipe']} from {', '.join(standing['collections'])}"
+    return f"release {name} stands already, {made}: releases do not change, choose another name ({why})"
 
 
 def superseded(release: Folder) -> str | None:

@@ -139,12 +139,11 @@ class Frames:
     ) -> None:
         self._stream, self._dictionary = stream, dictionary
         self._frame: Decoder | None = None
-        self.data = bytearray()
         self.goto(start)
 
     def goto(self, place: int, *, plain: bool = False) -> None:
         """Go on at a byte of the file: where a frame begins, or in the midst of plain bytes."""
-        self.data.clear()
+        self.data: bytes | bytearray = b""
         self.at = self._dropped = 0  # bytes before data[0]
         self._stream.seek(place)
         self._raw, self._behind = b"", place  # what was read and not inflated, and where it ends
@@ -235,9 +234,19 @@ class Frames:
             if self._grown(len(fed), len(made)):
                 raise self._failed(Damaged("a bomb"))
             if made:
-                self.data += made
+                self._add(made)
                 return True
         return False
+
+    def _add(self, made: bytes) -> None:
+        """Put bytes behind those that are there; most records come in one piece, which is not copied."""
+        if not self.left:
+            self._forget()
+            self.data = made
+            return
+        if isinstance(self.data, bytes):
+            self.data = bytearray(self.data)
+        self.data += made
 
     def forgive(self) -> None:
         """Go on with what is there, and behind what was raised."""
@@ -282,7 +291,7 @@ class Frames:
     def _forget(self) -> None:
         """Drop what was taken."""
         self._dropped += self.at
-        del self.data[: self.at]
+        self.data = self.data[self.at :]
         self.at = 0
 
     def _pull(self) -> bytes:

@@ -4,6 +4,7 @@ Fetch standard, "extract a MIME type"; MIME Sniffing standard, section 7.
 """
 
 import re
+from functools import lru_cache
 
 HTML = frozenset({"text/html", "application/xhtml+xml"})
 # say nothing, so that the content is looked at (MIME Sniffing 7, step 1)
@@ -13,6 +14,7 @@ VALUE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 ESSENCE = re.compile(r"[ \t\r\n]*([!#$%&'*+\-.^_`|~0-9a-z]+/[!#$%&'*+\-.^_`|~0-9a-z]+)(?=[; \t\r\n]|$)")
 
 
+@lru_cache(maxsize=256)  # an archive names few, and each record is asked three times
 def media_type(content_type: str | None) -> str:
     """`text/html` of `Text/HTML; charset=utf-8`: the last that can be used of several values.
 

@@ -34,6 +34,7 @@ class Report:
     """What a take-down did, or would do: counts by collection and release, and what it could not reach."""
 
     dry_run: bool
+    root: str
     listed: int  # addresses, domains and hashes on the list now
     collections: dict[str, dict[str, int]] = field(default_factory=dict)  # candidates, and rows or records by folder
     releases: dict[str, int] = field(default_factory=dict)  # samples that were erased
@@ -58,7 +59,7 @@ class Report:
         said += [f"  model {name} has seen a release that held it: {again}" for name in self.models]
         yours = "it would be yours to change" if dry else "it is yours to change"
         said += [f"  archive {url} was given and still holds pages of it: {yours}" for url in self.outside]
-        return "\n".join(said if len(said) > 1 else [*said, "  nothing of it is here"])
+        return "\n".join(said if len(said) > 1 else [*said, f"  nothing of it is in {self.root}"])
 
 
 def _written(new: str | None, dry_run: bool, cause: str | None) -> str:
@@ -83,6 +84,8 @@ def forget(
     Raises ValueError for what is no address, domain or hash, LeaseHeld while another process writes what is to be erased.
     """
     asked = Forgotten.of(urls=urls, domains=domains, sha256=sha256)
+    if not asked and not Forgotten.read(root):
+        raise ValueError(f"say what is to be taken down (--url, --domain or --sha256): nothing was begun in {root.path()}")
     if dry_run:
         return _Takedown(root=root, found=survey(root, Forgotten.read(root) | asked), progress=silent).look()
     asked.remember(root, note)
@@ -131,6 +134,7 @@ class _Takedown:
         counts = {name: dict(+count) for name, count in self.collections.items() if +count}
         return Report(
             dry_run=dry_run,
+            root=self.root.path(),
             listed=len(self.found.forgotten),
             collections=counts,
             releases=self.releases,

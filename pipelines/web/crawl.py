@@ -11,17 +11,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from pipelines.accounts import Account
 from pipelines.store import Folder
 from pipelines.takedown.forgotten import NOTHING, Forgotten
 from pipelines.web.crawl_config import Crawl
 from pipelines.web.crawler import Where, run_crawl
 from pipelines.web.spent import spent_file
 
-__all__ = ["REPORT", "Crawl", "crawl"]
+__all__ = ["REPORT", "Crawl", "accounts_of", "counts_of", "crawl"]
 
 REPORT = "crawl.json"
-# pages, not_modified, redirects, refused, errors, left, images (each {name: n}), first_error
+# known, pages, not_modified, redirects, refused, errors, left, images (each {name: n}), first_error
 Report = dict[str, Any]
+# what of `left` are addresses that may be visited; the rest are links that are not followed
+BUDGETS = ("max_pages", "max_pages_per_host", "max_depth")
+VISITS = Account(of="page_addresses", into=("crawled", "redirected", "pages."))
 # for crawls from before an option was there
 DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(Crawl)}
 
@@ -67,6 +71,31 @@ def crawl(
     report = {"config": order, "complete": True, **found}
     pages.write_json(REPORT, report)
     return report
+
+
+def counts_of(report: Report) -> dict[str, int]:
+    """The counts of a crawl beside those of its pages, by the names that a collection gives them."""
+    ended = {f"pages.{name}": n for name, n in {**report["refused"], **report["errors"]}.items()}
+    return ended | {f"pages.left.{name}": n for name, n in report["left"].items()}
+
+
+def accounts_of(report: Report) -> list[dict[str, Any]]:
+    """Where the addresses of pages went, which links were not followed, and where the images of the
+    pages went; Miscounted if an address is lost."""
+    counts = counts_of(report)
+    links = {
+        name: counts.pop(name)
+        for name in list(counts)
+        if name.startswith("pages.left.") and name.removeprefix("pages.left.") not in BUDGETS
+    }
+    visits = counts | {"crawled": report["pages"], "redirected": report["redirects"]}
+    known = report.get("known", sum(visits.values()))  # crawls of old did not count them
+    told = [{"of": VISITS.of, "in": known, "went": VISITS.check(known, visits, "crawl")}]
+    for of, went in (("links_left", links), ("page_images", report["images"])):
+        if total := sum(went.values()):
+            ordered = Account(of=of, into=tuple(went)).went(went)
+            told.append({"of": of, "in": total, "went": ordered})
+    return told
 
 
 def _earlier(config: Crawl) -> tuple[str, ...]:

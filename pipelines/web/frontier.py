@@ -59,6 +59,7 @@ class Frontier:
     seen_images: set[str] = field(default_factory=set)
     chains: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the redirects that led to an address
     room: int = CHARACTERS
+    known: int = 0  # addresses that may be visited
     pages: int = 0
     redirects: int = 0
     not_modified: int = 0
@@ -72,6 +73,7 @@ class Frontier:
         """Those not seen before that may be visited, now seen; others are counted as left."""
         new = self._new(urls, self.seen, self.left)
         found = [url for url in new if self.inside(url)]
+        self.known += len(found)
         if len(found) < len(new):
             self.left["other_site"] += len(new) - len(found)
         return found
@@ -145,6 +147,7 @@ class Frontier:
         """The counts of the crawl: pages, what was refused, what failed, what a budget left, and the images by outcome."""
         refused = {name: n for name, n in sorted(self.outcomes.items()) if name.startswith(("permission.", "address."))}
         return {
+            "known": self.known,
             "pages": self.pages,
             "not_modified": self.not_modified,
             "redirects": self.redirects,

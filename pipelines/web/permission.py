@@ -106,7 +106,6 @@ PLACEHOLDER = re.compile(
     r"(?:^|[-_./])(?:blank|spacer|pixel|placeholder|transparent|1x1|clear|dummy|lazy(?:load)?|loading|loader|grey|gray|trans)"
     r"(?:[-_.]?(?:\d+x\d+|image|img|gif|pixel))?\.(?:gif|png|svg|jpe?g|webp)$"
 )
-BLANK = re.compile(r"\s")
 INLINE_PLACEHOLDER = 512  # characters; an inline picture shorter than this is a dot or an empty frame, never a photo
 
 
@@ -132,7 +131,7 @@ def address_outcome(url: str) -> str | None:
         return "address.malformed"
     if parts.scheme.lower() not in ("http", "https"):
         return "address.scheme" if parts.scheme else "address.malformed"
-    if not host or BLANK.search(url) or ascii_address(url) is None:
+    if not host or ascii_address(url) is None:
         return "address.malformed"
     return "address.placeholder" if is_placeholder(parts.path) else None
 

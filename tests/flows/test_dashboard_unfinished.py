@@ -18,11 +18,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from filters.recipe import Recipe
+from filters.recipe import Recipe, parse
 from filters.signs import SignsFilter
 from flows.commands.look import _view
 from flows.commands.options import print_json
 from flows.dashboard import pictures, views
+from flows.dashboard.again import moved
+from flows.dashboard.save import recipe_file
 from flows.dashboard.shelf import decisions, find, unfinished
 from flows.dashboard.story import story_view
 from pipelines.decisions import decide as deciding
@@ -125,6 +127,14 @@ def test_thresholds_without_end_have_sliders_with_ends(root: Folder) -> None:
             assert knob["step"] > 0
     assert [knobs[place]["value"] for place in (0, 1, 3)] == [knobs[0]["most"], knobs[1]["least"], 2**53 - 1]
     every_view(root, "old")
+    endless = {place for place, rule in enumerate(decided.recipe.rule) if not math.isfinite(getattr(rule, "value", 0))}
+    with pytest.raises(ValueError, match=r"^text\.long, text\.short, text\.odd: the threshold is no finite number, .*; move the slider"):
+        recipe_file(decided.recipe, "mine")
+    without = dict.fromkeys(endless)
+    with pytest.raises(ValueError, match=r"^mine\.toml, line 7: count .*: write a whole number from 1 to 9223372036854775807$"):
+        recipe_file(moved(decided.recipe, without), "mine")
+    left = moved(decided.recipe, {**without, 3: None})
+    assert parse(recipe_file(left, "mine")).digest == left.digest
 
 
 def test_values_without_end_are_shown(root: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,14 +42,15 @@ def winnow(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "flows.cli", "img2dataset", *words], capture_output=True, text=True, check=False)
 
 
-def test_the_command_writes_a_dataset_that_collect_imports(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["webdataset", "files", "parquet"])
+def test_the_command_writes_a_dataset_that_collect_imports(tmp_path: Path, form: str) -> None:
     pages = {"/a.jpg": Reply(body=jpeg(300, 200)), "/b.jpg": Reply(body=jpeg(20, 20))}
     with served(pages) as web:
         lines = [{"url": f"{web.url}/{name}.jpg", "caption": f"the {name}"} for name in ("a", "b", "gone")]
         (tmp_path / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         said = winnow(
             "--url_list", str(tmp_path / "list.jsonl"), "--input_format", "jsonl", "--caption_col=caption", "--image_size", "100",
-            "--output_folder", str(tmp_path / "out"), "--output_format", "webdataset", "--allow_private_addresses", "True", "--json",
+            "--output_folder", str(tmp_path / "out"), "--output_format", form, "--allow_private_addresses", "True", "--json",
         )  # fmt: skip
         asked = len(web.asked)
         assert said.returncode == 0, said.stderr

@@ -2,7 +2,9 @@
 
 import ctypes
 import os
+import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -135,6 +137,34 @@ def test_children_go_with_the_process_that_asked(item: str) -> None:
     while any(map(alive, pids)) and time.monotonic() < end:
         time.sleep(0.05)
     assert not any(map(alive, pids))
+
+
+def test_a_template_whose_caller_is_gone_says_nothing() -> None:
+    """As after Ctrl-C, where the caller ends between asking for a child and hearing of it."""
+    ours, theirs = socket.socketpair()
+    child, far = socket.socketpair()
+    code = f"from pipelines.engine.children import main; main({theirs.fileno()})"
+    with ours, theirs, child, far:
+        template = subprocess.Popen([sys.executable, "-c", code], pass_fds=(theirs.fileno(),), stderr=subprocess.PIPE)
+        socket.send_fds(ours, [pickle.dumps(("json", Limits()))], [far.fileno()])
+    assert template.communicate(timeout=60) == (None, b"")
+    assert template.returncode == 0
+
+
+def test_a_worker_whose_caller_is_gone_says_nothing() -> None:
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.workers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    assert worker.stderr is not None
+    worker.stdout.close()
+    pickle.dump((None, ()), worker.stdin)
+    worker.stdin.flush()
+    assert worker.wait(120) == 1
+    assert worker.stderr.read() == b""
+    worker.stdin.close()
+    worker.stderr.close()
 
 
 def alive(pid: int) -> bool:

@@ -56,7 +56,7 @@ def test_pages_with_a_base_address(tmp_path: Path, site: Path) -> None:
         "https://a.example/root/blog/page_files/ph%C3%B6to.jpg?v=1": f"{site}/blog/page_files/phöto.jpg",
         "https://a.example/root/logo.jpg": f"{site}/logo.jpg",
     }
-    assert counts == {"archive_images": 2, "candidates": 5, "pages": 3, "pages.cut": 0}
+    assert counts == {"archive_images": 2, "candidates": 5, "files": 6, "pages": 3, "pages.cut": 0, "pages.other_file": 3}
 
 
 def test_pages_without_a_base_address_keep_no_path_of_this_machine(tmp_path: Path, site: Path) -> None:
@@ -88,7 +88,7 @@ def test_parts_of_a_thousand_pages_and_a_changed_page_is_another_input(tmp_path:
     for number in range(1001):
         (root / f"{number}.html").write_text("<img src=a.jpg>")
     stage = ExtractHtml(out=Folder(str(tmp_path / "out")), html=str(root))
-    assert [len(part.inputs) for part in stage.parts()] == [1001, 2]
+    assert [len(part.inputs) for part in stage.parts()] == [1002, 3]
     before = stage.identity()
     assert stage.identity() == before
     (root / "7.html").write_text("<img src=other.jpg>")

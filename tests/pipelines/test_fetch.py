@@ -83,6 +83,12 @@ def test_private_addresses_are_refused_also_behind_redirects() -> None:
         assert web.asked == []
 
 
+def test_blanks_of_an_address_are_escaped() -> None:
+    with served({"/a%20b%01.jpg": image()}) as web:
+        found = download([f"{web.url}/a b\x01.jpg"], LOCAL)
+    assert [(url[len(web.url) :], attempt.outcome) for url, (attempt, _) in found.items()] == [("/a b\x01.jpg", "fetched")]
+
+
 def test_a_transient_error_is_tried_once_more() -> None:
     answers = iter([Reply(status=503), image(), Reply(status=429, headers=(("Retry-After", "0"),)), image()])
     turns: dict[str, list[Reply]] = {"/a.jpg": [next(answers), next(answers)], "/b.jpg": [next(answers), next(answers)]}

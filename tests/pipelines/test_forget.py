@@ -271,6 +271,16 @@ def test_a_dry_run_says_what_a_take_down_would_do_and_does_nothing(copy: Made) -
     assert (done.collections, done.releases, done.reissued) == (report.collections, report.releases, report.reissued)
 
 
+def test_a_take_down_of_nothing_is_a_mistake(tmp_path: Path) -> None:
+    root = Folder(str(tmp_path / "data"))
+    with pytest.raises(ValueError, match=r"^say what is to be taken down \(--url, --domain or --sha256\): nothing was begun in .*/data$"):
+        forget(root)
+    assert not (tmp_path / "data").exists()
+    report = forget(root, domains=["gone.example"])
+    assert report.lines().splitlines()[1:] == [f"  nothing of it is in {tmp_path}/data"]
+    assert forget(root).listed == 1  # completes what was begun
+
+
 def test_a_page_is_taken_down_with_its_texts_and_the_images_that_only_it_shows(copy: Made) -> None:
     root, page = copy.root, f"{copy.url}/bad.html"
     secret = stored(root, SECRET)

@@ -18,6 +18,7 @@ from pipelines.datasets import import_tar
 from pipelines.datasets.held_readers import READERS
 from pipelines.datasets.imports import Import
 from pipelines.store import Folder, read_table
+from tests.pipelines.counted import told
 from tests.pipelines.mutations import mutated
 from tests.pipelines.web import jpeg
 
@@ -31,7 +32,7 @@ def read(path: Path, **options: Any) -> tuple[list[tuple[str, str]], Counts]:
     counts: Counter[str] = Counter()
     found = []
     for part in stage.parts():
-        counts.update(stage.process(part).counts)
+        counts.update(told(stage, stage.process(part).counts))
         rows = read_table(stage.out, f"part-{part.name}.parquet").to_pylist()
         found += [(row["image_url"].rsplit("/", 1)[-1], row["text"]) for row in rows]
     return found, {name: count for name, count in counts.items() if count}

@@ -23,6 +23,7 @@ from pipelines.schema import CANDIDATES
 from pipelines.stage import run_stage
 from pipelines.store import Folder, read_table
 from pipelines.web.fetch import Fetch
+from tests.pipelines.counted import told
 from tests.pipelines.web import Reply, jpeg, served
 
 RED, GREEN, BLUE = (jpeg(20, 10, color) for color in ("red", "green", "blue"))
@@ -34,9 +35,10 @@ class Imported:
 
     def __init__(self, path: Path | str, out: Path, **options: Any) -> None:
         folder = Folder(str(out))
-        manifest = run_stage(Import(out=folder / "candidates", path=str(path), **options))
+        stage = Import(out=folder / "candidates", path=str(path), **options)
+        manifest = run_stage(stage)
         assert manifest.failed == {}
-        self.counts = dict(manifest.counts)
+        self.counts = told(stage, manifest.counts)
         self.index = [name for name in manifest.names(".parquet") if name.startswith("archive-images-")]
         tables = [read_table(folder / "candidates", name) for name in manifest.names(".parquet", "part-")]
         assert all(table.schema.equals(CANDIDATES) for table in tables)

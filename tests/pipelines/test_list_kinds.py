@@ -26,6 +26,7 @@ from pipelines.pages import sources
 from pipelines.sources.list_bytes import CHUNK, WINDOW, ListBytes
 from pipelines.sources.parquet_lists import list_rows
 from pipelines.store import Folder, read_table
+from tests.pipelines.counted import told
 from tests.pipelines.mutations import mutated
 from tests.pipelines.ranges import ranged
 
@@ -38,7 +39,7 @@ def read(path: Path, **options: Any) -> Found:
     counts: Counter[str] = Counter()
     found = []
     for part in stage.parts():
-        counts.update(stage.process(part).counts)
+        counts.update(told(stage, stage.process(part).counts))
         rows = read_table(stage.out, f"part-{part.name}.parquet").to_pylist()
         found += [(row["image_url"], row["text"]) for row in rows]
     return found, dict(counts)

@@ -17,16 +17,18 @@ from pipelines.schema import CANDIDATES, identify
 from pipelines.sources.list_bytes import LINE_BYTES
 from pipelines.stage import run_stage
 from pipelines.store import Folder, read_table
+from tests.pipelines.counted import told
 
 
 def imported(path: Path, out: Path | None = None, **options: Any) -> tuple[list[tuple[str, str]], dict[str, int]]:
     """(address, text) of all candidates of a list, and the counts."""
     folder = Folder(str(out or path.parent / "candidates"))
-    manifest = run_stage(Pairs(out=folder, path=str(path), **options))
+    stage = Pairs(out=folder, path=str(path), **options)
+    manifest = run_stage(stage)
     tables = [read_table(folder, name) for name in manifest.names(".parquet")]
     assert all(table.schema.equals(CANDIDATES) for table in tables)
     assert manifest.failed == {}
-    return [(row["image_url"], row["text"]) for table in tables for row in table.to_pylist()], dict(manifest.counts)
+    return [(row["image_url"], row["text"]) for table in tables for row in table.to_pylist()], told(stage, manifest.counts)
 
 
 PAIRS = [("http://a.example/1.jpg", "one"), ("http://a.example/2.jpg", '=HYPERLINK("x"), <script>'), ("", "")]

@@ -287,6 +287,7 @@ def test_file_types_of_an_ai_txt(url: str, outcome: str | None) -> None:
         ("/a.jpg", "address.malformed"),
         ("", "address.malformed"),
         ("http://a.exa mple/a.jpg", "address.malformed"),
+        ("http://a.example/a photo of\ta dog.jpg?of=a dog", None),
     ],
 )
 def test_addresses(url: str, outcome: str | None) -> None:

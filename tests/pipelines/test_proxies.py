@@ -14,6 +14,8 @@ from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from pipelines.collect import CollectConfig, collect
 from pipelines.images.decode import decode
+from pipelines.img2dataset.config import Img2datasetConfig
+from pipelines.img2dataset.run import img2dataset
 from pipelines.store import Folder
 from pipelines.web.crawl import Crawl, crawl
 from pipelines.web.downloader import Downloader
@@ -91,10 +93,42 @@ class Proxy:
             return
 
 
+class Socks(Proxy):
+    """A SOCKS proxy, version 5 (RFC 1928 and 1929) or 4a: it looks names up itself, and opens tunnels to loopback."""
+
+    def talk(self, client: socket.socket) -> None:
+        with client, client.makefile("rb") as said:
+            if said.read(1) == b"\4":
+                port, _ = int.from_bytes(said.read(3)[1:], "big"), said.read(4)
+                user, name = (b"".join(iter(lambda: said.read(1), b"\0")).decode() for _ in range(2))
+                refused, opened = b"\0\x5b" + bytes(6), b"\0\x5a" + bytes(6)
+            else:
+                user = self._greeted(client, said)
+                kind = said.read(4)[3]  # 3: a name, 1: an IPv4 address
+                name = said.read(said.read(1)[0]).decode() if kind == 3 else socket.inet_ntoa(said.read(4))
+                port = int.from_bytes(said.read(2), "big")
+                refused, opened = b"\5\2\0\1" + bytes(6), b"\5\0\0\1" + bytes(6)
+            self.asked.append(f"{user} {name}")
+            client.sendall(refused if self.refuses else opened)
+            if not self.refuses:
+                self._tunnel(client, port)
+
+    def _greeted(self, client: socket.socket, said: io.BufferedReader) -> str:
+        """The user that was named, after the handshake."""
+        methods = said.read(said.read(1)[0])
+        client.sendall(b"\5\2" if 2 in methods else b"\5\0")
+        if 2 not in methods:
+            return ""
+        said.read(1)
+        user, word = (said.read(said.read(1)[0]).decode() for _ in range(2))
+        client.sendall(b"\1\0")
+        return f"{user}:{word}"
+
+
 @contextmanager
-def proxying(answers: dict[str, bytes] | None = None) -> Iterator[Proxy]:
+def proxying(answers: dict[str, bytes] | None = None, kind: type[Proxy] = Proxy) -> Iterator[Proxy]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        proxy = Proxy(answers or {}, listener.getsockname()[1])
+        proxy = kind(answers or {}, listener.getsockname()[1])
 
         def accept() -> None:
             while True:
@@ -217,6 +251,41 @@ def test_secure_pages_go_through_a_tunnel(tmp_path: Path, monkeypatch: pytest.Mo
         assert [outcome for outcome, _ in ask([url], own)] == ["fetch.proxy"]
 
 
+@pytest.mark.parametrize(
+    ("scheme", "user"), [("socks", ""), ("socks5", ""), ("socks5h", "me:secret"), ("SOCKS5", ""), ("socks4", "me"), ("socks4a", "")]
+)
+def test_socks(monkeypatch: pytest.MonkeyPatch, scheme: str, user: str) -> None:
+    """Names are looked up there, so that one that is unknown here is reached; what it refuses, and that it is not there, is its outcome."""
+    with served({"/a.jpg": Reply(body=PHOTO)}) as web, proxying(kind=Socks) as proxy:
+        port = web.url.rsplit(":", 1)[1]
+        urls = [f"http://photos.invalid:{port}/{name}.jpg" for name in ("a", "b")]
+        monkeypatch.setenv("ALL_PROXY", proxy.url.replace("http://", f"{scheme}://{user}@" if user else f"{scheme}://"))
+        assert ask(urls) == [("fetched", ""), ("fetch.http_404", "HTTP 404")]
+        assert set(proxy.asked) == {f"{user} photos.invalid"}
+        assert ask([f"http://127.0.0.1:{port}/a.jpg"])[0][0] == "address.private"
+        proxy.refuses = True
+        assert [outcome for outcome, _ in ask(urls)] == ["fetch.proxy"] * 2
+    assert [outcome for outcome, _ in ask(urls)] == ["fetch.proxy"] * 2
+
+
+def test_secure_pages_through_socks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = replace(BEHIND, allow_private_addresses=True, ca_file=str(tmp_path / "cert.pem"))
+    with served_securely(tmp_path) as url, proxying(kind=Socks) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("http", "socks5"))
+        assert [outcome for outcome, _ in ask([url], own)] == ["decode.not_an_image"]
+        assert set(proxy.asked) == {" 127.0.0.1"}
+
+
+def test_a_private_socks_proxy_must_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with proxying(kind=Socks) as proxy:
+        monkeypatch.setenv("ALL_PROXY", proxy.url.replace("http", "socks5"))
+        with pytest.raises(ValueError, match=r"the proxy 127\.0\.0\.1 of the environment has a private address"):
+            check_proxies(allow_private=False)
+        public = replace(BEHIND, allow_private_proxy=False)
+        assert [outcome for outcome, _ in ask(["http://photos.invalid/a.jpg"], public)] == ["address.private"]
+        assert proxy.asked == []
+
+
 def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with proxying() as proxy:
         url = proxy.url
@@ -322,3 +391,50 @@ def test_sizes(value: object, size: int) -> None:
 def test_a_size_that_is_none() -> None:
     with pytest.raises(ValueError, match="'much' is no size: write it in bytes or as 500MB, 20GB, 1TiB"):
         CollectConfig(pairs="list.csv", max_bytes="much")
+
+
+def test_img2dataset_is_of_the_same_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "list.txt").write_text("https://a.example/a.jpg")
+    given = {"url_list": str(tmp_path / "list.txt"), "output_folder": str(tmp_path / "out")}
+    with pytest.raises(ValueError, match=r"gone\.pem holds no certificates"):
+        Img2datasetConfig(**given, ca_file=str(tmp_path / "gone.pem"))
+    with pytest.raises(ValueError, match="'much' is no size"):
+        Img2datasetConfig(**given, max_bytes="much")
+    monkeypatch.setenv("HTTPS_PROXY", "http://10.0.0.1:3128")
+    with pytest.raises(ValueError, match="--allow-private-proxy"):
+        img2dataset(Img2datasetConfig(**given))
+    assert not (tmp_path / "out").exists()
+
+
+def test_img2dataset_through_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "http://only.there/a.jpg"
+    (tmp_path / "list.txt").write_text(address)
+    with proxying({"http://only.there/robots.txt": MISSING, address: FOUND}) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        config = Img2datasetConfig(url_list=str(tmp_path / "list.txt"), output_folder=str(tmp_path / "out"), allow_private_proxy=True)
+        assert img2dataset(config).outcomes == {"success": 1}
+        assert f"GET {address}" in proxy.asked
+
+
+def test_img2dataset_trusts_authorities_of_ones_own(tmp_path: Path) -> None:
+    with served_securely(tmp_path) as url:
+        (tmp_path / "list.txt").write_text(url)
+        given = {"url_list": str(tmp_path / "list.txt"), "allow_private_addresses": True, "timeout": 5}
+        found = {}
+        for name, more in {"system": {}, "own": {"ca_file": str(tmp_path / "cert.pem")}}.items():
+            done = img2dataset(Img2datasetConfig(**given, **more, output_folder=str(tmp_path / name)))
+            found[name] = done.outcomes
+    assert found == {"system": {"fetch.tls": 1}, "own": {"decode.not_an_image": 1}}
+
+
+def test_img2dataset_within_a_budget_and_the_rest_by_the_next_run(tmp_path: Path) -> None:
+    with served({f"/{number}.jpg": Reply(body=PHOTO, type="image/jpeg") for number in range(9)}) as web:
+        (tmp_path / "list.txt").write_text("\n".join(f"{web.url}/{number}.jpg" for number in range(9)))
+        config = Img2datasetConfig(
+            url_list=str(tmp_path / "list.txt"), output_folder=str(tmp_path / "out"), output_format="parquet", retries=2,
+            allow_private_addresses=True, thread_count=1, max_bytes=str(5 * len(PHOTO) + 100),
+        )  # fmt: skip
+        first, then = img2dataset(config), img2dataset(config)
+        assert sum(path.endswith(".jpg") for path in web.asked) <= 11
+    assert first.outcomes == {"success": 5, "fetch.budget": 4}
+    assert then.outcomes == {"success": 9}

@@ -33,7 +33,7 @@ from pipelines.releases.croissant import told
 from pipelines.releases.publish import CurateConfig
 from pipelines.releases.validate import validate
 from pipelines.stage import StageFailed
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder, LeaseHeld, lease, read_table
 from pipelines.takedown.run import forget
 from tests.pipelines.test_decide import PICTURES, URLS, make
 from training.data import Release as Training
@@ -302,6 +302,29 @@ def test_a_full_disk_leaves_nothing_half_visible(root: Folder, monkeypatch: pyte
     released(root, "full", shard_samples=2, format=format)
     expected = {"arrow": "arrow", "webdataset": "tars"}[format]
     assert folder.read_json("manifest.json")["files"] == (root / "releases" / expected).read_json("manifest.json")["files"]
+
+
+def test_a_name_that_is_taken_is_refused_before_anything_is_measured(root: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("nothing is to be decided")
+
+    monkeypatch.setattr("pipelines.curate.decide", never)
+    said = r"^release arrow stands already, made with recipe everything from a: releases do not change, choose another name \({}\)$"
+    with pytest.raises(ValueError, match=said.format(r"heldout was 0\.0 and is 0\.1")):
+        released(root, "arrow", shard_samples=2, heldout=0.1)
+    with pytest.raises(ValueError, match=said.format(r"recipe was everything and is winnow; collections was a and is a, b; .*")):
+        curate(root, CurateConfig(recipe="winnow", collections=("b", "a"), release="arrow"))
+    (root / "releases/arrow").write_json("superseded.json", {"by": "arrow.r1"})
+    with pytest.raises(ValueError, match=r"held what was taken down since, and lacks it now: use arrow\.r1"):
+        released(root, "arrow", shard_samples=2)
+
+
+def test_a_release_is_written_by_one_command_at_a_time(root: Folder) -> None:
+    with lease(root / "releases/new", "writer.json"), pytest.raises(LeaseHeld, match="releases/new"):
+        released(root, "new", shard_samples=2)
+    assert validate(root) == []
+    new = released(root, "new", shard_samples=2)
+    assert new.read_json("manifest.json")["files"] == (root / "releases/arrow").read_json("manifest.json")["files"]
 
 
 KILLED = """

@@ -58,6 +58,7 @@ import logging, sys, warnings, threading
 from pipelines.terminal import guard_terminal
 guard_terminal()
 guard_terminal()
+logging.basicConfig()
 hostile = "\\x1b[31m\\u202e\\x9b"
 logging.getLogger("winnow.pairs").warning("%s is bad", hostile)
 try:
@@ -76,7 +77,8 @@ def test_logs_warnings_and_tracebacks_of_a_process() -> None:
     done = subprocess.run([sys.executable, "-c", DIES], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert not OBEYED.search(done.stderr)
-    for words in (r"\x1b[31m\u202e\x9b is bad", r"ValueError: \x1b[31m\u202e\x9b", r"UserWarning: \x1b[31m", r"RuntimeError: \x1b[31m"):
+    assert r"winnow: \x1b[31m\u202e\x9b is bad" in done.stderr.splitlines()
+    for words in ( r"ValueError: \x1b[31m\u202e\x9b", r"UserWarning: \x1b[31m", r"RuntimeError: \x1b[31m"):
         assert words in done.stderr
 
 
@@ -105,6 +107,7 @@ def test_workers_name_a_strangers_line(tmp_path: Path) -> None:
     assert found.returncode == 0
     assert not OBEYED.search(found.stdout + found.stderr)
     assert r"\x1b[31m\u202e.jsonl, line 1 is left out" in found.stderr
+    assert not [line for line in found.stderr.splitlines() if not line.startswith(("winnow: ", "  "))]
 
 
 def test_commands_print_by_say_alone() -> None:
@@ -124,5 +127,8 @@ def test_the_guard_is_put_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
         guard_terminal()
         guard_terminal()
         assert warnings.formatwarning(HOSTILE, UserWarning, "x.py", 1).startswith("x.py:1: UserWarning: \\x1b")
+        assert len(logging.getLogger("winnow").handlers) == 1
     finally:
         logging.setLogRecordFactory(before)
+        logging.getLogger("winnow").handlers.clear()
+        logging.getLogger("winnow").propagate = True

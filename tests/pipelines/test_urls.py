@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.datasets.pairs import Pairs
 from pipelines.pages.relative import Base, absolute
-from pipelines.permission.urls import ascii_address, ascii_host, joined, octets_escaped
+from pipelines.permission.urls import ascii_address, ascii_host, joined, octets_escaped, without_blanks
+from pipelines.stage import run_stage
+from pipelines.store import Folder, read_table
 from pipelines.takedown.forgotten import Forgotten
 from pipelines.web.permission import address_outcome
 
@@ -149,6 +152,17 @@ def test_the_address_that_is_asked_for(address: str, expected: str | None) -> No
         assert asked.isascii()
         assert asked.isprintable()
         assert ascii_address(asked) == asked
+
+
+def test_blanks_are_escaped_as_browsers_do(tmp_path: Path) -> None:
+    lines = ["url,text", "http://h.example/a b.jpg,one", " http://h.example/a%20b.jpg ,two", "http://h.example/a\tb.jpg?c d,three"]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    stage = Pairs(out=Folder(str(tmp_path / "out")), path=str(tmp_path / "list.csv"))
+    run_stage(stage)
+    urls = read_table(stage.out, "part-00000.parquet")["image_url"].to_pylist()
+    assert urls == ["http://h.example/a%20b.jpg", "http://h.example/a%20b.jpg", "http://h.example/ab.jpg?c%20d"]
+    assert without_blanks(" http://h.example/[a|b].jpg ") == "http://h.example/[a|b].jpg"
+    assert without_blanks("http://h h.example/a b.jpg") == "http://h h.example/a b.jpg"
 
 
 def test_an_address_that_no_name_server_knows_is_malformed() -> None:

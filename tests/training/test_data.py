@@ -1,10 +1,13 @@
 """The order of samples, the place that batches carry, the vocabulary, and shards that are not shards."""
 
+import contextlib
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.training.small import pairs, picture, write_shard
 from training.data import Mixture, Release, decode, scale
@@ -78,6 +81,30 @@ def test_what_is_not_a_shard_is_named(tmp_path: Path) -> None:
         next(Mixture({"web": Release("web", [shard])}, {"web": 1.0}, batch=2, side=8, seed=0).batches(0, {}))
     with pytest.raises(ValueError, match="release web has no shards"):
         Release("web", [])
+
+
+@pytest.mark.parametrize("wrong", [RuntimeError("frame 0"), NotImplementedError("of AVIF"), Image.DecompressionBombError("large")])
+def test_whatever_a_decoder_raises_is_a_broken_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: Exception) -> None:
+    def convert(*_: object) -> None:
+        raise wrong
+
+    shard = write_shard(tmp_path / "web" / "train-00000-of-00001.arrow", [(picture("red", "blue"), ["red"])])
+    monkeypatch.setattr(Image.Image, "convert", convert)
+    with pytest.raises(OSError, match=f"^{type(wrong).__name__}: "):
+        decode(picture("red", "blue"), 8)
+    with pytest.raises(ValueError, match="release web: the picture of sample 0 cannot be decoded"):
+        next(Mixture({"web": Release("web", [shard])}, {"web": 1.0}, batch=2, side=8, seed=0).batches(0, {}))
+
+
+@pytest.mark.parametrize("at", range(40, 400, 12))
+def test_damaged_avif(at: int) -> None:
+    whole = io.BytesIO()
+    Image.effect_noise((40, 40), 90).save(whole, "AVIF")
+    damaged = bytearray(whole.getvalue())
+    damaged[at : at + 4] = bytes(255 - one for one in damaged[at : at + 4])
+    for data in (bytes(damaged), whole.getvalue()[:at]):
+        with contextlib.suppress(OSError):
+            assert decode(data, 8).shape == (8, 8, 3)
 
 
 def test_the_vocabulary_ranks_words_by_frequency_and_spells_the_others() -> None:
