@@ -4,7 +4,9 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pipelines.web.guest_options import AllowPrivateProxy, CaFile, MaxBytes, bytes_at_most
 
 if TYPE_CHECKING:
     from pipelines.images.encode import Encoding
@@ -19,7 +21,6 @@ SOURCES = {
     "imports": "import for a data set",
     "retry": "retry for what failed before",
 }  # field: how an error names it
-BYTES = TypeAdapter(ByteSize)
 PATHS = ("warc", "wat", "index", "html", "pairs", "imports", "import_images", "ca_file")  # fields that name files or folders
 
 
@@ -68,10 +69,8 @@ class CollectConfig(BaseModel):
         description="Whom the hosts may write to: an e-mail or web address; WINNOW_CONTACT says it too.",
     )
     allow_private_addresses: bool = Field(default=False, description="Let loopback and private hosts in.")
-    allow_private_proxy: bool = Field(
-        default=False, description="Let the proxy of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY be a private host."
-    )
-    ca_file: str | None = Field(default=None, description="Certificates (PEM) of authorities that are trusted beside the system's.")
+    allow_private_proxy: AllowPrivateProxy = False
+    ca_file: CaFile = None
     fetch: bool = Field(default=True, description="Fetch images that the source does not hold.")
     images_per_second: float = Field(default=10.0, gt=0, description="Images a second of one public host.")
     before_fetch: str | None = Field(
@@ -91,9 +90,7 @@ class CollectConfig(BaseModel):
         default=90.0, ge=0, description="For so long an image that an earlier collection holds is referred to and not fetched again (days)."
     )
     deadline: float | None = Field(default=None, gt=0, description="Hours after which nothing more is asked for; the rest is counted.")
-    max_bytes: str | None = Field(
-        default=None, description="Most bytes of pages and images together, e.g. 20GB; the rest is counted as fetch.budget."
-    )
+    max_bytes: MaxBytes = None
 
     @field_validator("retry", mode="before")
     @classmethod
@@ -111,27 +108,6 @@ class CollectConfig(BaseModel):
             raise ValueError("retry names outcomes and `from` the collections where they are: give both")
         return self
 
-    @field_validator("max_bytes", mode="before")
-    @classmethod
-    def _size(cls, value: object) -> object:
-        """A number of bytes, or one with a unit; kept as it was written."""
-        if value is None:
-            return None
-        try:
-            BYTES.validate_python(value)
-        except ValidationError as error:
-            raise ValueError(f"{value!r} is no size: write it in bytes or as 500MB, 20GB, 1TiB") from error
-        return str(value)
-
-    @field_validator("ca_file")
-    @classmethod
-    def _certificates(cls, value: str | None) -> str | None:
-        from pipelines.web.authorities import check_ca_file
-
-        if value is not None:
-            check_ca_file(value)
-        return value
-
     @model_validator(mode="after")
     def _stored(self) -> "CollectConfig":
         self.encoding()
@@ -139,7 +115,7 @@ class CollectConfig(BaseModel):
 
     def bytes_at_most(self) -> int | None:
         """The budget of bytes of the whole run."""
-        return None if self.max_bytes is None else int(BYTES.validate_python(self.max_bytes))
+        return bytes_at_most(self.max_bytes)
 
     def encoding(self) -> "Encoding":
         """How images are stored; ValueError if the options contradict each other."""

@@ -75,6 +75,13 @@ class Children:
         answers = in_order(functools.partial(self.call, function), _batches(items, batch), self.count)
         return itertools.chain.from_iterable(answers)
 
+    def start(self, function: Callable[..., Any]) -> None:
+        """Start a child for what will be asked of it, so that the first items need not wait."""
+        with self._slots:
+            child = self._taken(function)
+            with self._guard:
+                self._idle.append(child)
+
     def close(self) -> None:
         """End the children and their template."""
         with self._guard:

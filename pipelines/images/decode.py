@@ -276,9 +276,9 @@ def _anew(image: Image.Image, header: Header, encoding: Encoding, max_pixels: in
     fit = encoding.fit(*upright)
     target = upright if fit is None else fit.canvas or fit.size
     _limit(*target, max_pixels)
-    _hold(target, encoding, header.kind)
+    hold(target, encoding, header.kind)
     if fit is not None and header.kind == "JPEG":
-        image.draft(None, _enough(fit, header))
+        image.draft(None, enough(fit, header))
     image.load()
     shown, note = opaque(image, header, header.profile)
     if header.orientation in TURNS and header.kind != "TIFF":
@@ -288,13 +288,14 @@ def _anew(image: Image.Image, header: Header, encoding: Encoding, max_pixels: in
     return _Stored(image=encoding.encode(shown, header.kind), size=shown.size, reencoded=True, notes=(note,))
 
 
-def _hold(size: tuple[int, int], encoding: Encoding, kind: str) -> None:
+def hold(size: tuple[int, int], encoding: Encoding, kind: str) -> None:
+    """Damaged if the format that a picture of some kind is stored in holds none of that size."""
     name = encoding.becomes(kind)
     if max(size) > SIDES[name]:
         raise Damaged("decode.too_many_pixels", f"{size[0]} x {size[1]} pixels, where {name} holds at most {SIDES[name]} a side")
 
 
-def _enough(fit: Fit, header: Header) -> tuple[int, int]:
+def enough(fit: Fit, header: Header) -> tuple[int, int]:
     """Pixels of the picture as coded from which a fit loses nothing."""
     left, upper, right, lower = fit.box
     scale = max(fit.size[0] / (right - left), fit.size[1] / (lower - upper))

@@ -5,8 +5,8 @@ What costs its child its life, or more time or memory than any picture needs, is
 
 import functools
 import io
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -26,14 +26,39 @@ from pipelines.images.jpeg import jpeg_header
 Picture = Decoded | Undecodable
 
 
-def decode_isolated(data: bytes, *, encoding: Encoding = AS_IT_COMES) -> Picture:
-    """What `decode` gives, without its dangers; for any number of threads."""
-    known = decode_by_header(data, encoding)
-    if known is not None:
-        return known
+@dataclass(frozen=True)
+class Isolated:
+    """What a function makes of images in child processes: one that crashes its decoder costs itself.
 
-    (found,) = children().call(_decoder(encoding), [data])
-    return _brought(data, found)
+    `known` says what needs no child, and is asked in this process. For any number of threads.
+    """
+
+    there: Callable[[bytes], Picture]  # an image that it leaves as it came returns without its bytes
+    known: Callable[[bytes], Picture | None] | None = None
+
+    def __call__(self, data: bytes) -> Picture:
+        return self.many([data])[0]
+
+    def many(self, images: Sequence[bytes]) -> list[Picture]:
+        """The same of several, for which one child is woken once."""
+        found = [self.known(data) if self.known is not None else None for data in images]
+        asked = [data for data, one in zip(images, found, strict=True) if one is None]
+        if not asked:
+            return [one for one in found if one is not None]
+        answers = iter(children().call(self.there, asked))
+        return [_brought(data, next(answers)) if one is None else one for data, one in zip(images, found, strict=True)]
+
+
+@functools.lru_cache  # one object for one encoding, which travels to a child once
+def isolated_decoder(encoding: Encoding = AS_IT_COMES) -> Isolated:
+    """What `decode` gives, without its dangers."""
+    there = functools.partial(_decode_there, encoding=encoding)
+    return Isolated(there, known=functools.partial(decode_by_header, encoding=encoding))
+
+
+def decode_isolated(data: bytes, *, encoding: Encoding = AS_IT_COMES) -> Picture:
+    """The same for one image."""
+    return isolated_decoder(encoding)(data)
 
 
 def faults(images: Iterable[bytes | None]) -> Iterator[str | None]:
@@ -57,11 +82,6 @@ def fault(image: bytes | None) -> str | None:
     return None
 
 
-@functools.lru_cache  # one object for one encoding, which travels to a child once
-def _decoder(encoding: Encoding) -> Callable[[bytes], Picture]:
-    return functools.partial(_decode_there, encoding=encoding)
-
-
 def _decode_there(data: bytes, encoding: Encoding) -> Picture:
     """In a child: bytes that stay as they came need not travel back."""
     found = decode(data, encoding=encoding)
@@ -71,4 +91,4 @@ def _decode_there(data: bytes, encoding: Encoding) -> Picture:
 def _brought(data: bytes, found: Picture | Died) -> Picture:
     if isinstance(found, Died):
         return Undecodable(outcome=CRASHED, detail=f"its decoder was stopped: {found.how}")
-    return found if isinstance(found, Undecodable) or found.reencoded else replace(found, image=data)
+    return found if isinstance(found, Undecodable) or found.image else replace(found, image=data)

@@ -1,7 +1,7 @@
 """The arguments of img2dataset 1.47, checked first; those that mean nothing here are refused by name.
 
 Names, defaults and meanings are those of its function `download` (img2dataset/main.py of 1.47.0).
-The last three are ours.
+The last six are ours.
 """
 
 import os
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from pipelines.images.encode import SIDES
 from pipelines.web.directives import DIRECTIVES
+from pipelines.web.guest_options import AllowPrivateProxy, CaFile, MaxBytes
 
 Interpolation = Literal[
     "nearest", "linear", "bilinear", "cubic", "bicubic", "area", "lanczos", "lanczos4"
@@ -183,6 +184,9 @@ class Img2datasetConfig(BaseModel):
     images_per_second: float = Field(
         default=10.0, gt=0, description="Images a second of one public host."
     )
+    allow_private_proxy: AllowPrivateProxy = False
+    ca_file: CaFile = None
+    max_bytes: MaxBytes = None
 
     @field_validator("distributor")
     @classmethod

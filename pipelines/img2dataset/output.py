@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 from pipelines.images.decode import Undecodable
 from pipelines.images.isolated import decode_isolated
 from pipelines.img2dataset.config import Img2datasetConfig
+from pipelines.img2dataset.decoders import MISMATCH
 from pipelines.img2dataset.peer import peer_module
-from pipelines.img2dataset.resize import MISMATCH, Resizing
+from pipelines.img2dataset.resize import Resizing
 from pipelines.schema import FETCHED
 from pipelines.store import Folder
 
@@ -130,6 +131,10 @@ def write_shard(
         schema,
         arguments.encode_format,
     )
+
+    if arguments.output_format == "webdataset":
+        # a time in fractions of a second costs each member a header of its own
+        writer.tarwriter.mtime = int(begun)
 
     statuses: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()

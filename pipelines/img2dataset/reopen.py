@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.img2dataset.config import Img2datasetConfig
+from pipelines.img2dataset.decoders import MISMATCH
 from pipelines.img2dataset.output import SIZES, SUCCESS, Shard, asked_address
-from pipelines.img2dataset.resize import MISMATCH
 from pipelines.img2dataset.shards import JOURNAL, MAY_SUCCEED, Journal
 from pipelines.schema import FETCHED
 from pipelines.store import Folder

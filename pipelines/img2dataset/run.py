@@ -17,6 +17,8 @@ from pipelines.img2dataset.reopen import holds_these, reopen
 from pipelines.img2dataset.shards import DownloadShards, Journal
 from pipelines.stage import RECEIPTS, Progress, run_lane, silent
 from pipelines.store import Folder, lease, write_batches
+from pipelines.web.proxies import check_proxies
+from pipelines.web.spent import spent_file, spent_nothing
 from pipelines.workers import run_lanes
 
 # img2dataset takes any JSON file beside its shards for a stats file, and looks into no folder
@@ -56,7 +58,13 @@ def img2dataset(
     dataset = Folder(arguments.output_folder)
     work = dataset / WORK
     lists = lists_at(arguments)
+    check_proxies(
+        allow_private=arguments.allow_private_proxy or arguments.allow_private_addresses
+    )
+    spent = spent_file(dataset.path())
     with _nothing_left(dataset, work), lease(work):
+        if not work.exists(SETTINGS):
+            spent_nothing(spent)
         counts: Counter[str] = Counter()
         batches = _read_lists(lists, arguments, work, counts)
         first = _first_shard(arguments, dataset, work)
@@ -66,6 +74,7 @@ def img2dataset(
         ]
         pending = [shard for shard in shards if _is_pending(shard, arguments, work)]
         failed = _download(pending, arguments, work, progress)
+        spent_nothing(spent)  # of a run that is stopped, what it has spent stands
         if not failed:
             _settings(work, arguments, first, complete=True)
             for name in ("lists", "journal", "leases", "writing", RECEIPTS):
@@ -202,7 +211,12 @@ def _download(
     }
     return {
         shard.name: next(
-            (error for name, error in errors.items() if name.startswith(f"{shard.name}.")), ""
+            (
+                error
+                for name, error in errors.items()
+                if name.startswith((f"{shard.name}.", "lane-"))
+            ),
+            "",
         )
         for shard in pending
     }

@@ -2,15 +2,19 @@
 
 What became of each address is kept in a journal beside the dataset, a file for some hundred
 addresses, until the shard stands. So a killed run asks for none of them again, whichever process
-had asked for it. The parts of a stage are what one process does of one shard: the addresses of its
-own hosts, so that no host is asked by two.
+had asked for it. The parts of a stage are what one process does: the addresses of its own hosts in
+all shards, so that no host is asked by two. It works on some shards at once: while one waits for
+its last addresses, or is written, the next are fetched.
 """
 
+import contextlib
+import logging
 import time
+import traceback
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -18,42 +22,46 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
+from pipelines.engine.children import children
 from pipelines.images.decode import Decoded
 from pipelines.images.spool import SPOOL_BYTES, Found, Spool
 from pipelines.img2dataset.config import Img2datasetConfig
+from pipelines.img2dataset.decoders import Decode, Resized, decoder_of, resized
 from pipelines.img2dataset.output import Line, Shard, asked_address, write_shard
-from pipelines.img2dataset.resize import Resized, decoder_of
 from pipelines.resolve import hosts
 from pipelines.schema import FETCHED
-from pipelines.stage import Output, Part, Stage
-from pipelines.store import Folder, LeaseHeld, lease, read_table, write_batches
+from pipelines.stage import RECEIPTS, Output, Part, Stage
+from pipelines.store import FULL, Folder, LeaseHeld, lease, read_table, write_batches
 from pipelines.web.addresses import is_literal, is_public
 from pipelines.web.fetch import download, taking_turns
+from pipelines.web.guest_options import bytes_at_most
 from pipelines.web.politeness import Politeness
+from pipelines.web.spent import spent_file
 
 CHUNK = 256  # addresses of a journal's file, as many as a kill costs beside those under way
-AT_ONCE = (
-    4  # chunks under way in a process: while one waits for its last addresses, the others go on
-)
-MAY_SUCCEED = (
-    frozenset(  # outcomes of a moment: asked again another time, an address may give its image
-        f"fetch.{name}"
-        for name in (
-            "timeout",
-            "closed",
-            "cut",
-            "refused",
-            "unreachable",
-            "dns",
-            "http_5xx",
-            "http_408",
-            "http_425",
-            "http_429",
-            "host_down",
-        )
+CHUNKS_AT_ONCE = 4  # in a process: while one waits for its last addresses, the others go on
+SHARDS_AT_ONCE = 3  # in a process: one is written, one waits for its last addresses, one is fetched
+OF_A_MOMENT = frozenset(  # asked again another time, an address may give its image
+    f"fetch.{name}"
+    for name in (
+        "timeout",
+        "closed",
+        "cut",
+        "refused",
+        "unreachable",
+        "dns",
+        "proxy",
+        "failed",
+        "http_5xx",
+        "http_408",
+        "http_425",
+        "http_429",
+        "host_down",
+        "host_busy",
     )
-    | {"fetch.host_busy", "fetch.failed"}
 )
+MAY_SUCCEED = OF_A_MOMENT | {"fetch.budget"}  # by another run
+log = logging.getLogger("winnow.img2dataset")
 JOURNAL = pa.schema(
     [
         ("url", pa.string()),
@@ -83,35 +91,57 @@ class DownloadShards(Stage):
 
     def parts(self) -> list[Part]:
         lanes = [str(lane) for lane in range(self.arguments.processes_count)]
-        return [
-            Part(name=f"{shard.name}.{lane}", inputs=(str(place),), lane=lane)
-            for place, shard in enumerate(self.pending)
-            for lane in lanes
-        ]
+        return [Part(name=f"lane-{lane}", lane=lane) for lane in lanes]
 
     def process(self, part: Part) -> Output:
-        shard = self.pending[int(part.inputs[0])]
+        counts: Counter[str] = Counter()
+        if not self.arguments.disable_all_reencoding:
+            children().start(resized)  # what its imports take is nobody's time of an image
+        with _threads(CHUNKS_AT_ONCE) as chunks, _threads(SHARDS_AT_ONCE) as shards:
+            work = partial(self._done, part.lane, chunks)
+            for found in shards.map(work, self.pending):
+                counts.update(found)
+        return Output(files=(), counts=counts)
+
+    def _done(self, lane: str, chunks: Executor, shard: Shard) -> Counter[str]:
+        """The outcomes of a shard's own addresses; of one that fails the error is left behind."""
+        try:
+            return self._shard(lane, chunks, shard)
+        except CancelledError:  # Ctrl-C
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise
+            log.error("shard %s failed: %s", shard.name, error)
+            words = "".join(traceback.format_exception(error))
+            (self.out / RECEIPTS).write_json(f"{shard.name}.{lane}.failed", words)
+            return Counter()
+
+    def _shard(self, lane: str, chunks: Executor, shard: Shard) -> Counter[str]:
+        if shard.stands(self.arguments):  # this part was begun before
+            return Counter()
         rows = shard.rows(self.out)
         journal = Journal(self.out / "journal", shard.name)
-        journal.begin(part.lane)
-
-        urls = list(dict.fromkeys(asked_address(url) for url in rows["url"].to_pylist()))
         lanes = self.arguments.processes_count
-        own = [url for url in urls if lane_of(url, lanes) == int(part.lane)]
-        fetch = partial(
-            fetch_into, journal, part.lane, self.arguments, hashes_of(rows, self.arguments)
-        )
+        urls = dict.fromkeys(asked_address(url) for url in rows["url"].to_pylist())
+        own = [url for url in urls if lane_of(url, lanes) == int(lane)]
+        decode = decoder_of(self.arguments, hashes_of(rows, self.arguments))
+        fetch = partial(fetch_into, journal, lane, self.arguments, decode, chunks)
 
+        journal.begin(lane)
         there = journal.outcomes()
         fetch([url for url in own if url not in there])
         for _ in range(self.arguments.retries):
             outcomes = journal.outcomes()
-            fetch([url for url in own if outcomes[url] in MAY_SUCCEED])
+            fetch([url for url in own if outcomes[url] in OF_A_MOMENT])
 
         outcomes = journal.outcomes()
-        if outcomes.keys() >= set(urls):
+        found = Counter(outcomes[url] for url in own)
+        receipts = self.out / RECEIPTS
+        receipts.write_json(f"{shard.name}.{lane}.done", dict(found))
+        if all(receipts.exists(f"{shard.name}.{other}.done") for other in range(lanes)):
             self._write(shard, rows, journal)
-        return Output(files=(), counts=Counter(outcomes[url] for url in own))
+        return found
 
     def _write(self, shard: Shard, rows: pa.Table, journal: "Journal") -> None:
         """Whoever brings the last address of a shard writes it."""
@@ -126,28 +156,39 @@ class DownloadShards(Stage):
             return
 
 
-def hashes_of(rows: pa.Table, arguments: Img2datasetConfig) -> dict[str, set[str]]:
-    """The hashes that the rows of an address want, where hashes are verified."""
-    found: dict[str, set[str]] = {}
-    if arguments.verify_hash is not None:
-        wanted = rows[arguments.verify_hash[1]].to_pylist()
-        for url, hash in zip(rows["url"].to_pylist(), wanted, strict=True):
-            found.setdefault(asked_address(url), set()).add(str(hash))
-    return found
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[Executor]:
+    """Some threads, which an error waits for, and Ctrl-C does not."""
+    threads = ThreadPoolExecutor(count, thread_name_prefix="shards")
+    try:
+        yield threads
+    except KeyboardInterrupt:
+        threads.shutdown(wait=False, cancel_futures=True)
+        raise
+    except BaseException:
+        threads.shutdown(cancel_futures=True)
+        raise
+    threads.shutdown()
+
+
+def hashes_of(rows: pa.Table, arguments: Img2datasetConfig) -> frozenset[str]:
+    """The hashes that some rows want, where hashes are verified; which wants which is seen later."""
+    if arguments.verify_hash is None:
+        return frozenset()
+    return frozenset(str(hash) for hash in rows[arguments.verify_hash[1]].to_pylist())
 
 
 def fetch_into(
     journal: "Journal",
     lane: str,
     arguments: Img2datasetConfig,
-    hashes: Mapping[str, set[str]],
+    decode: Decode,
+    chunks: Executor,
     urls: Sequence[str],
 ) -> None:
     """Ask for addresses, some chunks at a time, which leave slow ones behind for the last call."""
 
     def chunk(urls: Sequence[str], *, leave: bool) -> list[str]:
-        wanted = frozenset(hash for url in urls for hash in hashes.get(url, ()))
-        decode = decoder_of(arguments, wanted)
         with Spool() as spool:
             found = download(
                 urls, politeness_of(arguments), decode=decode, keep=spool.keep, leave=leave
@@ -159,12 +200,8 @@ def fetch_into(
         return
     order = taking_turns(hosts(pa.chunked_array([pa.array(urls)])))
     turns = [urls[place] for place in order.tolist()]
-    chunks = [turns[start : start + CHUNK] for start in range(0, len(turns), CHUNK)]
-    threads = ThreadPoolExecutor(AT_ONCE)
-    try:
-        left = [url for behind in threads.map(partial(chunk, leave=True), chunks) for url in behind]
-    finally:
-        threads.shutdown(wait=False, cancel_futures=True)  # Ctrl-C waits for none of them
+    pieces = [turns[start : start + CHUNK] for start in range(0, len(turns), CHUNK)]
+    left = [url for behind in chunks.map(partial(chunk, leave=True), pieces) for url in behind]
     if left:
         chunk(left, leave=False)
 
@@ -246,10 +283,15 @@ def lane_of(url: str, lanes: int) -> int:
 
 
 def politeness_of(config: Img2datasetConfig) -> Politeness:
+    most = bytes_at_most(config.max_bytes)
     return Politeness(
         allow_private_addresses=config.allow_private_addresses,
+        allow_private_proxy=config.allow_private_proxy,
+        ca_file=config.ca_file,
         contact=config.contact,
         images_per_second=config.images_per_second,
         connections=config.thread_count,
         seconds=config.timeout,
+        max_bytes=most,
+        spent_in=spent_file(Folder(config.output_folder).path()) if most is not None else None,
     )

@@ -14,21 +14,18 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pipelines.images.decode import Decoded, Undecodable
 from pipelines.images.spool import Found, Keep, settled
-from pipelines.pages.archives import decoded
 from pipelines.web.addresses import Resolver, is_public, resolve
+from pipelines.web.decoding import Decode, Decoding
 from pipelines.web.guest_client import GuestClient, ended, image_kind, redirect_target, requestable
 from pipelines.web.politeness import MAX_REDIRECTS, Politeness, status_error
 from pipelines.web.result import FetchError, FetchResult, Reply, has_content
 
 PART_SECONDS = 5.0  # that a part waits for its addresses before it may leave slow ones behind
 LEFT_BEHIND = 256  # images under way at most that no part waits for: what a kill costs beside the part itself
-DECODERS = min(8, os.cpu_count() or 1)  # threads; Pillow lets go of the interpreter lock
-Decode = Callable[[bytes], Decoded | Undecodable]
 
 
 @dataclass(slots=True)
@@ -59,9 +56,9 @@ class Downloader:
         self.guest = guest
         self._left: dict[str, _Way] = {}
         self._loop = asyncio.new_event_loop()
-        self._client = GuestClient(guest, self._loop, resolver=resolver, public=public)
+        self._decoding = Decoding(self._loop)
+        self._client = GuestClient(guest, self._loop, resolver=resolver, public=public, room=self._decoding.room)
         self._kind = image_kind(guest)
-        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
         self._thread = threading.Thread(target=self._loop.run_forever, name="downloader", daemon=True)
         self._thread.start()
 
@@ -87,7 +84,7 @@ class Downloader:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
-            self._decoders.shutdown(wait=False, cancel_futures=True)
+            self._decoding.close()
 
     async def _stop(self) -> None:
         await ended(task for task in asyncio.all_tasks() if task is not asyncio.current_task())
@@ -139,8 +136,7 @@ class Downloader:
         """
         try:
             final, reply = await self._followed(url)
-            body = reply.body.take()
-            picture = await self._loop.run_in_executor(self._decoders, _picture, reply, body, self.guest.image_bytes, decode)
+            picture = await self._decoding.picture(reply, self.guest.image_bytes, decode)
         except FetchError as error:
             return error.result(), None
         except OSError:
@@ -161,16 +157,6 @@ class Downloader:
                 return url, reply
             url = target
         raise FetchError("fetch.redirects", f"more than {MAX_REDIRECTS} redirects")
-
-
-def _picture(reply: Reply, body: bytes, limit: int, decode: Decode) -> Decoded | Undecodable:
-    """The picture of a body without its content encoding; runs in a thread. FetchError if it inflates beyond the limit."""
-    encoding = tuple(header for header in reply.headers if header[0].lower() == "content-encoding")
-    if encoding:
-        body = decoded(body, encoding, limit + 1)
-        if len(body) > limit:
-            raise FetchError("fetch.too_large", f"inflates to more than {limit} bytes", reply.status)
-    return decode(body)
 
 
 def _late() -> FetchResult:

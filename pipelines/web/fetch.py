@@ -1,6 +1,5 @@
 """Fetching images: chunks of addresses of one bucket of hosts, each address ending as exactly one row."""
 
-import functools
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,14 +15,15 @@ from pipelines.accounts import Account
 from pipelines.datasets.held import from_archives
 from pipelines.images.decode import AS_IT_COMES, Decoded, Undecodable
 from pipelines.images.encode import Encoding
-from pipelines.images.isolated import decode_isolated
+from pipelines.images.isolated import isolated_decoder
 from pipelines.images.spool import SPOOL_BYTES, Found, Keep, Spool
 from pipelines.resolve import hosts
 from pipelines.schema import FETCHED, FETCHES, IMAGES
 from pipelines.stage import Manifest, Output, Part, Stage
 from pipelines.store import Folder, read_table, write_batches, write_parquet
 from pipelines.takedown.forgotten import FORGOTTEN
-from pipelines.web.downloader import Decode, downloader_of
+from pipelines.web.decoding import Decode
+from pipelines.web.downloader import downloader_of
 from pipelines.web.permission import address_outcome, is_given
 from pipelines.web.politeness import Politeness
 from pipelines.web.result import FetchResult
@@ -110,7 +110,7 @@ class Fetch(Stage):
         held = references(rows)
         gone |= {url for url, row in held.items() if self.forgotten.image(row["image_id"])}
         known = {url: row for url, row in held.items() if url not in gone}
-        decoder = functools.partial(decode_isolated, encoding=self.encoding)
+        decoder = isolated_decoder(self.encoding)
         found: dict[str, Found] = {
             url: (FetchResult(outcome=outcome), None) for url in urls if (outcome := address_outcome(url)) is not None
         }
@@ -230,7 +230,7 @@ def download(
     urls: Sequence[str],
     guest: Politeness,
     *,
-    decode: Decode = decode_isolated,
+    decode: Decode = isolated_decoder(),  # noqa: B008 - one object, which is frozen
     keep: Keep = as_it_is,
     deadline: float | None = None,
     leave: bool = False,

@@ -103,7 +103,7 @@ class GuestClient:
 
     Hosts, policies and connections are remembered. `resolver` and `public` stand for the name
     servers and for what counts as a public address; `explain` is shown each answer of a
-    well-known file.
+    well-known file, and `room` returns when there is room for one more answer.
     """
 
     def __init__(
@@ -114,9 +114,10 @@ class GuestClient:
         resolver: Resolver = resolve,
         public: Callable[[str], bool] = is_public,
         explain: Explain | None = None,
+        room: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.politeness, self._resolver, self._public = politeness, resolver, public
-        self._explain = explain
+        self._explain, self._room = explain, room
         self._loop = loop
         self._hosts: dict[str, Host] = {}
         self._proxy_hosts: dict[Proxy, Host] = {}
@@ -217,6 +218,8 @@ class GuestClient:
         async with host.slots:
             await host.turn(kind.per_second, delay)
             async with self._open:
+                if self._room is not None:
+                    await self._room()
                 answer = await self._timed(request, clock)
             host.note(answer)
             return answer

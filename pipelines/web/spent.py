@@ -1,5 +1,6 @@
 """The bytes that a whole run may cost, counted by all of its processes on one machine together."""
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -40,6 +41,12 @@ class Spent:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def spent_nothing(path: str) -> None:
+    """Begin a count anew, for those too who hold its file open."""
+    with contextlib.suppress(FileNotFoundError):
+        os.truncate(path, 0)
 
 
 def spent_file(collection: str) -> str:

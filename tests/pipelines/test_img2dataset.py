@@ -1,6 +1,5 @@
 """`winnow img2dataset`: resuming, permission, lists as strangers write them, arguments that mean nothing, and hostile images."""
 
-import functools
 import gzip
 import io
 import json
@@ -9,19 +8,25 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipelines.images.decode import decode
+from pipelines.images.isolated import Isolated
 from pipelines.img2dataset import lists
 from pipelines.img2dataset.config import Img2datasetConfig
-from pipelines.img2dataset.resize import EXIF_READS, Resizing, exif_of, isolated, resized
+from pipelines.img2dataset.decoders import EXIF_READS, exif_of, resized
+from pipelines.img2dataset.jpegs import ordinary_jpeg
+from pipelines.img2dataset.resize import Resizing
 from pipelines.img2dataset.run import Done, img2dataset
 from pipelines.img2dataset.shards import lane_of
 from pipelines.store import Folder, LeaseHeld, lease
@@ -100,7 +105,7 @@ def test_retries_ask_again_within_a_run(tmp_path: Path) -> None:
         assert run(tmp_path, [f"{web.url}/a.jpg"], retries=2).outcomes == {"success": 1}
 
 
-WHOLE: dict[str, Any] = {"number_sample_per_shard": 350, "output_format": "webdataset", "image_size": 64}
+WHOLE: dict[str, Any] = {"number_sample_per_shard": 350, "output_format": "webdataset", "image_size": 64, "timeout": 60}
 RUN = f"""
 import sys
 from pipelines.img2dataset.config import Img2datasetConfig
@@ -115,6 +120,13 @@ if __name__ == "__main__":
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path, processes: int) -> None:
     count = 700
     pages: dict[str, Page] = {f"/{number}.jpg": Reply(body=jpeg(40 + number % 50, 30), pause=0.03) for number in range(count)}
+    killed = threading.Event()
+
+    def late() -> Reply:
+        killed.wait(60)
+        return Reply(body=jpeg(50, 30))
+
+    pages["/699.jpg"] = late  # the second shard waits for it
     with served(pages) as web:
         (tmp_path / "list.txt").write_text("\n".join(f"{web.url}/{number}.jpg" for number in range(count)))
         command = [sys.executable, "-c", RUN, str(tmp_path / "list.txt"), str(tmp_path / "out"), str(processes)]
@@ -123,6 +135,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path, pro
             time.sleep(0.01)
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
+        killed.set()
         assert not (tmp_path / "out" / "00001_stats.json").exists()
         before = len(web.asked)
         subprocess.run(command, check=True)
@@ -183,6 +196,33 @@ def test_a_shard_that_cannot_be_written_is_named_and_does_not_stop_the_others(tm
         asked = len(web.asked)
         assert run(tmp_path, number_sample_per_shard=2).successes == 6
         assert len(web.asked) == asked
+
+
+def test_a_slow_address_does_not_keep_the_next_shards_waiting(tmp_path: Path) -> None:
+    stood: list[bool] = []
+
+    def late() -> Reply:
+        while not (tmp_path / "out" / "00001_stats.json").exists() and len(stood) < 1000:
+            stood.append(False)
+            time.sleep(0.01)
+        stood.append((tmp_path / "out" / "00001_stats.json").exists())
+        return Reply(body=jpeg())
+
+    with served({**photos(4), "/0.jpg": late}) as web:
+        done = run(tmp_path, [f"{web.url}/{number}.jpg" for number in range(4)], number_sample_per_shard=2)
+    assert done.successes == 4
+    assert stood[-1]
+
+
+def test_one_lane_does_not_write_while_another_asks_again(tmp_path: Path) -> None:
+    """Of two processes one has all of its addresses, and the other has one that comes at the third time."""
+    answers = {"/0.jpg": iter([Reply(status=408)] * 2 + [Reply(body=jpeg(), pause=0.3)])}
+    pages: dict[str, Page] = {f"/{number}.jpg": Reply(body=jpeg(40, 30)) for number in range(1, 9)}
+    pages["/0.jpg"] = lambda: next(answers["/0.jpg"])
+    with served(pages) as web:
+        done = run(tmp_path, [f"{web.url}/{number}.jpg" for number in range(9)], retries=2, processes_count=2)
+    assert done.outcomes == {"success": 9}
+    assert sorted(path.name for path in (tmp_path / "out" / "_winnow").iterdir()) == ["settings.json"]
 
 
 def test_two_commands_do_not_write_one_dataset(tmp_path: Path) -> None:
@@ -395,6 +435,23 @@ def test_a_picture_that_lies_on_its_side_is_upright() -> None:
     assert shown(encoded(Image.new("RGB", (40, 20), "red"), "JPEG", exif=exif)).size == (20, 40)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_ordinary_jpegs_are_what_pillow_makes_of_them(mode: str, orientation: int) -> None:
+    """In OpenCV alone, decoded at a half, and turned: the same but for how libraries round."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    rough = Image.frombytes("RGB", (4, 3), bytes(range(0, 252, 7))).resize((400, 300), Image.Resampling.BICUBIC)
+    data = encoded(rough.convert(mode), "JPEG", exif=exif, quality=95)
+    resizing = Resizing(mode="border", size=100, format="png", quality=9)
+    found, slow = ordinary_jpeg(data, resizing), decode(data, encoding=resizing)
+    assert found is not None
+    assert (found.width, found.height, found.original_width) == (slow.width, slow.height, 400)  # type: ignore[union-attr]
+    one, other = (np.asarray(Image.open(io.BytesIO(image))).astype(int) for image in (found.image, slow.image))  # type: ignore[union-attr]
+    assert one.shape == other.shape
+    assert np.abs(one - other).max() <= 2
+
+
 def test_grey_of_16_bits_keeps_its_shades() -> None:
     ramp = Image.new("I;16", (20, 20), 0x8000)
     assert shown(encoded(ramp, "PNG")).convert("L").getpixel((0, 0)) == 128
@@ -452,7 +509,7 @@ def test_an_image_that_kills_its_decoder_costs_itself(tmp_path: Path, monkeypatc
     from pipelines.img2dataset import shards
 
     def deadly(*args: object) -> Any:
-        return functools.partial(isolated, there=aborting)
+        return Isolated(aborting)
 
     monkeypatch.setattr(shards, "decoder_of", deadly)
     with served({"/a.jpg": jpeg(), "/b.jpg": jpeg(77, 30)}) as web:

@@ -1,6 +1,7 @@
 """Asking through a proxy, trusting authorities of one's own, and what a run may cost in bytes."""
 
 import io
+import os
 import socket
 import threading
 from collections import Counter
@@ -14,6 +15,8 @@ from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from pipelines.collect import CollectConfig, collect
 from pipelines.images.decode import decode
+from pipelines.img2dataset.config import Img2datasetConfig
+from pipelines.img2dataset.run import img2dataset
 from pipelines.store import Folder
 from pipelines.web.crawl import Crawl, crawl
 from pipelines.web.downloader import Downloader
@@ -320,7 +323,8 @@ def test_authorities_of_ones_own_stand_beside_the_systems(tmp_path: Path) -> Non
 
 def test_a_file_that_holds_no_certificates(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
-    for name in ("ca.pem", "gone.pem"):
+    os.mkfifo(tmp_path / "pipe.pem")
+    for name in ("ca.pem", "gone.pem", "pipe.pem"):
         with pytest.raises(ValueError, match=rf"{name} holds no certificates .* in PEM"):
             CollectConfig(pairs="list.csv", ca_file=str(tmp_path / name))
 
@@ -389,3 +393,50 @@ def test_sizes(value: object, size: int) -> None:
 def test_a_size_that_is_none() -> None:
     with pytest.raises(ValueError, match="'much' is no size: write it in bytes or as 500MB, 20GB, 1TiB"):
         CollectConfig(pairs="list.csv", max_bytes="much")
+
+
+def test_img2dataset_is_of_the_same_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "list.txt").write_text("https://a.example/a.jpg")
+    given = {"url_list": str(tmp_path / "list.txt"), "output_folder": str(tmp_path / "out")}
+    with pytest.raises(ValueError, match=r"gone\.pem holds no certificates"):
+        Img2datasetConfig(**given, ca_file=str(tmp_path / "gone.pem"))
+    with pytest.raises(ValueError, match="'much' is no size"):
+        Img2datasetConfig(**given, max_bytes="much")
+    monkeypatch.setenv("HTTPS_PROXY", "http://10.0.0.1:3128")
+    with pytest.raises(ValueError, match="--allow-private-proxy"):
+        img2dataset(Img2datasetConfig(**given))
+    assert not (tmp_path / "out").exists()
+
+
+def test_img2dataset_through_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "http://only.there/a.jpg"
+    (tmp_path / "list.txt").write_text(address)
+    with proxying({"http://only.there/robots.txt": MISSING, address: FOUND}) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        config = Img2datasetConfig(url_list=str(tmp_path / "list.txt"), output_folder=str(tmp_path / "out"), allow_private_proxy=True)
+        assert img2dataset(config).outcomes == {"success": 1}
+        assert f"GET {address}" in proxy.asked
+
+
+def test_img2dataset_trusts_authorities_of_ones_own(tmp_path: Path) -> None:
+    with served_securely(tmp_path) as url:
+        (tmp_path / "list.txt").write_text(url)
+        given = {"url_list": str(tmp_path / "list.txt"), "allow_private_addresses": True, "timeout": 5}
+        found = {}
+        for name, more in {"system": {}, "own": {"ca_file": str(tmp_path / "cert.pem")}}.items():
+            done = img2dataset(Img2datasetConfig(**given, **more, output_folder=str(tmp_path / name)))
+            found[name] = done.outcomes
+    assert found == {"system": {"fetch.tls": 1}, "own": {"decode.not_an_image": 1}}
+
+
+def test_img2dataset_within_a_budget_and_the_rest_by_the_next_run(tmp_path: Path) -> None:
+    with served({f"/{number}.jpg": Reply(body=PHOTO, type="image/jpeg") for number in range(9)}) as web:
+        (tmp_path / "list.txt").write_text("\n".join(f"{web.url}/{number}.jpg" for number in range(9)))
+        config = Img2datasetConfig(
+            url_list=str(tmp_path / "list.txt"), output_folder=str(tmp_path / "out"), output_format="parquet", retries=2,
+            allow_private_addresses=True, thread_count=1, max_bytes=str(5 * len(PHOTO) + 100),
+        )  # fmt: skip
+        first, then = img2dataset(config), img2dataset(config)
+        assert sum(path.endswith(".jpg") for path in web.asked) <= 11
+    assert first.outcomes == {"success": 5, "fetch.budget": 4}
+    assert then.outcomes == {"success": 9}
