@@ -40,7 +40,8 @@ class ImageFilter(Filter):
             "image.short_side": short,
             "image.long_side": long,
             "image.area": area,
-            "image.aspect": pc.divide(long.cast(pa.float32()), short.cast(pa.float32())),
+            # float64: a side beyond 16,777,216 is no exact float32, and a cast of it would raise
+            "image.aspect": pc.divide(long.cast(pa.float64()), short.cast(pa.float64())),
             "image.bytes": size,
             "image.bits_per_pixel": pc.divide(pc.multiply(size.cast(pa.float64()), 8.0), area.cast(pa.float64())),
             "image.format": batch.column("format"),

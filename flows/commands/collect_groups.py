@@ -24,10 +24,9 @@ GROUPS = {
 }
 
 
-def grouped() -> type[CollectConfig]:
-    """The options with their headings; cyclopts reads them from the metadata of the fields."""
+def group_options() -> None:
+    """Give the options their headings; cyclopts reads them from the metadata of the fields."""
     for number, (title, names) in enumerate(GROUPS.items()):
         for name in names:
             heading = Parameter(group=Group(title, sort_key=number))
             CollectConfig.model_fields[name].metadata.append(heading)
-    return CollectConfig

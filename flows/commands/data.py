@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from filters.given import Given
-from flows.commands.collect_groups import grouped
+from flows.commands.collect_groups import group_options
 from flows.commands.options import (
     ALONE,
     AtOnce,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from filters.recipe import Recipe
 
 Format = Literal["arrow", "webdataset"]
-grouped()
+group_options()
 
 
 @app.command

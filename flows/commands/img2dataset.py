@@ -62,6 +62,10 @@ def img2dataset(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyph
         print_json(done.to_json())
     else:
         say(told(done))
+    for shard, trace in done.failed.items():
+        cause = (trace.strip() or "no error was left").splitlines()[-1]
+        words = f"shard {shard} could not be written, the same command tries it again: {cause}"
+        say(f"winnow: {words}", sys.stderr)
     return 1 if done.failed else 0
 
 
@@ -125,10 +129,4 @@ def told(done: "Done") -> str:
     width = max(map(len, done.outcomes), default=0)
     lines += [f"  {name:<{width}} {count:>10,}" for name, count in done.outcomes.items()]
     lines += [f"  left out of the lists: {count:,} {name}" for name, count in done.left_out.items()]
-    for shard, error in done.failed.items():
-        say(
-            f"winnow: shard {shard} could not be written, the same command tries it again: "
-            f"{(error.strip() or 'no error was left').splitlines()[-1]}",
-            sys.stderr,
-        )
     return "\n".join(lines)

@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,6 +30,7 @@ from pipelines.store import write_parquet
 ROWS = 16_384  # of a part
 PART_BYTES = 1 << 26  # of the lines of a part
 TEXT_BYTES = 1 << 28  # of the texts of a part; a Parquet file of kilobytes may hold terabytes of them
+BLANK_BYTES = 1 << 20  # of a list before its header; a file of nothing but line ends would be read to its end
 TEXTS = 1000  # of one line; more is no image with its captions
 URL_NAMES = ("url", "image_url", "img_url", "image_link", "image", "img", "src")  # any case: lists of img2dataset, LAION, COYO and CC12M
 FORMATS = {"parquet": "parquet", "csv": "csv", "tsv": "tsv", "jsonl": "jsonl", "ndjson": "jsonl", "json": "json"}
@@ -252,9 +253,10 @@ def _beginning(path: str, kind: str, keys: Keys) -> Lines:
 
 
 def _header(path: str, layout: Layout) -> Record:
-    """The first record that is not blank."""
+    """The first record that is not blank, if it is near the beginning."""
     records = layout.records(ListBytes(path).lines(), Charset(WESTERN))
-    header = next((record for record in records if record.fault != BLANK), Record(0, 0, None))
+    near = takewhile(lambda record: record.fault != BLANK or record.end <= BLANK_BYTES, records)
+    header = next((record for record in near if record.fault != BLANK), Record(0, 0, None))
     if header.fault:
         raise ValueError(f"{path} has no header that can be read: {header.fault}")
     return header

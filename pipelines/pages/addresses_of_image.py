@@ -1,7 +1,8 @@
 """The addresses that one <img> offers, and the best of them: src, srcset, <picture>, and what scripts load later."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 from selectolax.lexbor import LexborNode
 
@@ -11,19 +12,21 @@ from pipelines.pages.srcset import CANDIDATES, Source, choose, parse_srcset, sho
 from pipelines.web.permission import address_outcome, is_placeholder
 
 Attributes = Mapping[str, str | None]
+Rank = Callable[[list[tuple[str, str]]], Iterator[str]]  # from names and values of attributes to addresses
 
 SIBLINGS = 64  # children of a <picture> before its image
 TINY = 100  # pixels; a srcset that goes no further is the blurred preview of a lazy image
 # attributes that scripts put in the place of srcset and src when the image comes into view (lazysizes, lozad, jquery.lazyload, unveil,
 # echo, blazy, slick, swiper, owl carousel, WP Rocket, Jetpack, LiteSpeed, EWWW, Smush, NitroPack, Discuz, Sina), the commonest first
 LAZY_SETS = ("data-srcset", "data-lazy-srcset", "data-lazysrcset", "data-lazyload-srcset", "data-original-set", "data-original-srcset",
-             "data-bg-srcset", "data-srcset-webp", "data-ll-srcset", "data-opt-srcset", "nitro-lazy-srcset", "lazy-srcset")  # fmt: skip
+             "data-bg-srcset", "data-srcset-webp", "data-ll-srcset", "data-opt-srcset", "nitro-lazy-srcset", "lazy-srcset",
+             "data-flickity-lazyload-srcset")  # fmt: skip
 LAZY = ("data-src", "data-lazy-src", "data-lazysrc", "data-original", "data-lazy", "data-lazyload", "data-lazy-load", "data-ll-src",
         "data-orig-src", "data-original-src", "data-actualsrc", "data-actual-src", "data-real-src", "data-realsrc", "data-defer-src",
         "data-deferred-src", "data-deferred", "data-delayed-src", "data-delay-src", "data-load-src", "data-async-src", "data-source",
         "data-image-src", "data-img-src", "data-imgsrc", "data-img", "data-image", "data-hi-res-src", "data-hires", "data-full-src",
         "data-large-src", "data-echo", "data-url", "data-opt-src", "data-flickity-lazyload", "data-flickity-lazyload-src",
-        "data-pagespeed-lazy-src", "data-cfsrc", "data-ezsrc", "data-breeze", "data-wp-src", "data-pin-media",
+        "data-pagespeed-lazy-src", "data-cfsrc", "data-ezsrc", "data-breeze", "data-wp-src",
         "nitro-lazy-src", "lazy-src", "lazysrc", "load-src", "original", "real_src", "_src", "file")  # fmt: skip
 RANK = {name: rank for rank, name in enumerate((*LAZY_SETS, *LAZY, "srcset"))}
 LATE = frozenset(RANK)
@@ -33,11 +36,12 @@ ELSEWHERE = re.compile(r"href|link|page|action|share|target|video|json|script|cs
 OTHER = re.compile(r"placeholder|blank|loading|loader|fallback|error|default|credit|copyright|caption|author|licen[cs]e|agency|"
                    r"photographer|description|keyword")  # fmt: skip
 # names under which sites keep other addresses and words too: one beats src only where it holds the address of an image file
-WEAK = frozenset({"data-source", "data-url", "data-image", "data-img", "data-echo", "data-pin-media", "original", "file"})
+WEAK = frozenset({"data-source", "data-url", "data-image", "data-img", "data-echo", "original", "file"})
 BEGINS = ("http://", "https://", "//", "/", "./", "../")
 NO_IMAGE = re.compile(r"\.(?:html?|xhtml|php\d?|aspx?|jsp|js|json|css|xml|pdf|mp[34]|webm)(?:$|[?#])", re.IGNORECASE)
 IMAGE_NAME = re.compile(r"src|img|image|lazy|original|photo|pic|thumb|url|full|large|hires|file|media|poster|bg|background")
-IMAGE_FILE = re.compile(r"\.(?:jpe?g|jfif|png|webp|gif|avif|bmp|tiff?|heic)(?:$|[?#&!:@,;/])", re.IGNORECASE)
+IMAGE_FILE = re.compile(r"\.(?:jpe?g|jfif|png|webp|gif|avif|bmp|tiff?|heic|svg)(?:$|[?#&!:@,;/])", re.IGNORECASE)
+LATER = re.compile(r"src|orig|lazy|thumb")  # what the names of attributes say in which the themes of sites keep the image itself
 _TOKEN = re.compile(r"[^\s\"'<>()\[\]{},]+")
 _BEGIN = re.compile(r"https?:(?:\\?/){2}", re.IGNORECASE)
 _NO_ADDRESS = re.compile(r"[<>{}\[\]\"]")
@@ -47,6 +51,7 @@ _INTEGER = re.compile(r"(?<![\d.])\d{1,5}(?![\d.])")
 _RATIO = re.compile(r"(\d{1,5}(?:\.\d{1,9})?)(?:\s*[/:]\s*(\d{1,5}(?:\.\d{1,9})?))?")
 # the widths that the rias plugin of lazysizes asks for where a page names none: steps of 180 pixels, of 216 from 1080 on
 WIDTHS = (*range(180, 1081, 180), *range(1296, 3025, 216))
+_KEYED = re.compile(r"\"src(?:set)?\"\s*:\s*\"([^\"]*)\"")
 _DESCRIBED = re.compile(r"\s\d+(?:\.\d+)?[wx](?:\s*,|\s*$)")
 
 
@@ -58,7 +63,7 @@ def addresses(
     if not in_picture and LATE.isdisjoint(attributes):
         src = attributes.get("src")
         url = base.join(src) if src else ""
-        if "data-" not in " ".join(attributes) or (url and is_real(url)):
+        if url and is_real(url):
             return url, ()
     offers = _Offers(attributes, base, target_width)
     groups = list(_picture_groups(node, base, target_width)) if in_picture else []
@@ -73,6 +78,13 @@ def addresses(
 
 def _best(groups: "Iterable[_Offers]") -> str:
     return next((best for group in groups if (best := group.best())), "")
+
+
+def late_address(attributes: Attributes, base: Base) -> str:
+    """What an attribute of an image that scripts may show later holds, under a name that is not known as such; empty if none does."""
+    values = [(name, value) for name, value in _beside(attributes) if LATER.search(name)]
+    found = (url for source in (*_files(values), *_named(values)) if (url := base.join(source)))
+    return next((url for url in found if is_real(url)), "")
 
 
 class _Offers:
@@ -112,7 +124,7 @@ class _Offers:
         elif self.lazy and max((source.width or 0 for source in self.plain_set), default=0) < TINY:
             offered = self.lazy[:1]
         else:
-            offered = self._browsers() or self.doubtful[:1]
+            offered = self._browsers() or self._unknown_sets() or self.doubtful[:1]
         return choose(offered, self.target_width).url if offered else ""
 
     def _browsers(self) -> list[Source]:
@@ -120,22 +132,39 @@ class _Offers:
         alone = not any(source.width or source.density == 1 for source in self.plain_set)
         return [*self.plain_set, *self.plain] if alone else self.plain_set
 
+    def _unknown_sets(self) -> list[Source]:
+        """What stands under another name that ends like a source set, where there is no other."""
+        values = (value for name, value in self.attributes.items() if value and name.endswith("srcset") and name not in RANK
+                  and not OTHER.search(name) and "dark" not in name)  # fmt: skip
+        joined = ((self.base.join(source.url), source) for value in values for source in parse_srcset(value))
+        return [Source(url, source.width, source.density) for url, source in joined if url and is_real(url)]
+
     def anything(self) -> str:
-        """Where nothing else gives an address, that of any data attribute that holds one."""
-        values = [(name, value.strip()) for name, value in self.attributes.items() if value and name.startswith("data-")]
+        """Where nothing else gives an address, that of any data attribute that holds one, or of one whose name speaks of it."""
+        values = _beside(self.attributes)
         is_empty = "src" in self.attributes and not (self.attributes["src"] or "").strip()
-        ranks = (_files, _sets, _named, _within, *([_only] if is_empty else []))
+        sets = partial(_sets, target_width=self.target_width)
+        ranks: tuple[Rank, ...] = (_files, sets, _named, _within, *([_only] if is_empty else []))
         found = (url for rank in ranks for source in rank(values) if (url := self.base.join(source)))
         return next((url for url in found if is_real(url)), "")
 
     def stand_in(self) -> str:
-        """An address that is no image but all there is."""
+        """An address that is no image but all there is: that which scripts put there, unless it is no address of the web."""
         late = self.plain_set or self.plain
-        return choose(late, self.target_width).url if late else self.stand_ins[-1].url if self.stand_ins else ""
+        if late:
+            return choose(late, self.target_width).url
+        found = [source.url for source in self.stand_ins]
+        return next((url for url in found if url.startswith("http")), found[-1] if found else "")
 
     def real(self) -> list[str]:
         offered = (*self.lazy_set, *self.lazy, *self.plain_set, *self.plain)
         return [source[0] for source in offered or self.doubtful]
+
+
+def _beside(attributes: Attributes) -> list[tuple[str, str]]:
+    """What attributes beside those of HTML may hold: names without their `data-`, and values."""
+    return [(name.removeprefix("data-"), value.strip()) for name, value in attributes.items()
+            if value and name not in ("src", "srcset") and (name.startswith("data-") or "src" in name or "lazy" in name)]  # fmt: skip
 
 
 def _picture_groups(node: LexborNode, base: Base, target_width: int) -> Iterator[tuple[bool, _Offers]]:
@@ -200,21 +229,25 @@ def _ratio(attributes: Attributes) -> float:
 
 def _files(values: list[tuple[str, str]]) -> Iterator[str]:
     """Values that are addresses of image files, those of attributes that are named like it first."""
-    found = [(name[5:], value) for name, value in values if IMAGE_FILE.search(value) and _plausible(value) and not OTHER.search(name)]
+    found = [(name, value) for name, value in values if IMAGE_FILE.search(value) and _plausible(value) and not OTHER.search(name)]
     return (value for _, value in sorted(found, key=lambda one: IMAGE_NAME.search(one[0]) is None))
 
 
-def _sets(values: list[tuple[str, str]]) -> Iterator[str]:
-    """Values written like a srcset, the widest first."""
+def _sets(values: list[tuple[str, str]], target_width: int) -> Iterator[str]:
+    """The best of values written like a srcset, also of one in JSON; and what JSON says under `src`."""
     for _, value in values:
-        if _DESCRIBED.search(value) and not _NO_ADDRESS.search(value):
-            yield from (source.url for source in sorted(parse_srcset(value), key=lambda source: -(source.width or source.density)))
+        keyed = _KEYED.findall(value[:65_536]) if value[:1] in "[{" else [value]
+        for text in keyed:
+            if _DESCRIBED.search(text) and not _NO_ADDRESS.search(text) and (sources := parse_srcset(text)):
+                yield choose(sources, target_width).url
+            elif text is not value and _plausible(text):
+                yield text
 
 
 def _named(values: list[tuple[str, str]]) -> Iterator[str]:
     """Values that look like an address in attributes that are named like one of an image."""
     return (value for name, value in values if value.startswith(BEGINS) and _plausible(value) and " " not in value
-            and IMAGE_NAME.search(name[5:]) and not ELSEWHERE.search(name[5:]) and not OTHER.search(name))  # fmt: skip
+            and IMAGE_NAME.search(name) and not ELSEWHERE.search(name) and not OTHER.search(name))  # fmt: skip
 
 
 def _only(values: list[tuple[str, str]]) -> Iterator[str]:

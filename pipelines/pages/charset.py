@@ -67,6 +67,13 @@ def decoded(body: bytes, name: str) -> str:
     return body.decode(CODECS.get(name, name), errors)
 
 
+def encoded(text: str, name: str) -> bytes:
+    """Bytes of a text in an encoding of the Encoding standard; UnicodeEncodeError if it lacks a character."""
+    if name == "x-user-defined":
+        return bytes(webencodings.encode(text, name, "strict"))
+    return text.encode(CODECS.get(name, name))
+
+
 def _c1_or_replace(error: UnicodeError) -> tuple[str, int]:
     """Bytes 80 to 9F without a character are C1 controls in the indexes of the Encoding standard."""
     assert isinstance(error, UnicodeDecodeError)

@@ -45,7 +45,7 @@ class Extract(Stage):
     """
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     accounts: ClassVar[tuple[Account, ...]] = (RECORDS,)
     pages: Folder | None = None
     archives: tuple[str, ...] = ()

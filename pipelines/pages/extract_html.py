@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipelines.accounts import Account
 from pipelines.datasets.held import HELD, PLACES
-from pipelines.datasets.samples import given
+from pipelines.datasets.samples import given, plain
 from pipelines.pages.archives import PAGE_BYTES
 from pipelines.pages.candidates import Candidates, Rows
 from pipelines.pages.images_of_page import TARGET_WIDTH
@@ -36,7 +36,7 @@ class ExtractHtml(Stage):
     """
 
     name: ClassVar[str] = "extract"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     accounts: ClassVar[tuple[Account, ...]] = (Account(of="files", into=("pages", "pages.unreadable", "pages.other_file")),)
     html: str
     base_url: str = ""
@@ -77,7 +77,7 @@ class ExtractHtml(Stage):
                 continue
             counts["pages"] += 1
             counts["pages.cut"] += len(body) > PAGE_BYTES
-            rows.add_page(body[:PAGE_BYTES], saved.address(name), archive=f"{saved.name}/{name}")
+            rows.add_page(body[:PAGE_BYTES], saved.address(name), archive=plain(f"{saved.name}/{name}"))
         table = rows.table()
         held = saved.held(table)
         files: list[Written] = [write_parquet(self.out, f"part-{part.name}.parquet", self.forgotten.blank(saved.named(table)))]
@@ -117,7 +117,7 @@ class _Saved:
         return (self.base_url or LOCAL).rstrip("/") + "/"
 
     def address(self, name: str) -> str:
-        return self.base + quote(name)
+        return self.base + quote(os.fsencode(name))  # a name may be no UTF-8
 
     def held(self, table: pa.Table) -> pa.Table:
         """Where each image that lies in the folder is, by its address; nothing outside the folder."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from selectolax.lexbor import LexborNode
 
-from pipelines.pages.addresses_of_image import IMAGE_FILE, addresses
+from pipelines.pages.addresses_of_image import IMAGE_FILE, Attributes, addresses, late_address
 from pipelines.pages.page_tree import base_of, elements, language_of, parse
 from pipelines.pages.relative import Base
 from pipelines.pages.texts_of_image import Holders, Surroundings, Text, contexts
@@ -18,6 +18,9 @@ IMAGES = 10_000  # of one page; more is an attack or an index, not a page
 QUERY = "img, amp-img, figcaption, base, meta, script, style"  # each name more costs a fiftieth of the time of parsing
 IMAGE_TAGS = frozenset({"img", "amp-img"})
 
+REPEATED = 3  # images of one address that say others in their attributes: theirs keeps a place
+
+_UNSEEN = re.compile(r"(?:^|[;\s])(?:display\s*:\s*none|visibility\s*:\s*hidden|(?:width|height)\s*:\s*1px)", re.IGNORECASE)
 _NUMBER = re.compile(r"\s*(\d{1,6})(?:\.\d+)?\s*(?:px)?\s*$")
 
 
@@ -49,6 +52,7 @@ class _Image:
     """An <img> while its page is read; `url` is empty if it has no address."""
 
     node: LexborNode
+    attributes: Attributes
     url: str
     alternatives: tuple[str, ...]
     texts: tuple[Text, ...]
@@ -68,7 +72,11 @@ class _Image:
     @property
     def counts(self) -> bool:
         """Whether it is a dot that counts visits."""
-        return (self.width or 9) <= 1 or (self.height or 9) <= 1
+        return (self.width or 9) <= 1 or (self.height or 9) <= 1 or bool(_UNSEEN.search(self.attributes.get("style") or ""))
+
+    @property
+    def alt(self) -> str:
+        return next((text for source, text in self.texts if source == "alt"), "").strip()
 
 
 def read_page(html: bytes, url: str, content_type: str = "", *, target_width: int = TARGET_WIDTH) -> Page:
@@ -92,7 +100,9 @@ def read_page(html: bytes, url: str, content_type: str = "", *, target_width: in
         else:
             surroundings.add_caption(node)
     base = Base(base_of(bases, url), charset)
-    read = without_copies([_image(node, base, surroundings, target_width) for node in images[:IMAGES]])
+    found = [_image(node, base, surroundings, target_width) for node in images[:IMAGES]]
+    _reveal(found, base)
+    read = without_copies(found)
     texts = contexts(tree, [image.node for image in read])
     pictures = tuple(image.picture(context) for image, context in zip(read, texts, strict=True))
     left_out = max(0, len(images) - IMAGES)
@@ -106,6 +116,7 @@ def _image(node: LexborNode, base: Base, surroundings: Surroundings, target_widt
     width, height = attributes.get("width"), attributes.get("height")
     return _Image(
         node,
+        attributes,
         url,
         alternatives,
         surroundings.texts(attributes, holders),
@@ -113,6 +124,22 @@ def _image(node: LexborNode, base: Base, surroundings: Surroundings, target_widt
         _number(height) if height else None,
         holders,
     )
+
+
+def _reveal(images: list[_Image], base: Base) -> None:
+    """Where several images have one address, and attributes that are their own say others, that address keeps the place of those."""
+    groups: dict[str, list[_Image]] = {}
+    for image in images:
+        groups.setdefault(image.url, []).append(image)
+    for url, group in groups.items():
+        if len(group) < REPEATED or not url:
+            continue
+        late = [late_address(image.attributes, base) for image in group]
+        if len({*late} - {"", url}) < REPEATED:
+            continue
+        for image, address in zip(group, late, strict=True):
+            image.url = address or url
+            image.alternatives = tuple(other for other in image.alternatives if other != image.url)
 
 
 def _number(value: str) -> int | None:
@@ -155,8 +182,9 @@ def without_copies(images: list[_Image]) -> list[_Image]:
 
 
 def _stand_in_before(copy: _Image, kept: list[_Image]) -> _Image | None:
+    """The last image before a noscript that is not beside it; one that says what it shows is not that of a copy that says nothing."""
     found = bool(kept) and kept[-1].holders.noscript is None and _is_kept_for(kept[-1], copy)
-    return kept[-1] if found else None
+    return kept[-1] if found and (copy.alt or not kept[-1].alt) else None
 
 
 def _is_kept_for(image: _Image, copy: _Image) -> bool:
@@ -164,8 +192,9 @@ def _is_kept_for(image: _Image, copy: _Image) -> bool:
     image file and nothing speaks against it."""
     if not image.stands_in or copy.counts:
         return False
-    alt, other = (dict(one.texts).get("alt", "").strip() for one in (image, copy))
-    return (alt == other and bool(alt)) or (bool(IMAGE_FILE.search(copy.url)) and not (alt and other))
+    if image.alt and copy.alt:
+        return image.alt == copy.alt
+    return IMAGE_FILE.search(copy.url) is not None
 
 
 def _original(copy: _Image, noscript: LexborNode, by_node: dict[int, _Image]) -> _Image | None:
@@ -190,9 +219,8 @@ def _beside(node: LexborNode, *, forward: bool) -> LexborNode | None:
 
 def _alike(image: _Image, copy: _Image) -> bool:
     """Whether two images show the same in different sizes: they say the same, or are files of one name."""
-    alt, other = (dict(one.texts).get("alt", "").strip() for one in (image, copy))
-    if alt or other:
-        return alt == other
+    if image.alt or copy.alt:
+        return image.alt == copy.alt
     name = _file(copy.url)
     return bool(name) and any(_file(url) == name for url in (image.url, *image.alternatives))
 
@@ -206,5 +234,6 @@ def _fill(original: _Image, copy: _Image) -> None:
         original.alternatives = (*original.alternatives, copy.url)
         return
     original.url, original.alternatives = copy.url, (*original.alternatives, *copy.alternatives)
-    if not any(text.strip() for _, text in original.texts):
-        original.texts = copy.texts
+    if not original.alt:
+        others = [text for text in original.texts if text[0] != "alt"]
+        original.texts = (*(text for text in copy.texts if text[0] == "alt"), *others) if others else copy.texts

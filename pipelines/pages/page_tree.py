@@ -11,6 +11,7 @@ from selectolax.lexbor import LexborCSSSelector, LexborDocumentOptions, LexborHT
 from pipelines.pages import charset
 from pipelines.pages.attributes import few_attributes
 from pipelines.pages.relative import Base
+from pipelines.pages.roots import few_roots
 
 # elements inside each other; building the tree takes time with the square of it (measured: 20,000 take a second, 100,000 take 22).
 # Chromium goes no deeper than 512 (its maximumHTMLParserDOMTreeDepth), so nothing that anybody sees lies behind this.
@@ -33,9 +34,12 @@ _TAG = re.compile(rb"<(/?)([A-Za-z][^\t\n\f\r />]*)[^>]*>?")
 
 def parse(html: bytes, content_type: str) -> tuple[LexborHTMLParser, str]:
     """The tree of a page and the name of its character encoding."""
-    html = shallow(few_attributes(html))
     found = charset.charset_of(html, content_type)
-    tree = _tree(html, found)
+    read = found
+    if found.name in charset.NOT_ASCII:  # what follows looks for tags in ASCII
+        html, read = charset.decoded(html[found.mark :], found.name).encode("utf-8", "replace"), charset.Charset(charset.UTF8)
+    html = shallow(few_attributes(few_roots(html)))
+    tree = _tree(html, read)
     if found.tentative and not html.isascii():
         declared = next((name for node in tree.css("meta") if (name := charset.of_meta(node.attributes)) is not None), found.name)
         if declared != found.name:

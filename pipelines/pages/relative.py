@@ -7,7 +7,7 @@ of those what the standard makes is put together here: a third of the time of re
 import re
 from urllib.parse import quote
 
-from pipelines.pages.charset import CODECS, UNWRITTEN
+from pipelines.pages.charset import UNWRITTEN, encoded
 from pipelines.permission.urls import HOST, ascii_address, joined
 
 URL_CHARACTERS = 8192  # servers refuse longer ones (nginx and Apache: 8 KiB of request line)
@@ -43,9 +43,8 @@ class Base:
 
     def _join(self, address: str) -> str:
         # what is plain and has no steps of dots; `%2e` is a dot too
-        if self.origin and _PLAIN.fullmatch(address) and "/." not in address and "/%2" not in address and address[0] not in ".?%":
-            if len(address) > URL_CHARACTERS:
-                return ""
+        plain = self.origin and len(address) <= URL_CHARACTERS and _PLAIN.fullmatch(address)
+        if plain and "/." not in address and "/%2" not in address and address[0] not in ".?%":
             if address[0] == "/" and address[1:2] != "/":
                 return self.origin + address
             if ":" not in address and address[0] != "/":
@@ -78,9 +77,8 @@ class Base:
 
 def _escaped(text: str, charset: str) -> str:
     """Characters as escapes of their bytes; those that the encoding lacks as escaped references of HTML."""
-    codec = CODECS.get(charset, charset)
     try:
-        return quote(text.encode(codec), safe=_QUERY)
+        return quote(encoded(text, charset), safe=_QUERY)
     except UnicodeEncodeError:
         pass
     if len(text) > 1:

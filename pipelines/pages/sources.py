@@ -244,8 +244,9 @@ def fingerprint(source: Source | str) -> str:
     if (entry := wacz.parted(url)) is not None:
         return identify(entry[0], _fingerprint_of_package(entry[1], _state(entry[1])))
     info = information(url)
-    if is_local(url) and info["size"] <= HASHED_WHOLE:
-        with open(fsspec.core.url_to_fs(url)[1], "rb") as file:
+    place = fsspec.core.url_to_fs(url)[1]
+    if is_local(url) and info["size"] <= HASHED_WHOLE and os.path.isfile(place):  # a pipe would be waited for
+        with open(place, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     changed = info.get("ETag") or info.get("mtime") or info.get("LastModified") or info.get("Last-Modified")
     return identify(str(info.get("size")), str(changed))

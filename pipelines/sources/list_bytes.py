@@ -19,7 +19,7 @@ import fsspec
 from backports import zstd
 from fsspec.implementations.local import LocalFileSystem
 
-from pipelines.sources.frames import BROKEN, PULL, Damaged, Decoder
+from pipelines.sources.frames import BOMB_BYTES, BOMB_RATIO, BROKEN, PULL, Damaged, Decoder
 from pipelines.sources.list_charset import MARKS
 
 CHUNK = 1 << 20  # bytes read at once
@@ -111,10 +111,14 @@ class ListBytes:
         yield from _in_front(first, pieces)
 
     def _decompressed(self, raw: IO[bytes]) -> Iterator[bytes]:
-        """What a compressed file holds, as far as it is whole."""
-        is_gzip = self.compression == "gzip"
+        """What a compressed file holds, as far as it is whole and no bomb."""
+        is_gzip, made = self.compression == "gzip", 0
         try:
-            yield from _gunzipped(raw) if is_gzip else inflated(raw, DECODERS[self.compression])
+            for piece in _gunzipped(raw) if is_gzip else inflated(raw, DECODERS[self.compression]):
+                yield piece
+                made += len(piece)
+                if made > BOMB_BYTES and made > BOMB_RATIO * raw.tell():
+                    raise Damaged(f"it grows to more than {BOMB_RATIO} times its size, as no list does")
         except Damaged as error:
             self.damage = f"its {self.compression} data is cut or damaged ({error})"
 

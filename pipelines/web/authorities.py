@@ -1,5 +1,6 @@
 """Whom to trust over TLS: the certificates of the system, and those of one's own."""
 
+import errno
 import os
 import ssl
 import tempfile
@@ -47,6 +48,8 @@ class Authorities:
 def check_ca_file(path: str) -> None:
     """ValueError unless a file holds certificates in PEM."""
     try:
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+            raise OSError(errno.EINVAL, "it is no ordinary file")
         ssl.create_default_context(cafile=path)
     except OSError as error:  # ssl.SSLError is one
         raise ValueError(

@@ -101,11 +101,20 @@ def policy_of(answers: Mapping[str, Answer], now: float) -> Policy:
     )
 
 
-# names that lazy loading puts in the place of a picture; a whole file name or a whole word of it
-PLACEHOLDER = re.compile(
-    r"(?:^|[-_./])(?:blank|spacer|pixel|placeholder|transparent|1x1|clear|dummy|lazy(?:load)?|loading|loader|grey|gray|trans)"
-    r"(?:[-_.]?(?:\d+x\d+|image|img|gif|pixel))?\.(?:gif|png|svg|jpe?g|webp)$"
-)
+# Names that lazy loading puts in the place of a picture. Some words name nothing else and end the name of such a file
+# (`post-placeholder.png`), some do where it is no photograph (`ajax-loader.gif`); what pictures are called too (`cake_1x1.jpg`, a square
+# one, `car-grey.jpg`) tells one only where the whole name consists of such words (`1x1.trans.gif`).
+DRAWN, PHOTOGRAPHS = frozenset({"gif", "png", "svg"}), frozenset({"jpg", "jpeg", "webp"})
+_KEEPS = r"blank|spacer|shim|placeholder|dummy|lazy(?:load(?:er|ing)?)?"
+_MOVES = r"pixel|loading|loader"
+_SIZE = r"(?:[-_.]?(?:\d+x\d+|image|img|gif|pixel))?"
+_LOOKS = rf"{_MOVES}|transparent|trans|clear|gr[ea]y|1x1|1px|pix"
+_WITH = rf"{_KEEPS}|{_LOOKS}|white|black|empty|fallback|\d+x\d+"
+SAYS = re.compile(rf"(?:{_KEEPS}|{_LOOKS})[^a-z]*+(?:image|img|gif|data|pixel|white|black|empty|fallback)?$")  # nearly no name does
+KEEPS = re.compile(rf"(?:^|[-_.])(?:{_KEEPS}){_SIZE}$")
+MOVES = re.compile(rf"(?:^|[-_.])(?:{_MOVES}){_SIZE}$")
+LOOKS = re.compile(rf"(?=.*(?:{_LOOKS}))(?:(?:{_WITH})[-_.]?)++")
+DRAWN_LOOKS = re.compile(rf"(?=.*(?:{_LOOKS}))(?:(?:{_WITH}|image|img|gif|data)[-_.]?)++")
 INLINE_PLACEHOLDER = 512  # characters; an inline picture shorter than this is a dot or an empty frame, never a photo
 
 
@@ -138,4 +147,9 @@ def address_outcome(url: str) -> str | None:
 
 def is_placeholder(path: str) -> bool:
     """Whether the path of an image address names an empty stand-in, e.g. `/static/blank.gif`."""
-    return bool(PLACEHOLDER.search(path.rsplit("/", 1)[-1].lower()))
+    stem, _, kind = path.rsplit("/", 1)[-1].lower().rpartition(".")
+    if not SAYS.search(stem):
+        return False
+    if kind in DRAWN:
+        return bool(KEEPS.search(stem) or MOVES.search(stem) or DRAWN_LOOKS.fullmatch(stem))
+    return kind in PHOTOGRAPHS and bool(KEEPS.search(stem) or LOOKS.fullmatch(stem))

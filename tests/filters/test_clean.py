@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.clean import CleanFilter, read_references
+from filters.clean import ROUNDS, CleanFilter, read_references
 from tests.filters.conftest import wording
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -178,3 +179,23 @@ def test_captions_by_people_stay() -> None:
     ]
     cuts = [cut for _, cut in clean([text for text in texts if text]) if cut]
     assert len(cuts) <= 0.02 * len(texts)
+
+
+def test_a_text_of_a_thousand_layers_loses_some_and_is_no_hang() -> None:
+    layers = 2 * ROUNDS  # one at either end a round
+    left, cut = clean(["x.jpg " * 1000])[0]
+    assert cut == ["x.jpg"] * layers
+    assert left == " ".join(["x.jpg"] * (1000 - layers))
+
+
+def test_pieces_by_the_hundred_thousand_are_not_multiplied_by_their_text() -> None:
+    pieces = 100_000  # of a text of 300 kB: held beside each piece it would be 30 GB
+    before = peak_memory()
+    left, cut = clean(['"" ' * pieces])[0]
+    assert (left, cut) == ("", ['""'] * pieces)
+    assert peak_memory() - before < 500_000_000
+
+
+def peak_memory() -> int:
+    """The most memory that this process has had, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import random
 from collections import Counter
 from itertools import pairwise
@@ -12,6 +13,8 @@ import zstandard
 from fastwarc.warc import ArchiveIterator
 
 from pipelines.pages.archives import decoded, response_at, responses
+from pipelines.pages.extract import Extract
+from pipelines.store import Folder
 from pipelines.web.warc_writer import Exchange, PageWriter, mend, part_names, whole_length
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "warc"
@@ -190,6 +193,16 @@ def test_what_is_no_archive_is_named(tmp_path: Path, content: bytes, message: st
 def test_a_missing_archive_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no archive at .*gone\.warc"):
         read(tmp_path / "gone.warc")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.warc.gz")
+    (tmp_path / "b.warc.gz").symlink_to("/dev/zero")
+    stage = Extract(out=Folder(str(tmp_path / "out")), archives=(str(tmp_path / "*.warc.gz"),))
+    assert stage.identity()
+    for part in stage.parts():
+        with pytest.raises(ValueError, match=r"there is no archive at .*\.warc\.gz"):
+            stage.process(part)
 
 
 def test_bodies_are_bounded(tmp_path: Path) -> None:

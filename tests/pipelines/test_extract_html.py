@@ -105,6 +105,20 @@ def test_one_page_that_cannot_be_read_costs_no_other(tmp_path: Path, site: Path,
     assert (len(rows), counts["pages"], counts["pages.unreadable"]) == (5, 3, 1)
 
 
+def test_a_name_that_is_no_text_costs_no_other_page(tmp_path: Path) -> None:
+    root = tmp_path / "names"
+    root.mkdir()
+    for name in (b"caf\xe9.html", b"line\n\x1b[31m.html", b"z.html"):
+        (root / os.fsdecode(name)).write_text("<img src=https://cdn.example/x.jpg alt=a>")
+    rows, _, counts = extracted(tmp_path, str(root), base_url="https://a.example/")
+    assert counts["pages"] == 3
+    assert [row["page_url"] for row in rows] == [
+        "https://a.example/caf%E9.html",
+        "https://a.example/line%0A%1B%5B31m.html",
+        "https://a.example/z.html",
+    ]
+
+
 def test_errors_name_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no saved page at .*: give a folder that holds \.html, \.htm or \.xhtml files"):
         ExtractHtml(out=Folder(str(tmp_path)), html=str(tmp_path)).parts()

@@ -6,6 +6,7 @@ from pipelines.pages.charset import charset_of, decoded
 from pipelines.pages.images_of_page import Picture, read_page
 from pipelines.pages.relative import absolute
 from pipelines.pages.srcset import parse_srcset
+from pipelines.web.permission import is_placeholder
 
 URL = "http://a.example/dir/page.html"
 
@@ -304,3 +305,22 @@ def test_context_has_single_blanks() -> None:
 def test_images_beyond_the_most_are_counted() -> None:
     page = read_page(b"<img src=a.png alt=x>" * 10_003, "http://h.example/")
     assert (len(page.pictures), page.left_out) == (10_000, 3)
+
+
+def test_a_query_in_the_encoding_of_whoever_defines_it() -> None:
+    page = read_page(b"<img src='/a?\xe9'>", URL, "text/html; charset=x-user-defined")
+    assert [picture.url for picture in page.pictures] == ["http://a.example/a?%E9"]
+    page = read_page(b"<img src='/a?&eacute;'>", URL, "text/html; charset=x-user-defined")
+    assert [picture.url for picture in page.pictures] == ["http://a.example/a?%26%23233%3B"]
+
+
+@pytest.mark.parametrize("name", ["blank.gif", "1x1.trans.gif", "post-placeholder.png", "ajax-loader.gif", "lazy_placeholder.jpg",
+                                  "transparent.png", "shim.gif", "grey_1x1.png", "1x1-white.jpg", "spacer.webp"])  # fmt: skip
+def test_names_that_keep_a_place(name: str) -> None:
+    assert is_placeholder(f"/images/{name}")
+
+
+@pytest.mark.parametrize("name", ["cake_1x1.jpg", "car-grey.jpg", "truck-loading.jpg", "logo-transparent.png", "640x480.jpg", "image.png",
+                                  "white.jpg", "google-pixel.jpg", "image_1x1.webp", "gray-1.jpg", "blank", "clear.html"])  # fmt: skip
+def test_names_of_pictures(name: str) -> None:
+    assert not is_placeholder(f"/images/{name}")

@@ -138,7 +138,67 @@ def test_lazy_attributes_still_beat_a_small_src() -> None:
     assert urls(f"<img {PLACEHOLDER} data-image='gallery/12' alt=x>") == ["/gallery/12"]
 
 
+# names that the themes of sites give
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ("src=/s.jpg data-pin-media=/pin.jpg", ["/s.jpg"]),
+        ("src='data:,' data-pin-media=/pin.jpg", ["/pin.jpg"]),
+        ("src='data:,' pm-lazy-src=/p.jpg", ["/p.jpg"]),
+        ("src='data:,' defer-src='/image?id=7'", ["/image?id=7"]),
+        ("lazy-source=/p.jpg?w=660", ["/p.jpg?w=660"]),
+        ("src=/dot/placeholder.png data-lg=/logo.svg", ["/logo.svg"]),
+        ("src='data:,' data-zeen-srcset='/s.jpg 370w, /m.jpg 770w'", ["/m.jpg"]),
+        ("src='data:,' data-dark-srcset='/dark.jpg 2x' data-some-srcset='/day.jpg 2x'", ["/day.jpg"]),
+        ("src='data:,' data-src=/feed/placeholder.png", ["/feed/placeholder.png"]),
+        ("data-ofl='{\"offset\":2,\"srcset\":\"/p?w=375 375w,/p?w=630 630w\"}'", ["/p?w=630"]),
+        ("data-ofl='{\"src\":\"/p?w=375\"}'", ["/p?w=375"]),
+        ("src=/cake_1x1.jpg data-src=blank.gif", ["/cake_1x1.jpg"]),
+    ],
+)
+def test_where_themes_keep_the_image(attributes: str, expected: list[str]) -> None:
+    assert urls(f"<img {attributes} alt=x>") == expected
+
+
+def test_a_source_that_comes_later() -> None:
+    source = "<source srcset='data:,' data-lazyimage-srcset='/a 300w, /b 600w'>"
+    assert urls(f"<picture>{source}<img src=/c.jpg></picture>") == ["/b"]
+
+
+def test_one_address_that_keeps_the_place_of_three() -> None:
+    three = "".join(f"<img src=/soon.png data-zeen-src=/{number}.jpg alt={number}>" for number in range(3))
+    assert urls(three) == ["/0.jpg", "/1.jpg", "/2.jpg"]
+    assert urls(three + "<img src=/soon.png>") == ["/0.jpg", "/1.jpg", "/2.jpg", "/soon.png"]
+    two = "".join(f"<img src=/icon.png data-zeen-src=/{number}.jpg>" for number in (1, 2, 2))
+    assert urls(two) == ["/icon.png"] * 3
+    other = "".join(f"<img src=/cart.png data-image=product/{number}>" for number in range(3))
+    assert urls(other) == ["/cart.png"] * 3
+
+
+def test_an_inline_image_however_long() -> None:
+    inline = "data:image/png;base64," + "A" * 20_000
+    assert urls(f"<img src='{inline}' alt=x>") == [inline[:8192]]
+
+
 # what stands in a noscript
+
+
+@pytest.mark.parametrize("style", ["height:1px;width:1px", "display: none", "Visibility:HIDDEN"])
+def test_a_dot_by_its_style(style: str) -> None:
+    html = f"<img src=loading.gif alt=loading><noscript><img src=b.gif?v=1 style='{style}' alt=''></noscript>"
+    assert [(image.url[-7:], image.texts[0][1]) for image in images(html)] == [("ing.gif", "loading"), ("gif?v=1", "")]
+
+
+def test_a_chart_far_from_a_photograph_has_no_words_of_it() -> None:
+    html = f"<img {PLACEHOLDER} alt='A couple'><p>words</p><noscript><img src=/chart.png alt=''></noscript>"
+    assert [dict(image.texts)["alt"] for image in images(html)] == ["A couple", ""]
+
+
+def test_a_copy_brings_its_words() -> None:
+    html = "<a href=/x><img src='data:,'> More<noscript><img src=/dog.jpg alt='A dog'></noscript></a>"
+    assert [image.texts[0] for image in images(html)] == [("alt", "A dog")]
 
 
 @pytest.mark.parametrize(
@@ -161,8 +221,9 @@ def test_a_dot_that_counts_visits_has_no_words_of_others(pixel: str, between: st
     "copy", ["<img src=/dog.jpg>", "<img src=/dog alt='A dog'>", "<img src=/dog.jpg alt='A dog'>"]
 )
 def test_a_copy_gives_its_address_to_what_stands_in(copy: str) -> None:
-    for between in ("", "<p>words</p>"):
-        (image,) = images(f"<img {PLACEHOLDER} alt='A dog'>{between}<noscript>{copy}</noscript>")
+    between = ("", "<p>words</p>") if "alt" in copy else ("",)
+    for words in between:
+        (image,) = images(f"<img {PLACEHOLDER} alt='A dog'>{words}<noscript>{copy}</noscript>")
         assert image.url.startswith("http://a.example/dog")
         assert dict(image.texts)["alt"] == "A dog"
 

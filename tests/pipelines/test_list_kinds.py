@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import lzma
+import os
 import random
 import tracemalloc
 from collections import Counter
@@ -23,6 +24,7 @@ from hypothesis import given, settings
 from pipelines.datasets import pairs
 from pipelines.datasets.pairs import Pairs
 from pipelines.pages import sources
+from pipelines.sources import list_bytes
 from pipelines.sources.list_bytes import CHUNK, WINDOW, ListBytes
 from pipelines.sources.parquet_lists import list_rows
 from pipelines.store import Folder, read_table
@@ -523,3 +525,35 @@ def test_a_network_that_fails_is_no_damage_of_a_parquet_list(monkeypatch: pytest
         (part,) = stage.parts()
         with pytest.raises(sources.Unreachable):
             stage.process(part)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.jsonl"])
+def test_what_is_no_ordinary_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    stage = Pairs(out=Folder(str(tmp_path / "out")), path=str(tmp_path / name))
+    assert stage.identity()
+    with pytest.raises(ValueError, match=rf"(there is no archive at .*)?{name}( is no ordinary file)?"):
+        stage.parts()
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("/dev/zero")
+    assert stage.identity()
+    with pytest.raises(ValueError, match=rf"(there is no archive at .*)?{name}( is no ordinary file)?"):
+        stage.parts()
+
+
+def test_what_grows_as_no_list_does_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blank lines by the hundred million: a bzip2 of a kilobyte that costs an hour."""
+    monkeypatch.setattr(list_bytes, "BOMB_BYTES", 1 << 20)
+    (tmp_path / "a.csv.bz2").write_bytes(bz2.compress(b"url,text\nu,t\n" + (b" " * 4095 + b"\n") * (1 << 11)))
+    found, counts = read(tmp_path / "a.csv.bz2")
+    assert found == [("u", "t")]
+    assert counts["pairs.truncated"] == 1
+    assert 1 << 8 <= counts["pairs.blank_line"] <= 3 << 8  # of a MiB and what was read at once
+
+
+def test_a_header_behind_a_megabyte_of_blank_lines_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes((b" " * 4095 + b"\n") * 300 + b"url,text\nu,t\n")
+    with pytest.raises(ValueError, match=r"a\.csv has the columns none"):
+        read(tmp_path / "a.csv")
+    (tmp_path / "b.csv").write_bytes(b"\n" * 1000 + b"url,text\nu,t\n")
+    assert read(tmp_path / "b.csv") == ([("u", "t")], {"candidates": 1})

@@ -1,6 +1,7 @@
 """Asking through a proxy, trusting authorities of one's own, and what a run may cost in bytes."""
 
 import io
+import os
 import socket
 import threading
 from collections import Counter
@@ -322,7 +323,8 @@ def test_authorities_of_ones_own_stand_beside_the_systems(tmp_path: Path) -> Non
 
 def test_a_file_that_holds_no_certificates(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
-    for name in ("ca.pem", "gone.pem"):
+    os.mkfifo(tmp_path / "pipe.pem")
+    for name in ("ca.pem", "gone.pem", "pipe.pem"):
         with pytest.raises(ValueError, match=rf"{name} holds no certificates .* in PEM"):
             CollectConfig(pairs="list.csv", ca_file=str(tmp_path / name))
 
