@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from training.data.order import Place
 from training.distributed import Ranks
 from training.folder import Metrics
 from training.heads import ProjectSpec
+from training.interrupt import patient_stop
 from training.model import Model
 from training.momentum import Queue
 from training.objectives.itc import Contrast
@@ -37,6 +35,7 @@ from training.optimizer import (
     set_rate,
 )
 from training.plan import AnyObjective, TrainingPlan, TrainingStage
+from training.precision import precision
 from training.step import accumulate_gradients, add_up_gradients, total_loss
 from training.views import Draws, Views
 
@@ -249,7 +248,7 @@ def make_views(run: Run, batch: Batch) -> Views:
                 draws,
                 chunk=stage.chunk,
                 queue=run.queue,
-                precision=lambda: precision(run),
+                precision=lambda: precision(run.plan, run.device),
             )
         warm = stage.momentum.alpha_warmup
         alpha = stage.momentum.alpha * (min(1.0, run.step / warm) if warm else 1.0)
@@ -261,32 +260,8 @@ def make_views(run: Run, batch: Batch) -> Views:
         chunk=stage.chunk,
         twin=twin,
         alpha=alpha,
-        precision=lambda: precision(run),
+        precision=lambda: precision(run.plan, run.device),
     )
-
-
-def precision(run: Run) -> AbstractContextManager[object]:
-    """Of forward passes: bfloat16 where the plan says so, or the hardware is fast at it."""
-    wanted = run.plan.precision
-    if wanted == "auto":
-        wanted = "bfloat16" if fast_bfloat16(run.device) else "float32"
-    if wanted == "float32":
-        return nullcontext()
-    return torch.autocast(run.device.type, torch.bfloat16)
-
-
-def fast_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 faster than float32.
-
-    Processors without instructions for it are forty times slower with it than without.
-    """
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    flags = Path("/proc/cpuinfo")
-    if not flags.is_file():
-        return False
-    text = flags.read_text(encoding="ascii", errors="replace")
-    return "amx_bf16" in text or "avx512_bf16" in text
 
 
 def save(run: Run, checkpoints: Checkpoints) -> None:
@@ -310,30 +285,6 @@ def restore(run: Run, checkpoints: Checkpoints) -> bool:
     run.numbers = progress["numbers"]
     run.recent.extend(progress["recent"])
     return True
-
-
-@contextmanager
-def patient_stop() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM wait for the end of the step; a second one does not.
-
-    Outside the main thread signals are left alone.
-    """
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def ask(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def run_stages(
