@@ -36,7 +36,7 @@ ODD = [
     ("ä" * 64 + ".example", "/j.jpg", "", "address.malformed"),
     ("[::1", "/k.jpg", "", "address.malformed"),
     ("\u2100.example", "/l.jpg", "", "address.malformed"),
-    ("", "/two words.jpg", "", "address.malformed"),
+    ("", "/two words.jpg", "/two%20words.jpg", "fetched"),
 ]
 
 
