@@ -77,8 +77,8 @@ def test_a_list_of_them_is_collected_whole(tmp_path: Path, kind: str) -> None:
     unasked = sum(outcome == "address.malformed" for _, outcome in addresses)
     assert (made.counts["candidates"], made.counts["stopped.address.malformed"]) == (len(addresses), unasked)
     assert made.counts["addresses"] == len(addresses) - unasked
-    askable = {url: outcome for url, outcome in addresses if outcome != "address.malformed"}
-    assert {row["image_url"]: row["outcome"] for row in rows} == askable  # as the list spelled them
+    askable = {url.replace(" ", "%20"): outcome for url, outcome in addresses if outcome != "address.malformed"}
+    assert {row["image_url"]: row["outcome"] for row in rows} == askable  # as the list spelled them, but for blanks
     finals = [row["final_url"] for row in rows if row["final_url"]]
     assert all(url.isascii() for url in finals)
 
