@@ -12,8 +12,8 @@ from torch import Tensor
 from training.data.draws import number_of
 from training.data.images import ImageSpec
 from training.data.order import Place
+from training.inputs import FeatureInput, ImageInput, Input, TextInput
 from training.negatives import Keys
-from training.views import FeatureInput, ImageInput, Input, TextInput
 
 WORD = re.compile(r"\w+")
 

@@ -25,7 +25,7 @@ from training.data.shards import Release
 from training.data.tokenizer import Tokenizer
 from training.data.worker import Chunk, Orders
 from training.distributed import Ranks
-from training.views import Input
+from training.inputs import Input
 
 T = TypeVar("T")
 Prepared = Tokenizer | ImageSpec | Features
