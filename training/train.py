@@ -11,12 +11,7 @@ import torch
 
 from training.checkpoint import Checkpoints
 from training.config import encode
-from training.data.features import (
-    Features,
-    FeatureSpec,
-    compute_features,
-    reduction_of,
-)
+from training.data.features import FeatureSpec, features_of
 from training.data.images import ImageSpec
 from training.data.loader import DataSpec, Loader, Prepared
 from training.data.shards import Release
@@ -135,20 +130,10 @@ def prepare(
                 captions = (text for one in releases.values() for text in one.all_captions())
                 made[name] = make_tokenizer(spec, captions=captions)
             case FeatureSpec():
-                made[name] = _features(spec, releases, cache)
+                made[name] = features_of(spec, releases, cache)
             case ImageSpec():
                 made[name] = spec
     return made
-
-
-def _features(spec: FeatureSpec, releases: Mapping[str, Release], cache: Path) -> Features:
-    """Of every release, all cut to the components of the first."""
-    folders: dict[str, Path] = {}
-    reduction = None
-    for name, release in releases.items():
-        folders[name] = compute_features(spec, release, cache, reduction=reduction)
-        reduction = reduction or reduction_of(folders[name])
-    return Features(spec, folders)
 
 
 def make_run(plan: TrainingPlan, prepared: Mapping[str, Prepared]) -> Run:

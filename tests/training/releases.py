@@ -33,11 +33,12 @@ def write_shard(
 ) -> Path:
     """A shard of numbered samples: picture n with the caption "number n"."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    drawn = images or {}
     texts = [(captions or {}).get(n, [f"number {n}"]) for n in numbers]
     unknown = [["alt"] * len(found) for found in texts]
     table = pa.table(
         {
-            "image": pa.array([(images or {}).get(n) or picture(n) for n in numbers], pa.binary()),
+            "image": pa.array([drawn[n] if n in drawn else picture(n) for n in numbers], pa.binary()),
             "caption": pa.array(texts, pa.list_(pa.string())),
             "image_id": pa.array([f"i{n}" for n in numbers], pa.string()),
             "split": pa.array([(splits or {}).get(n, "train") for n in numbers], pa.string()),

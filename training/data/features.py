@@ -101,10 +101,24 @@ def compute_features(
     return target
 
 
-def reduction_of(folder: Path) -> Reduction | None:
-    """The components that features in a folder were cut to; None where they were not cut."""
-    path = folder / "reduction.npz"
-    return Reduction.load(path) if path.is_file() else None
+def features_of(
+    spec: FeatureSpec,
+    releases: Mapping[str, Release],
+    folder: Path,
+    *,
+    computing: Computing | None = None,
+) -> Features:
+    """Features of all releases of a model, computed where they are missing, cut to one reduction.
+
+    The components are those of the first release by name.
+    """
+    folders: dict[str, Path] = {}
+    reduction: Reduction | None = None
+    for name, release in sorted(releases.items()):
+        found = compute_features(spec, release, folder, reduction=reduction, computing=computing)
+        folders[name] = found
+        reduction = reduction or _kept_reduction(found)
+    return Features(spec, folders)
 
 
 class Features:
@@ -113,7 +127,7 @@ class Features:
     def __init__(self, spec: FeatureSpec, folders: Mapping[str, Path]) -> None:
         self.spec = spec
         self._kept = {name: _Kept(folder) for name, folder in folders.items()}
-        self.reduction = reduction_of(next(iter(folders.values())))
+        self.reduction = next(map(_kept_reduction, folders.values()), None)
 
     def bad(self, release: str) -> frozenset[int]:
         """Rows of which there are no features, because their image could not be decoded."""
@@ -131,6 +145,12 @@ class Features:
             rows.append(self._kept[slot.release].view(slot.row, view))
         return stacked(rows)
 
+    def tower(self, device: torch.device | str = "cpu") -> FrozenTower:
+        """What makes the same features of images or texts that stand in no release."""
+        return FrozenTower(
+            self.spec.tower, self.spec.prepare, device=device, reduction=self.reduction
+        )
+
 
 def stacked(rows: Sequence[Array]) -> FeatureInput:
     """Rows [k, features] of one length or several, padded behind; float16."""
@@ -142,6 +162,11 @@ def stacked(rows: Sequence[Array]) -> FeatureInput:
         valid[number, : len(row)] = True
     alike = bool(valid.all())
     return FeatureInput(features=torch.from_numpy(features), valid=None if alike else valid)
+
+
+def _kept_reduction(folder: Path) -> Reduction | None:
+    path = folder / "reduction.npz"
+    return Reduction.load(path) if path.is_file() else None
 
 
 class _Kept:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,9 @@ def image_tower(spec: TowerSpec, device: torch.device | str) -> Callable[[Tensor
     """[n, 3, h, w] scaled pixels -> [n, k, features]; without gradient, in evaluation mode."""
     model = _timm(spec) if spec.library == "timm" else _transformers(spec)
     model = model.eval().requires_grad_(False).to(device)
-    ask = model.forward_features if spec.library == "timm" else _hidden(model, spec, "pixel_values")
+    ask = _hidden(model, spec, "pixel_values")
+    if spec.library == "timm":
+        ask = cast(Callable[..., Tensor], model.forward_features)
 
     def tower(pixels: Tensor) -> Tensor:
         with torch.inference_mode():
