@@ -35,8 +35,8 @@ def plan(
 ) -> TrainingPlan:
     """The mixture of encoder and decoder: contrast with a momentum queue, hard matching, captions.
 
-    winnow train blip --release mine --init image=facebook/deit-base-patch16-224 \\ --init
-    text=google-bert/bert-base-uncased --out models/blip
+        plan = load("blip", size="tiny")
+        train(plan, releases={"train": "data/releases/mine"}, out=Path("models/blip"))
 
     All text parameters are shared but for self-attention. Expected with the paper's 14 million
     images and 20 epochs: COCO R@1 78.4 (text) and 60.7 (image) after fine-tuning, CIDEr 127.8, its

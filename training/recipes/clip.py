@@ -32,7 +32,8 @@ def plan(
 ) -> TrainingPlan:
     """ViT-B/32 of the paper, on the release `train` unless `data` says otherwise.
 
-    winnow train clip --release mine --out models/clip
+        plan = load("clip", size="tiny")
+        train(plan, releases={"train": "data/releases/mine"}, out=Path("models/clip"))
 
     Batch 32,768, 32 epochs of 400 million pairs in the paper: 12 days on 256 V100; ImageNet
     zero-shot 63.2 %. Here 32,000 steps of the same batch, cut into chunks of 256 rows that change

@@ -33,7 +33,8 @@ def plan(
 ) -> TrainingPlan:
     """The 100k-step schedule of the paper: masked words, matching, and word-patch alignment (.1).
 
-    winnow train vilt --release mine --init fusion=google/vit-base-patch32-384 --out models/vilt
+        plan = load("vilt", size="tiny")
+        train(plan, releases={"train": "data/releases/mine"}, out=Path("models/vilt"))
 
     Expected with the paper's data: zero-shot Flickr30k R@1 69.7 (text) and 51.3 (image), its Table
     5; about 96 H200-hours at 40 % of peak. The paper starts the stack from ViT-B/32 and learns its
