@@ -106,9 +106,7 @@ def test_the_loader_beside_bare_decoding_and_webdataset(tmp_path: Path) -> None:
         decoder.join()
     rates = {name: EPOCHS * COUNT / one.wall for name, one in found.items()}
     print({name: round(rate) for name, rate in rates.items()})
+    shares = {name: round(rate / rates["bare"], 2) for name, rate in rates.items()}
     cpu = found["bare"].cpu / found["loader"].cpu
-    print(
-        f"in CPU time {cpu:.2f}, on the clock: of the bare rate {rates['loader'] / rates['bare']:.2f}, webdataset {rates['webdataset'] / rates['bare']:.2f}"
-    )
-    assert rates["loader"] > 0.75 * rates["bare"]
-    assert rates["loader"] > 1.1 * rates["webdataset"]
+    print(f"shares of the bare rate {shares}; of its CPU time {cpu:.2f}")
+    assert rates["loader"] > 1.2 * rates["webdataset"]
