@@ -62,15 +62,19 @@ def test_the_loader_beside_bare_decoding_and_webdataset(tmp_path: Path) -> None:
             sink.write({"__key__": f"{number:08d}", "jpg": photo, "txt": "a caption"})
 
     context = multiprocessing.get_context("fork")
-    asked, done = context.Queue(), context.Queue()
+    done = context.Queue()
+    asked = [context.Queue() for _ in range(cores)]  # each does its own share
     shares = [photos[number::cores] for number in range(cores)]
-    decoders = [context.Process(target=_bare, args=(one, asked, done)) for one in shares]
+    decoders = [
+        context.Process(target=_bare, args=(one, queue, done))
+        for one, queue in zip(shares, asked, strict=True)
+    ]
     for decoder in decoders:
         decoder.start()
 
     def bare() -> None:
-        for _ in decoders:
-            asked.put(1)
+        for queue in asked:
+            queue.put(1)
         for _ in decoders:
             done.get()
 
@@ -100,8 +104,8 @@ def test_the_loader_beside_bare_decoding_and_webdataset(tmp_path: Path) -> None:
 
     found = compare({"bare": bare, "loader": ours, "webdataset": webdataset}, rounds=3)
     loader.close()
-    for _ in decoders:
-        asked.put(0)
+    for queue in asked:
+        queue.put(0)
     for decoder in decoders:
         decoder.join()
     rates = {name: EPOCHS * COUNT / one.wall for name, one in found.items()}
