@@ -38,7 +38,9 @@ def write_shard(
     unknown = [["alt"] * len(found) for found in texts]
     table = pa.table(
         {
-            "image": pa.array([drawn[n] if n in drawn else picture(n) for n in numbers], pa.binary()),
+            "image": pa.array(
+                [drawn[n] if n in drawn else picture(n) for n in numbers], pa.binary()
+            ),
             "caption": pa.array(texts, pa.list_(pa.string())),
             "image_id": pa.array([f"i{n}" for n in numbers], pa.string()),
             "split": pa.array([(splits or {}).get(n, "train") for n in numbers], pa.string()),

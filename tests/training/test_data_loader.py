@@ -218,7 +218,10 @@ def test_whoever_kills_a_worker_costs_nothing(releases: dict[str, Release]) -> N
 
 @pytest.mark.parametrize(
     ("what", "reason"),
-    [("os.abort()", "was killed by SIGABRT"), ("__import__('time').sleep(60)", "took more than 0.4 s")],
+    [
+        ("os.abort()", "was killed by SIGABRT"),
+        ("__import__('time').sleep(60)", "took more than 0.4 s"),
+    ],
 )
 def test_a_decoder_that_dies_costs_one_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, reason: str

@@ -73,15 +73,14 @@ def scaled(pixels: Tensor, spec: ImageSpec, dtype: torch.dtype = torch.float32) 
 def padded(images: Sequence[Tensor], patch: int) -> ImageInput:
     """Images [h, w, 3] of bytes, of one size or several, as one input."""
     sizes = torch.tensor([image.shape[:2] for image in images])
+    if bool((sizes == sizes[0]).all()):
+        return ImageInput(pixels=torch.stack(list(images)).permute(0, 3, 1, 2))
+
     height, width = sizes.amax(0).tolist()
     pixels = torch.zeros(len(images), height, width, 3, dtype=torch.uint8)
     for row, image in zip(pixels, images, strict=True):
         row[: image.shape[0], : image.shape[1]] = image
-    alike = bool((sizes == sizes[0]).all())
-    return ImageInput(
-        pixels=pixels.permute(0, 3, 1, 2),
-        sizes=None if alike else sizes // patch,
-    )
+    return ImageInput(pixels=pixels.permute(0, 3, 1, 2), sizes=sizes // patch)
 
 
 def keys_of(image_ids: Sequence[str], texts: Sequence[str], releases: Sequence[str]) -> Keys:

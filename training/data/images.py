@@ -46,6 +46,11 @@ class ImageSpec:
             raise ValueError(f"scale {self.scale} must go up from above 0 to at most 1")
 
     @property
+    def random(self) -> bool:
+        """Whether training draws numbers for it, flips aside."""
+        return self.how == "crop" or self.augment is not None
+
+    @property
     def most(self) -> tuple[int, int]:
         """The largest height and width that can come of it."""
         if self.how != "shorter":

@@ -66,7 +66,7 @@ class SampleMaker:
         sizes = []
         try:
             for (name, spec), row in zip(self.images.items(), rows, strict=True):
-                draws = generator(*key, name) if self.training else None
+                draws = generator(*key, name) if self.training and spec.random else None
                 pixels = spec.pixels(sample.image, draws, flip=flip and spec.flip)
                 row[: pixels.size] = pixels.reshape(-1)
                 sizes.append((pixels.shape[0], pixels.shape[1]))
