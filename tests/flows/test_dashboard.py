@@ -319,6 +319,7 @@ def test_a_slider_decides_at_once(page: Any, address: str, decided: Decided) -> 
     picture(page, "rules")
     page.get_by_role("tab", name=re.compile("Leave")).click()
     cards = page.locator("figure:visible .text")
+    cards.nth(len(expected["leaving"]) - 1).wait_for(timeout=60_000)
     assert set(cards.all_inner_texts()) == {card["text"] for card in expected["leaving"]}
     page.get_by_text("Save as a recipe").click()
     with page.expect_download() as download:
