@@ -315,7 +315,10 @@ def test_a_slider_decides_at_once(page: Any, address: str, decided: Decided) -> 
     expected = views.moved_view(decided, {place: 9.0}, place)
     page.locator(".figure.kept b", has_text=re.compile(f"^{expected['after']['kept']:,}$")).wait_for(timeout=60_000)
     assert page.locator(".figure.leave b").inner_text() == f"\u2212{expected['leaves']:,}"
-    assert page.locator(".halves .cards figure").count() == len(expected["border"]["inside"]) + len(expected["border"]["outside"])
+    halves = page.locator(".halves .cards figure")
+    bordering = len(expected["border"]["inside"]) + len(expected["border"]["outside"])
+    halves.nth(bordering - 1).wait_for(timeout=60_000)  # the page is drawn from the top
+    assert halves.count() == bordering
     picture(page, "rules")
     page.get_by_role("tab", name=re.compile("Leave")).click()
     cards = page.locator("figure:visible .text")
