@@ -30,6 +30,16 @@ class Facts:
     media: Tensor | None = None
     prefix: Tensor | None = None
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> Facts:
+        """The same facts, every one that is known changed alike."""
+        return Facts(
+            segment=change(self.segment),
+            index=change(self.index),
+            document=None if self.document is None else change(self.document),
+            media=None if self.media is None else change(self.media),
+            prefix=None if self.prefix is None else change(self.prefix),
+        )
+
 
 Rule = Callable[[Facts, Facts], Tensor]
 
@@ -109,7 +119,7 @@ class Mask:
 
 def dense(rules: tuple[str, ...], query: Tokens, key: Tokens) -> Tensor:
     """All rules at once, and no padding as a key: [n or 1, queries, keys] bool; the oracle."""
-    asks, answers = _query_facts(query), _key_facts(key)
+    asks, answers = _along(_facts(query), 1), _along(_facts(key), 2)
     allowed = torch.ones((1, 1, 1), dtype=torch.bool, device=query.x.device)
     for name in rules:
         allowed = allowed & RULES[name](asks, answers)
@@ -176,32 +186,11 @@ def _facts(tokens: Tokens) -> Facts:
 
 
 def _at(facts: Facts, row: Tensor, column: Tensor) -> Facts:
-    return Facts(
-        segment=facts.segment[column],
-        index=facts.index[column],
-        document=None if facts.document is None else facts.document[row, column],
-        media=None if facts.media is None else facts.media[row, column],
-        prefix=None if facts.prefix is None else facts.prefix[row, column],
-    )
+    """Facts of one token."""
+    return facts.each(lambda one: one[column] if one.ndim == 1 else one[row, column])
 
 
-def _query_facts(tokens: Tokens) -> Facts:
-    facts = _facts(tokens)
-    return Facts(
-        segment=facts.segment[None, :, None],
-        index=facts.index[None, :, None],
-        document=None if facts.document is None else facts.document[:, :, None],
-        media=None if facts.media is None else facts.media[:, :, None],
-        prefix=None if facts.prefix is None else facts.prefix[:, :, None],
-    )
-
-
-def _key_facts(tokens: Tokens) -> Facts:
-    facts = _facts(tokens)
-    return Facts(
-        segment=facts.segment[None, None, :],
-        index=facts.index[None, None, :],
-        document=None if facts.document is None else facts.document[:, None, :],
-        media=None if facts.media is None else facts.media[:, None, :],
-        prefix=None if facts.prefix is None else facts.prefix[:, None, :],
-    )
+def _along(facts: Facts, dim: int) -> Facts:
+    """Facts of all tokens as [n or 1, queries, keys], the tokens being along one of the two."""
+    other = 3 - dim
+    return facts.each(lambda one: (one if one.ndim == 2 else one[None]).unsqueeze(other))

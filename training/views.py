@@ -9,7 +9,6 @@ every loss sees the whole global batch (the gradient cache of Gao et al. 2021, f
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from training.data.draws import number_of
 from training.distributed import Ranks
 from training.embed import PatchesSpec
 from training.inputs import FeatureInput, ImageInput, Input, TextInput
@@ -43,8 +43,7 @@ class Draws:
 
     def number(self, name: str) -> int:
         """63 bits."""
-        text = f"{self.seed} {self.step} {name}".encode()
-        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+        return number_of(f"{self.seed} {self.step} {name}")
 
 
 @dataclass(kw_only=True)
@@ -177,18 +176,10 @@ class Views:
             return self.model.embed(name, stop - start)
 
         given = self._variants.get((name, variant), self.inputs[name]).rows(start, stop)
-        match given:
-            case TextInput():
-                device = next(self.model.parameters()).device
-                text = given.begin_with(first)
-                return self.model.embed(name, text.ids.to(device), text.valid.to(device))
-            case ImageInput():
-                draw = self._patch_draw(name, given, start, stop)
-                return self.model.embed(name, given.pixels, given.sizes, draw)
-            case FeatureInput(boxes=None):
-                return self.model.embed(name, given.features, given.valid)
-            case FeatureInput():
-                return self.model.embed(name, given.features, given.boxes, given.valid)
+        draw = None
+        if isinstance(given, ImageInput):
+            draw = self._patch_draw(name, given, start, stop)
+        return embed_input(self.model, name, given, first=first, draw=draw)
 
     def _patch_draw(self, name: str, given: ImageInput, start: int, stop: int) -> Tensor | None:
         spec = self.model.spec.embeds[name]
@@ -209,6 +200,39 @@ class Views:
                 continue
             for part in self.chunks(self.size):
                 _send_back(leaf.encode(part.start, part.stop), gradient[part])
+
+
+def embed_input(
+    model: Model,
+    name: str,
+    given: Input,
+    *,
+    first: str = "",
+    draw: Tensor | None = None,
+) -> Tokens:
+    """What an embedding makes of its input, wherever that lies.
+
+    `first` is the token that a text begins with instead of its own, `draw` settles which patches of
+    an image are kept.
+    """
+    parameter = next(model.parameters())
+    match given:
+        case TextInput():
+            text = given.begin_with(first)
+            return model.embed(name, text.ids.to(parameter.device), text.valid.to(parameter.device))
+        case ImageInput():
+            pixels, sizes = _there(parameter, given.pixels, given.sizes)
+            return model.embed(name, pixels, sizes, draw)
+        case FeatureInput():
+            features = given.features.to(parameter)
+            boxes, valid = _there(parameter, given.boxes, given.valid)
+            if boxes is None:
+                return model.embed(name, features, valid)
+            return model.embed(name, features, boxes, valid)
+
+
+def _there(parameter: Tensor, *tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if one is None else one.to(parameter.device) for one in tensors]
 
 
 def run_pairs(

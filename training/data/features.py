@@ -29,7 +29,7 @@ from training.data.reduction import Reduction
 from training.data.shards import Release
 from training.data.tokenizer import TextSpec
 from training.data.towers import TowerSpec
-from training.data.whole import write_whole
+from training.folder import write_json, write_whole
 from training.inputs import FeatureInput
 
 PART = 512  # samples: what a kill costs at most
@@ -97,7 +97,7 @@ def compute_features(
             rows = range(start, min(start + PART, len(release)))
             _write_part(path, list(_views(tower, release, rows, computing)))
         computing.progress(min(start + PART, len(release)), len(release))
-    write_whole(target / "features.json", json.dumps(asdict(spec), indent=2).encode())
+    write_json(target / "features.json", asdict(spec))
     return target
 
 
@@ -218,7 +218,7 @@ def _write_part(path: Path, samples: Sequence[Sequence[Array]]) -> None:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.record_batch([column], schema=schema))
-    write_whole(path, sink.getvalue())
+    write_whole(path, lambda temporary: temporary.write_bytes(sink.getvalue()))
 
 
 def _views(

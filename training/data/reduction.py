@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.whole import write_whole
+from training.folder import write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Reduction:
         """As two arrays of numpy."""
         buffer = io.BytesIO()
         np.savez(buffer, mean=self.mean.numpy(), components=self.components.numpy())
-        write_whole(path, buffer.getvalue())
+        write_whole(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
 
     @classmethod
     def load(cls, path: Path) -> Reduction:

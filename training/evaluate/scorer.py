@@ -14,12 +14,12 @@ from training.data.frozen import FrozenTower
 from training.data.images import ImageSpec
 from training.data.tokenizer import Tokenizer
 from training.heads import at_least_float
-from training.inputs import FeatureInput, ImageInput, Input, TextInput
+from training.inputs import FeatureInput, ImageInput, Input
 from training.model import Model
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
 from training.tokens import Tokens, stack_rows
-from training.views import run_pairs
+from training.views import embed_input, run_pairs
 
 Prepared = Tokenizer | ImageSpec | FrozenTower
 
@@ -112,18 +112,7 @@ class Scorer:
     def _embed(self, name: str, first: str, given: Input) -> Tokens:
         if not self.model.spec.roots(name):
             return self.model.embed(name, len(given))
-        device = next(self.model.parameters()).device
-        match given:
-            case TextInput():
-                text = given.begin_with(first)
-                return self.model.embed(name, text.ids.to(device), text.valid.to(device))
-            case ImageInput():
-                sizes = None if given.sizes is None else given.sizes.to(device)
-                return self.model.embed(name, given.pixels.to(device), sizes)
-            case FeatureInput():
-                valid = None if given.valid is None else given.valid.to(device)
-                features = given.features.to(device, torch.float32)
-                return self.model.embed(name, features, valid)
+        return embed_input(self.model, name, given, first=first)
 
     def _parts(self, items: Sequence[str] | Sequence[bytes]) -> list[Sequence[object]]:
         return [items[at : at + self.batch] for at in range(0, len(items), self.batch)]

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,33 +16,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from training.data.decode import DECODED, frame_of
+
 CACHED_BYTES = 1 << 30  # decoded pixels of a release are held in memory when they fit into a gigabyte
-FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of JPEG (ITU-T T.81)
-DECODED = frozenset((0, 0xC0, 0xC1, 0xC2, 0xC9, 0xCA))  # not hierarchical or lossless ones; 0: no JPEG
 # what Pillow 12.3 and its plugins raise of broken pictures, beside OSError: of a damaged AVIF, RuntimeError and NotImplementedError
 BROKEN = (
     RuntimeError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, ZeroDivisionError, struct.error,
     Image.DecompressionBombError,
 )  # fmt: skip
-MARKER = re.compile(rb"\xff([^\x00\xff])")
 Place = dict[str, int]  # name of a release -> samples already taken from it in this stage
-
-
-def frame_of(encoded: bytes) -> int:
-    """The code of the first frame header of a JPEG, found as libjpeg finds it; 0 if it has none, or is none."""
-    at = 2 if encoded.startswith(b"\xff\xd8") else len(encoded)
-    while found := MARKER.search(encoded, at):
-        code, at = found[1][0], found.end()
-        if code in FRAMES:
-            return code
-        if code != 0x01 and code not in range(0xD0, 0xD9):  # all others have a segment
-            at += int.from_bytes(encoded[at : at + 2], "big")
-    return 0
 
 
 def decode(encoded: bytes, side: int) -> NDArray[np.uint8]:
     """An encoded picture as [side, side, 3]; it is stretched to a square, bicubic (ViLT's filter). OSError if it cannot be decoded."""
-    if (frame := frame_of(encoded)) not in DECODED:  # Pillow 12.3 corrupts memory where it scales a lossless one
+    if (frame := frame_of(encoded)) and frame not in DECODED:  # Pillow 12.3 corrupts memory where it scales a lossless one
         raise OSError(f"a JPEG of frame type SOF{frame - 0xC0}, which is not decoded")
     try:
         with Image.open(io.BytesIO(encoded)) as picture:

@@ -1,8 +1,6 @@
 """Files that are whole or absent, and models as folders."""
 
 import json
-import os
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,24 +11,7 @@ from safetensors.torch import load_file, save_file
 from training.first.fusion import FusionModel
 from training.first.plan import ModelSpec
 from training.first.tokenizer import Tokenizer
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file in the same folder, bring it to the disk, then give it its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """As indented JSON, whole or not at all."""
-    write_whole(path, lambda temporary: temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8"))
+from training.folder import write_json, write_whole
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from training.first.data import Batch, Mixture, Place, Release
-from training.first.files import export_model, load_model, load_state, save_state, write_json, write_whole
+from training.first.files import export_model, load_model, load_state, save_state
 from training.first.fusion import FusionModel
 from training.first.objectives.base import Views
 from training.first.plan import Plan, Stage, Weighted
 from training.first.tokenizer import Tokenizer, build_vocabulary
+from training.folder import write_json, write_whole
 from training.threads import threads
 
 CHECKPOINT = "checkpoint.pt"
