@@ -5,7 +5,10 @@ import os
 import pytest
 from hypothesis import settings
 
-settings.register_profile("winnow", deadline=None)  # how long an example takes says what else the machine does
+# The same examples in each run, so that main fails for what was changed; `--hypothesis-profile explore` looks further.
+# No deadline: how long an example takes says what else the machine does.
+settings.register_profile("winnow", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("winnow")
 
 WORKER_BYTES = 3 << 30  # 1.2 GB once all is imported, and what a test starts

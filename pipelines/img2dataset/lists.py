@@ -245,12 +245,25 @@ def _parquet(path: str, columns: Mapping[str, str], counts: Counter[str]) -> pa.
         groups = [schema.empty_table()]
         for index in range(source.metadata.num_row_groups):
             try:
-                groups.append(
-                    source.read_row_group(index, columns=sources, use_threads=False).select(sources)
-                )
+                group = source.read_row_group(index, columns=sources, use_threads=False)
+                groups.append(_valid(group.select(sources)))
             except DAMAGE:
                 counts[BAD_ROW] += max(0, source.metadata.row_group(index).num_rows)
     return pa.concat_tables(groups)
+
+
+def _valid(table: pa.Table) -> pa.Table:
+    """A table whose texts are UTF-8; what is not, is replaced. One of `DAMAGE` if more is wrong."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            column = table.column(place)
+            try:
+                column.validate(full=True)
+            except pa.ArrowInvalid:
+                table = table.set_column(place, field, _as_text(column.cast(pa.binary())))
+
+    table.validate(full=True)
+    return table
 
 
 def _check(path: str, names: list[str], columns: Mapping[str, str]) -> None:

@@ -112,6 +112,14 @@ def test_a_damaged_list_gives_rows_and_counts_or_a_reason(
     assert counts.keys() <= {BAD_ROW, CUT}
 
 
+def test_a_text_of_parquet_that_is_no_utf8_costs_no_row(tmp_path: Path) -> None:
+    data = written([("http://a.example/1.jpg", "one"), ("http://a.example/2.jpg", "a red bicycle")], "parquet")
+    found, counts = read(tmp_path, data.replace(b"bicycle", b"bi\x80ycle"), "parquet")
+    assert [row["url"] for row in found] == ["http://a.example/1.jpg", "http://a.example/2.jpg"]
+    assert [row["caption"] for row in found] == ["one", "a red bi\ufffdycle"]
+    assert counts == {}
+
+
 @given(data=st.lists(st.sampled_from([b"http://a.example/1.jpg", b'{"url": "http://a.example/1.jpg"}', b"caf\xe9", b"{", b"[1]", b"7"])))
 @SETTINGS
 def test_lines_in_are_rows_out_or_counted(tmp_path: Path, data: list[bytes]) -> None:
