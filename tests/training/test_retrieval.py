@@ -8,7 +8,7 @@ import torch
 
 from tests.training.worlds import COLOURS, SHAPES, picture, release, shapes_plan
 from training.evaluate.lines import read_lines
-from training.evaluate.retrieval import chance, evaluate_retrieval, owners, recalls, scored
+from training.evaluate.retrieval import chance, evaluate, owners, recalls, scored
 from training.evaluate.scorer import Scorer
 from training.export import load_scorer
 from training.train import train
@@ -55,7 +55,7 @@ def test_ranks_are_counted_and_ties_count_against_the_model() -> None:
 
 
 def test_a_trained_model_finds_unseen_images(scorer: Scorer, tmp_path: Path) -> None:
-    found = evaluate_retrieval(scorer, _captions(tmp_path), shortlist=6)
+    found = evaluate(scorer, read_lines(_captions(tmp_path)), shortlist=6)
     assert found["candidates"] == found["captions"] == 18
     assert found["chance"]["text_to_image"]["r1"] == pytest.approx(5.56)
     assert found["text_to_image"]["r5"] >= 80

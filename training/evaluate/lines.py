@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from training.data.decode import open_image
+from training.evaluate.scorer import Scorer
 
 WANTED = "{'image': path, 'captions': [text, ...]}"
 
@@ -30,6 +34,25 @@ def read_lines(captions: str | Path) -> list[Line]:
     if not lines:
         raise ValueError(f"{path}: the file is empty; give at least one line of {WANTED}")
     return lines
+
+
+def give_images(scorer: Scorer, lines: Sequence[Line]) -> None:
+    """The images of some lines to a scorer; ValueError names file and line of one that is none."""
+    try:
+        scorer.images([line.image.read_bytes() for line in lines])
+    except OSError:
+        for line in lines:
+            _check_image(line)
+        raise
+
+
+def _check_image(line: Line) -> None:
+    try:
+        open_image(line.image.read_bytes())
+    except OSError as error:
+        raise ValueError(
+            f"{line.where}: {line.image} cannot be read as an image ({error})"
+        ) from error
 
 
 def _is_text(value: object) -> bool:

@@ -89,6 +89,26 @@ class Scorer:
             found.append(logits[:, 1] - logits[:, 0])
         return torch.cat(found) if found else torch.zeros(0)
 
+    def probability(self, images: Tensor, texts: Tensor) -> Tensor:
+        """That pairs belong together, in 0..1 and float64: rows of images and of texts [m] -> [m].
+
+        What the matching head says. A model that only compares is taken at its word too: it learnt
+        which of several pairs is the true one by their scaled cosines, and here the other one is a
+        stranger of cosine 0. ValueError when a probability is not a number.
+        """
+        if self.matching is not None:
+            odds = self.match(images, texts)
+        else:
+            odds = self.similarity()[images, texts]
+        found = torch.sigmoid(odds.double().cpu())
+        bad = int(found.isnan().sum())
+        if bad:
+            raise ValueError(
+                f"{bad} of {len(found)} scores are not numbers: the model has come apart; train it "
+                "again with a lower lr"
+            )
+        return found
+
     def _rows_of(self, node: str, first: str, rows: Tensor) -> Tokens:
         tokens = self._tower(node, first)
         return tokens[rows.to(tokens.x.device)]
