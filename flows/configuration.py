@@ -83,7 +83,9 @@ class PretrainTable(_Table):
     @field_validator("set", mode="before")
     @classmethod
     def _changes(cls, value: Any) -> Any:
-        return [f"{key}={json.dumps(one)}" for key, one in _leaves(value)] if isinstance(value, dict) else value
+        if isinstance(value, dict):
+            return tuple(f"{key}={json.dumps(one)}" for key, one in _leaves(value))
+        return tuple(value) if isinstance(value, list) else value
 
     def settings(self) -> dict[str, Any]:
         """What `training.recipes.load` is asked for beside the recipe."""

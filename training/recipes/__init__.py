@@ -113,7 +113,9 @@ def _called(plan: Callable[..., Any], given: Mapping[str, Any], who: str) -> Any
     if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in takes.values()):
         for name in sorted(given.keys() - takes.keys()):
             raise ValueError(f"{who} has no setting {name}: its `plan` takes {', '.join(takes)}")
-    return plan(**given)
+    usual = {"size": "base", "init": {}}
+    needed = [name for name in usual if name in takes and takes[name].default is takes[name].empty]
+    return plan(**{**{name: usual[name] for name in needed}, **given})
 
 
 def _of_file(path: Path, given: Mapping[str, Any]) -> TrainingPlan:
