@@ -9,15 +9,14 @@ import torch
 
 from tests.training.worlds import COLOURS, SHAPES, picture, release, shapes_plan
 from training.data.shards import Release
-from training.evaluate import encoded, retrieval
+from training.evaluate import encoded, matching, retrieval
 from training.evaluate.encoded import encode
 from training.evaluate.lines import opened, read_lines
-from training.evaluate.matching import auc, evaluate_matching, hardest_pairs, random_pairs
+from training.evaluate.matching import auc, hardest_pairs, random_pairs
 from training.evaluate.retrieval import (
     Scores,
     best_of_rows_and_columns,
     chance,
-    evaluate_retrieval,
     recalls,
     shuffled,
 )
@@ -96,7 +95,7 @@ def test_what_a_matching_head_judged_stands_before_all_else() -> None:
 
 
 def test_a_trained_model_finds_unseen_images(scorer: Scorer, tmp_path: Path) -> None:
-    found = evaluate_retrieval(scorer, _captions(tmp_path), shortlist=6)
+    found = retrieval.evaluate(scorer, _captions(tmp_path), shortlist=6)
     assert found["candidates"] == found["captions"] == 18
     assert found["chance"]["text_to_image"]["r1"] == pytest.approx(5.56)
     assert found["text_to_image"]["r5"] >= 80
@@ -124,16 +123,16 @@ def test_room_for_a_few_gives_the_same_numbers(
     scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = _captions(tmp_path)
-    whole = evaluate_retrieval(scorer, path, shortlist=6)
-    every = evaluate_retrieval(scorer, path, shortlist=0)
+    whole = retrieval.evaluate(scorer, path, shortlist=6)
+    every = retrieval.evaluate(scorer, path, shortlist=0)
     assert every["pairs_judged"] == 18 * 18
     monkeypatch.setattr(encoded, "DECODED", 5)
-    assert evaluate_retrieval(scorer, path, shortlist=6, room=1) == whole
-    assert evaluate_retrieval(scorer, path, shortlist=0, room=1) == every
+    assert retrieval.evaluate(scorer, path, shortlist=6, room=1) == whole
+    assert retrieval.evaluate(scorer, path, shortlist=0, room=1) == every
 
 
 def test_a_blind_model_finds_nothing_more_than_chance(scorer: Scorer, tmp_path: Path) -> None:
-    found = evaluate_retrieval(scorer, _captions(tmp_path), shortlist=6)
+    found = retrieval.evaluate(scorer, _captions(tmp_path), shortlist=6)
     blind = found["blind"]
     assert blind["texts_alone"]["image_to_text"] == found["chance"]["image_to_text"]
     assert blind["shuffled_images"]["text_to_image"]["r1"] <= 12
@@ -142,7 +141,7 @@ def test_a_blind_model_finds_nothing_more_than_chance(scorer: Scorer, tmp_path: 
 def test_a_release_is_asked_about_its_split(scorer: Scorer, tmp_path: Path) -> None:
     folder = release(tmp_path / "held", 18, seed=5)
     asked = Release.open("held", folder)
-    found = evaluate_retrieval(scorer, asked, shortlist=6)
+    found = retrieval.evaluate(scorer, asked, shortlist=6)
     assert (found["candidates"], found["captions"], found["unreadable"]) == (18, 18, 0)
     with pytest.raises(ValueError, match="with this split"):
         Release.open("held", folder, split="heldout")
@@ -153,12 +152,12 @@ def test_an_image_that_cannot_be_decoded_is_counted_and_left_out(
 ) -> None:
     path = _captions(tmp_path)
     (tmp_path / "red-circle.png").write_bytes(b"no picture")
-    found = evaluate_retrieval(scorer, path, shortlist=0)
+    found = retrieval.evaluate(scorer, path, shortlist=0)
     assert (found["candidates"], found["captions"], found["unreadable"]) == (17, 17, 1)
     for image in tmp_path.glob("*.png"):
         image.write_bytes(b"no picture")
     with pytest.raises(ValueError, match="none of 18 images can be used"):
-        evaluate_retrieval(scorer, path, shortlist=0)
+        retrieval.evaluate(scorer, path, shortlist=0)
 
 
 @pytest.mark.parametrize("head", ["match", "image_project", "text_project"])
@@ -168,9 +167,9 @@ def test_a_score_that_is_no_number_is_an_error(scorer: Scorer, tmp_path: Path, h
         broken.model.get_parameter(f"heads.{head}.linear.weight").fill_(float("nan"))
     path = _captions(tmp_path)
     with pytest.raises(ValueError, match="scores are not numbers"):
-        evaluate_retrieval(broken, path, shortlist=2)
+        retrieval.evaluate(broken, path, shortlist=2)
     with pytest.raises(ValueError, match="scores are not numbers"):
-        evaluate_matching(broken, path)
+        matching.evaluate(broken, path)
 
 
 def test_chance_is_what_random_orders_give() -> None:
@@ -205,7 +204,7 @@ def test_the_area_under_the_curve_is_that_of_all_comparisons() -> None:
 
 
 def test_a_trained_model_tells_wrong_captions(scorer: Scorer, tmp_path: Path) -> None:
-    found = evaluate_matching(scorer, _captions(tmp_path))
+    found = matching.evaluate(scorer, _captions(tmp_path))
     assert found["true"] == 18
     assert found["random"]["wrong"] == found["hardest"]["wrong"] == 180
     assert found["random"]["auc"] > 0.7
@@ -228,7 +227,7 @@ def test_a_text_that_an_image_has_itself_is_not_wrong_for_it(
     for pairs in (random_pairs(made, same), hardest_pairs(made, same)):
         assert len(pairs.images) == 360
         assert bool((same[pairs.texts] != same[pairs.images]).all())
-    assert evaluate_matching(scorer, path)["true"] == 36
+    assert matching.evaluate(scorer, path)["true"] == 36
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ COMPARED = 1 << 22  # pairs at a time
 
 
 def near_duplicates(
-    asked: str | Path | Asked,
+    asked: Asked,
     releases: Mapping[str, Release],
     *,
     cache: Path | None = None,

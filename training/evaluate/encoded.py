@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from training.data.reading import read_in_order
-from training.evaluate.lines import Asked
+from training.evaluate.lines import Samples
 from training.evaluate.scorer import Scorer
 
 ROOM = 1 << 30  # bytes of inputs and tokens that images, and texts, may each take
@@ -117,7 +117,7 @@ class Encoded:
 
 def encode(
     scorer: Scorer,
-    samples: Asked,
+    samples: Samples,
     *,
     room: int = ROOM,
     workers: int = 0,
@@ -180,7 +180,7 @@ class _Reader:
     """Decoded images of samples, given to a scorer."""
 
     scorer: Scorer
-    samples: Asked
+    samples: Samples
     workers: int
     good: list[int] = field(default_factory=list)  # rows
     bad: dict[str, str] = field(default_factory=dict)  # image_id -> why

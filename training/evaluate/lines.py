@@ -65,14 +65,19 @@ class CaptionsFile:
         return captions, [""] * len(captions)
 
 
-Asked = CaptionsFile | Release  # what a model is evaluated on
+Samples = CaptionsFile | Release
+Asked = str | Path | Sequence[Line] | Samples  # what a model is evaluated on
 
 
-def opened(asked: str | Path | Asked) -> Asked:
-    """The samples of a file of captions, or those that are given as such."""
-    if isinstance(asked, CaptionsFile | Release):
-        return asked
-    return CaptionsFile(read_lines(asked))
+def opened(asked: Asked) -> Samples:
+    """The samples of a file of captions or of its lines, or those that are given as such."""
+    match asked:
+        case CaptionsFile() | Release():
+            return asked
+        case str() | Path():
+            return CaptionsFile(read_lines(asked))
+        case _:
+            return CaptionsFile(asked)
 
 
 def _is_text(value: object) -> bool:

@@ -16,13 +16,14 @@ from training.evaluate.encoded import ROOM, Encoded, Tell, encode, silent
 from training.evaluate.lines import Asked, opened
 from training.evaluate.retrieval import Scores, shuffled
 from training.evaluate.scorer import Scorer
+from training.export import load_scorer
 
 WRONG = 10  # captions of others that each image is asked about
 
 
-def evaluate_matching(
-    scorer: Scorer,
-    asked: str | Path | Asked,
+def evaluate(
+    model: str | Path | Scorer,
+    asked: Asked,
     *,
     room: int = ROOM,
     workers: int = 0,
@@ -40,6 +41,7 @@ def evaluate_matching(
     Beside each stand its blind baselines: `shuffled_images` and `texts_alone` (an image that shows
     nothing); .5 and 50 are chance. ValueError when a score is not a number.
     """
+    scorer = model if isinstance(model, Scorer) else load_scorer(model)
     encoded = encode(scorer, opened(asked), room=room, workers=workers, tell=tell)
     if len(encoded.rows) < 2:
         raise ValueError("matching needs two images at least: wrong captions are those of others")
