@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.evaluate.captioning import Captioner
+from training.evaluate.captioning import Captioner, Written
+from training.evaluate.lines import CaptionsFile, Line
 from training.export import load_scorer
 from training.generate import Decoding
 
@@ -46,21 +47,13 @@ def caption(
 
 
 def _some(captioner: Captioner, folder: Path, paths: list[str], start: int) -> Iterator[Captioned]:
-    encoded: list[bytes] = []
-    errors: list[str] = []
-    for path in paths:
-        try:
-            encoded.append((folder / path).read_bytes())
-            errors.append("")
-        except OSError as error:
-            encoded.append(b"")
-            errors.append(error.strerror or type(error).__name__)
-
-    for path, text, error in zip(paths, captioner.write(encoded, start), errors, strict=True):
-        if text is None:
-            yield Captioned(image=path, captions=(), error=error or "cannot be decoded")
-        else:
-            yield Captioned(image=path, captions=(text,))
+    lines = [Line(image=folder / path, captions=(), where=path) for path in paths]
+    there = [line for line in lines if line.image.is_file()]
+    written = iter(captioner.write(CaptionsFile(there), start=start) if there else [])
+    for path, line in zip(paths, lines, strict=True):
+        one = next(written) if line in there else Written(bad="no such file")
+        captions = () if one.bad else (one.text,)
+        yield Captioned(image=path, captions=captions, error=one.bad)
 
 
 def read_images(file: str | Path) -> list[str]:

@@ -9,6 +9,7 @@ from captioning.captioner import caption, read_images
 from flows.cli import app
 from tests.training.worlds import captions_plan, picture, release
 from training.evaluate.captioning import Captioner
+from training.evaluate.lines import CaptionsFile, Line
 from training.export import load_scorer
 from training.generate import Decoding
 from training.train import train
@@ -35,12 +36,13 @@ def images(tmp_path: Path) -> Path:
 def test_each_line_has_a_caption_or_a_reason(
     model: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (text,) = Captioner(scorer=load_scorer(model)).write([(images.parent / "red.png").read_bytes()])
+    line = Line(image=images.parent / "red.png", captions=(), where="")
+    (written,) = Captioner(scorer=load_scorer(model)).write(CaptionsFile([line]))
     found = [one.to_json() for one in caption(model, images, decoding=Decoding())]
     expected = [
-        {"image": "red.png", "captions": [text]},
-        {"image": "cut.png", "captions": [], "error": "cannot be decoded"},
-        {"image": "gone.png", "captions": [], "error": "No such file or directory"},
+        {"image": "red.png", "captions": [written.text]},
+        {"image": "cut.png", "captions": [], "error": "image file is truncated"},
+        {"image": "gone.png", "captions": [], "error": "no such file"},
     ]
     assert found == expected
 

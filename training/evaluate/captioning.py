@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,23 @@ import torch
 from torch import Tensor
 
 from training.data.draws import generator
+from training.data.reading import read_in_order
 from training.data.tokenizer import Tokenizer
 from training.evaluate.caption_scores import caption_scores, java_scores
-from training.evaluate.lines import Line
+from training.evaluate.encoded import Tell, silent
+from training.evaluate.lines import Asked, Samples, opened
+from training.evaluate.retrieval import shuffled
 from training.evaluate.scorer import Scorer
 from training.export import load_scorer
 from training.generate import Decoding, Writer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A caption of an image, or why there is none."""
+
+    text: str = ""
+    bad: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,20 +44,32 @@ class Captioner:
     prompt: str = ""
     seed: int = 0
 
-    def write(self, images: Sequence[bytes], start: int = 0) -> list[str | None]:
-        """A caption for each, None where the image cannot be decoded; in batches.
+    def write(
+        self, samples: Samples, *, start: int = 0, workers: int = 0, tell: Tell = silent
+    ) -> list[Written]:
+        """A caption for each image; one that cannot be decoded has none.
 
-        `start` is the place of the first image, where they are given piece by piece.
+        `start` is the place of the first one, where images are given piece by piece; `workers` are
+        processes that decode.
         """
         writer, tokenizer = self._writer()
         decoding = self.within_places()
-        draws = self._draws(range(start, start + len(images)), decoding.longest)
-
-        written: list[str | None] = [None] * len(images)
-        for rows in self._readable(images):
-            ids = self._ids(writer, tokenizer, decoding, draws[rows])
-            for row, text in zip(rows, ids.tolist(), strict=True):
-                written[row] = tokenizer.text_of(text)
+        specs = self.scorer.image_specs
+        written = [Written()] * len(samples)
+        every = range(len(samples))
+        for part in read_in_order(samples, specs, every, batch=self.scorer.batch, workers=workers):
+            for row, reason in part.bad.items():
+                written[row] = Written(bad=reason)
+            places = [place for place, row in enumerate(part.rows) if row not in part.bad]
+            if places:
+                rows = [part.rows[place] for place in places]
+                images = {name: [of[place] for place in places] for name, of in part.images.items()}
+                self.scorer.pixels(images)
+                draws = self._draws([start + row for row in rows], decoding.longest)
+                ids = self._ids(writer, tokenizer, decoding, draws)
+                for row, text in zip(rows, ids.tolist(), strict=True):
+                    written[row] = Written(text=tokenizer.text_of(text))
+            tell("write captions", part.rows[-1] + 1, len(samples))
         self.scorer.forget()
         return written
 
@@ -80,27 +103,6 @@ class Captioner:
         shortest = min(self.decoding.shortest, longest)
         return replace(self.decoding, longest=longest, shortest=shortest)
 
-    def _readable(self, images: Sequence[bytes]) -> Iterator[list[int]]:
-        """Rows of images whose tokens the scorer now holds: batches, without those of damage."""
-        size = self.scorer.batch
-        for at in range(0, len(images), size):
-            rows = list(range(at, min(at + size, len(images))))
-            if self._hold(images, rows):
-                yield rows
-                continue
-            whole = [row for row in rows if self._hold(images, [row])]
-            if whole:
-                self._hold(images, whole)
-                yield whole
-
-    def _hold(self, images: Sequence[bytes], rows: Sequence[int]) -> bool:
-        self.scorer.forget()
-        try:
-            self.scorer.images([images[row] for row in rows])
-        except OSError:  # Pillow's errors of broken pictures are OSErrors
-            return False
-        return True
-
     def _ids(
         self, writer: Writer, tokenizer: Tokenizer, decoding: Decoding, draws: Tensor
     ) -> Tensor:
@@ -120,42 +122,39 @@ class Captioner:
 
 def evaluate(
     model: str | Path | Scorer,
-    lines: Sequence[Line],
+    asked: Asked,
     *,
     decoding: Decoding | None = None,
     prompt: str = "",
     seed: int = 0,
     java: bool = True,
+    workers: int = 0,
+    tell: Tell = silent,
 ) -> dict[str, Any]:
-    """CIDEr-D, BLEU-4 and ROUGE-L of a model's captions, in percent, against all of each line.
+    """CIDEr-D, BLEU-4 and ROUGE-L of a model's captions, in percent, against all of each image.
 
     METEOR and SPICE stand beside them where `java` asks for them and Java is there; else `skipped`
-    says what is missing.
-    `shuffled` is the blind baseline: each caption scored as that of another image. An image that
-    cannot be decoded has an empty caption, which scores 0, and is counted in `unreadable`.
+    says what is missing. `shuffled_images` is the blind baseline: each caption scored as that of
+    another image. An image that cannot be decoded has an empty caption, which scores 0, and is
+    counted in `unreadable`.
     """
     scorer = model if isinstance(model, Scorer) else load_scorer(model)
+    samples = opened(asked)
     captioner = Captioner(scorer=scorer, decoding=decoding or Decoding(), prompt=prompt, seed=seed)
-    written = captioner.write([line.image.read_bytes() for line in lines])
-    texts = [text or "" for text in written]
-    references = [line.captions for line in lines]
+    written = captioner.write(samples, workers=workers, tell=tell)
 
+    texts = [one.text for one in written]
+    references = [samples.texts(row)[0] for row in range(len(samples))]
     more, skipped = java_scores(texts, references, wanted=java)
-    blind = [texts[row] for row in somebody_elses(len(lines), seed)]
+    others = shuffled(torch.arange(len(texts)), len(texts)).tolist()
+    blind = {"shuffled_images": caption_scores([texts[row] for row in others], references)}
     return {
         **caption_scores(texts, references),
         **more,
-        "images": len(lines),
-        "references": sum(map(len, references)),
-        "unreadable": sum(text is None for text in written),
+        "images": len(texts),
+        "captions": sum(map(len, references)),
         "decoding": asdict(captioner.within_places()),
-        "shuffled": caption_scores(blind, references) if len(lines) > 1 else None,
+        "blind": blind,
+        "unreadable": sum(bool(one.bad) for one in written),
         "skipped": skipped,
     }
-
-
-def somebody_elses(count: int, seed: int) -> list[int]:
-    """For each row another one, all of them once: rows in a random circle, each takes the next."""
-    circle = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
-    following = dict(zip(circle, [*circle[1:], *circle[:1]], strict=True))
-    return [following[row] for row in range(count)]
