@@ -45,6 +45,10 @@ class Lines:
                 self._last[name] = now
             self._out.flush()
 
+    def tell(self, what: str, done: int, total: int) -> None:
+        """How much of something is done."""
+        self.line(what, f"{done:,}/{total:,}", last=done >= total)
+
     def say(self, text: str) -> None:
         """A line of its own."""
         with self._lock:

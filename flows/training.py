@@ -12,8 +12,6 @@ from training.loop import Progress as Step
 from training.plan import TrainingPlan
 from training.train import TrainResult, train
 
-FEATURES = "features"  # folder of a root: what frozen towers say of its releases
-
 
 def pairs_of(given: Sequence[str], option: str) -> dict[str, str]:
     """NAME=VALUE as they stand behind an option; ValueError where one is no such pair or stands twice."""
@@ -54,14 +52,8 @@ def fit(
     cache: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> TrainResult:
-    """Train a plan on releases (name in its stages -> release of the root) into the folder `out`, resuming what was begun there.
-
-    What frozen towers say of a release is kept in `cache`: without it in `features` of a root on this machine, where every run finds
-    it, and in `out` of a root elsewhere.
-    """
+    """Train a plan on releases (name in its stages -> release of the root) into the folder `out`, resuming what was begun there."""
     addresses = {name: address(root, release) for name, release in releases.items()}
-    if cache is None and root.is_local:
-        cache = Path(root.path()) / FEATURES
     return train(plan, releases=addresses, out=out, cache=cache, on_progress=_told(progress), say=say)
 
 
@@ -69,7 +61,8 @@ def _told(progress: Callable[[Progress], None]) -> Callable[[Step], None]:
     begun: list[tuple[int, float]] = []  # the first step that was heard of, and when
 
     def tell(step: Step) -> None:
-        begun.append((step.step, time.monotonic())) if not begun else None
+        if not begun:
+            begun.append((step.step, time.monotonic()))
         first, at = begun[0]
         left = (time.monotonic() - at) / (step.step - first) * (step.steps - step.step) if step.step > first else None
         progress(Progress(stage=f"train {step.stage}", done=step.step, parts=step.steps, words=step_words(step, left)))
@@ -95,4 +88,4 @@ def address(root: Folder, release: str) -> str:
         raise ValueError(f"there is no release {release} in {root.path()} (published: {', '.join(there) or 'none'})")
     if folder.read_json(MANIFEST).get("format", "arrow") != "arrow":
         raise ValueError(f"release {release} is of webdataset tars, and training maps Arrow shards: curate another with --format arrow")
-    return folder.path() if folder.is_local else folder.url
+    return folder.path()

@@ -10,8 +10,8 @@ from flows.commands.options import ALONE, Collections, Json, Models, Root, Work,
 from pipelines.terminal import say, visible
 from training.recipes import Size
 
-# Each is a module of training/evaluate whose `evaluate(model folder, lines)` gives plain numbers
-Task = Literal["retrieval"]
+# Each is a module of training/evaluate whose `evaluate(model, captions, tell=…)` gives plain numbers
+Task = Literal["retrieval", "matching", "captioning"]
 
 
 @app.command
@@ -30,7 +30,7 @@ def train(
         tuple[str, ...],
         Parameter(consume_multiple=True, negative="", help="KEY=VALUE: whatever stands in the plan, such as stages.0.batch=512."),
     ] = (),
-    cache: Annotated[Path | None, Parameter(help="Where features of frozen towers are kept; without it `features` in the root.")] = None,
+    cache: Annotated[Path | None, Parameter(help="Where features of frozen towers are kept, for all runs that read them.")] = None,
     seed: Annotated[int | None, Parameter(help="Seed of weights, order and masks; 0 unless a file says otherwise.")] = None,
     smoke: Annotated[bool, Parameter(negative="", help="The recipe shrunk to seconds, to see that all runs.")] = False,
     json: Json = False,
@@ -71,11 +71,9 @@ def evaluate(
     """
     from importlib import import_module
 
-    from flows.progress import score_table
-    from training.evaluate.lines import read_lines
+    from flows.progress import Lines, score_table
 
-    lines = read_lines(captions)
-    found = import_module(f"training.evaluate.{task}").evaluate(model, lines)
+    found = import_module(f"training.evaluate.{task}").evaluate(model, captions, tell=Lines().tell)
     if json:
         print_json(found)
     else:
@@ -89,7 +87,7 @@ def match(
     captions: Annotated[Path, Parameter(help='Lines of {"image": path beside the file, "captions": [text, …]}.')],
     json: Json = False,
 ) -> None:
-    """Score each given pair: the probability that text and image belong together.
+    """Score each given pair: the probability that text and image belong together; none where the image cannot be decoded.
 
     Example: winnow match runs/vilt/model --captions captions.jsonl
     """
@@ -100,7 +98,36 @@ def match(
         print_json(list(rows))
         return
     for row in rows:
-        print(f"{row['score']:.4f}\t{visible(row['image'])}\t{visible(row['caption'])}")
+        score = row["error"] if row["score"] is None else f"{row['score']:.4f}"
+        print(f"{visible(score)}\t{visible(row['image'])}\t{visible(row['caption'])}")
+
+
+@app.command
+def caption(
+    *,
+    images: Annotated[Path, Parameter(help='Lines of {"image": path beside the file}.')],
+    captioner: Annotated[Path, Parameter(help="Exported folder of a model that writes captions.")],
+    how: Annotated[Literal["greedy", "beam", "nucleus"], Parameter(help="How words are chosen (CapFilt: nucleus).")] = "greedy",
+    longest: Annotated[int, Parameter(help="Pieces of a caption at most.")] = 20,
+    prompt: Annotated[str, Parameter(help="Words that every caption goes on from, and that are left out.")] = "",
+    seed: Annotated[int, Parameter(help="Of what is drawn from the nucleus.")] = 0,
+    json: Json = False,
+) -> None:
+    """Write a caption for each image; one that cannot be decoded has none, and says why.
+
+    Example: winnow caption --images images.jsonl --captioner runs/blip/model --json
+    """
+    from captioning.captioner import caption as run
+    from training.generate import Decoding
+
+    found = []
+    for one in run(captioner, images, decoding=Decoding(how=how, longest=longest), prompt=prompt, seed=seed):
+        if json:
+            found.append(one.to_json())
+        else:
+            print(f"{visible(one.image)}\t{visible(' '.join(one.captions) or one.error)}")
+    if json:
+        print_json(found)
 
 
 @app.command
