@@ -129,6 +129,16 @@ TABLE: dict[str, Run | Not] = {
     ),
     ".venv/bin/python -m tests.quality table base/truth.jsonl data base": PEER,
     ".venv/bin/python -m tests.quality site hard --limit 2000 --seed 3": PEER,
+    # docs/training.md
+    "winnow train clip --size tiny --release web-1 --out models/clip": Run(more="--smoke"),
+    "winnow evaluate models/clip/model --captions captions.jsonl": AS_IT_STANDS,
+    "winnow evaluate models/clip/model --captions captions.jsonl --task matching --json": AS_IT_STANDS,
+    "winnow match models/clip/model --captions captions.jsonl --json": AS_IT_STANDS,
+    "winnow train blip --size small --release web-1 --init text=bert-base-uncased --set stages.0.batch=512 --out models/blip": Run(
+        instead=(("small", "tiny"), (" --init text=bert-base-uncased", "")), more="--smoke"
+    ),
+    "winnow train ours.toml --release web-1 --seed 1 --out models/ours": AS_IT_STANDS,
+    "winnow train demo --release web=web-1 clean=web-2 --smoke --out models/two": AS_IT_STANDS,
     # docs/scale-out.md
     "PATH=$PWD/.venv/bin:$PATH .venv/bin/python -m apache_beam.runners.worker.worker_pool_main --service_port 50000": CLUSTER,
     "mvn -f tests/pipelines/flink.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$PWD/server": CLUSTER,
@@ -289,6 +299,7 @@ class Sandbox:
         pairs = read_table(Folder(str(self.work / "data/collections/web/candidates")), "part-00000.parquet", ["candidate_id"])
         self.write_lines("labels.jsonl", [{"candidate_id": id, "label": True} for id in pairs["candidate_id"].to_pylist()])
         shutil.copy(HOME / "filters/recipes/winnow.toml", self.work / "mine.toml")
+        (self.work / "ours.toml").write_text('recipe = "clip"\nsize = "tiny"\n[[stages]]\nsteps = 2\nbatch = 4\n')
         (self.work / "urls.txt").write_text("".join(f"{url}\n" for url in urls[:4]))
         (self.work / "laion").mkdir()
         table = {"URL": urls[:4], "TEXT": TEXTS[:4], "NSFW": ["UNLIKELY"] * 4, "similarity": [0.3] * 4}

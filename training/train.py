@@ -17,7 +17,7 @@ from training.data.loader import DataSpec, Loader, Prepared
 from training.data.shards import Release
 from training.data.tokenizer import TextSpec, Tokenizer, make_tokenizer
 from training.distributed import Ranks
-from training.export import export_model, fit_vocabularies
+from training.export import CONFIG, export_model, fit_vocabularies
 from training.folder import RESULT, Metrics, alone, claim, read_json, write_json
 from training.loop import Progress, Run, begin_stage, restore, run_stages
 from training.model import Model, initialise
@@ -72,7 +72,7 @@ def train(
     }
     with alone(out), threads(plan.threads):
         claim(out, identity)
-        if (out / RESULT).is_file():
+        if (out / RESULT).is_file() and (out / "model" / CONFIG).is_file():
             known = read_json(out / RESULT)
             return _result(plan, out, known, ran=False)
 
