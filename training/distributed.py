@@ -162,7 +162,11 @@ def joined() -> Iterator[Ranks]:
 
 def patient_group(ranks: Ranks) -> dist.ProcessGroup | None:
     """A group of all ranks that talks beside training (checkpoints), and waits long."""
-    return dist.new_group(backend="gloo", timeout=PATIENCE) if ranks.world > 1 else None
+    if ranks.world == 1:
+        return None
+    group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    assert isinstance(group, dist.ProcessGroup), "every rank belongs to it"
+    return group
 
 
 def local(x: Tensor) -> Tensor:

@@ -43,7 +43,8 @@ def export_model(
 ) -> None:
     """Weights, tokenizers, and last the configuration, which makes the folder complete.
 
-    Under torchrun all ranks must ask, and the first one writes. `objectives` are written with it: they say what the model can be asked, and by which names.
+    `objectives` are written with it: they say what the model can be asked, and by which names.
+    Under torchrun all ranks must ask, and the first one writes.
     """
     tensors = _without_twice(model)
     if not Ranks.current().first:

@@ -5,14 +5,40 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from training.precision import computed_in, matmul_rate
 from training.run import Run
 
 KEPT = 0.9  # of the usual time of a step, at each new one
+
+
+class Operations(TorchDispatchMode):
+    """Counts the floating-point operations of products, convolutions and attention inside.
+
+    torch's own FlopCounterMode follows modules with hooks that modules without gradients break.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            self.total += int(count(*args, **(kwargs or {}), out_val=out))
+        return out
 
 
 class Meter:
@@ -40,9 +66,9 @@ class Meter:
         if stage in self._operations:
             yield
             return
-        with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
+        with torch.compiler.set_stance("force_eager"), Operations() as counter:
             yield
-        self._operations[stage] = float(counter.get_total_flops())
+        self._operations[stage] = float(counter.total)
 
     def numbers(self, samples: int, waited: float) -> dict[str, float]:
         """What is known after a step of so many samples, all ranks together."""

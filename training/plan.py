@@ -134,8 +134,8 @@ class TrainingPlan:
     """A whole run. Equal plans on equal releases give equal models, bit for bit on one CPU.
 
     Samples of the split `heldout` of the stage's releases, where they have one, are looked at while
-    it runs. `init` maps a part of the model (an embedding or a stack, or the alias `image` or `text`) to the
-    name or path of pretrained weights.
+    it runs. `init` maps a part of the model (an embedding or a stack, or the alias `image` or
+    `text`) to the name or path of pretrained weights.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The state of a run: everything that changes while a plan runs, and all that a checkpoint keeps."""
+"""The state of a run: all that changes while a plan runs, and what a checkpoint keeps of it."""
 
 from __future__ import annotations
 

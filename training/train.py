@@ -12,8 +12,8 @@ import torch
 
 from training.checkpoint import Checkpoints
 from training.config import encode
-from training.data.feed import Data
 from training.data.features import FeatureSpec, features_of
+from training.data.feed import Data
 from training.data.images import ImageSpec
 from training.data.loader import Prepared
 from training.data.shards import Release
@@ -40,7 +40,7 @@ class TrainResult:
     steps: int
     numbers: Mapping[str, float]  # of the last step
     bad: int  # samples that could not be used
-    best: Mapping[str, float]  # step and held-out loss of `out`/best; empty where nothing is held out
+    best: Mapping[str, float]  # step and held-out loss of `out`/best, if any
     ran: bool  # false: it was finished before, and nothing was done
 
 

@@ -95,8 +95,10 @@ def _check(run: Run, numbers: dict[str, float]) -> None:
     leap = leaps(run.heldout, numbers["loss"], told=5)
     if not bad and not leap:
         return
-    what = f"{', '.join(bad)} is not a number" if bad else f"the loss leapt to {numbers['loss']:.3g}"
+    what = f"the loss leapt to {numbers['loss']:.3g}"
+    if bad:
+        what = f"{', '.join(bad)} is not a number"
     raise ValueError(
-        f"step {run.done} (stage {run.now.name}), on held-out samples: {what}. The last checkpoint "
-        f"is whole: lower lr ({run.now.optimizer.lr}) or set clip"
+        f"step {run.done} (stage {run.now.name}), on held-out samples: {what}. The last "
+        f"checkpoint is whole: lower lr ({run.now.optimizer.lr}) or set clip"
     )
