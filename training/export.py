@@ -124,9 +124,11 @@ def decode_objectives(plain: object, where: Path) -> tuple[AnyObjective, ...]:
     return found
 
 
-def load_scorer(folder: str | Path) -> Scorer:
-    """A trained model, ready to be asked. ValueError as `load_model`."""
+def load_scorer(folder: str | Path, device: torch.device | str | None = None) -> Scorer:
+    """A trained model, ready to be asked, on a GPU if there is one. ValueError as `load_model`."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model, objectives = load_model(folder)
+    model.to(device)
     prepared: dict[str, ScorerPrepared] = {}
     for name, spec in model.spec.prepare.items():
         place = Path(folder) / "prepare" / name
@@ -138,7 +140,9 @@ def load_scorer(folder: str | Path) -> Scorer:
             case FeatureSpec():
                 cut = place / REDUCTION
                 reduction = Reduction.load(cut) if cut.is_file() else None
-                prepared[name] = FrozenTower(spec.tower, spec.prepare, reduction=reduction)
+                prepared[name] = FrozenTower(
+                    spec.tower, spec.prepare, device=device, reduction=reduction
+                )
 
     contrasts = [one for one in objectives if isinstance(one, Contrast)]
     matchings = [one for one in objectives if isinstance(one, Matching)]
