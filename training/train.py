@@ -23,7 +23,7 @@ from training.export import export_model, fit_vocabularies
 from training.folder import RESULT, Metrics, alone, claim, read_json, write_json
 from training.loop import Loop, Progress
 from training.model import Model, initialise
-from training.plan import TrainingPlan
+from training.plan import AnyObjective, TrainingPlan
 from training.run import Run, begin_stage, restore
 from training.sharding import prepare_stacks
 from training.threads import flushed, threads
@@ -130,7 +130,7 @@ def _train(
     data = Data(plan=plan, prepared=prepared, ranks=ranks, workers=_workers(workers))
     validator = Validator(
         lambda run: data.validation(run.now, heldout),
-        lambda run, model: export_model(out / "best", model, prepared, run.now.objectives),
+        lambda run, model: export_model(out / "best", model, prepared, learned(plan)),
     )
     metrics = Metrics(out, run.done) if ranks.first else None
     loop = Loop(
@@ -146,7 +146,7 @@ def _train(
     finally:
         if metrics is not None:
             metrics.close()
-    export_model(out / "model", run.model, prepared, plan.stages[-1].objectives)
+    export_model(out / "model", run.model, prepared, learned(plan))
     _say_which(run, out, say)
     result = {
         "steps": plan.steps,
@@ -167,6 +167,15 @@ def _say_which(run: Run, out: Path, say: Callable[[str], None]) -> None:
         say(f"{out / 'best'}: the model after step {step}, best on held-out samples ({loss:.4g})")
     elif run.plan.validate_steps:
         say("the releases hold nothing out: no step was validated")
+
+
+def learned(plan: TrainingPlan) -> list[AnyObjective]:
+    """What the model was trained for in any stage, the last stage's first."""
+    found: list[AnyObjective] = []
+    for stage in reversed(plan.stages):
+        found += [one for one in stage.objectives if one not in found]
+    return found
+
 
 
 def _result(plan: TrainingPlan, out: Path, known: Mapping[str, object], ran: bool) -> TrainResult:
