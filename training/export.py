@@ -24,6 +24,7 @@ from training.evaluate.scorer import Prepared as ScorerPrepared
 from training.evaluate.scorer import Scorer
 from training.folder import read_json, write_json, write_whole
 from training.heads import VocabularySpec
+from training.language import LanguageWordsSpec
 from training.model import Model, ModelSpec
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
@@ -158,11 +159,18 @@ def load_scorer(folder: str | Path, device: torch.device | str | None = None) ->
 
 
 def fit_vocabularies(spec: ModelSpec, tokenizers: Mapping[str, Tokenizer]) -> ModelSpec:
-    """Tables of words as large as the vocabularies; a `vocab` of 0 asks for that."""
+    """Tables of words as large as the vocabularies; a `vocab` of 0 asks for that.
+
+    What a tokenizer found out about its first and last pieces is written down with the model.
+    """
     embeds = dict(spec.embeds)
     heads = dict(spec.heads)
+    prepare = dict(spec.prepare)
     for name, tokenizer in tokenizers.items():
         words = embeds[name]
+        prepare[name] = tokenizer.spec
+        if isinstance(words, LanguageWordsSpec):
+            continue
         assert isinstance(words, WordsSpec), f"{name} has a tokenizer, and so embeds words"
         if words.vocab == 0:
             embeds[name] = replace(words, vocab=tokenizer.size)
@@ -177,4 +185,4 @@ def fit_vocabularies(spec: ModelSpec, tokenizers: Mapping[str, Tokenizer]) -> Mo
         if isinstance(head, VocabularySpec) and head.vocab == 0:
             (size,) = sizes
             heads[name] = replace(head, vocab=size)
-    return replace(spec, embeds=embeds, heads=heads)
+    return replace(spec, embeds=embeds, heads=heads, prepare=prepare)
