@@ -1,6 +1,5 @@
 """A training plan on releases of a root: the plain function under `winnow train` and the flow `pretrain`."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -58,23 +57,18 @@ def fit(
 
 
 def _told(progress: Callable[[Progress], None]) -> Callable[[Step], None]:
-    begun: list[tuple[int, float]] = []  # the first step that was heard of, and when
-
     def tell(step: Step) -> None:
-        if not begun:
-            begun.append((step.step, time.monotonic()))
-        first, at = begun[0]
-        left = (time.monotonic() - at) / (step.step - first) * (step.steps - step.step) if step.step > first else None
-        progress(Progress(stage=f"train {step.stage}", done=step.step, parts=step.steps, words=step_words(step, left)))
+        progress(Progress(stage=f"train {step.stage}", done=step.step, parts=step.steps, words=step_words(step)))
 
     return tell
 
 
-def step_words(step: Step, left: float | None) -> str:
-    """What is said of a step: loss, rate, speed, share of the time spent waiting for data, seconds left."""
+def step_words(step: Step) -> str:
+    """What is said of a step: loss, rate, speed, share of the machine's measured peak and of the time spent waiting for data, time left."""
     said = [f"loss {step.numbers['loss']:.3f}", f"rate {step.rate:.2e}", f"{step.samples_per_s:,.0f} samples/s"]
-    said += [f"waiting {step.waited:.0%}"]
-    said += [] if left is None else [f"{timedelta(seconds=round(left))} left"]
+    said += [f"{step.peak_share:.0%} of peak", f"waiting {step.waited:.0%}", f"{timedelta(seconds=round(step.seconds_left))} left"]
+    if (heldout := step.numbers.get("heldout_loss")) is not None:
+        said.insert(1, f"held out {heldout:.3f}")
     return ", ".join(said)
 
 

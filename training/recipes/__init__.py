@@ -15,9 +15,9 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
-from training.config import change, decode, encode, nearest
+from training.config import change, decode, encode, nearest, read_value
 
 if TYPE_CHECKING:
     from training.plan import TrainingPlan
@@ -55,11 +55,15 @@ def load(
     """A plan by the name of its recipe, or from a file of one's own (.toml or .py).
 
     A TOML file begins with `recipe = "blip"` and changes what it names; what is given here stands
-    above it. `changes` are KEY=VALUE, such as `stages.0.batch=512`; `init` says by which weights
-    the towers begin; `smoke` shrinks whatever comes of it to seconds, for a rehearsal. ValueError
-    names the nearest recipe or key where one is unknown.
+    above it. `changes` are KEY=VALUE, such as `stages.0.batch=512`, or `over=albef` for an argument
+    of the recipe itself; `init` says by which weights the towers begin; `smoke` shrinks whatever
+    comes of it to seconds, for a rehearsal. ValueError names the nearest recipe or key where one is
+    unknown.
     """
     check(recipe)
+    if recipe in names():
+        arguments, changes = _for_recipe(recipe, changes)
+        settings = {**settings, **arguments}
     given = {"size": size, "init": dict(init or {}) or None, **settings}
     given = {name: value for name, value in given.items() if value is not None}
     if recipe.endswith(".toml"):
@@ -78,14 +82,9 @@ def load(
 
 
 def _changed(plan: TrainingPlan, changes: Sequence[str]) -> TrainingPlan:
-    if not changes:
-        return plan
     plain = encode(plan)
     for one in changes:
-        key, found, value = one.partition("=")
-        if not found:
-            raise ValueError(f"{one}: a change is written KEY=VALUE, as in stages.0.batch=512")
-        change(plain, key.strip(), value.strip())
+        change(plain, *_parted(one))
     return _decoded(plain)
 
 
@@ -95,10 +94,39 @@ def _decoded(plain: Any) -> TrainingPlan:
     return decode(TrainingPlan, plain)
 
 
-def _of_name(recipe: str, given: Mapping[str, Any]) -> TrainingPlan:
+def _parted(one: str) -> tuple[str, str]:
+    key, found, value = one.partition("=")
+    if not found:
+        raise ValueError(f"{one}: a change is written KEY=VALUE, as in stages.0.batch=512")
+    return key.strip(), value.strip()
+
+
+def _for_recipe(recipe: str, changes: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Changes that are arguments of the recipe, and those that are made in its plan."""
+    own = _own_arguments(recipe)
+    arguments, others = {}, []
+    for one in changes:
+        key, value = _parted(one)
+        if key in own:
+            arguments[key] = decode(own[key], read_value(value), key)
+        else:
+            others.append(one)
+    return arguments, others
+
+
+def _own_arguments(recipe: str) -> dict[str, Any]:
+    """What the recipe can be told besides what every one is, and the types."""
+    kinds = get_type_hints(_module(recipe).plan)
+    return {name: kinds[name] for name in kinds if name not in ("size", "init", "seed", "return")}
+
+
+def _module(recipe: str) -> Any:
     check(recipe)
-    module = importlib.import_module(f"training.recipes.{recipe}")
-    plan: TrainingPlan = _called(module.plan, given, f"the recipe {recipe}")
+    return importlib.import_module(f"training.recipes.{recipe}")
+
+
+def _of_name(recipe: str, given: Mapping[str, Any]) -> TrainingPlan:
+    plan: TrainingPlan = _called(_module(recipe).plan, given, f"the recipe {recipe}")
     return plan
 
 
@@ -157,8 +185,10 @@ def _of_toml(path: Path, given: Mapping[str, Any]) -> TrainingPlan:
     recipe = table.pop("recipe", None)
     if not isinstance(recipe, str):
         raise ValueError(f'{path}: the first line says from which recipe: recipe = "blip"')
+
     try:
-        arguments = _arguments(path, table, given)
+        check(recipe)
+        arguments = _arguments(path, recipe, table, given)
         plain = encode(_of_name(recipe, arguments))
         _merge(plain, {name: value for name, value in table.items() if name not in given}, "")
         return _decoded(plain)
@@ -176,18 +206,20 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-def _arguments(path: Path, table: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _arguments(
+    path: Path, recipe: str, table: dict[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
     """What the recipe is asked for: taken out of the file, what is given standing above it.
 
     Weights are found beside the file, where it names a path from there.
     """
-    init = table.pop("init", {})
-    if not isinstance(init, Mapping) or not all(isinstance(one, str) for one in init.values()):
-        raise ValueError('init: a table is wanted, as in init = { image = "towers/vit" }')
+    kinds = {"size": str, "init": Mapping[str, str], **_own_arguments(recipe)}
+    told = {name: decode(kinds[name], table.pop(name), name) for name in kinds if name in table}
+    init = told.pop("init", {})
     beside = {name: path.parent / source for name, source in init.items()}
     init = {name: str(beside[name]) if beside[name].exists() else init[name] for name in init}
-    init |= given.get("init", {})
-    asked = {"size": table.pop("size", None), **given, "init": init or None}
+    init = {**init, **given.get("init", {})}
+    asked = {**told, **given, "init": init or None}
     return {name: value for name, value in asked.items() if value is not None}
 
 
