@@ -37,7 +37,12 @@ def check(recipe: str) -> None:
     if Path(recipe).suffix in (".toml", ".py"):
         if not Path(recipe).is_file():
             raise ValueError(f"{recipe}: no such file; recipes by name are {', '.join(names())}")
-    elif recipe not in names():
+    else:
+        _check_name(recipe)
+
+
+def _check_name(recipe: str) -> None:
+    if recipe not in names():
         known = ", ".join(names())
         hint = nearest(recipe, names())
         raise ValueError(f"no training recipe {recipe!r}; there are: {known}{hint}")
@@ -121,7 +126,7 @@ def _own_arguments(recipe: str) -> dict[str, Any]:
 
 
 def _module(recipe: str) -> Any:
-    check(recipe)
+    _check_name(recipe)
     return importlib.import_module(f"training.recipes.{recipe}")
 
 
@@ -187,7 +192,6 @@ def _of_toml(path: Path, given: Mapping[str, Any]) -> TrainingPlan:
         raise ValueError(f'{path}: the first line says from which recipe: recipe = "blip"')
 
     try:
-        check(recipe)
         arguments = _arguments(path, recipe, table, given)
         plain = encode(_of_name(recipe, arguments))
         _merge(plain, {name: value for name, value in table.items() if name not in given}, "")
