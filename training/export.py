@@ -26,6 +26,7 @@ from training.heads import VocabularySpec
 from training.model import Model, ModelSpec
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
+from training.objectives.lm import Captions
 from training.plan import AnyObjective
 
 KIND = "winnow"
@@ -142,11 +143,13 @@ def load_scorer(folder: str | Path, device: torch.device | str | None = None) ->
 
     contrasts = [one for one in objectives if isinstance(one, Contrast)]
     matchings = [one for one in objectives if isinstance(one, Matching)]
+    captions = [one for one in objectives if isinstance(one, Captions)]
     return Scorer(
         model=model,
         prepared=prepared,
         contrast=contrasts[0] if contrasts else None,
         matching=matchings[0] if matchings else None,
+        captions=captions[0] if captions else None,
     )
 
 

@@ -19,6 +19,7 @@ from training.inputs import FeatureInput, ImageInput, Input, TextInput
 from training.model import Model
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
+from training.objectives.lm import Captions
 from training.tokens import Tokens, stack_rows
 from training.views import embed_input, run_pairs
 
@@ -38,6 +39,7 @@ class Scorer:
     prepared: Mapping[str, Prepared]
     contrast: Contrast | None = None
     matching: Matching | None = None
+    captions: Captions | None = None
     batch: int = 64
     _inputs: dict[str, list[Input]] = field(default_factory=dict)  # by embedding, in batches
     _towers: dict[tuple[str, str], Tokens] = field(default_factory=dict)
@@ -133,6 +135,11 @@ class Scorer:
             logits = at_least_float(self.model.head(matching.head, fused))
             found.append(logits[:, 1] - logits[:, 0])
         return torch.cat(found) if found else torch.zeros(0)
+
+    @torch.inference_mode()
+    def tokens(self, node: str, first: str = "") -> Tokens:
+        """What an embedding or a pass makes of all images, or of all texts, that were given."""
+        return self._tower(node, first)
 
     def _rows_of(self, node: str, first: str, rows: Tensor) -> Tokens:
         tokens = self._tower(node, first)
