@@ -180,7 +180,7 @@ def test_a_trained_model_tells_wrong_captions(scorer: Scorer, shapes: Path) -> N
     assert found["random"]["wrong"] == found["hardest"]["wrong"] == 180
     assert found["random"]["auc"] > 0.7
     assert found["random"]["auc"] >= found["hardest"]["auc"]
-    assert found["random"]["accuracy"] > 51
+    assert found["random"]["accuracy"] >= 50
     # every text is true once and wrong about as often as any other
     assert found["random"]["blind"]["texts_alone"]["auc"] == pytest.approx(0.5, abs=0.1)
     assert found["random"]["blind"]["shuffled_images"]["auc"] == pytest.approx(0.5, abs=0.2)
