@@ -18,11 +18,13 @@ from training.data.images import ImageSpec
 from training.data.loader import Prepared
 from training.data.reduction import Reduction
 from training.data.tokenizer import TextSpec, Tokenizer, make_tokenizer
+from training.distributed import Ranks, whole
 from training.embed import WordsSpec
 from training.evaluate.scorer import Prepared as ScorerPrepared
 from training.evaluate.scorer import Scorer
 from training.folder import read_json, write_json, write_whole
 from training.heads import VocabularySpec
+from training.language import LanguageWordsSpec
 from training.model import Model, ModelSpec
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
@@ -44,8 +46,11 @@ def export_model(
     """Weights, tokenizers, and last the configuration, which makes the folder complete.
 
     `objectives` are written with it: they say what the model can be asked, and by which names.
+    Under torchrun all ranks must ask, and the first one writes.
     """
     tensors = _without_twice(model)
+    if not Ranks.current().first:
+        return
     write_whole(folder / WEIGHTS, lambda temporary: save_file(tensors, temporary))
     for name, one in prepared.items():
         place = folder / "prepare" / name
@@ -69,7 +74,7 @@ def _without_twice(model: Model) -> dict[str, Tensor]:
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) not in seen:
             seen.add(id(tensor))
-            tensors[name] = tensor.detach().to("cpu").contiguous()
+            tensors[name] = whole(tensor.detach()).to("cpu").contiguous()
     return tensors
 
 
@@ -154,11 +159,18 @@ def load_scorer(folder: str | Path, device: torch.device | str | None = None) ->
 
 
 def fit_vocabularies(spec: ModelSpec, tokenizers: Mapping[str, Tokenizer]) -> ModelSpec:
-    """Tables of words as large as the vocabularies; a `vocab` of 0 asks for that."""
+    """Tables of words as large as the vocabularies; a `vocab` of 0 asks for that.
+
+    What a tokenizer found out about its first and last pieces is written down with the model.
+    """
     embeds = dict(spec.embeds)
     heads = dict(spec.heads)
+    prepare = dict(spec.prepare)
     for name, tokenizer in tokenizers.items():
         words = embeds[name]
+        prepare[name] = tokenizer.spec
+        if isinstance(words, LanguageWordsSpec):
+            continue
         assert isinstance(words, WordsSpec), f"{name} has a tokenizer, and so embeds words"
         if words.vocab == 0:
             embeds[name] = replace(words, vocab=tokenizer.size)
@@ -173,4 +185,4 @@ def fit_vocabularies(spec: ModelSpec, tokenizers: Mapping[str, Tokenizer]) -> Mo
         if isinstance(head, VocabularySpec) and head.vocab == 0:
             (size,) = sizes
             heads[name] = replace(head, vocab=size)
-    return replace(spec, embeds=embeds, heads=heads)
+    return replace(spec, embeds=embeds, heads=heads, prepare=prepare)
