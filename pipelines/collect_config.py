@@ -1,12 +1,11 @@
 """What a collection is made of and how: the options of `winnow collect`, and of a [[collect]] table."""
 
-import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from pipelines.web.guest_options import AllowPrivateProxy, CaFile, MaxBytes, bytes_at_most
+from pipelines.web.guest_options import AllowPrivateProxy, CaFile, Contact, MaxBytes, bytes_at_most, known_contact
 
 if TYPE_CHECKING:
     from pipelines.images.encode import Encoding
@@ -64,10 +63,7 @@ class CollectConfig(BaseModel):
     max_depth: int = Field(default=20, ge=0, description="Most links from a seed to a page.")
     target_width: int = Field(default=512, ge=1, description="Of several sizes of an image, the smallest at least so wide (pixels).")
     surrounding: bool = Field(default=False, description="The words around an image are a candidate text too.")
-    contact: str = Field(
-        default_factory=lambda: os.environ.get("WINNOW_CONTACT", ""),
-        description="Whom the hosts may write to: an e-mail or web address; WINNOW_CONTACT says it too.",
-    )
+    contact: Contact = Field(default_factory=known_contact)
     allow_private_addresses: bool = Field(default=False, description="Let loopback and private hosts in.")
     allow_private_proxy: AllowPrivateProxy = False
     ca_file: CaFile = None

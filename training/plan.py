@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from training.config import decode, encode, nearest
@@ -163,6 +163,39 @@ class TrainingPlan:
         settled = decode(TrainingPlan, encode(self))
         text = json.dumps(encode(settled), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def smoke(plan: TrainingPlan) -> TrainingPlan:
+    """The same plan in seconds: every stage and every part of the model, all of it small.
+
+    Three steps a stage of eight rows in chunks of four, two blocks a stack (initial weights fill
+    the first ones), queues and warm-ups to match. What is smaller already stays.
+    """
+    stacks = {
+        name: replace(stack, layers=min(stack.layers, 2))
+        for name, stack in plan.model.stacks.items()
+    }
+    return replace(
+        plan,
+        name=f"{plan.name}-smoke",
+        model=replace(plan.model, stacks=stacks),
+        stages=tuple(_smoke_stage(stage) for stage in plan.stages),
+    )
+
+
+def _smoke_stage(stage: TrainingStage) -> TrainingStage:
+    momentum = stage.momentum
+    if momentum is not None:
+        queue = min(momentum.queue, 16)
+        momentum = replace(momentum, queue=queue, alpha_warmup=min(momentum.alpha_warmup, 2))
+    return replace(
+        stage,
+        steps=min(stage.steps, 3),
+        batch=min(stage.batch, 8),
+        chunk=min(stage.chunk, 4),
+        schedule=replace(stage.schedule, warmup=min(stage.schedule.warmup, 1.0)),
+        momentum=momentum,
+    )
 
 
 def check_names(model: ModelSpec, objective: AnyObjective, stage: str) -> None:

@@ -24,7 +24,7 @@ from flows.commands.options import (
     print_json,
     progress_lines,
 )
-from pipelines.collect_config import CollectConfig
+from pipelines.collect_config import SOURCES, CollectConfig
 from pipelines.terminal import say
 
 if TYPE_CHECKING:
@@ -52,9 +52,14 @@ def collect(
     """
     from flows.progress import collection_table
     from pipelines.collect import collect as run
+    from pipelines.collection import collections
 
-    config = config or CollectConfig()  # which says that a source is missing
+    if config is None:
+        raise ValueError(f"give one kind of source: {', '.join(f'--{way}' for way in _ways())}; `winnow collect --help` shows them")
+    there = id in collections(folder_of(root))
     found = run(folder_of(root), config, id=id, previous=recrawl, engine=work.engine(), progress=progress_lines())
+    if there:
+        say(f"winnow: collection {id} was complete before: nothing is asked for again (another --id brings it anew)", sys.stderr)
     if json:
         told = {"collection": found.id, "digest": found.digest, "counts": dict(found.counts), "failed": found.failed}
         print_json({**told, "accounts": [dict(one) for one in found.accounts]})
@@ -62,6 +67,11 @@ def collect(
         say(collection_table(found.id, found.counts, found.accounts))
         say(f"next: winnow funnel --root {root} --recipe winnow --collection {found.id}")
     return exit_status(found.failed)
+
+
+def _ways() -> list[str]:
+    """The options that name a source."""
+    return [CollectConfig.model_fields[name].alias or name for name in SOURCES]
 
 
 @app.command

@@ -4,14 +4,19 @@ Names, defaults and meanings are those of its function `download` (img2dataset/m
 The last six are ours.
 """
 
-import os
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipelines.images.encode import SIDES
 from pipelines.web.directives import DIRECTIVES
-from pipelines.web.guest_options import AllowPrivateProxy, CaFile, MaxBytes
+from pipelines.web.guest_options import (
+    AllowPrivateProxy,
+    CaFile,
+    Contact,
+    MaxBytes,
+    known_contact,
+)
 
 Interpolation = Literal[
     "nearest", "linear", "bilinear", "cubic", "bicubic", "area", "lanczos", "lanczos4"
@@ -177,10 +182,7 @@ class Img2datasetConfig(BaseModel):
     allow_private_addresses: bool = Field(
         default=False, description="Let loopback and private hosts in."
     )
-    contact: str = Field(
-        default_factory=lambda: os.environ.get("WINNOW_CONTACT", ""),
-        description="Whom hosts may write to: an e-mail or web address; or WINNOW_CONTACT.",
-    )
+    contact: Contact = Field(default_factory=known_contact)
     images_per_second: float = Field(
         default=10.0, gt=0, description="Images a second of one public host."
     )

@@ -1,5 +1,6 @@
 """Options of the one client that commands share, with one name, check and description each."""
 
+import os
 from typing import Annotated
 
 from pydantic import (
@@ -12,6 +13,20 @@ from pydantic import (
 )
 
 _BYTES = TypeAdapter(ByteSize)
+
+
+def known_contact() -> str:
+    """The contact that the environment names."""
+    return os.environ.get("WINNOW_CONTACT", "")
+
+
+def _in_a_header(contact: str) -> str:
+    """A contact stands in the user agent, and so in one line of ASCII letters."""
+    if not (contact.isascii() and contact.isprintable()):
+        raise ValueError(
+            f"{contact!r} is no e-mail or web address: it stands in a header, in printable ASCII"
+        )
+    return contact
 
 
 def _certificates(path: str | None) -> str | None:
@@ -40,6 +55,14 @@ def bytes_at_most(size: str | None) -> int | None:
     return None if size is None else int(_BYTES.validate_python(size))
 
 
+Contact = Annotated[
+    str,
+    AfterValidator(_in_a_header),
+    Field(
+        description="Whom hosts may write to: an e-mail or web address; WINNOW_CONTACT says it too.",
+        validate_default=True,
+    ),
+]
 AllowPrivateProxy = Annotated[
     bool,
     Field(description="Let the proxy of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY be a private host."),

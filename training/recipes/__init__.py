@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from training.config import change, decode, encode, nearest
 from training.plan import TrainingPlan
+from training.plan import smoke as shrunk
 
 Size = Literal["tiny", "small", "base"]
 
@@ -29,13 +30,15 @@ def load(
     size: Size = "base",
     init: Mapping[str, str] | None = None,
     changes: Sequence[str] = (),
+    smoke: bool = False,
     **settings: Any,
 ) -> TrainingPlan:
     """A plan by the name of its recipe, or from a file of one's own (.toml or .py).
 
     A TOML file begins with `recipe = "blip"` and changes what it names. `changes` are KEY=VALUE,
-    such as `stages.0.batch=512`; `init` says by which weights the towers begin. ValueError names
-    the nearest recipe or key where one is unknown.
+    such as `stages.0.batch=512`; `init` says by which weights the towers begin; `smoke` shrinks
+    whatever comes of it to seconds, for a rehearsal. ValueError names the nearest recipe or key
+    where one is unknown.
     """
     given = {"size": size, "init": dict(init or {}), **settings}
     if recipe.endswith(".toml"):
@@ -45,6 +48,11 @@ def load(
     else:
         plan = _of_name(recipe, given)
 
+    plan = _changed(plan, changes)
+    return shrunk(plan) if smoke else plan
+
+
+def _changed(plan: TrainingPlan, changes: Sequence[str]) -> TrainingPlan:
     if not changes:
         return plan
     plain = encode(plan)

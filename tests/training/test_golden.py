@@ -1,0 +1,54 @@
+"""Golden losses: what every recipe's smoke run gives on a small drawn release, step by step.
+
+A change of any number in a model, an objective, the data's order or the optimizer shows here. Equal
+to a thousandth: kernels of different CPUs round sums differently, by some 1e-7 a step, and Adam's
+first steps, which divide a gradient by its own size, make of that at most some 1e-5.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.training.worlds import release
+from training.recipes import load, names
+from training.train import train
+
+GOLDEN = {
+    "blip": [7.9872, 9.4633, 8.9813],
+    "clip": [2.0834, 2.3081, 1.9320],
+    "vilt": [4.9259, 5.9765, 3.9012],
+}
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return release(tmp_path_factory.mktemp("golden") / "shapes", 40)
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_losses_of_a_smoke_run(name: str, shapes: Path, tmp_path: Path) -> None:
+    plan = load(name, size="tiny", smoke=True, changes=["precision=float32", "threads=1"])
+    releases = dict.fromkeys(plan.releases, shapes)
+    result = train(plan, releases=releases, out=tmp_path / "run", workers=0)
+
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    found = [json.loads(line)["loss"] for line in lines]
+    assert result.steps == len(found) == plan.steps
+    assert found == pytest.approx(GOLDEN[name], rel=1e-3), [round(loss, 4) for loss in found]
+
+
+def test_a_smoke_run_keeps_what_is_smaller() -> None:
+    changes = ["stages.0.steps=2", "stages.0.batch=6", "stages.0.chunk=2"]
+    whole = load("blip", size="small")
+    plan = load("blip", size="small", smoke=True, changes=changes)
+    (stage,) = plan.stages
+    assert plan.name == "blip-small-smoke"
+    assert (stage.steps, stage.batch, stage.chunk) == (2, 6, 2)
+    assert stage.momentum is not None
+    assert (stage.momentum.queue, stage.momentum.alpha_warmup) == (16, 2)
+    assert stage.objectives == whole.stages[0].objectives
+
+    stacks = {name: replace(stack, layers=2) for name, stack in whole.model.stacks.items()}
+    assert plan.model == replace(whole.model, stacks=stacks)
