@@ -11,13 +11,14 @@ import torch
 
 from training.checkpoint import Checkpoints
 from training.config import encode
-from training.data.features import FeatureSpec, features_of
+from training.data.features import Computing, FeatureSpec, features_of
 from training.data.images import ImageSpec
 from training.data.loader import DataSpec, Loader, Prepared
+from training.data.reduction import Reduction
 from training.data.shards import Release
 from training.data.tokenizer import TextSpec, Tokenizer, make_tokenizer
 from training.distributed import Ranks
-from training.export import export_model, fit_vocabularies
+from training.export import REDUCTION, export_model, fit_vocabularies
 from training.folder import RESULT, Metrics, alone, claim, read_json, write_json
 from training.loop import Progress, Run, begin_stage, restore, run_stages
 from training.model import Model, initialise
@@ -55,8 +56,9 @@ def train(
     """Run a plan on releases (name -> folder or URL) and export the model to `out`/model.
 
     A finished run is not run again; an interrupted one goes on from its last checkpoint. `cache` is
-    where features of frozen towers are kept ("features" in `out` otherwise), `workers` how many
-    processes decode (a core less than there are otherwise). `say` is told what was loaded of the
+    where features of frozen towers are kept (otherwise "features" beside the shards of a release,
+    or in `out` if they lie on another machine), `workers` how many processes decode (a core less
+    than there are otherwise). `say` is told what was loaded of the
     initial weights, and what was not.
 
     ValueError when a release is missing or damaged, when `out` holds another run or somebody trains
@@ -76,7 +78,8 @@ def train(
             known = read_json(out / RESULT)
             return _result(plan, out, known, ran=False)
 
-        prepared = prepare(plan, opened, cache or out / "features")
+        places = {name: cache or (one.home or out) / "features" for name, one in opened.items()}
+        prepared = prepare(plan, opened, places, say)
         run = make_run(plan, prepared)
         checkpoints = Checkpoints(folder=out / "checkpoints")
         if not restore(run, checkpoints):
@@ -120,9 +123,15 @@ def open_releases(plan: TrainingPlan, releases: Mapping[str, str | Path]) -> dic
 
 
 def prepare(
-    plan: TrainingPlan, releases: Mapping[str, Release], cache: Path
+    plan: TrainingPlan,
+    releases: Mapping[str, Release],
+    places: Mapping[str, Path],
+    say: Callable[[str], None],
 ) -> dict[str, Prepared]:
-    """For each embedding what makes its input of a sample; features are computed if need be."""
+    """For each embedding what makes its input of a sample; features are computed if need be.
+
+    `places` says where those of each release are kept; `say` is told how far they are.
+    """
     made: dict[str, Prepared] = {}
     for name, spec in plan.model.prepare.items():
         match spec:
@@ -130,10 +139,37 @@ def prepare(
                 captions = (text for one in releases.values() for text in one.all_captions())
                 made[name] = make_tokenizer(spec, captions=captions)
             case FeatureSpec():
-                made[name] = features_of(spec, releases, cache)
+                made[name] = features_of(
+                    spec,
+                    releases,
+                    places,
+                    reduction=_given(plan, name),
+                    computing=_computing(spec, say),
+                )
             case ImageSpec():
                 made[name] = spec
     return made
+
+
+def _given(plan: TrainingPlan, name: str) -> Reduction | None:
+    """The components to which a model that is trained further is used."""
+    paths = [Path(stage.init) / "prepare" / name / REDUCTION for stage in plan.stages if stage.init]
+    found = [path for path in paths if path.is_file()]
+    return Reduction.load(found[0]) if found else None
+
+
+def _computing(spec: FeatureSpec, say: Callable[[str], None]) -> Computing:
+    """On the device; one other process decodes, which a picture may kill."""
+
+    def progress(done: int, total: int) -> None:
+        say(f"features of {spec.tower.folder}: {done:,} of {total:,} samples")
+
+    return Computing(device=device(), workers=1, progress=progress)
+
+
+def device() -> torch.device:
+    """What models are trained on."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def make_run(plan: TrainingPlan, prepared: Mapping[str, Prepared]) -> Run:
@@ -142,8 +178,7 @@ def make_run(plan: TrainingPlan, prepared: Mapping[str, Prepared]) -> Run:
     plan = replace(plan, model=spec)
     model = Model(spec)
     initialise(model, torch.Generator().manual_seed(plan.seed))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Run(plan=plan, model=model.to(device), device=device, ranks=Ranks.current())
+    return Run(plan=plan, model=model.to(device()), device=device(), ranks=Ranks.current())
 
 
 def load_initial_weights(run: Run, say: Callable[[str], None]) -> None:

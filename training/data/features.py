@@ -85,8 +85,9 @@ def compute_features(
 ) -> Path:
     """Compute what is missing of a release's features under `folder`, and say where they are.
 
-    What is there and whole is taken as it is; a part that is damaged is computed again. Several releases of one model are cut to the same components: those of the first are given to
-    the others as `reduction`; without it they are computed from images of this release.
+    What is there and whole is taken as it is; a part that is damaged is computed again. Several
+    releases of one model are cut to the same components: those of the first are given to the others
+    as `reduction`; without it they are computed from images of this release.
     """
     computing = computing or Computing()
     cut = "" if reduction is None else f"-{reduction.digest()}"
@@ -96,8 +97,9 @@ def compute_features(
     if not missing and (target / DONE).is_file():
         return target
 
-    tower = FrozenTower(spec.tower, spec.prepare, device=computing.device, flip=spec.flip)
+    tower = FrozenTower(spec.tower, spec.prepare, device=computing.device)
     tower.reduction = _reduction(spec, release, target, reduction, tower, computing)
+    tower.flip = spec.flip
     done = len(release) - sum(map(len, missing))
     views = _views(tower, release, [row for rows in missing for row in rows], computing)
     for rows in missing:
@@ -127,20 +129,22 @@ def _is_whole(path: Path, rows: range) -> bool:
 def features_of(
     spec: FeatureSpec,
     releases: Mapping[str, Release],
-    folder: Path,
+    places: Mapping[str, Path],
     *,
+    reduction: Reduction | None = None,
     computing: Computing | None = None,
 ) -> Features:
     """Features of all releases of a model, computed where they are missing, cut to one reduction.
 
-    The components are those of the first release by name.
+    Those of a release are kept under its folder in `places`. The components are those given (of a
+    model that is trained further), or else those of the first release by name.
     """
     folders: dict[str, Path] = {}
-    reduction: Reduction | None = None
     for name, release in sorted(releases.items()):
-        found = compute_features(spec, release, folder, reduction=reduction, computing=computing)
-        folders[name] = found
-        reduction = reduction or _kept_reduction(found)
+        folders[name] = compute_features(
+            spec, release, places[name], reduction=reduction, computing=computing
+        )
+        reduction = reduction or _kept_reduction(folders[name])
     return Features(spec, folders)
 
 
@@ -307,6 +311,8 @@ def _reduction(
             step = max(1, len(release) // SAMPLED)
             rows = range(0, len(release), step)
             said = [views[0] for views in _views(tower, release, rows, computing) if views]
+            if not said:
+                raise ValueError(f"release {release.name}: none of its images can be decoded")
             tokens = torch.from_numpy(np.concatenate(said))
             given = Reduction.fit(tokens, spec.reduce)
         given.save(path)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.data.features import FeatureSpec
 from training.embed import Patches, Words
 from training.model import Model, ModelSpec
 from training.stack import StackSpec
@@ -61,6 +62,7 @@ def load(
     *,
     new_words: int = 0,
     without: tuple[str, ...] = (),
+    skip: int = 0,
 ) -> Report:
     """Initial weights for modules of `model`.
 
@@ -68,8 +70,9 @@ def load(
     see the families) to names of ours; without it, all that bear the same name. A stack of one
     self-attention gives it to all of ours; blocks behind our last one are left. Places of another
     grid are resampled, longer tables of places are cut. `new_words` is how many tokens our
-    vocabulary has behind theirs. `without` are prefixes of names in the file to leave alone.
-    ValueError when nothing fits, or anything has another shape.
+    vocabulary has behind theirs. `without` are prefixes of names in the file to leave alone,
+    `skip` is how many of their first blocks are left, so that ours are those behind. ValueError
+    when nothing fits, or anything has another shape.
     """
     checkpoint = source if isinstance(source, Checkpoint) else read(source)
     renames = _renames(model.spec, checkpoint, parts)
@@ -78,7 +81,7 @@ def load(
     filler = _Filler(model, mine, new_words)
     used: set[str] = set()
     for rule in checkpoint.family.table:
-        for paths in _targets(rule, renames, mine):
+        for paths in _targets(rule, renames, mine, skip):
             if any(name.startswith(without) for name in rule.theirs if without):
                 continue
             if all(name in checkpoint.state for name in rule.theirs):
@@ -127,7 +130,18 @@ def load_part(model: Model, part: str, source: str | Path, *, new_words: int = 0
         same = [other for other in _inputs(spec, part) if isinstance(spec.embeds[other], kind)]
         if same:
             parts[name] = _only(same, name, "the model")
-    return load(model, checkpoint, parts, new_words=new_words)
+    skip = _cached_layers(spec, part, theirs.stacks[stack].layers)
+    return load(model, checkpoint, parts, new_words=new_words, skip=skip)
+
+
+def _cached_layers(spec: ModelSpec, part: str, layers: int) -> int:
+    """How many of a tower's layers have done their work where the stack is given hidden states."""
+    for name in _inputs(spec, part):
+        prepare = spec.prepare.get(name)
+        if isinstance(prepare, FeatureSpec):
+            asked = prepare.tower.layers
+            return asked if asked > 0 else layers + asked
+    return 0
 
 
 def _only(names: list[str], wanted: str, where: str) -> str:
@@ -224,16 +238,21 @@ def _agree(checkpoint: Checkpoint, name: str, ours: StackSpec, target: str) -> N
 
 
 def _targets(
-    rule: Rule, renames: dict[str, list[str]], mine: Mapping[str, Tensor]
+    rule: Rule, renames: dict[str, list[str]], mine: Mapping[str, Tensor], skip: int = 0
 ) -> list[tuple[str, ...]]:
     """The paths in our model that the rule fills: none, one, or one for each self-attention.
 
     "" stands for a tensor that the rule makes and our model has no use for.
     """
-    found = [_paths(path, renames, mine) for path in rule.ours]
+    found = [_paths(_moved(path, skip), renames, mine) for path in rule.ours]
     if not any(found):
         return []
     return list(zip_longest(*found, fillvalue=""))
+
+
+def _moved(path: str, skip: int) -> str:
+    """The path with its block counted from `skip`; blocks before that have none of ours."""
+    return re.sub(r"\.blocks\.(\d+)\.", lambda found: f".blocks.{int(found[1]) - skip}.", path)
 
 
 def _paths(path: str, renames: dict[str, list[str]], mine: Mapping[str, Tensor]) -> list[str]:
