@@ -277,7 +277,8 @@ class GridSpec:
 
     `linear` maps them to the width (off: they have it); `places` is the number of learned places, 0
     where the features carry theirs; `norm` as in GIT. In training `token_dropout` of the tokens are
-    hidden from everybody, but never all of them.
+    hidden from everybody, but never all of them, and `feature_dropout` of the features in all
+    tokens of a row.
     """
 
     features: int
@@ -289,6 +290,7 @@ class GridSpec:
     eps: float = 1e-6
     dropout: float = 0.0
     token_dropout: float = 0.0
+    feature_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.linear and self.features != self.width:
@@ -308,6 +310,9 @@ class Grid(nn.Module):
 
     def forward(self, features: Tensor, valid: Tensor | None = None) -> Tokens:
         """features [n, k, features], valid [n, k] -> [n, k, width]."""
+        if self.training and self.spec.feature_dropout:
+            features = F.dropout1d(features.transpose(1, 2), self.spec.feature_dropout)
+            features = features.transpose(1, 2)
         x = self.norm(self.linear(features))
         if self.place is not None:
             x = x + self.place[: x.shape[1]]

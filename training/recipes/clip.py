@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Literal
 
 from training.data.images import CLIP_MEAN, CLIP_STD, ImageSpec
 from training.data.tokenizer import TextSpec
 from training.embed import PatchesSpec, WordsSpec
 from training.heads import ProjectSpec, ScaleSpec
-from training.model import ModelSpec, Pass
+from training.model import ModelSpec
 from training.objectives.itc import Contrast
 from training.plan import Optimizer, Schedule, TrainingPlan, TrainingStage
 from training.recipes.parts import (
     PIXELS,
     Tower,
+    asking,
     frozen_image,
     frozen_text,
     given_image,
@@ -54,12 +54,9 @@ def plan(
     shared = SIZES[size][-1]
     tiny = size == "tiny"
     model = ModelSpec(
-        embeds={image.name: image.embed, text.name: text.embed},
+        embeds={**image.embeds, **text.embeds},
         stacks={"image": image.stack, "text": text.stack},
-        passes={
-            "image": Pass(stack="image", inputs=(image.name,), rules=image.rules),
-            "text": Pass(stack="text", inputs=(text.name,), rules=text.rules),
-        },
+        passes={"image": image.run("image"), "text": text.run("text")},
         heads={
             "image_project": ProjectSpec(
                 width=image.stack.width, dim=shared, pool=image.pool, bias=False
@@ -86,13 +83,13 @@ def plan(
 def _image(size: Size, source: str) -> Tower:
     (layers, width, heads), _, patch, pixels, _ = SIZES[size]
     if source and size == "tiny":
-        return frozen_image(source, vit(layers=1, width=256, heads=4, dropout=0.1))
+        queries, stack = asking(queries=8, layers=2, width=256, heads=4)
+        return frozen_image(source, stack, queries=queries)
     prepare = ImageSpec(
         size=pixels, how="crop", scale=(0.9, 1.0), patch=patch, mean=CLIP_MEAN, std=CLIP_STD
     )
     if source:
-        given = given_image(source)
-        return replace(given, prepare=replace(given.prepare, how="crop", scale=(0.9, 1.0)))
+        return given_image(source, how="crop", scale=(0.9, 1.0))
     stack = StackSpec(
         layers=layers,
         width=width,
