@@ -17,7 +17,7 @@ MAY_USE = {
 }
 FORBIDDEN = {"filters": {"apache_beam", "prefect"}, "pipelines": {"prefect"}, "captioning": {"prefect", "apache_beam"}}
 BARE_MACHINE = {"torch", "transformers", "tokenizers", "safetensors", "pyarrow", "numpy", "PIL"}
-WHERE_USED = {"timm", "open_clip", "fsspec"}  # of training, inside the functions that need them
+WHERE_USED = {"timm", "open_clip", "fsspec", "pycocoevalcap"}  # of training, inside the functions that need them
 
 
 def imports(path: Path, *, top: bool = False) -> set[str]:

@@ -156,7 +156,7 @@ def change(table: Plain, key: str, text: str) -> None:
     for name in path:
         at, where = _inside(at, name, where), _at(where, name)
 
-    value = _read(text)
+    value = read_value(text)
     if isinstance(at, list):
         at[_index(at, last, where)] = value
     elif isinstance(at, dict):
@@ -190,7 +190,8 @@ def _index(at: list[Plain], name: str, where: str) -> int:
     raise ValueError(f"{_at(where, name)}: there are {len(at)}, counted from 0")
 
 
-def _read(text: str) -> Plain:
+def read_value(text: str) -> Plain:
+    """What a value on a command line means: JSON where it is some, else the text itself."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.data.towers import TowerSpec, image_tower
 from training.tokens import Segment, Span, Tokens
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -275,10 +277,12 @@ def geometry(boxes: Tensor, numbers: int) -> Tensor:
 class GridSpec:
     """What another network said: a grid of features of an image, or hidden states of a text.
 
-    `linear` maps them to the width (off: they have it); `places` is the number of learned places, 0
-    where the features carry theirs; `norm` as in GIT. In training `token_dropout` of the tokens are
-    hidden from everybody, but never all of them, and `feature_dropout` of the features in all
-    tokens of a row.
+    `linear` maps them to the width (off: they have it); `hidden` puts a map to so many and GELU
+    before it (LLaVA-1.5). `places` is the number of learned places, 0 where the features carry
+    theirs; `norm` as in GIT; `skip` of the first tokens are left out (1: a class token). In
+    training `token_dropout` of the tokens are hidden from everybody, but never all of them, and
+    `feature_dropout` of the features in all tokens of a row. A `tower` makes the features of pixels
+    in each step, frozen, where they are not computed once.
     """
 
     features: int
@@ -291,6 +295,9 @@ class GridSpec:
     dropout: float = 0.0
     token_dropout: float = 0.0
     feature_dropout: float = 0.0
+    hidden: int = 0
+    skip: int = 0
+    tower: TowerSpec | None = None
 
     def __post_init__(self) -> None:
         if not self.linear and self.features != self.width:
@@ -303,16 +310,25 @@ class Grid(nn.Module):
     def __init__(self, spec: GridSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.linear = nn.Linear(spec.features, spec.width) if spec.linear else nn.Identity()
+        self._tower: Callable[[Tensor], Tensor] | None = None
+        self.linear = _maps(spec)
         self.norm = nn.LayerNorm(spec.width, eps=spec.eps) if spec.norm else nn.Identity()
         self.place = _table(spec.places, spec.width)
         self.dropout = nn.Dropout(spec.dropout)
 
-    def forward(self, features: Tensor, valid: Tensor | None = None) -> Tokens:
-        """features [n, k, features], valid [n, k] -> [n, k, width]."""
+    def forward(
+        self, features: Tensor, valid: Tensor | None = None, draw: Tensor | None = None
+    ) -> Tokens:
+        """features [n, k, features], valid [n, k] -> [n, k, width]; with a tower pixels instead."""
+        if self.spec.tower is not None:
+            features = self._seen(self.spec.tower, features)
+        if self.spec.skip:
+            features = features[:, self.spec.skip :]
+            valid = None if valid is None else valid[:, self.spec.skip :]
         if self.training and self.spec.feature_dropout:
             features = F.dropout1d(features.transpose(1, 2), self.spec.feature_dropout)
             features = features.transpose(1, 2)
+
         x = self.norm(self.linear(features))
         if self.place is not None:
             x = x + self.place[: x.shape[1]]
@@ -320,6 +336,12 @@ class Grid(nn.Module):
             valid = self._thinned(x, valid)
         spans = (Span(segment=self.spec.segment, length=x.shape[1]),)
         return Tokens(x=self.dropout(x), spans=spans, valid=valid)
+
+    def _seen(self, tower: TowerSpec, pixels: Tensor) -> Tensor:
+        """What the frozen tower says; it is read when it is first asked, where the pixels lie."""
+        if self._tower is None:
+            self._tower = image_tower(tower, pixels.device)
+        return self._tower(pixels).clone()  # a tensor of inference mode has no way back
 
     def _thinned(self, x: Tensor, valid: Tensor | None) -> Tensor:
         kept = torch.rand(x.shape[:2], device=x.device) >= self.spec.token_dropout
@@ -355,6 +377,15 @@ class Queries(nn.Module):
         """[rows, count, width]."""
         x = self.dropout(self.norm(self.query)).expand(rows, -1, -1)
         return Tokens(x=x, spans=(Span(segment=Segment.QUERY, length=self.spec.count),))
+
+
+def _maps(spec: GridSpec) -> nn.Module:
+    if not spec.linear:
+        return nn.Identity()
+    if not spec.hidden:
+        return nn.Linear(spec.features, spec.width)
+    into, out = nn.Linear(spec.features, spec.hidden), nn.Linear(spec.hidden, spec.width)
+    return nn.Sequential(into, nn.GELU(), out)
 
 
 def _table(rows: int, width: int) -> nn.Parameter | None:

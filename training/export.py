@@ -23,9 +23,11 @@ from training.evaluate.scorer import Prepared as ScorerPrepared
 from training.evaluate.scorer import Scorer
 from training.folder import read_json, write_json, write_whole
 from training.heads import VocabularySpec
+from training.language import LanguageWordsSpec
 from training.model import Model, ModelSpec
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
+from training.objectives.lm import Captions
 from training.plan import AnyObjective
 
 KIND = "winnow"
@@ -120,9 +122,11 @@ def decode_objectives(plain: object, where: Path) -> tuple[AnyObjective, ...]:
     return found
 
 
-def load_scorer(folder: str | Path) -> Scorer:
-    """A trained model, ready to be asked. ValueError as `load_model`."""
+def load_scorer(folder: str | Path, device: torch.device | str | None = None) -> Scorer:
+    """A trained model, ready to be asked, on a GPU if there is one. ValueError as `load_model`."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model, objectives = load_model(folder)
+    model.to(device)
     prepared: dict[str, ScorerPrepared] = {}
     for name, spec in model.spec.prepare.items():
         place = Path(folder) / "prepare" / name
@@ -134,24 +138,35 @@ def load_scorer(folder: str | Path) -> Scorer:
             case FeatureSpec():
                 cut = place / REDUCTION
                 reduction = Reduction.load(cut) if cut.is_file() else None
-                prepared[name] = FrozenTower(spec.tower, spec.prepare, reduction=reduction)
+                prepared[name] = FrozenTower(
+                    spec.tower, spec.prepare, device=device, reduction=reduction
+                )
 
     contrasts = [one for one in objectives if isinstance(one, Contrast)]
     matchings = [one for one in objectives if isinstance(one, Matching)]
+    captions = [one for one in objectives if isinstance(one, Captions)]
     return Scorer(
         model=model,
         prepared=prepared,
         contrast=contrasts[0] if contrasts else None,
         matching=matchings[0] if matchings else None,
+        captions=captions[0] if captions else None,
     )
 
 
 def fit_vocabularies(spec: ModelSpec, tokenizers: Mapping[str, Tokenizer]) -> ModelSpec:
-    """Tables of words as large as the vocabularies; a `vocab` of 0 asks for that."""
+    """Tables of words as large as the vocabularies; a `vocab` of 0 asks for that.
+
+    What a tokenizer found out about its first and last pieces is written down with the model.
+    """
     embeds = dict(spec.embeds)
     heads = dict(spec.heads)
+    prepare = dict(spec.prepare)
     for name, tokenizer in tokenizers.items():
         words = embeds[name]
+        prepare[name] = tokenizer.spec
+        if isinstance(words, LanguageWordsSpec):
+            continue
         assert isinstance(words, WordsSpec), f"{name} has a tokenizer, and so embeds words"
         if words.vocab == 0:
             embeds[name] = replace(words, vocab=tokenizer.size)
@@ -166,4 +181,4 @@ def fit_vocabularies(spec: ModelSpec, tokenizers: Mapping[str, Tokenizer]) -> Mo
         if isinstance(head, VocabularySpec) and head.vocab == 0:
             (size,) = sizes
             heads[name] = replace(head, vocab=size)
-    return replace(spec, embeds=embeds, heads=heads)
+    return replace(spec, embeds=embeds, heads=heads, prepare=prepare)

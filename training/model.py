@@ -35,13 +35,22 @@ from training.heads import (
     Vocabulary,
     VocabularySpec,
 )
+from training.language import (
+    Language,
+    LanguageHead,
+    LanguageHeadSpec,
+    LanguageSpec,
+    LanguageWords,
+    LanguageWordsSpec,
+    Lora,
+)
 from training.masks import RuleName
 from training.stack import Cache, Stack, StackSpec
 from training.tokens import Tokens, join
 
-EmbedSpec = WordsSpec | PatchesSpec | RegionsSpec | GridSpec | QueriesSpec
+EmbedSpec = WordsSpec | PatchesSpec | RegionsSpec | GridSpec | QueriesSpec | LanguageWordsSpec
 PrepareSpec = TextSpec | ImageSpec | FeatureSpec
-HeadSpec = ProjectSpec | ScaleSpec | ClassifySpec | VocabularySpec | RegressSpec
+HeadSpec = ProjectSpec | ScaleSpec | ClassifySpec | VocabularySpec | RegressSpec | LanguageHeadSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +58,8 @@ class Pass:
     """One way through a stack: what goes in, who sees whom, what cross-attention looks at.
 
     `inputs` and `reads` name embeddings or other passes; several inputs are joined in their order.
-    `first` is the token that takes the place of a text's first one (BLIP: [ENC], [DEC]).
+    `first` is the token that takes the place of a text's first one (BLIP: [ENC], [DEC]). A frozen
+    language model stands in for a stack; its one rule is "causal", and it reads nothing.
     """
 
     stack: str
@@ -67,7 +77,7 @@ class ModelSpec:
 
     `prepare` says for each embedding how texts and images become its input. `shared` maps the path
     of a module to that of another which takes its place, so that both are one (parameters shared
-    between stacks).
+    between stacks). `languages` are frozen language models, which passes run as they do stacks.
     """
 
     embeds: Mapping[str, EmbedSpec]
@@ -76,6 +86,7 @@ class ModelSpec:
     heads: Mapping[str, HeadSpec] = field(default_factory=dict)
     prepare: Mapping[str, PrepareSpec] = field(default_factory=dict)
     shared: Mapping[str, str] = field(default_factory=dict)
+    languages: Mapping[str, LanguageSpec] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, step in self.passes.items():
@@ -83,20 +94,32 @@ class ModelSpec:
         for name in self.prepare:
             if name not in self.embeds:
                 raise ValueError(f"prepare: no embedding is called {name!r}")
+        for name, part in {**self.embeds, **self.heads}.items():
+            language = getattr(part, "language", "")
+            if language and language not in self.languages:
+                known = ", ".join(self.languages) or "none"
+                raise ValueError(f"{name}: no language {language!r}; there are: {known}")
         self.roots_of_all()
 
     def _check(self, name: str, step: Pass) -> None:
-        if step.stack not in self.stacks:
-            known = ", ".join(self.stacks)
+        if step.stack not in {*self.stacks, *self.languages}:
+            known = ", ".join([*self.stacks, *self.languages])
             raise ValueError(f"pass {name}: no stack {step.stack!r}; there are: {known}")
-
-        stack = self.stacks[step.stack]
         known_nodes = [*self.embeds, *self.passes]
         for node in (*step.inputs, *filter(None, [step.reads])):
             if node not in known_nodes:
                 known = ", ".join(known_nodes)
                 raise ValueError(f"pass {name}: nothing is called {node!r}; there are: {known}")
 
+        if step.stack in self.languages:
+            if step.rules != ("causal",) or step.reads or step.attention:
+                raise ValueError(
+                    f'pass {name}: {step.stack} is a language model: its rules are ["causal"], it '
+                    "reads nothing and has one attention"
+                )
+            return
+
+        stack = self.stacks[step.stack]
         if step.reads and stack.cross is None:
             raise ValueError(f"pass {name} reads {step.reads}, but {step.stack} has no cross")
         if step.attention and step.attention not in stack.attentions:
@@ -134,10 +157,28 @@ class Model(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.embeds = nn.ModuleDict({name: _embed(part) for name, part in spec.embeds.items()})
+        self.languages = nn.ModuleDict(
+            {name: Language(part) for name, part in spec.languages.items()}
+        )
+        self.embeds = nn.ModuleDict({name: self._embed(part) for name, part in spec.embeds.items()})
         self.stacks = nn.ModuleDict({name: Stack(part) for name, part in spec.stacks.items()})
-        self.heads = nn.ModuleDict({name: _head(part) for name, part in spec.heads.items()})
+        self.heads = nn.ModuleDict({name: self._head(part) for name, part in spec.heads.items()})
         self._tie()
+
+    def _embed(self, spec: EmbedSpec) -> nn.Module:
+        if isinstance(spec, LanguageWordsSpec):
+            return LanguageWords(self._language(spec.language))
+        return _embed(spec)
+
+    def _head(self, spec: HeadSpec) -> nn.Module:
+        if isinstance(spec, LanguageHeadSpec):
+            return LanguageHead(self._language(spec.language))
+        return _head(spec)
+
+    def _language(self, name: str) -> Language:
+        found = self.languages[name]
+        assert isinstance(found, Language), "made so"
+        return found
 
     def _tie(self) -> None:
         for name, head in self.spec.heads.items():
@@ -167,6 +208,10 @@ class Model(nn.Module):
     ) -> Tokens:
         """One pass, on tokens of its inputs and of what it reads."""
         step = self.spec.passes[name]
+        if step.stack in self.spec.languages:
+            said: Tokens = self.languages[step.stack](join(inputs), rules=step.rules, cache=cache)
+            return said
+
         tokens: Tokens = self.stacks[step.stack](
             join(inputs),
             rules=step.rules,
@@ -187,15 +232,17 @@ def initialise(model: Model, generator: torch.Generator) -> None:
     """Random weights, settled by the generator alone.
 
     Tables, places and queries with deviation 0.02 (BERT); maps with 1/sqrt(inputs); zero biases;
-    norms, gates and scales as they were made.
+    norms, gates, scales and the upper matrix of LoRA as they were made.
     """
     for name, parameter in model.named_parameters():
         owner, _, kind = name.rpartition(".")
         module = model.get_submodule(owner)
         if isinstance(module, nn.LayerNorm | Scale) or kind in ("gate", "scale"):
             continue
+        if isinstance(module, Lora) and kind == "up":
+            continue
         with torch.no_grad():
-            if isinstance(module, nn.Linear) and kind == "weight":
+            if (isinstance(module, nn.Linear) and kind == "weight") or isinstance(module, Lora):
                 parameter.normal_(0.0, parameter.shape[1] ** -0.5, generator=generator)
             elif kind == "bias":
                 parameter.zero_()
@@ -203,7 +250,7 @@ def initialise(model: Model, generator: torch.Generator) -> None:
                 parameter.normal_(0.0, 0.02, generator=generator)
 
 
-def _embed(spec: EmbedSpec) -> nn.Module:
+def _embed(spec: WordsSpec | PatchesSpec | RegionsSpec | GridSpec | QueriesSpec) -> nn.Module:
     match spec:
         case WordsSpec():
             return Words(spec)
@@ -217,7 +264,9 @@ def _embed(spec: EmbedSpec) -> nn.Module:
             return Queries(spec)
 
 
-def _head(spec: HeadSpec) -> nn.Module:
+def _head(
+    spec: ProjectSpec | ScaleSpec | ClassifySpec | VocabularySpec | RegressSpec,
+) -> nn.Module:
     match spec:
         case ProjectSpec():
             return Project(spec)

@@ -108,6 +108,9 @@ class TrainingStage:
             raise ValueError(f"stage {self.name}: data names releases with shares above 0")
         if self.chunk < 0:
             raise ValueError(f"stage {self.name}: chunk is {self.chunk}; 0 means all rows")
+        soft = any(isinstance(one, MaskedWords) and one.soft for one in self.objectives)
+        if soft and self.momentum is None:
+            raise ValueError(f"stage {self.name}: soft targets need a twin: give it momentum")
         for pattern in self.freeze:
             _compiled(pattern, f"stage {self.name}: freeze")
         self._check_weights()

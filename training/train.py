@@ -22,7 +22,7 @@ from training.export import REDUCTION, export_model, fit_vocabularies
 from training.folder import RESULT, Metrics, alone, claim, read_json, write_json
 from training.loop import Progress, Run, begin_stage, restore, run_stages
 from training.model import Model, initialise
-from training.plan import TrainingPlan
+from training.plan import AnyObjective, TrainingPlan
 from training.threads import threads
 from training.weights.load import load_part
 
@@ -91,10 +91,18 @@ def train(
             run_stages(run, checkpoints, metrics, _loaders(opened, prepared, workers), on_progress)
         finally:
             metrics.close()
-        export_model(out / "model", run.model, prepared, plan.stages[-1].objectives)
+        export_model(out / "model", run.model, prepared, learned(plan))
         result = {"steps": plan.steps, "numbers": run.numbers, "bad": len(run.bad)}
         write_json(out / RESULT, result)
         return _result(plan, out, result, ran=True)
+
+
+def learned(plan: TrainingPlan) -> list[AnyObjective]:
+    """What the model was trained for in any stage, the last stage's first."""
+    found: list[AnyObjective] = []
+    for stage in reversed(plan.stages):
+        found += [one for one in stage.objectives if one not in found]
+    return found
 
 
 def _result(plan: TrainingPlan, out: Path, known: Mapping[str, object], ran: bool) -> TrainResult:

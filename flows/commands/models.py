@@ -1,7 +1,7 @@
 """Commands on models: train, evaluate, match, and the weak scorer that curation uses."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -77,6 +77,34 @@ def match(
             print_line(row)
         else:
             print(f"{row['score']:.4f}\t{visible(row['image'])}\t{visible(row['caption'])}")
+
+
+@app.command
+def caption(
+    *,
+    images: Annotated[Path, Parameter(help='Lines of {"image": path beside the file}.')],
+    captioner: Annotated[Path, Parameter(help="Exported folder of a model that writes captions.")],
+    how: Annotated[Literal["greedy", "beam", "nucleus"], Parameter(help="How words are chosen (CapFilt: nucleus).")] = "greedy",
+    longest: Annotated[int, Parameter(help="Pieces of a caption at most.")] = 20,
+    prompt: Annotated[str, Parameter(help="Words that every caption goes on from, and that are left out.")] = "",
+    seed: Annotated[int, Parameter(help="Of what is drawn from the nucleus.")] = 0,
+    json: Json = False,
+) -> None:
+    """Write a caption for each image; one that cannot be decoded has none, and says why.
+
+    Example: winnow caption --images images.jsonl --captioner runs/blip/model --json
+    """
+    from captioning.captioner import caption as run
+    from training.generate import Decoding
+
+    found = []
+    for one in run(captioner, images, decoding=Decoding(how=how, longest=longest), prompt=prompt, seed=seed):
+        if json:
+            found.append(one.to_json())
+        else:
+            print(f"{visible(one.image)}\t{visible(' '.join(one.captions) or one.error)}")
+    if json:
+        print_json(found)
 
 
 @app.command

@@ -15,9 +15,11 @@ from tests.training.worlds import release
 from training.recipes import load, names
 from training.train import train
 
-GOLDEN = {
+GOLDEN: dict[str, list[float]] = {
+    "albef": [7.2475, 8.4366, 8.3456],
     "blip": [7.9872, 9.4633, 8.9813],
     "clip": [2.0834, 2.3081, 1.9320],
+    "imagebert": [4.8594, 5.2222, 3.9659, 4.4862, 4.5736, 3.0933, 0.7252, 0.8772, 0.7656],
     "vilt": [4.9259, 5.9765, 3.9012],
 }
 
@@ -36,7 +38,7 @@ def test_the_losses_of_a_smoke_run(name: str, shapes: Path, tmp_path: Path) -> N
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     found = [json.loads(line)["loss"] for line in lines]
     assert result.steps == len(found) == plan.steps
-    assert found == pytest.approx(GOLDEN[name], rel=1e-3), [round(loss, 4) for loss in found]
+    assert found == pytest.approx(GOLDEN.get(name, []), rel=1e-3), [round(loss, 4) for loss in found]
 
 
 def test_a_smoke_run_keeps_what_is_smaller() -> None:

@@ -11,7 +11,7 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from tests.training import tiny
-from training.corrupt import IGNORED
+from training.corrupt import IGNORED, mask_words
 from training.inputs import TextInput
 from training.negatives import Keys
 from training.objectives.base import Objective
@@ -211,3 +211,45 @@ def test_a_text_of_nothing_costs_nothing() -> None:
     spans = (Span(segment=Segment.TEXT, length=2), Span(segment=Segment.IMAGE, length=5))
     fused = Tokens(x=torch.randn(1, 7, 4), spans=spans)
     assert Alignment().distance(replace(fused)).tolist() == [0.0]
+
+
+def test_masked_words_believe_the_twin_as_albef_says() -> None:
+    """(1 - alpha) x cross entropy - alpha x sum(twin's softmax x log softmax), as in its code."""
+    spec, _ = tiny.blip()
+    inputs, keys = tiny.batch(6)
+    draws = Draws(seed=1, step=2)
+    twin = Views(tiny.build(spec, seed=2).eval(), inputs, keys, draws)
+    views = Views(tiny.build(spec).eval(), inputs, keys, draws, twin=twin, alpha=0.4, chunk=4)
+    prepared = MaskedWords(soft=True).prepare(views)
+    found = sum(part()["mlm"].item() for part in prepared.parts)
+
+    rows = {"words": torch.arange(6), "patches": torch.arange(6)}
+    words, targets = [], []
+    for seen in (views, twin):
+        given = seen._variants["words", "masked"]
+        assert isinstance(given, TextInput)
+        fused = seen.pairs("match", rows, variant="masked")
+        words.append(seen.model.head("vocabulary", fused.x))
+        targets.append(given.ids)
+    assert torch.equal(*targets)
+
+    given = views.inputs["words"]
+    assert isinstance(given, TextInput)
+    draw = draws.uniform("mlm", 6, 8, 3)
+    _, labels = mask_words(given.ids, given.valid, given.pieces, draw)
+    believed = words[1].softmax(-1)
+    hard = F.cross_entropy(words[0].flatten(0, 1), labels.flatten(), reduction="none").view(6, 8)
+    soft = -(F.log_softmax(words[0], dim=-1) * believed).sum(-1)
+    wanted = (0.6 * hard + 0.4 * soft)[labels != IGNORED].sum()
+    assert found == pytest.approx(wanted.item(), rel=1e-12)
+
+
+def test_pieces_are_masked_one_by_one_for_albef() -> None:
+    # a word of six pieces: 15 % of it is one piece, and a whole word is six
+    views = _views(rows=1)
+    ids = torch.tensor([[2, 5, 40, 41, 42, 43, 44, 3]])
+    given = views.inputs["words"]
+    assert isinstance(given, TextInput)
+    views.inputs["words"] = replace(given, ids=ids, valid=ids >= 0)
+    assert MaskedWords().prepare(views).counts["mlm"] == 6
+    assert MaskedWords(whole_words=False).prepare(views).counts["mlm"] == 1

@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
+import torch.nn.functional as F
 
 from training.config import decode, encode
+from training.objectives.itc import Contrast
+from training.objectives.itm import Matching
 from training.plan import TrainingPlan
 from training.recipes import load, names
 
@@ -80,3 +84,77 @@ def test_a_module_of_ones_own_returns_a_plan(tmp_path: Path) -> None:
     path.write_text("x = 1\n")
     with pytest.raises(ValueError, match="has no function `plan`"):
         load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("control", "read"),
+    [
+        ("staged", [({"web": 1.0}, 71_429), ({"clean": 1.0}, 28_571)]),
+        ("web", [({"web": 1.0}, 100_000)]),
+        ("clean", [({"clean": 1.0}, 100_000)]),
+        ("mixed", [({"web": 10.0, "clean": 4.0}, 100_000)]),
+    ],
+)
+def test_imageberts_controls_see_as_many_samples(control: str, read: object) -> None:
+    base = load("vilt", size="small")
+    plan = load("imagebert", size="small", changes=[f"control={control}"])
+    assert [(stage.data, stage.steps) for stage in plan.stages[:-1]] == read
+    assert all(stage.objectives == base.stages[0].objectives for stage in plan.stages[:-1])
+
+
+def test_imagebert_fine_tunes_the_matching_of_any_recipe() -> None:
+    plan = load("imagebert", size="tiny", changes=["over=vilt"])
+    last = plan.stages[-1]
+    assert (last.name, last.data) == ("finetune", {"clean": 1.0})
+    assert last.objectives == (Matching(false="both"),)
+    assert last.optimizer.lr == plan.stages[0].optimizer.lr / 2
+    assert last.weights == {}
+
+    # what retrieval asks for a shortlist goes on
+    over_albef = load("imagebert", size="tiny", changes=["over=albef"]).stages[-1]
+    assert [type(one) for one in over_albef.objectives] == [Contrast, Matching]
+    assert over_albef.momentum is not None
+
+
+def test_cross_entropy_of_two_logits_is_binary_of_their_difference() -> None:
+    logits = torch.randn(9, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    labels = torch.arange(9) % 2
+    binary = F.binary_cross_entropy_with_logits(logits[:, 1] - logits[:, 0], labels.double())
+    assert F.cross_entropy(logits, labels).item() == pytest.approx(binary.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("control=stages", "control: 'stages' is none of staged, web, clean, mixed; did you mean"),
+        ("over=albe", "no training recipe 'albe'; there are: .* mean albef"),
+        ("over=clip", "over: clip judges no pairs; take one that does"),
+        ("over=imagebert", "cannot be staged over itself"),
+    ],
+)
+def test_a_wrong_argument_of_a_recipe_is_named(change: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load("imagebert", size="tiny", changes=[change])
+
+
+def test_a_wrong_value_of_an_argument_is_named() -> None:
+    with pytest.raises(ValueError, match=r"data.train: 'many' is not of type float"):
+        load("vilt", size="tiny", changes=['data={"train": "many"}'])
+
+
+def test_arguments_of_a_recipe_stand_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('recipe = "imagebert"\nsize = "tiny"\nover = "albef"\ncontrol = "mixed"\nseed = 3\n')
+    plan = load(str(path))
+    assert plan.name == "imagebert-mixed-albef-tiny"
+    assert plan.releases == ["clean", "web"]
+    assert plan.seed == 3
+
+    path.write_text('recipe = "imagebert"\nsize = "tiny"\ncontrol = "mixd"\n')
+    with pytest.raises(ValueError, match=r"mine.toml, line 3: control: 'mixd' is none of"):
+        load(str(path))
+
+
+def test_soft_targets_need_a_twin() -> None:
+    with pytest.raises(ValueError, match="stage pretrain: soft targets need a twin"):
+        load("albef", size="tiny", changes=["stages.0.momentum=null"])

@@ -1,5 +1,6 @@
 """Recalls against literal ranks, and a trained model that finds what it has not seen."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -7,8 +8,18 @@ import pytest
 import torch
 
 from tests.training.worlds import COLOURS, SHAPES, picture, release, shapes_plan
-from training.evaluate.lines import read_lines
-from training.evaluate.retrieval import chance, evaluate_retrieval, owners, recalls, scored
+from training.data.shards import Release
+from training.evaluate import encoded, matching, retrieval
+from training.evaluate.encoded import encode
+from training.evaluate.lines import opened, read_lines
+from training.evaluate.matching import auc, hardest_pairs, random_pairs
+from training.evaluate.retrieval import (
+    Scores,
+    best_of_rows_and_columns,
+    chance,
+    recalls,
+    shuffled,
+)
 from training.evaluate.scorer import Scorer
 from training.export import load_scorer
 from training.train import train
@@ -48,14 +59,43 @@ def test_ranks_are_counted_and_ties_count_against_the_model() -> None:
         ]
     )
     # texts: the first finds its image first, the second second, the third ties, the fourth ties
-    found = recalls(scores, owner)
+    found = recalls(Scores(images=3, texts=4, odds=scores), owner)
     assert found["text_to_image"] == {"r1": 25.0, "r5": 100.0, "r10": 100.0}
     # images: 0 has its own first; of 1 the best own is .5 behind .8 and .6; of 2 .3 is behind .4
     assert found["image_to_text"] == {"r1": pytest.approx(33.33), "r5": 100.0, "r10": 100.0}
 
 
+def test_ranks_do_not_depend_on_how_many_rows_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(3)
+    scores = Scores(images=11, texts=30, odds=torch.rand(11, 30, generator=generator))
+    owner = torch.arange(30) % 11
+    whole = recalls(scores, owner)
+    pairs = best_of_rows_and_columns(scores, 3)
+    monkeypatch.setattr(retrieval, "ROWS", 4)
+    assert recalls(scores, owner) == whole
+    some = best_of_rows_and_columns(scores, 3)
+    assert torch.equal(some[0], pairs[0])
+    assert torch.equal(some[1], pairs[1])
+
+    wanted = torch.zeros(11, 30, dtype=torch.bool)
+    wanted[pairs] = True
+    assert scores.odds is not None
+    for row in range(11):
+        assert wanted[row, scores.odds[row].topk(3).indices].all()
+    for column in range(30):
+        assert wanted[scores.odds[:, column].topk(3).indices, column].all()
+
+
+def test_what_a_matching_head_judged_stands_before_all_else() -> None:
+    vectors = torch.eye(3), torch.eye(3)
+    pairs = torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([-7.0, 2.0])
+    rows = Scores(images=3, texts=3, vectors=vectors, pairs=pairs).rows(0, 3)
+    assert rows[0].tolist() == [1.0, 9993.0, 0.0]
+    assert rows[2].tolist() == [10002.0, 0.0, 1.0]
+
+
 def test_a_trained_model_finds_unseen_images(scorer: Scorer, tmp_path: Path) -> None:
-    found = evaluate_retrieval(scorer, _captions(tmp_path), shortlist=6)
+    found = retrieval.evaluate(scorer, _captions(tmp_path), shortlist=6)
     assert found["candidates"] == found["captions"] == 18
     assert found["chance"]["text_to_image"]["r1"] == pytest.approx(5.56)
     assert found["text_to_image"]["r5"] >= 80
@@ -79,39 +119,115 @@ def test_scores_do_not_depend_on_the_others(scorer: Scorer, tmp_path: Path) -> N
     torch.testing.assert_close(some_odds, odds[[3, 11]], rtol=0, atol=1e-5)
 
 
-def test_a_score_that_is_no_number_is_an_error(scorer: Scorer, tmp_path: Path) -> None:
-    lines = read_lines(_captions(tmp_path))[:4]
-    scorer.forget()
-    scorer.images([line.image.read_bytes() for line in lines])
-    scorer.texts([line.captions[0] for line in lines])
-    head = scorer.model.heads["match"].linear.weight  # type: ignore[union-attr]
-    before = head.detach().clone()  # type: ignore[operator, union-attr]
-    try:
-        with torch.no_grad():
-            head.fill_(float("nan"))  # type: ignore[operator, union-attr]
-        with pytest.raises(ValueError, match="scores are not numbers"):
-            scored(scorer, 4, 4, shortlist=2)
-    finally:
-        with torch.no_grad():
-            head.copy_(before)  # type: ignore[operator, union-attr]
+def test_room_for_a_few_gives_the_same_numbers(
+    scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _captions(tmp_path)
+    whole = retrieval.evaluate(scorer, path, shortlist=6)
+    every = retrieval.evaluate(scorer, path, shortlist=0)
+    assert every["pairs_judged"] == 18 * 18
+    monkeypatch.setattr(encoded, "DECODED", 5)
+    assert retrieval.evaluate(scorer, path, shortlist=6, room=1) == whole
+    assert retrieval.evaluate(scorer, path, shortlist=0, room=1) == every
 
 
-def test_chance_is_what_random_orders_give(tmp_path: Path) -> None:
-    images = [{"image": "a.png", "captions": ["x"] * count} for count in (1, 2, 5)]
-    (tmp_path / "a.png").write_bytes(b"")
-    path = tmp_path / "captions.jsonl"
-    path.write_text("\n".join(map(json.dumps, images)))
-    lines = read_lines(path)
-    owner = owners(lines)
-    assert owner.tolist() == [0, 1, 1, 2, 2, 2, 2, 2]
+def test_a_blind_model_finds_nothing_more_than_chance(scorer: Scorer, tmp_path: Path) -> None:
+    found = retrieval.evaluate(scorer, _captions(tmp_path), shortlist=6)
+    blind = found["blind"]
+    assert blind["texts_alone"]["image_to_text"] == found["chance"]["image_to_text"]
+    assert blind["shuffled_images"]["text_to_image"]["r1"] <= 12
 
-    expected = chance(lines)
+
+def test_a_release_is_asked_about_its_split(scorer: Scorer, tmp_path: Path) -> None:
+    folder = release(tmp_path / "held", 18, seed=5)
+    asked = Release.open("held", folder)
+    found = retrieval.evaluate(scorer, asked, shortlist=6)
+    assert (found["candidates"], found["captions"], found["unreadable"]) == (18, 18, 0)
+    with pytest.raises(ValueError, match="with this split"):
+        Release.open("held", folder, split="heldout")
+
+
+def test_an_image_that_cannot_be_decoded_is_counted_and_left_out(
+    scorer: Scorer, tmp_path: Path
+) -> None:
+    path = _captions(tmp_path)
+    (tmp_path / "red-circle.png").write_bytes(b"no picture")
+    found = retrieval.evaluate(scorer, path, shortlist=0)
+    assert (found["candidates"], found["captions"], found["unreadable"]) == (17, 17, 1)
+    for image in tmp_path.glob("*.png"):
+        image.write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="none of 18 images can be used"):
+        retrieval.evaluate(scorer, path, shortlist=0)
+
+
+@pytest.mark.parametrize("head", ["match", "image_project", "text_project"])
+def test_a_score_that_is_no_number_is_an_error(scorer: Scorer, tmp_path: Path, head: str) -> None:
+    broken = copy.deepcopy(scorer)
+    with torch.no_grad():
+        broken.model.get_parameter(f"heads.{head}.linear.weight").fill_(float("nan"))
+    path = _captions(tmp_path)
+    with pytest.raises(ValueError, match="scores are not numbers"):
+        retrieval.evaluate(broken, path, shortlist=2)
+    with pytest.raises(ValueError, match="scores are not numbers"):
+        matching.evaluate(broken, path)
+
+
+def test_chance_is_what_random_orders_give() -> None:
+    owner = torch.tensor([0, 1, 1, 2, 2, 2, 2, 2])
+    expected = chance([1, 2, 5])
     generator = torch.Generator().manual_seed(0)
-    found = [recalls(torch.rand(3, 8, generator=generator), owner) for _ in range(2000)]
+
+    def drawn() -> Scores:
+        return Scores(images=3, texts=8, odds=torch.rand(3, 8, generator=generator))
+
+    found = [recalls(drawn(), owner) for _ in range(1000)]
     for way in ("text_to_image", "image_to_text"):
         for cut in ("r1", "r5"):
             mean = sum(one[way][cut] for one in found) / len(found)
-            assert mean == pytest.approx(expected[way][cut], abs=2.0)
+            assert mean == pytest.approx(expected[way][cut], abs=3.0)
+
+
+def test_shuffled_texts_all_have_another_image() -> None:
+    owner = torch.arange(7).repeat_interleave(3)
+    other = shuffled(owner, 7)
+    assert bool((other != owner).all())
+    assert sorted(set(other.tolist())) == list(range(7))
+    assert torch.equal(other, shuffled(owner, 7))
+
+
+def test_the_area_under_the_curve_is_that_of_all_comparisons() -> None:
+    true, wrong = torch.tensor([3.0, 1.0, 2.0]), torch.tensor([2.0, 0.0, 2.0, 5.0])
+    told = [(a > b) + 0.5 * (a == b) for a in true.tolist() for b in wrong.tolist()]
+    assert auc(true, wrong) == pytest.approx(sum(told) / len(told))
+    with pytest.raises(ValueError, match="no wrong captions"):
+        auc(true, torch.zeros(0))
+
+
+def test_a_trained_model_tells_wrong_captions(scorer: Scorer, tmp_path: Path) -> None:
+    found = matching.evaluate(scorer, _captions(tmp_path))
+    assert found["true"] == 18
+    assert found["random"]["wrong"] == found["hardest"]["wrong"] == 180
+    assert found["random"]["auc"] > 0.7
+    assert found["random"]["auc"] >= found["hardest"]["auc"]
+    assert found["random"]["accuracy"] > 51
+    # every text is true once and wrong about as often as any other
+    assert found["random"]["blind"]["texts_alone"]["auc"] == pytest.approx(0.5, abs=0.1)
+    assert found["random"]["blind"]["shuffled_images"]["auc"] == pytest.approx(0.5, abs=0.2)
+
+
+def test_a_text_that_an_image_has_itself_is_not_wrong_for_it(
+    scorer: Scorer, tmp_path: Path
+) -> None:
+    path = _captions(tmp_path)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows += [dict(row, captions=[row["captions"][0].upper() + "!"]) for row in rows]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    made = encode(scorer, opened(path))
+    same = torch.arange(18).repeat(2)
+    for pairs in (random_pairs(made, same), hardest_pairs(made, same)):
+        assert len(pairs.images) == 360
+        assert bool((same[pairs.texts] != same[pairs.images]).all())
+    assert matching.evaluate(scorer, path)["true"] == 36
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from training.embed import PatchesSpec, WordsSpec
 from training.heads import ClassifySpec, ProjectSpec, ScaleSpec, VocabularySpec
 from training.model import Model, ModelSpec, Pass, initialise
 from training.recipes import blip, clip
+from training.recipes import load as load_plan
 from training.stack import Cross, StackSpec
 from training.weights.export import export
 from training.weights.load import cross_from_self, from_pretrained, load, load_part
@@ -273,6 +274,36 @@ def test_bert_into_both_attentions_of_blip(tmp_path: Path) -> None:
     own = block.attentions["causal"].inner.qkv.weight
     assert torch.equal(block.cross.inner.query.weight, own[:20])
     assert torch.equal(block.cross.inner.key_value.weight, own[20:])
+
+
+def test_a_bert_in_two_halves_for_albef(tmp_path: Path) -> None:
+    config = BertConfig(
+        hidden_size=128,
+        num_hidden_layers=5,
+        num_attention_heads=4,
+        intermediate_size=512,
+        vocab_size=23,
+        max_position_embeddings=30,
+    )
+    theirs = BertModel(config, add_pooling_layer=False)
+    parity.randomise(theirs)
+    theirs.float().save_pretrained(tmp_path)
+
+    plan = load_plan("albef", size="tiny", init={"text": str(tmp_path)})
+    assert plan.init == {"text": str(tmp_path), "fusion": str(tmp_path)}
+    words = replace(plan.model.embeds["words"], vocab=23)  # type: ignore[arg-type]
+    heads = {name: head for name, head in plan.model.heads.items() if name != "vocabulary"}
+    model = _random(
+        replace(plan.model, embeds={**plan.model.embeds, "words": words}, heads=heads, prepare={})
+    )
+    low, high = load_part(model, "text", tmp_path), load_part(model, "fusion", tmp_path)
+    assert not low.missing
+    assert all(".cross." in path for path in high.missing)  # random at first, as in the paper
+
+    state = theirs.state_dict()
+    for stack, block, other in (("text", 1, 1), ("fusion", 0, 2), ("fusion", 1, 3)):
+        found = model.get_parameter(f"stacks.{stack}.blocks.{block}.feedforwards.shared.inner.into.weight")
+        assert torch.equal(found, state[f"encoder.layer.{other}.intermediate.dense.weight"])
 
 
 def test_vit_into_the_fusion_of_vilt_with_another_grid(tmp_path: Path) -> None:

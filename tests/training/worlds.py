@@ -1,6 +1,7 @@
 """Small releases of drawn shapes, and plans that learn them in seconds."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from training.heads import ClassifySpec, ProjectSpec, ScaleSpec, VocabularySpec
 from training.model import ModelSpec, Pass
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
+from training.objectives.lm import Captions
 from training.objectives.mlm import MaskedWords
 from training.plan import Optimizer, TrainingPlan, TrainingStage
-from training.stack import StackSpec
+from training.stack import Cross, StackSpec
 
 COLOURS = ("red", "green", "blue", "black", "orange", "purple")
 SHAPES = ("circle", "square", "triangle")
@@ -113,3 +115,32 @@ def shapes_plan(steps: int = 6, **changes: object) -> TrainingPlan:
     )
     settings = {"threads": 1, "precision": "float32", "checkpoint_steps": 2, **changes}
     return TrainingPlan(name="shapes", model=model, stages=stages, **settings)  # type: ignore[arg-type]
+
+
+def captions_plan(steps: int) -> TrainingPlan:
+    """The shapes' model with a decoder that reads the image; first the contrast, then captions."""
+    plan = shapes_plan(steps=steps, checkpoint_steps=1000)
+    decoder = StackSpec(layers=1, width=32, heads=2, cross=Cross(width=32))
+    model = replace(
+        plan.model,
+        stacks={**plan.model.stacks, "decoder": decoder},
+        passes={
+            **plan.model.passes,
+            "caption": Pass(
+                stack="decoder", inputs=("words",), rules=("causal",), reads="image", first="[DEC]"
+            ),
+        },
+        prepare={
+            **plan.model.prepare,
+            "words": replace(plan.model.prepare["words"], extra=("[DEC]",)),
+        },
+    )
+    contrast, captions = plan.stages
+    captions = replace(
+        captions,
+        objectives=(Captions(),),
+        weights={},
+        batch=16,
+        optimizer=Optimizer(lr=6e-3),
+    )
+    return replace(plan, model=model, stages=(replace(contrast, steps=5), captions))

@@ -1,4 +1,4 @@
-"""Rows of a release one after the other, as evaluation and frozen towers read them."""
+"""Rows of samples one after the other, as evaluation and frozen towers read them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from training.data.crew import crew_of
 from training.data.images import ImageSpec
 from training.data.order import Slot
 from training.data.room import Room
-from training.data.sample import Bad, Made, SampleMaker
-from training.data.shards import Release
+from training.data.sample import Bad, Made, SampleMaker, Samples
 from training.data.worker import Chunk, Orders
 
 CHUNK = 16
@@ -30,7 +29,7 @@ class Rows:
 
 
 def read_in_order(
-    release: Release,
+    release: Samples,
     images: Mapping[str, ImageSpec],
     rows: Sequence[int],
     *,

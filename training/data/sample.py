@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,30 @@ from training.data.augment import names_a_side
 from training.data.draws import generator
 from training.data.images import ImageSpec
 from training.data.order import Slot
-from training.data.shards import Release, Sample
+from training.data.shards import Sample
 
 HUMAN = "given"  # the text source of captions that came with a data set
 SYNTHETIC = "synthetic"
 Pixels = NDArray[np.uint8]
+
+
+class Samples(Protocol):
+    """Images with their texts, reached by number: a release, or a file of captions."""
+
+    @property
+    def name(self) -> str:
+        """What a slot calls them by."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> Sample:
+        """A sample by its number."""
+        ...
+
+    def texts(self, row: int) -> tuple[list[str], list[str]]:
+        """Captions of a sample and their sources; its image is not touched."""
+        ...
 
 
 class Made(NamedTuple):
@@ -41,7 +60,7 @@ class Bad(NamedTuple):
 class SampleMaker:
     """Makes samples; everything random belongs to (seed, stage, epoch, sample)."""
 
-    releases: Mapping[str, Release]
+    releases: Mapping[str, Samples]
     images: Mapping[str, ImageSpec]
     sources: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0

@@ -105,6 +105,11 @@ class Release:
         shard, place = self._find(row)
         return shard.texts(place)
 
+    def image_id(self, row: int) -> str:
+        """The id of a sample's image, which is not touched."""
+        shard, place = self._find(row)
+        return shard.image_id(place) or f"{self.name}-{row}"
+
     def all_captions(self) -> Iterator[str]:
         """Every text, a record batch at a time."""
         for number in range(len(self.shards)):
@@ -182,8 +187,12 @@ class _Opened:
             image=self._value("image", row) or b"",
             captions=captions,
             sources=sources,
-            image_id=self._value("image_id", row) or "",
+            image_id=self.image_id(row),
         )
+
+    def image_id(self, row: int) -> str:
+        """The id; "" where the shard has none."""
+        return self._value("image_id", row) or ""
 
     def texts(self, row: int) -> tuple[list[str], list[str]]:
         captions = self._value("caption", row) or []

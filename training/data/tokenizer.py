@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +18,12 @@ from training.inputs import TextInput
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CAPTIONS = "captions"
+BEGIN, END = "begin", "end"  # whatever a tokenizer of transformers puts there
 PADDING = ("[PAD]", "<pad>")
 MASKS = ("[MASK]", "<mask>")
 BLIP_DROPS = re.compile(r"[.!\"()*#:;~]")  # BLIP's pre_caption
+ALBEF_DROPS = re.compile(r"[,.'!?\"()*#:;~]")  # ALBEF's, which parts words at - and /
+ALBEF_PARTS = re.compile(r"[-/]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +32,17 @@ class TextSpec:
 
     `vocabulary`: "captions" makes one of at most `size` pieces from the releases; else the path of
     a vocab.txt (BERT's, lower case unless `cased`), or a tokenizer of transformers by its name or
-    folder. `clean` "blip": lower case, some signs dropped. `words` cuts a text to so many (0: not);
-    `length` counts pieces, with `first` and `last`, which stand around them.
-    `extra` pieces are put behind the vocabulary ([ENC], [DEC]).
+    folder. `clean` "blip" and "albef": lower case, some signs dropped, as in their code. `words`
+    cuts a text to so many (0: not); `length` counts pieces, with `first` and `last`, which stand
+    around them; BEGIN and END ask a tokenizer of transformers for its own. `extra` pieces are put
+    behind the vocabulary ([ENC], [DEC]).
     """
 
     vocabulary: str = CAPTIONS
     size: int = 30522
     length: int = 40
     cased: bool = False
-    clean: Literal["", "blip"] = ""
+    clean: Literal["", "blip", "albef"] = ""
     words: int = 0
     first: str = "[CLS]"
     last: str = "[SEP]"
@@ -48,6 +52,9 @@ class TextSpec:
         """A text as it goes to the tokenizer."""
         if self.clean == "blip":
             text = " ".join(BLIP_DROPS.sub(" ", text.lower()).split())
+        if self.clean == "albef":
+            kept = ALBEF_DROPS.sub("", text.lower())
+            text = " ".join(ALBEF_PARTS.sub(" ", kept).split())
         if self.words:
             text = " ".join(text.split()[: self.words])
         return text
@@ -138,7 +145,7 @@ def make_tokenizer(
         return Tokenizer(spec, _own(build_vocabulary(captions, spec.size, cased=spec.cased)))
     if spec.vocabulary.endswith(".txt"):
         return Tokenizer(spec, _wordpiece(_lines(Path(spec.vocabulary)), cased=spec.cased))
-    return Tokenizer(spec, _of_transformers(spec.vocabulary))
+    return _of_transformers(spec)
 
 
 def build_vocabulary(captions: Iterable[str], size: int, *, cased: bool = False) -> list[str]:
@@ -212,9 +219,10 @@ def _read(path: Path) -> Backend:
         raise ValueError(f"{path} is no tokenizer ({error}): export the model again") from error
 
 
-def _of_transformers(name: str) -> Backend:
+def _of_transformers(spec: TextSpec) -> Tokenizer:
     from transformers import AutoTokenizer
 
+    name = spec.vocabulary
     try:
         found = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
@@ -222,7 +230,13 @@ def _of_transformers(name: str) -> Backend:
     backend = getattr(found, "backend_tokenizer", None)
     if backend is None:
         raise ValueError(f"the tokenizer {name!r} has no fast form: it cannot be used here")
-    return Backend.from_str(backend.to_str())
+    around = {BEGIN: found.bos_token or found.eos_token, END: found.eos_token}
+    first, last = around.get(spec.first, spec.first), around.get(spec.last, spec.last)
+    if first is None or last is None:
+        raise ValueError(
+            f"the tokenizer {name!r} has no piece that ends a text: name one in `last`"
+        )
+    return Tokenizer(replace(spec, first=first, last=last), Backend.from_str(backend.to_str()))
 
 
 def _pieces(backend: Backend) -> Pieces:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from training.data.shards import Release, Sample
 
 WANTED = "{'image': path, 'captions': [text, ...]}"
 
@@ -30,6 +33,51 @@ def read_lines(captions: str | Path) -> list[Line]:
     if not lines:
         raise ValueError(f"{path}: the file is empty; give at least one line of {WANTED}")
     return lines
+
+
+class CaptionsFile:
+    """The lines of a file as samples, as those of a release: images are read when asked for."""
+
+    def __init__(self, lines: Sequence[Line], name: str = "captions") -> None:
+        self.name = name
+        self.lines = list(lines)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, row: int) -> Sample:
+        """A sample by its number; its id is the path of its image."""
+        line = self.lines[row]
+        captions, sources = self.texts(row)
+        try:
+            image = line.image.read_bytes()
+        except OSError as error:
+            raise ValueError(f"{line.where}: {line.image} cannot be read ({error})") from error
+        return Sample(image, captions, sources, str(line.image))
+
+    def image_id(self, row: int) -> str:
+        """The path of a sample's image."""
+        return str(self.lines[row].image)
+
+    def texts(self, row: int) -> tuple[list[str], list[str]]:
+        """Captions of a sample; of their sources nothing is known."""
+        captions = list(self.lines[row].captions)
+        return captions, [""] * len(captions)
+
+
+Samples = CaptionsFile | Release
+Asked = str | Path | Sequence[Line] | Samples  # what a model is evaluated on
+
+
+def opened(asked: Asked) -> Samples:
+    """The samples of a file of captions or of its lines, or those that are given as such."""
+    match asked:
+        case CaptionsFile() | Release():
+            return asked
+        case str() | Path():
+            return CaptionsFile(read_lines(asked))
+        case _:
+            return CaptionsFile(asked)
 
 
 def _is_text(value: object) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,13 +15,15 @@ from training.data.frozen import FrozenTower
 from training.data.images import ImageSpec
 from training.data.tokenizer import Tokenizer
 from training.heads import at_least_float
-from training.inputs import FeatureInput, ImageInput, Input
+from training.inputs import FeatureInput, ImageInput, Input, TextInput
 from training.model import Model
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
+from training.objectives.lm import Captions
 from training.tokens import Tokens, stack_rows
 from training.views import embed_input, run_pairs
 
+T = TypeVar("T")
 Prepared = Tokenizer | ImageSpec | FrozenTower
 
 
@@ -28,25 +31,38 @@ Prepared = Tokenizer | ImageSpec | FrozenTower
 class Scorer:
     """Images and texts that can be compared and matched.
 
-    Towers are run in batches of `batch` rows, always padded to it, so that a score does not depend
-    on how many others are asked about. Their tokens are held: ask `forget` when others come.
+    Towers are run in batches of `batch` rows. Their tokens are held until others come, or until
+    `forget`: `training.evaluate.encoded` asks about more than fits into memory.
     """
 
     model: Model
     prepared: Mapping[str, Prepared]
     contrast: Contrast | None = None
     matching: Matching | None = None
+    captions: Captions | None = None
     batch: int = 64
     _inputs: dict[str, list[Input]] = field(default_factory=dict)  # by embedding, in batches
     _towers: dict[tuple[str, str], Tokens] = field(default_factory=dict)
 
+    @property
+    def image_specs(self) -> dict[str, ImageSpec]:
+        """For each embedding of images the preprocessing that it wants."""
+        found = {}
+        for name, prepared in self.prepared.items():
+            spec = prepared.prepare if isinstance(prepared, FrozenTower) else prepared
+            if isinstance(spec, ImageSpec):
+                found[name] = spec
+        return found
+
     def images(self, encoded: Sequence[bytes]) -> None:
         """Images to be asked about, by their bytes. OSError when one cannot be decoded."""
-        for name, prepared in self.prepared.items():
-            if isinstance(prepared, ImageSpec):
-                self._inputs[name] = [self._pixels(prepared, part) for part in self._parts(encoded)]
-            elif isinstance(prepared, FrozenTower) and isinstance(prepared.prepare, ImageSpec):
-                self._inputs[name] = [self._seen(prepared, part) for part in self._parts(encoded)]
+        specs = self.image_specs.items()
+        self.pixels({name: [_tensor(spec, one) for one in encoded] for name, spec in specs})
+
+    def pixels(self, images: Mapping[str, Sequence[Tensor]]) -> None:
+        """Images to be asked about, decoded: [h, w, 3] bytes for each of `image_specs`."""
+        for name, decoded in images.items():
+            self._give(name, [self._image_input(name, part) for part in self._parts(decoded)])
 
     def texts(self, texts: Sequence[str]) -> None:
         """Texts to be asked about."""
@@ -54,9 +70,16 @@ class Scorer:
             if isinstance(prepared, Tokenizer):
                 whole = prepared(texts)
                 starts = range(0, len(texts), self.batch)
-                self._inputs[name] = [whole.rows(at, at + self.batch) for at in starts]
+                self._give(name, [whole.rows(at, at + self.batch) for at in starts])
             elif isinstance(prepared, FrozenTower) and not isinstance(prepared.prepare, ImageSpec):
-                self._inputs[name] = [self._read(prepared, part) for part in self._parts(texts)]
+                self._give(name, [self._read(prepared, part) for part in self._parts(texts)])
+
+    def _give(self, name: str, inputs: list[Input]) -> None:
+        """Another input of an embedding: what was made of the one before is dropped."""
+        self._inputs[name] = inputs
+        stale = [key for key in self._towers if name in self.model.spec.roots(key[0])]
+        for key in stale:
+            del self._towers[key]
 
     def forget(self) -> None:
         """Drop what was encoded."""
@@ -64,15 +87,39 @@ class Scorer:
         self._towers.clear()
 
     @torch.inference_mode()
+    def image_vectors(self) -> Tensor:
+        """[images, dim] of length 1; ValueError when the model compares nothing."""
+        contrast = self._contrast()
+        return self.model.head(contrast.image_head, self._tower(contrast.image, ""))
+
+    @torch.inference_mode()
+    def text_vectors(self) -> Tensor:
+        """[texts, dim] of length 1; ValueError when the model compares nothing."""
+        contrast = self._contrast()
+        return self.model.head(contrast.text_head, self._tower(contrast.text, ""))
+
+    @torch.inference_mode()
+    def scale(self) -> float:
+        """The factor of cosines."""
+        return float(self.model.head(self._contrast().scale))
+
     def similarity(self) -> Tensor:
         """[images, texts] scaled cosines; ValueError when the model compares nothing."""
-        contrast = self.contrast
-        if contrast is None:
+        return self.scale() * self.image_vectors() @ self.text_vectors().T
+
+    def _contrast(self) -> Contrast:
+        if self.contrast is None:
             raise ValueError("this model has no contrast: it can only judge pairs")
-        image = self.model.head(contrast.image_head, self._tower(contrast.image, ""))
-        text = self.model.head(contrast.text_head, self._tower(contrast.text, ""))
-        scores: Tensor = self.model.head(contrast.scale) * image @ text.T
-        return scores
+        return self.contrast
+
+    def held_bytes(self, roots: Collection[str]) -> int:
+        """Memory of what was made of these embeddings' inputs, and of the inputs."""
+        given = [one for name in roots for one in self._inputs.get(name, [])]
+        tensors = [tensor for one in given for tensor in _of(one)]
+        for (node, _), tokens in self._towers.items():
+            if self.model.spec.roots(node) & set(roots):
+                tensors.append(tokens.x)
+        return sum(one.numel() * one.element_size() for one in tensors)
 
     @torch.inference_mode()
     def match(self, images: Tensor, texts: Tensor) -> Tensor:
@@ -88,6 +135,11 @@ class Scorer:
             logits = at_least_float(self.model.head(matching.head, fused))
             found.append(logits[:, 1] - logits[:, 0])
         return torch.cat(found) if found else torch.zeros(0)
+
+    @torch.inference_mode()
+    def tokens(self, node: str, first: str = "") -> Tokens:
+        """What an embedding or a pass makes of all images, or of all texts, that were given."""
+        return self._tower(node, first)
 
     def _rows_of(self, node: str, first: str, rows: Tensor) -> Tokens:
         tokens = self._tower(node, first)
@@ -112,26 +164,36 @@ class Scorer:
     def _embed(self, name: str, first: str, given: Input) -> Tokens:
         if not self.model.spec.roots(name):
             return self.model.embed(name, len(given))
+        if isinstance(given, ImageInput):
+            spec = self.image_specs[name]
+            given = ImageInput(pixels=scaled(given.pixels, spec), sizes=given.sizes)
         return embed_input(self.model, name, given, first=first)
 
-    def _parts(self, items: Sequence[str] | Sequence[bytes]) -> list[Sequence[object]]:
+    def _parts(self, items: Sequence[T]) -> list[Sequence[T]]:
         return [items[at : at + self.batch] for at in range(0, len(items), self.batch)]
 
-    def _pixels(self, spec: ImageSpec, encoded: Sequence[object]) -> ImageInput:
-        images = [_tensor(spec, one) for one in encoded]
-        given = padded(images, spec.patch)
-        return ImageInput(pixels=scaled(given.pixels, spec), sizes=given.sizes)
+    def _image_input(self, name: str, images: Sequence[Tensor]) -> Input:
+        """Pixels, which are scaled when they are embedded, or what the frozen tower says."""
+        prepared = self.prepared[name]
+        if isinstance(prepared, FrozenTower):
+            views = prepared.of_images(images)
+            return stacked([view[0].cpu().numpy() for view in views])
+        assert isinstance(prepared, ImageSpec), f"{name} is not given images"
+        return padded(images, prepared.patch)
 
-    def _seen(self, tower: FrozenTower, encoded: Sequence[object]) -> FeatureInput:
-        spec = tower.prepare
-        assert isinstance(spec, ImageSpec), "this tower reads texts"
-        views = tower.of_images([_tensor(spec, one) for one in encoded])
-        return stacked([view[0].cpu().numpy() for view in views])
-
-    def _read(self, tower: FrozenTower, texts: Sequence[object]) -> FeatureInput:
-        return stacked([row.cpu().numpy() for row in tower.of_texts([str(one) for one in texts])])
+    def _read(self, tower: FrozenTower, texts: Sequence[str]) -> FeatureInput:
+        return stacked([row.cpu().numpy() for row in tower.of_texts(texts)])
 
 
-def _tensor(spec: ImageSpec, encoded: object) -> Tensor:
-    assert isinstance(encoded, bytes), "images are given as bytes"
+def _tensor(spec: ImageSpec, encoded: bytes) -> Tensor:
     return torch.from_numpy(spec.pixels(encoded).copy())
+
+
+def _of(given: Input) -> list[Tensor]:
+    match given:
+        case TextInput():
+            return [given.ids, given.valid]
+        case ImageInput():
+            return [given.pixels]
+        case FeatureInput():
+            return [given.features]

@@ -23,7 +23,9 @@ MASKED = "masked"  # the variant of a batch whose texts have masked words
 class MaskedWords:
     """Cross entropy of the true pieces at masked places, the pair being a true one (BERT, ViLT).
 
-    `share` of the pieces, in whole words; `rows` bounds the pairs that are looked at; 0: all.
+    `share` of the pieces, in whole words, or piece by piece (ALBEF); `rows` bounds the pairs that
+    are looked at; 0: all. `soft`: a share (the views' alpha) of each target is what the momentum
+    twin says of the same masked pair (ALBEF).
     """
 
     fused: str = "match"
@@ -32,6 +34,8 @@ class MaskedWords:
     image: str = "patches"
     share: float = 0.15
     rows: int = 0
+    whole_words: bool = True
+    soft: bool = False
 
     @property
     def losses(self) -> tuple[str, ...]:
@@ -45,22 +49,42 @@ class MaskedWords:
         judged = min(self.rows or views.size, views.size)
 
         draw = views.draws.uniform("mlm", views.size, given.ids.shape[1], 3)
-        masked, labels = mask_words(given.ids, given.valid, given.pieces, draw, self.share)
+        pieces = given.pieces
+        if not self.whole_words:
+            pieces = replace(pieces, continues=torch.zeros_like(pieces.continues))
+        masked, labels = mask_words(given.ids, given.valid, pieces, draw, self.share)
         labels = labels[:judged]
-        views.vary(self.text, MASKED, replace(given, ids=masked))
+        for seen in self._seen_by(views):
+            seen.vary(self.text, MASKED, replace(given, ids=masked))
 
         count = float((labels != IGNORED).sum())
         parts = [partial(self._loss, views, labels, part) for part in views.chunks(judged)]
         return Prepared(counts={"mlm": count, "mlm_right": count}, parts=parts)
 
+    def _seen_by(self, views: Views) -> list[Views]:
+        """Who looks at the masked texts: the model, and the twin if it is believed."""
+        if not self.soft:
+            return [views]
+        assert views.twin is not None, "the stage says that a twin is needed"
+        return [views, views.twin]
+
     def _loss(self, views: Views, labels: Tensor, part: slice) -> Sums:
         rows = torch.arange(part.start, part.stop) + views.ranks.rank * views.size
-        pairs = {self.text: rows, self.image: rows}
-        fused = views.pairs(self.fused, pairs, variant=MASKED)
-        words = fused.part(Segment.TEXT).x
+        asked = labels[part] != IGNORED
+        wanted = labels[part][asked]
+        logits = self._logits(views, rows, asked)
+        wanted = wanted.to(logits.device)
 
-        wanted = labels[part].to(words.device)
-        asked = wanted != IGNORED
-        logits = at_least_float(views.model.head(self.head, words[asked]))
-        loss = F.cross_entropy(logits, wanted[asked], reduction="sum")
-        return {"mlm": loss, "mlm_right": (logits.argmax(1) == wanted[asked]).sum()}
+        loss = F.cross_entropy(logits, wanted, reduction="sum")
+        if self.soft and views.twin is not None:
+            with torch.no_grad():
+                believed = self._logits(views.twin, rows, asked).softmax(dim=1)
+            distilled = F.cross_entropy(logits, believed, reduction="sum")
+            loss = (1 - views.alpha) * loss + views.alpha * distilled
+        return {"mlm": loss, "mlm_right": (logits.argmax(1) == wanted).sum()}
+
+    def _logits(self, views: Views, rows: Tensor, asked: Tensor) -> Tensor:
+        """[m, vocab] of the masked places of some pairs."""
+        fused = views.pairs(self.fused, {self.text: rows, self.image: rows}, variant=MASKED)
+        words = fused.part(Segment.TEXT).x
+        return at_least_float(views.model.head(self.head, words[asked.to(words.device)]))

@@ -8,9 +8,9 @@ import pkgutil
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
-from training.config import change, decode, encode, nearest
+from training.config import change, decode, encode, nearest, read_value
 from training.plan import TrainingPlan
 from training.plan import smoke as shrunk
 
@@ -36,10 +36,13 @@ def load(
     """A plan by the name of its recipe, or from a file of one's own (.toml or .py).
 
     A TOML file begins with `recipe = "blip"` and changes what it names. `changes` are KEY=VALUE,
-    such as `stages.0.batch=512`; `init` says by which weights the towers begin; `smoke` shrinks
-    whatever comes of it to seconds, for a rehearsal. ValueError names the nearest recipe or key
-    where one is unknown.
+    such as `stages.0.batch=512`, or `over=albef` for an argument of the recipe itself; `init` says
+    by which weights the towers begin; `smoke` shrinks whatever comes of it to seconds, for a
+    rehearsal. ValueError names the nearest recipe or key where one is unknown.
     """
+    if recipe in names():
+        arguments, changes = _for_recipe(recipe, changes)
+        settings = {**settings, **arguments}
     given = {"size": size, "init": dict(init or {}), **settings}
     if recipe.endswith(".toml"):
         plan = _of_toml(Path(recipe), given)
@@ -53,24 +56,48 @@ def load(
 
 
 def _changed(plan: TrainingPlan, changes: Sequence[str]) -> TrainingPlan:
-    if not changes:
-        return plan
     plain = encode(plan)
     for one in changes:
-        key, found, value = one.partition("=")
-        if not found:
-            raise ValueError(f"{one}: a change is written KEY=VALUE, as in stages.0.batch=512")
-        change(plain, key.strip(), value.strip())
+        change(plain, *_parted(one))
     return decode(TrainingPlan, plain)
 
 
-def _of_name(recipe: str, given: Mapping[str, Any]) -> TrainingPlan:
+def _parted(one: str) -> tuple[str, str]:
+    key, found, value = one.partition("=")
+    if not found:
+        raise ValueError(f"{one}: a change is written KEY=VALUE, as in stages.0.batch=512")
+    return key.strip(), value.strip()
+
+
+def _for_recipe(recipe: str, changes: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Changes that are arguments of the recipe, and those that are made in its plan."""
+    own = _arguments(recipe)
+    arguments, others = {}, []
+    for one in changes:
+        key, value = _parted(one)
+        if key in own:
+            arguments[key] = decode(own[key], read_value(value), key)
+        else:
+            others.append(one)
+    return arguments, others
+
+
+def _arguments(recipe: str) -> dict[str, Any]:
+    """What the recipe can be told besides what every one is, and the types."""
+    kinds = get_type_hints(_module(recipe).plan)
+    return {name: kinds[name] for name in kinds if name not in ("size", "init", "seed", "return")}
+
+
+def _module(recipe: str) -> Any:
     if recipe not in names():
         known = ", ".join(names())
         hint = nearest(recipe, names())
         raise ValueError(f"no training recipe {recipe!r}; there are: {known}{hint}")
-    module = importlib.import_module(f"training.recipes.{recipe}")
-    plan: TrainingPlan = module.plan(**given)
+    return importlib.import_module(f"training.recipes.{recipe}")
+
+
+def _of_name(recipe: str, given: Mapping[str, Any]) -> TrainingPlan:
+    plan: TrainingPlan = _module(recipe).plan(**given)
     return plan
 
 
@@ -98,10 +125,12 @@ def _of_toml(path: Path, given: Mapping[str, Any]) -> TrainingPlan:
     if not isinstance(recipe, str):
         raise ValueError(f'{path}: the first line says from which recipe: recipe = "blip"')
 
-    arguments = dict(given)
-    arguments.update({name: table.pop(name) for name in ("size", "init") if name in table})
-    plain = encode(_of_name(recipe, arguments))
     try:
+        arguments = dict(given)
+        for name, kind in {"size": str, "init": Mapping[str, str], **_arguments(recipe)}.items():
+            if name in table:
+                arguments[name] = decode(kind, table.pop(name), name)
+        plain = encode(_of_name(recipe, arguments))
         _merge(plain, table, "")
         return decode(TrainingPlan, plain)
     except ValueError as error:

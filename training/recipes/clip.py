@@ -54,7 +54,7 @@ def plan(
     shared = SIZES[size][-1]
     tiny = size == "tiny"
     model = ModelSpec(
-        embeds={**image.embeds, **text.embeds},
+        embeds={**text.embeds, **image.embeds},
         stacks={"image": image.stack, "text": text.stack},
         passes={"image": image.run("image"), "text": text.run("text")},
         heads={
@@ -66,7 +66,7 @@ def plan(
             ),
             "scale": ScaleSpec(highest=30.0 if tiny else 100.0),
         },
-        prepare={image.name: image.prepare, text.name: text.prepare},
+        prepare={text.name: text.prepare, image.name: image.prepare},
     )
     stage = _on_features(data) if image.name == "grid" else _stage(size, data)
     others = {part: source for part, source in init.items() if part not in ("image", "text")}

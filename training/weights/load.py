@@ -107,8 +107,9 @@ def load_part(model: Model, part: str, source: str | Path, *, new_words: int = 0
     """Initial weights for one stack or embedding of `model`, and for what goes into the stack.
 
     The checkpoint's part is the one of the same name, or the only one of its kind; with a stack
-    come the embeddings that both put into it. Tokens that the model's preparation of texts adds to
-    a vocabulary are new words. ValueError when that leaves a choice.
+    come the embeddings that both put into it. A stack that goes on where another one ended (ALBEF)
+    is given the blocks behind that one's. Tokens that the model's preparation of texts adds to a
+    vocabulary are new words. ValueError when that leaves a choice.
     """
     checkpoint = read(source)
     spec, theirs = model.spec, checkpoint.family.spec
@@ -130,17 +131,26 @@ def load_part(model: Model, part: str, source: str | Path, *, new_words: int = 0
         same = [other for other in _inputs(spec, part) if isinstance(spec.embeds[other], kind)]
         if same:
             parts[name] = _only(same, name, "the model")
-    skip = _cached_layers(spec, part, theirs.stacks[stack].layers)
+    skip = _layers_before(spec, part, theirs.stacks[stack].layers)
     return load(model, checkpoint, parts, new_words=new_words, skip=skip)
 
 
-def _cached_layers(spec: ModelSpec, part: str, layers: int) -> int:
-    """How many of a tower's layers have done their work where the stack is given hidden states."""
-    for name in _inputs(spec, part):
-        prepare = spec.prepare.get(name)
+def _layers_before(spec: ModelSpec, part: str, layers: int) -> int:
+    """The layers of the tower whose work is done before this stack is asked.
+
+    They are those of the stack that it goes on from, or of a frozen tower whose hidden states were
+    kept.
+    """
+    for step in spec.passes.values():
+        if step.stack != part:
+            continue
+        before = spec.passes.get(step.inputs[0])
+        prepare = spec.prepare.get(step.inputs[0])
+        if before is not None and before.stack in spec.stacks:
+            return spec.stacks[before.stack].layers
         if isinstance(prepare, FeatureSpec):
-            asked = prepare.tower.layers
-            return asked if asked > 0 else layers + asked
+            kept = prepare.tower.layers
+            return kept if kept > 0 else layers + kept
     return 0
 
 

@@ -1,0 +1,71 @@
+"""Perceptual hashes of images: near equal ones differ in few of 64 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from training.data.decode import open_image
+from training.data.images import ImageSpec
+from training.data.shards import Release
+
+COLUMN = "image.dhash"  # of releases whose recipe measured it: 16 hexadecimal digits
+ENOUGH = 256  # pixels of the shorter side, from which 9 x 8 grey levels are the same
+INDISTINCT = 3  # bits: a hash so near to all zeros or all ones is that of any blank picture
+
+Hashes = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GreysSpec(ImageSpec):
+    """9 by 8 grey levels, of which a difference hash is made."""
+
+    size: int = 9
+
+    def pixels(
+        self, encoded: bytes, draws: np.random.Generator | None = None, *, flip: bool = False
+    ) -> NDArray[np.uint8]:
+        """[8, 9, 3], three times the same. OSError if it cannot be decoded."""
+        grey = open_image(encoded, ENOUGH).convert("L")
+        small = grey.resize((9, 8), Image.Resampling.LANCZOS)
+        return np.asarray(small.convert("RGB"))
+
+
+def hashes_of(greys: NDArray[np.uint8]) -> Hashes:
+    """[n, 8, 9] grey levels -> [n]: whether each place is darker than its right neighbour.
+
+    The difference hash that releases carry as `image.dhash`.
+    """
+    brighter = greys[:, :, 1:] > greys[:, :, :-1]
+    packed = np.packbits(brighter.reshape(len(greys), 64), axis=1)
+    return packed.view(">u8")[:, 0].astype(np.uint64)
+
+
+def flat(hashes: Hashes) -> NDArray[np.bool_]:
+    """Whether a hash tells nothing, being that of blank pictures and plain gradients."""
+    ones = np.bitwise_count(hashes)
+    return np.asarray((ones <= INDISTINCT) | (ones >= 64 - INDISTINCT))
+
+
+def carried(release: Release) -> Hashes | None:
+    """The hashes that a release's shards carry, as they lie there; None when one carries none."""
+    found: list[Hashes] = []
+    for shard in release.shards:
+        file = pa.ipc.open_file(pa.memory_map(str(release.cache.path(shard.address))))
+        if COLUMN not in file.schema.names:
+            return None
+        options = pa.ipc.IpcReadOptions(included_fields=[file.schema.names.index(COLUMN)])
+        source = pa.memory_map(str(release.cache.path(shard.address)))
+        found.extend(_numbers(pa.ipc.open_file(source, options=options)))
+    return np.concatenate(found) if found else np.zeros(0, np.uint64)
+
+
+def _numbers(file: pa.ipc.RecordBatchFileReader) -> Iterator[Hashes]:
+    for number in range(file.num_record_batches):
+        digits = file.get_batch(number).column(COLUMN).drop_null().to_pylist()
+        yield np.array([int(one, 16) for one in digits], dtype=np.uint64)
