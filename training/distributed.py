@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+PATIENCE = timedelta(days=2)  # features of a large release may be computed while the others wait
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +33,32 @@ class Ranks:
         if not (dist.is_available() and dist.is_initialized()):
             return cls()
         return cls(rank=dist.get_rank(), world=dist.get_world_size())
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank writes and speaks for all."""
+        return self.rank == 0
+
+    def meet(self, group: dist.ProcessGroup | None = None) -> None:
+        """Wait until every rank is here."""
+        if self.world > 1:
+            dist.barrier(group)
+
+    def most(self, number: int) -> int:
+        """The largest of the ranks' numbers."""
+        if self.world == 1:
+            return number
+        value = torch.tensor(number, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+        return int(value)
+
+    def merge(self, mine: Mapping[str, str]) -> dict[str, str]:
+        """The entries of all ranks' tables."""
+        if self.world == 1:
+            return dict(mine)
+        tables: list[Any] = [None] * self.world
+        dist.all_gather_object(tables, dict(mine))
+        return {name: value for table in tables for name, value in table.items()}
 
     def gather(self, x: Tensor) -> Tensor:
         """[n, ...] of each rank -> [world x n, ...]; gradients come back to whose rows they are."""
@@ -105,3 +137,43 @@ class _Take(torch.autograd.Function):
         dist.all_to_all_single(home, gradients[0][order].contiguous(), told, asked)
         total = gradients[0].new_zeros(shape)
         return total.index_add(0, requests, home), None
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """All processes that torchrun started, for as long as this lasts; else this one alone.
+
+    Whoever set up torch.distributed before keeps it.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1 or dist.is_initialized():
+        yield Ranks.current()
+        return
+    backend = "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "nccl"
+    dist.init_process_group(backend)
+    try:
+        yield Ranks.current()
+    finally:
+        dist.destroy_process_group()
+
+
+def patient_group(ranks: Ranks) -> dist.ProcessGroup | None:
+    """A group of all ranks that talks beside training (checkpoints), and waits long."""
+    if ranks.world == 1:
+        return None
+    group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    assert isinstance(group, dist.ProcessGroup), "every rank belongs to it"
+    return group
+
+
+def local(x: Tensor) -> Tensor:
+    """This rank's piece of a tensor that is cut among ranks; any other as it is."""
+    return x.to_local() if isinstance(x, DTensor) else x
+
+
+def whole(x: Tensor) -> Tensor:
+    """All of a tensor that is cut among ranks, which must ask together; any other as it is."""
+    return x.full_tensor() if isinstance(x, DTensor) else x

@@ -18,6 +18,7 @@ from training.data.images import ImageSpec
 from training.data.loader import Prepared
 from training.data.reduction import Reduction
 from training.data.tokenizer import TextSpec, Tokenizer, make_tokenizer
+from training.distributed import Ranks, whole
 from training.embed import WordsSpec
 from training.evaluate.scorer import Prepared as ScorerPrepared
 from training.evaluate.scorer import Scorer
@@ -45,8 +46,11 @@ def export_model(
     """Weights, tokenizers, and last the configuration, which makes the folder complete.
 
     `objectives` are written with it: they say what the model can be asked, and by which names.
+    Under torchrun all ranks must ask, and the first one writes.
     """
     tensors = _without_twice(model)
+    if not Ranks.current().first:
+        return
     write_whole(folder / WEIGHTS, lambda temporary: save_file(tensors, temporary))
     for name, one in prepared.items():
         place = folder / "prepare" / name
@@ -70,7 +74,7 @@ def _without_twice(model: Model) -> dict[str, Tensor]:
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) not in seen:
             seen.add(id(tensor))
-            tensors[name] = tensor.detach().to("cpu").contiguous()
+            tensors[name] = whole(tensor.detach()).to("cpu").contiguous()
     return tensors
 
 

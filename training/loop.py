@@ -4,42 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-from safetensors.torch import load_file
-from torch import nn
 
 from training import momentum
 from training.checkpoint import Checkpoints
 from training.data.batch import Batch
-from training.data.loader import Loader
-from training.data.order import Place
-from training.distributed import Ranks
+from training.data.draws import number_of
+from training.data.feed import Feed, Weighted, places_of
 from training.folder import Metrics
-from training.heads import ProjectSpec
 from training.interrupt import patient_stop
-from training.model import Model
-from training.momentum import Queue
+from training.meter import Meter
 from training.objectives.itc import Contrast
-from training.optimizer import (
-    clip,
-    freeze,
-    learning_rate,
-    make_optimizer,
-    optimizer_state,
-    set_rate,
-)
-from training.plan import AnyObjective, TrainingPlan, TrainingStage
+from training.optimizer import clip, learning_rate, set_rate
+from training.plan import AnyObjective
 from training.precision import precision
+from training.run import Run, next_stage, save
+from training.spike import leaps
 from training.step import accumulate_gradients, add_up_gradients, total_loss
+from training.validation import Validator
 from training.views import Draws, Views
-
-SPIKE = 20.0  # a loss so many deviations above the last hundred says that the run has come apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,121 +38,33 @@ class Progress:
     rate: float
     samples_per_s: float
     waited: float  # share of the time in which the device waited for data
-    numbers: Mapping[str, float]
+    peak_share: float  # of the hardware's measured rate of products
+    seconds_left: float
+    numbers: Mapping[str, float]  # means of the step; `heldout_...` where it was validated
 
 
-@dataclass(kw_only=True)
-class Run:
-    """What changes while a plan runs, all of it in a checkpoint."""
-
-    plan: TrainingPlan
-    model: Model
-    device: torch.device
-    ranks: Ranks
-    optimizer: torch.optim.Optimizer | None = None
-    twin: Model | None = None
-    queue: Queue | None = None
-    average: Model | None = None
-    stage: int = 0
-    step: int = 0  # inside the stage
-    place: Place = field(default_factory=Place)  # of the data
-    bad: dict[str, str] = field(default_factory=dict)  # samples that cannot be used, and why
-    numbers: dict[str, float] = field(default_factory=dict)
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=100))  # losses
-
-    @property
-    def now(self) -> TrainingStage:
-        """The stage that runs."""
-        return self.plan.stages[self.stage]
-
-    @property
-    def done(self) -> int:
-        """Steps done, over all stages."""
-        return sum(stage.steps for stage in self.plan.stages[: self.stage]) + self.step
-
-    def tensors(self) -> dict[str, Any]:
-        """What a checkpoint keeps as tensors; they are the run's own, so loading fills them."""
-        assert self.optimizer is not None
-        parts: dict[str, nn.Module | None] = {
-            "model": self.model,
-            "twin": self.twin,
-            "queue": self.queue,
-            "average": self.average,
-        }
-        held = {name: part.state_dict() for name, part in parts.items() if part is not None}
-        return {**held, "optimizer": optimizer_state(self.model, self.optimizer)}
-
-    def progress(self) -> dict[str, Any]:
-        """What a checkpoint keeps as plain values."""
-        return {
-            "stage": self.stage,
-            "step": self.step,
-            "place": self.place.to_json(),
-            "bad": self.bad,
-            "numbers": self.numbers,
-            "recent": list(self.recent),
-        }
-
-
-def begin_stage(run: Run) -> None:
-    """The optimizer, the twin and the average of the stage that `run.stage` names."""
-    stage = run.now
-    if stage.init:
-        start_from(run, Path(stage.init))
-    freeze(run.model, stage)
-    run.optimizer = make_optimizer(run.model, stage)
-    run.twin = run.queue = run.average = None
-    if stage.momentum is not None:
-        run.twin = momentum.twin_of(run.model)
-        if stage.momentum.queue:
-            run.queue = Queue(stage.momentum.queue, _contrast_dim(run)).to(run.device)
-    if stage.ema:
-        run.average = momentum.twin_of(run.model)
-    run.step, run.place = 0, Place()
-    run.recent.clear()
-
-
-def start_from(run: Run, folder: Path) -> None:
-    """The weights of an exported model of the same shape; ValueError when it has another."""
-    tensors = load_file(folder / "model.safetensors")
-    try:
-        run.model.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:
-        raise ValueError(f"{folder} has another shape than the plan: {error}") from error
-    lacking = {name for name, _ in run.model.named_parameters()} - tensors.keys()
-    if lacking:
-        raise ValueError(f"{folder} lacks {len(lacking)} parameters, {sorted(lacking)[0]} first")
-
-
-def _contrast_dim(run: Run) -> int:
-    for objective in run.now.objectives:
-        if isinstance(objective, Contrast):
-            head = run.model.spec.heads[objective.image_head]
-            assert isinstance(head, ProjectSpec), "a contrast compares projections"
-            return head.dim
-    raise ValueError(f"stage {run.now.name}: a queue serves a contrast, and there is none")
-
-
-def train_step(run: Run, batches: Sequence[tuple[float, Batch]]) -> dict[str, float]:
+def train_step(run: Run, batches: Sequence[Weighted]) -> dict[str, float]:
     """One optimizer step on weighted batches (one, unless the stage accumulates); all means."""
     stage, optimizer = run.now, run.optimizer
     assert optimizer is not None
     objectives = chosen_objectives(run)
     optimizer.zero_grad(set_to_none=True)
+    if run.twin is not None and stage.momentum is not None:
+        momentum.follow(run.twin, run.model, stage.momentum.keep)
 
     numbers: dict[str, float] = {}
-    for share, batch in batches:
-        views = make_views(run, batch)
-        weights = {name: share * stage.weights.get(name, 1.0) for name in _losses(objectives)}
+    for one in batches:
+        views = make_views(run, one)
+        weights = {name: one.share * stage.weights.get(name, 1.0) for name in _losses(objectives)}
         found = accumulate_gradients(objectives, weights, views)
         found["loss"] = total_loss(found, objectives, weights)
         _remember(run, views)
         for name, value in found.items():
-            numbers[name] = numbers.get(name, 0.0) + value * (1 if name == "loss" else share)
+            numbers[name] = numbers.get(name, 0.0) + value * (1 if name == "loss" else one.share)
     add_up_gradients(run.model, run.ranks)
 
-    numbers["gradient"] = float(clip(run.model.parameters(), stage.optimizer.clip))
-    check(run, numbers, [batch for _, batch in batches])
+    numbers["gradient"] = clip(run.model.parameters(), stage.optimizer.clip)
+    check(run, numbers, [one.batch for one in batches])
     set_rate(optimizer, learning_rate(stage, run.step))
     optimizer.step()
     if run.average is not None:
@@ -191,7 +89,7 @@ def check(run: Run, numbers: Mapping[str, float], batches: Sequence[Batch]) -> N
     ValueError with the samples of the batch, so that they can be looked at.
     """
     bad = [name for name, value in numbers.items() if not math.isfinite(value)]
-    leap = _leaps(run.recent, numbers["loss"])
+    leap = leaps(run.recent, numbers["loss"], told=50)
     if not bad and not leap:
         run.recent.append(numbers["loss"])
         return
@@ -205,14 +103,6 @@ def check(run: Run, numbers: Mapping[str, float], batches: Sequence[Batch]) -> N
         f"step {run.done + 1} (stage {run.now.name}): {what}; its samples: {shown}. The last "
         f"checkpoint is whole: lower lr ({run.now.optimizer.lr}), set clip, or take samples out"
     )
-
-
-def _leaps(recent: Sequence[float], loss: float) -> bool:
-    if len(recent) < 50 or not math.isfinite(loss):
-        return False
-    values = torch.tensor(list(recent), dtype=torch.float64)
-    spread = max(float(values.std()), 0.01 * abs(float(values.mean())))
-    return loss > float(values.mean()) + SPIKE * spread
 
 
 def chosen_objectives(run: Run) -> Sequence[AnyObjective]:
@@ -231,20 +121,22 @@ def _losses(objectives: Sequence[AnyObjective]) -> list[str]:
     return [name for objective in objectives for name in objective.losses]
 
 
-def make_views(run: Run, batch: Batch) -> Views:
+def make_views(run: Run, given: Weighted) -> Views:
     """The batch seen through the model, and through its twin where there is one."""
     stage = run.now
-    draws = Draws(seed=run.plan.seed, step=run.done, ranks=run.ranks)
-    inputs = batch.to(run.device).inputs
+    several = stage.mixing == "accumulate"
+    seed = number_of(run.plan.seed, given.stream) if several else run.plan.seed
+    draws = Draws(seed=seed, step=run.done, ranks=run.ranks)
+    inputs = given.batch.to(run.device).inputs
+    keys = given.batch.keys
     twin = None
     alpha = 0.0
     if run.twin is not None and stage.momentum is not None:
-        momentum.follow(run.twin, run.model, stage.momentum.keep)
         with torch.no_grad():
             twin = Views(
                 run.twin,
                 inputs,
-                batch.keys,
+                keys,
                 draws,
                 chunk=stage.chunk,
                 queue=run.queue,
@@ -255,7 +147,7 @@ def make_views(run: Run, batch: Batch) -> Views:
     return Views(
         run.model,
         inputs,
-        batch.keys,
+        keys,
         draws,
         chunk=stage.chunk,
         twin=twin,
@@ -264,98 +156,86 @@ def make_views(run: Run, batch: Batch) -> Views:
     )
 
 
-def save(run: Run, checkpoints: Checkpoints) -> None:
-    """Begin to write a checkpoint of this moment."""
-    checkpoints.save(run.done, run.tensors(), run.progress())
+@dataclass(kw_only=True)
+class Loop:
+    """A run and all that it talks to."""
 
+    run: Run
+    checkpoints: Checkpoints
+    metrics: Metrics | None  # of the first rank
+    open_feed: Callable[[Run], Feed]
+    validator: Validator
+    on_progress: Callable[[Progress], None]
 
-def restore(run: Run, checkpoints: Checkpoints) -> bool:
-    """Go on from the newest checkpoint; false when there is none.
+    def run_stages(self) -> None:
+        """All stages to their ends. KeyboardInterrupt, after a checkpoint, when asked to stop."""
+        run = self.run
+        self._meter = Meter(run)
+        self._saved = time.monotonic()
+        with patient_stop() as stop:
+            while run.stage < len(run.plan.stages):
+                run.model.train()
+                with self.open_feed(run) as feed:
+                    while run.step < run.now.steps:
+                        self._step(feed)
+                        self._save_if_due(stop.is_set())
+                next_stage(run)
+                if run.stage < len(run.plan.stages):
+                    save(run, self.checkpoints)
+            self.checkpoints.wait()
 
-    The stage comes first, because it says which optimizer, twin and queue there are to fill.
-    """
-    progress = checkpoints.peek()
-    if progress is None:
-        return False
-    run.stage = progress["stage"]
-    begin_stage(run)
-    checkpoints.load(run.tensors())
-    run.step, run.place = progress["step"], Place.from_json(progress["place"])
-    run.bad.update(progress["bad"])
-    run.numbers = progress["numbers"]
-    run.recent.extend(progress["recent"])
-    return True
+    def _step(self, feed: Feed) -> None:
+        run = self.run
+        self._meter.begin()
+        batches = next(feed)
+        with self._meter.counted():
+            run.numbers = train_step(run, batches)
+        run.places |= places_of(batches)
+        self._name_bad(batches)
+        run.step += 1
 
+        samples = run.ranks.world * sum(len(one.batch) for one in batches)
+        waited = sum(one.batch.waited for one in batches)
+        speed = self._meter.numbers(samples, waited)
+        run.numbers |= self.validator.look(run)
+        self._tell(speed)
 
-def run_stages(
-    run: Run,
-    checkpoints: Checkpoints,
-    metrics: Metrics,
-    open_loader: Callable[[Run], Loader],
-    on_progress: Callable[[Progress], None],
-) -> None:
-    """All stages to their ends. KeyboardInterrupt, after a checkpoint, when asked to stop."""
-    last_save = time.monotonic()
-    with patient_stop() as stop:
-        while run.stage < len(run.plan.stages):
-            run.model.train()
-            with open_loader(run) as batches:
-                while run.step < run.now.steps:
-                    began = time.monotonic()
-                    batch = next(batches)
-                    run.numbers = train_step(run, [(1.0, batch)])
-                    run.place = batch.place
-                    run.bad.update(batch.bad)
-                    run.step += 1
-                    _tell(run, metrics, on_progress, time.monotonic() - began, batch.waited)
+    def _name_bad(self, batches: Sequence[Weighted]) -> None:
+        mine = {name: why for one in batches for name, why in one.batch.bad.items()}
+        if self.run.ranks.most(len(mine)):
+            self.run.bad |= self.run.ranks.merge(mine)
 
-                    due = time.monotonic() - last_save > run.plan.checkpoint_seconds
-                    if stop.is_set() or due or run.done % run.plan.checkpoint_steps == 0:
-                        save(run, checkpoints)
-                        last_save = time.monotonic()
-                    if stop.is_set():
-                        checkpoints.wait()
-                        raise KeyboardInterrupt(
-                            f"stopped after step {run.done} of {run.plan.steps}; "
-                            "the same command goes on"
-                        )
-            _next_stage(run)
-            if run.stage < len(run.plan.stages):
-                save(run, checkpoints)
-        checkpoints.wait()
+    def _save_if_due(self, asked: bool) -> None:
+        """All ranks at once: when one is asked to stop, or the first one's clock says so."""
+        run = self.run
+        late = time.monotonic() - self._saved > run.plan.checkpoint_seconds
+        stop = bool(run.ranks.most(int(asked)))
+        due = bool(run.ranks.most(int(late and run.ranks.first)))
+        if stop or due or run.done % run.plan.checkpoint_steps == 0:
+            save(run, self.checkpoints)
+            self._saved = time.monotonic()
+        if stop:
+            self.checkpoints.wait()
+            raise KeyboardInterrupt(
+                f"stopped after step {run.done} of {run.plan.steps}; the same command goes on"
+            )
 
-
-def _next_stage(run: Run) -> None:
-    """The averaged weights, where there are any, are what a stage ends with."""
-    if run.average is not None:
-        run.model.load_state_dict(run.average.state_dict())
-    run.stage += 1
-    if run.stage < len(run.plan.stages):
-        begin_stage(run)
-    else:
-        run.step = 0
-
-
-def _tell(
-    run: Run,
-    metrics: Metrics,
-    on_progress: Callable[[Progress], None],
-    seconds: float,
-    waited: float,
-) -> None:
-    rate = learning_rate(run.now, run.step - 1)
-    speed = run.now.batch / seconds
-    if run.ranks.rank == 0:
-        numbers = {"rate": rate, "samples_per_s": speed, **run.numbers}
-        metrics.write(run.done, run.now.name, numbers)
-    on_progress(
-        Progress(
-            step=run.done,
-            steps=run.plan.steps,
-            stage=run.now.name,
-            rate=rate,
-            samples_per_s=speed,
-            waited=waited / seconds,
-            numbers=run.numbers,
+    def _tell(self, speed: Mapping[str, float]) -> None:
+        run = self.run
+        if self.metrics is None:
+            return
+        rate = learning_rate(run.now, run.step - 1)
+        self.metrics.write(run.done, run.now.name, {"rate": rate, **speed, **run.numbers})
+        self.on_progress(
+            Progress(
+                step=run.done,
+                steps=run.plan.steps,
+                stage=run.now.name,
+                rate=rate,
+                samples_per_s=speed["samples_per_s"],
+                waited=speed["waited"],
+                peak_share=speed["peak_share"],
+                seconds_left=speed["seconds_left"],
+                numbers=run.numbers,
+            )
         )
-    )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
-from training.model import Model
+from training.distributed import local
 from training.negatives import Keys
 
 
@@ -65,18 +63,10 @@ class Queue(nn.Module):
         self.seen += len(rows)
 
 
-def twin_of(model: Model) -> Model:
-    """A copy that is never trained."""
-    twin = copy.deepcopy(model)
-    for parameter in twin.parameters():
-        parameter.requires_grad_(False)
-    return twin
-
-
 @torch.no_grad()
 def follow(twin: nn.Module, model: nn.Module, momentum: float) -> None:
     """twin = momentum x twin + (1 - momentum) x model; buffers are copied."""
     for mine, theirs in zip(twin.parameters(), model.parameters(), strict=True):
-        mine.data.lerp_(theirs.data.to(mine), 1 - momentum)
+        local(mine.data).lerp_(local(theirs.data), 1 - momentum)
     for held, now in zip(twin.buffers(), model.buffers(), strict=True):
         held.copy_(now)

@@ -8,7 +8,9 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
+from training.distributed import local, whole
 from training.plan import Optimizer, Schedule, TrainingStage
 
 
@@ -52,10 +54,11 @@ def make_optimizer(model: nn.Module, stage: TrainingStage) -> torch.optim.AdamW:
     Biases, norms and other vectors do not decay (BERT, ViLT). A group knows its factor as `factor`.
     """
     settings = stage.optimizer
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            key = _factor(settings, name), parameter.ndim >= 2
+            cut = isinstance(parameter, DTensor)  # one kernel takes one kind of tensor
+            key = _factor(settings, name), parameter.ndim >= 2, cut
             groups.setdefault(key, []).append(parameter)
 
     return torch.optim.AdamW(
@@ -65,7 +68,7 @@ def make_optimizer(model: nn.Module, stage: TrainingStage) -> torch.optim.AdamW:
                 "weight_decay": settings.weight_decay if decays else 0.0,
                 "factor": factor,
             }
-            for (factor, decays), parameters in groups.items()
+            for (factor, decays, _), parameters in groups.items()
         ],
         lr=settings.lr,
         betas=settings.betas,
@@ -131,7 +134,19 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group["factor"]
 
 
-def clip(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
-    """The gradients' norm over all parameters; scaled down to `largest` unless that is 0."""
-    bound = largest or math.inf
-    return nn.utils.clip_grad_norm_(list(parameters), bound)
+@torch.no_grad()
+def clip(parameters: Iterable[nn.Parameter], largest: float) -> float:
+    """The gradients' norm over all parameters; scaled down to `largest` unless that is 0.
+
+    Of parameters that are cut among ranks, all pieces count.
+    """
+    gradients = [one.grad for one in parameters if one.grad is not None]
+    cut = [one for one in gradients if isinstance(one, DTensor)]
+    plain = [one for one in gradients if not isinstance(one, DTensor)]
+    norms = [whole(nn.utils.get_total_norm(kind)) for kind in (plain, cut) if kind]
+    if not norms:
+        return 0.0
+    norm = float(norms[0] if len(norms) == 1 else torch.stack(norms).norm())
+    if largest and norm > largest:
+        torch._foreach_mul_([local(one) for one in gradients], largest / (norm + 1e-6))
+    return norm

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from training.config import decode, encode, nearest
+from training.data.buckets import Buckets
 from training.model import ModelSpec
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
@@ -80,11 +81,16 @@ class TrainingStage:
     ratios of `weights` (UNITER); "accumulate" takes a batch of each release for each step and adds
     up their gradients, by the releases' shares (Flamingo). `chunk` bounds the rows that are in
     memory at once and changes no result; 0: all rows of a rank. `freeze` names parameters that are
-    not trained.
+    not trained. `sources` weighs the sources of captions where an image has several, `near`
+    shuffles so many shards together instead of all, and with `buckets` rows of like length are
+    batched within a budget of tokens, `batch` being the most.
     """
 
     name: str
     data: Mapping[str, float]  # name of a release -> its share of the samples
+    sources: Mapping[str, float] = field(default_factory=dict)
+    near: int = 0
+    buckets: Buckets | None = None
     objectives: tuple[AnyObjective, ...]
     weights: Mapping[str, float] = field(default_factory=dict)  # of losses; 1 where it is silent
     mixing: Literal["sum", "one", "accumulate"] = "sum"
@@ -106,6 +112,8 @@ class TrainingStage:
             )
         if not self.data or min(self.data.values()) <= 0:
             raise ValueError(f"stage {self.name}: data names releases with shares above 0")
+        if self.near < 0:
+            raise ValueError(f"stage {self.name}: near is {self.near}; 0 shuffles all shards")
         if self.chunk < 0:
             raise ValueError(f"stage {self.name}: chunk is {self.chunk}; 0 means all rows")
         soft = any(isinstance(one, MaskedWords) and one.soft for one in self.objectives)
@@ -128,8 +136,9 @@ class TrainingStage:
 class TrainingPlan:
     """A whole run. Equal plans on equal releases give equal models, bit for bit on one CPU.
 
-    `init` maps a part of the model (an embedding or a stack, or the alias `image` or `text`) to the
-    name or path of pretrained weights.
+    Samples of the split `heldout` of the stage's releases, where they have one, are looked at while
+    it runs. `init` maps a part of the model (an embedding or a stack, or the alias `image` or
+    `text`) to the name or path of pretrained weights.
     """
 
     name: str
@@ -140,12 +149,19 @@ class TrainingPlan:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_steps: int = 500  # a checkpoint after so many steps ...
     checkpoint_seconds: float = 600.0  # ... or so many seconds, whatever comes first
+    validate_steps: int = 500  # look at held-out samples after so many steps of a stage; 0: never
+    validate_batches: int = 8  # so many batches of them, at most
+    shard: Literal["none", "fsdp"] = "none"  # cut blocks and their moments among the ranks
+    recompute: bool = False  # activations in the backward pass: less memory, a third more time
+    compile: bool = False  # blocks, with torch.compile
     threads: int = 2  # of torch on a CPU: part of the plan, because sums depend on it
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"stages must be there and have different names, not {names}")
+        if self.validate_steps < 0 or self.validate_batches < 1:
+            raise ValueError("validate_steps must be 0 or more, validate_batches 1 or more")
         for stage in self.stages:
             for objective in stage.objectives:
                 check_names(self.model, objective, stage.name)

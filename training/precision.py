@@ -1,34 +1,83 @@
-"""What numbers forward passes are computed in."""
+"""What numbers forward passes are computed in, and how fast the hardware multiplies them."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
+from functools import lru_cache
 
 import torch
 
 from training.plan import TrainingPlan
+from training.threads import threads
+
+FASTER = 1.25  # what bfloat16 must bring: it costs casts, and the last digits
+SIDE = 768  # of the matrices that are multiplied: as wide as a base model
+DEVICE_SIDE = 8192  # a large device is not busy with less
+ENOUGH = 0.05  # seconds of measuring
 
 
 def precision(plan: TrainingPlan, device: torch.device) -> AbstractContextManager[object]:
     """Of forward passes: bfloat16 where the plan says so, or the hardware is fast at it."""
-    wanted = plan.precision
-    if wanted == "auto":
-        wanted = "bfloat16" if fast_bfloat16(device) else "float32"
-    if wanted == "float32":
+    if computed_in(plan, device) == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
 
 
-def fast_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 faster than float32.
+def computed_in(plan: TrainingPlan, device: torch.device) -> torch.dtype:
+    """The type of most products of a plan; "auto" asks the hardware."""
+    match plan.precision:
+        case "float32":
+            return torch.float32
+        case "bfloat16":
+            return torch.bfloat16
+        case "auto":
+            return torch.bfloat16 if fast_bfloat16(device) else torch.float32
 
-    Processors without instructions for it are forty times slower with it than without.
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 clearly faster than float32, by a measurement.
+
+    Processors without instructions for it are forty times slower with it than without, some with
+    them gain nothing; names of instructions do not tell, and are not there on every system.
     """
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    flags = Path("/proc/cpuinfo")
-    if not flags.is_file():
-        return False
-    text = flags.read_text(encoding="ascii", errors="replace")
-    return "amx_bf16" in text or "avx512_bf16" in text
+    return matmul_rate(device, torch.bfloat16) > FASTER * matmul_rate(device, torch.float32)
+
+
+def matmul_rate(device: torch.device, kind: torch.dtype) -> float:
+    """Floating-point operations a second of a product of matrices, measured once in a process.
+
+    On a processor: what one thread does in a second of its own time, times torch's threads; so it
+    does not depend on what else the machine does.
+    """
+    if device.type == "cpu":
+        return torch.get_num_threads() * _rate_of_thread(kind)
+    return _rate_of_device(device, kind)
+
+
+@lru_cache
+def _rate_of_thread(kind: torch.dtype) -> float:
+    with threads(1):
+        left = torch.randn(SIDE, SIDE).to(kind)
+        return _best(lambda: left @ left, time.thread_time, SIDE)
+
+
+@lru_cache
+def _rate_of_device(device: torch.device, kind: torch.dtype) -> float:
+    left = torch.randn(DEVICE_SIDE, DEVICE_SIDE, device=device).to(kind)
+
+    def clock() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return _best(lambda: left @ left, clock, DEVICE_SIDE)
+
+
+def _best(multiply: Callable[[], object], clock: Callable[[], float], side: int) -> float:
+    seconds: list[float] = []
+    while len(seconds) < 3 or sum(seconds) < ENOUGH:  # the first one prepares the kernel
+        began = clock()
+        multiply()
+        seconds.append(clock() - began)
+    return float(2 * side**3 / min(seconds))

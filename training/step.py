@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from training.distributed import Ranks
 from training.objectives.base import Objective, Prepared
@@ -71,10 +72,11 @@ def add_up_gradients(model: nn.Module, ranks: Ranks) -> None:
     """Sum the gradients of all ranks, in one flat message for each type of number.
 
     A parameter without a gradient on one rank may have one on another: it takes part with zeros.
+    Those that are cut among ranks (FSDP2) were added up on the way back.
     """
     if ranks.world == 1:
         return
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = [one for one in model.parameters() if one.requires_grad and not _is_cut(one)]
     for parameter in trained:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
@@ -86,3 +88,7 @@ def add_up_gradients(model: nn.Module, ranks: Ranks) -> None:
         pieces = flat.split([gradient.numel() for gradient in gradients])
         for gradient, piece in zip(gradients, pieces, strict=True):
             gradient.copy_(piece.view_as(gradient))
+
+
+def _is_cut(parameter: nn.Parameter) -> bool:
+    return isinstance(parameter, DTensor)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,18 +13,22 @@ import torch
 from training.checkpoint import Checkpoints
 from training.config import encode
 from training.data.features import Computing, FeatureSpec, features_of
+from training.data.feed import Data
 from training.data.images import ImageSpec
-from training.data.loader import DataSpec, Loader, Prepared
+from training.data.loader import Prepared
 from training.data.reduction import Reduction
 from training.data.shards import Release
 from training.data.tokenizer import TextSpec, Tokenizer, make_tokenizer
-from training.distributed import Ranks
+from training.distributed import Ranks, joined, patient_group
 from training.export import REDUCTION, export_model, fit_vocabularies
 from training.folder import RESULT, Metrics, alone, claim, read_json, write_json
-from training.loop import Progress, Run, begin_stage, restore, run_stages
+from training.loop import Loop, Progress
 from training.model import Model, initialise
 from training.plan import AnyObjective, TrainingPlan
-from training.threads import threads
+from training.run import Run, begin_stage, restore
+from training.sharding import prepare_stacks
+from training.threads import flushed, threads
+from training.validation import Validator
 from training.weights.load import load_part
 
 
@@ -36,11 +41,12 @@ class TrainResult:
     steps: int
     numbers: Mapping[str, float]  # of the last step
     bad: int  # samples that could not be used
+    best: Mapping[str, float]  # step and held-out loss of `out`/best, if any
     ran: bool  # false: it was finished before, and nothing was done
 
 
-def _silent(progress: Progress) -> None:
-    pass
+def _silent(told: object) -> None:
+    """Nobody is told."""
 
 
 def train(
@@ -55,10 +61,12 @@ def train(
 ) -> TrainResult:
     """Run a plan on releases (name -> folder or URL) and export the model to `out`/model.
 
-    A finished run is not run again; an interrupted one goes on from its last checkpoint. `cache` is
-    where features of frozen towers are kept (otherwise "features" beside the shards of a release,
-    or in `out` if they lie on another machine), `workers` how many processes decode (a core less
-    than there are otherwise). `say` is told what was loaded of the
+    A finished run is not run again; an interrupted one goes on from its last checkpoint. Under
+    torchrun all processes train one model. Where the releases hold samples out (split `heldout`),
+    the model that does best on them is exported to `out`/best. `cache` is where features of frozen
+    towers are kept (otherwise "features" beside the shards of a release, or in `out` if they lie on
+    another machine), `workers` how many processes decode (a core less than there are otherwise).
+    `say` is told how far the features are, and what was loaded of the
     initial weights, and what was not.
 
     ValueError when a release is missing or damaged, when `out` holds another run or somebody trains
@@ -66,35 +74,104 @@ def train(
     checkpoint written; OSError when a checkpoint cannot be written.
     """
     opened = open_releases(plan, releases)
+    with joined() as ranks, flushed(), threads(plan.threads), _claimed(plan, opened, out, ranks):
+        if (out / RESULT).is_file():
+            return _result(plan, out, read_json(out / RESULT), ran=False)
+        told = say if ranks.first else _silent
+        apart = held_out(plan, releases)
+        result = _train(plan, opened, apart, out, ranks, cache, workers, on_progress, told)
+        ranks.meet()
+        return _result(plan, out, result, ran=True)
+
+
+@contextmanager
+def _claimed(
+    plan: TrainingPlan, releases: Mapping[str, Release], out: Path, ranks: Ranks
+) -> Iterator[None]:
+    """The first rank claims the folder for all of them."""
     identity = {
         "name": plan.name,
         "digest": plan.digest,
-        "releases": {name: release.digest() for name, release in opened.items()},
+        "releases": {name: release.digest() for name, release in releases.items()},
         "plan": encode(plan),
     }
-    with alone(out), threads(plan.threads):
-        claim(out, identity)
-        if (out / RESULT).is_file():
-            known = read_json(out / RESULT)
-            return _result(plan, out, known, ran=False)
+    with alone(out) if ranks.first else nullcontext():
+        if ranks.first:
+            claim(out, identity)
+        ranks.meet()
+        yield
 
-        places = {name: cache or (one.home or out) / "features" for name, one in opened.items()}
-        prepared = prepare(plan, opened, places, say)
-        run = make_run(plan, prepared)
-        checkpoints = Checkpoints(folder=out / "checkpoints")
-        if not restore(run, checkpoints):
-            load_initial_weights(run, say)
-            begin_stage(run)
 
-        metrics = Metrics(out, run.done)
-        try:
-            run_stages(run, checkpoints, metrics, _loaders(opened, prepared, workers), on_progress)
-        finally:
+def _train(
+    plan: TrainingPlan,
+    releases: Mapping[str, Release],
+    heldout: Mapping[str, Release],
+    out: Path,
+    ranks: Ranks,
+    cache: Path | None,
+    workers: int | None,
+    on_progress: Callable[[Progress], None],
+    say: Callable[[str], None],
+) -> dict[str, object]:
+    group = patient_group(ranks)
+
+    def place(release: Release) -> Path:
+        return cache or (release.home or out) / "features"
+
+    if ranks.first:
+        prepared = prepare(plan, releases, place, heldout, say)
+    ranks.meet(group)
+    if not ranks.first:
+        prepared = prepare(plan, releases, place, heldout)
+
+    run = make_run(plan, prepared)
+    checkpoints = Checkpoints(folder=out / "checkpoints", group=group)
+    if checkpoints.newest() is None:
+        load_initial_weights(run, say)
+    prepare_stacks(run.model, plan, ranks, run.device)
+    if not restore(run, checkpoints):
+        begin_stage(run)
+
+    data = Data(plan=plan, prepared=prepared, ranks=ranks, workers=_workers(workers))
+    validator = Validator(
+        lambda run: data.validation(run.now, heldout),
+        lambda run, model: export_model(out / "best", model, prepared, learned(plan)),
+    )
+    metrics = Metrics(out, run.done) if ranks.first else None
+    loop = Loop(
+        run=run,
+        checkpoints=checkpoints,
+        metrics=metrics,
+        open_feed=lambda run: data.training(run.now, releases, run.places),
+        validator=validator,
+        on_progress=on_progress,
+    )
+    try:
+        loop.run_stages()
+    finally:
+        if metrics is not None:
             metrics.close()
-        export_model(out / "model", run.model, prepared, learned(plan))
-        result = {"steps": plan.steps, "numbers": run.numbers, "bad": len(run.bad)}
+    export_model(out / "model", run.model, prepared, learned(plan))
+    _say_which(run, out, say)
+    result = {
+        "steps": plan.steps,
+        "numbers": run.numbers,
+        "bad": len(run.bad),
+        "best": run.best,
+    }
+    if ranks.first:
         write_json(out / RESULT, result)
-        return _result(plan, out, result, ran=True)
+    return result
+
+
+def _say_which(run: Run, out: Path, say: Callable[[str], None]) -> None:
+    """Which steps stand in which folder."""
+    say(f"{out / 'model'}: the model after the last step, {run.plan.steps}")
+    if run.best:
+        step, loss = int(run.best["step"]), run.best["loss"]
+        say(f"{out / 'best'}: the model after step {step}, best on held-out samples ({loss:.4g})")
+    elif run.plan.validate_steps:
+        say("the releases hold nothing out: no step was validated")
 
 
 def learned(plan: TrainingPlan) -> list[AnyObjective]:
@@ -106,16 +183,18 @@ def learned(plan: TrainingPlan) -> list[AnyObjective]:
 
 
 def _result(plan: TrainingPlan, out: Path, known: Mapping[str, object], ran: bool) -> TrainResult:
-    steps, numbers, bad = known["steps"], known["numbers"], known["bad"]
+    steps, numbers, bad, best = (known[key] for key in ("steps", "numbers", "bad", "best"))
     assert isinstance(steps, int), "result.json is ours"
     assert isinstance(numbers, dict), "result.json is ours"
     assert isinstance(bad, int), "result.json is ours"
+    assert isinstance(best, dict), "result.json is ours"
     return TrainResult(
         model=out / "model",
         digest=plan.digest,
         steps=steps,
         numbers=numbers,
         bad=bad,
+        best=best,
         ran=ran,
     )
 
@@ -130,16 +209,28 @@ def open_releases(plan: TrainingPlan, releases: Mapping[str, str | Path]) -> dic
     return {name: Release.open(name, releases[name]) for name in plan.releases}
 
 
+def held_out(plan: TrainingPlan, releases: Mapping[str, str | Path]) -> dict[str, Release]:
+    """What the releases of a plan hold out, by their names; nothing if nobody is to look at it."""
+    if not plan.validate_steps:
+        return {}
+    found = {name: Release.heldout(name, releases[name]) for name in plan.releases}
+    return {name: release for name, release in found.items() if release is not None}
+
+
 def prepare(
     plan: TrainingPlan,
     releases: Mapping[str, Release],
-    places: Mapping[str, Path],
-    say: Callable[[str], None],
+    place: Callable[[Release], Path],
+    heldout: Mapping[str, Release] | None = None,
+    say: Callable[[str], None] = _silent,
 ) -> dict[str, Prepared]:
     """For each embedding what makes its input of a sample; features are computed if need be.
 
-    `places` says where those of each release are kept; `say` is told how far they are.
+    Vocabularies and components of features come from what is trained on alone. `place` says where
+    features of a release are kept; `say` is told how far they are.
     """
+    trained = dict(sorted(releases.items()))
+    apart = {release.name: release for release in (heldout or {}).values()}
     made: dict[str, Prepared] = {}
     for name, spec in plan.model.prepare.items():
         match spec:
@@ -149,8 +240,8 @@ def prepare(
             case FeatureSpec():
                 made[name] = features_of(
                     spec,
-                    releases,
-                    places,
+                    {**trained, **apart},
+                    place,
                     reduction=_given(plan, name),
                     computing=_computing(spec, say),
                 )
@@ -200,22 +291,9 @@ def _tokenizers(prepared: Mapping[str, Prepared]) -> dict[str, Tokenizer]:
     return {name: one for name, one in prepared.items() if isinstance(one, Tokenizer)}
 
 
-def _loaders(
-    releases: Mapping[str, Release], prepared: Mapping[str, Prepared], workers: int | None
-) -> Callable[[Run], Loader]:
-    count = max(1, (os.cpu_count() or 2) - 1) if workers is None else workers
-
-    def open_loader(run: Run) -> Loader:
-        stage = run.now
-        return Loader(
-            releases,
-            DataSpec(shares=stage.data, batch=stage.batch),
-            prepared,
-            seed=run.plan.seed,
-            stage=stage.name,
-            ranks=run.ranks,
-            place=run.place,
-            workers=count,
-        )
-
-    return open_loader
+def _workers(wanted: int | None) -> int:
+    """A core less than there are, those of the other ranks on this machine aside."""
+    if wanted is not None:
+        return wanted
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, (os.cpu_count() or 2) // here - 1)

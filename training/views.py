@@ -104,6 +104,12 @@ class Views:
         for start in range(0, rows, max(1, step)):
             yield slice(start, min(start + step, rows))
 
+    def pair_chunks(self, pairs: int) -> Iterator[slice]:
+        """Runs of made-up pairs; as many on every rank, which talk in each, the last ones empty."""
+        step = self.chunk or max(1, self.ranks.most(pairs))
+        for number in range(-(-self.ranks.most(pairs) // step)):
+            yield slice(min(number * step, pairs), min((number + 1) * step, pairs))
+
     def tokens(self, node: str, *, variant: str = "", first: str = "") -> Tokens:
         """An embedding or a pass that depends on one kind of input: a leaf of this rank's rows."""
         roots = self.model.spec.roots(node)

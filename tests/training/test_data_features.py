@@ -2,7 +2,6 @@
 
 import errno
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -23,7 +22,6 @@ from training.data.images import ImageSpec
 from training.data.loader import DataSpec, Loader
 from training.data.order import Slot
 from training.data.reduction import Reduction
-from training.data.shards import Release
 from training.data.tokenizer import TextSpec
 from training.data.towers import TowerSpec, text_prepared_as
 from training.inputs import FeatureInput
@@ -33,17 +31,13 @@ def _image_spec(tower: TowerSpec, reduce: int = 4) -> FeatureSpec:
     return FeatureSpec(tower=tower, prepare=ImageSpec(size=64), reduce=reduce, flip=True)
 
 
-def _places(releases: Mapping[str, Release], folder: Path) -> dict[str, Path]:
-    return dict.fromkeys(releases, folder / "features")
-
-
 def test_features_of_two_views_as_the_tower_says(image_folder: TowerSpec, tmp_path: Path) -> None:
     spec = _image_spec(image_folder)
     releases = {
         "a": release(tmp_path, "a", 6, images={2: b"no picture"}),
         "b": release(tmp_path, "b", 4),
     }
-    kept = features_of(spec, releases, _places(releases, tmp_path))
+    kept = features_of(spec, releases, lambda _: tmp_path / "features")
     assert kept.bad("a") == {2}
     assert kept.bad("b") == frozenset()
 
@@ -61,7 +55,7 @@ def test_features_of_two_views_as_the_tower_says(image_folder: TowerSpec, tmp_pa
 
 def test_a_loader_of_features_alone_leaves_out_what_is_bad(image_folder: TowerSpec, tmp_path: Path) -> None:
     releases = {"a": release(tmp_path, "a", 6, images={2: b"no picture"})}
-    kept = features_of(_image_spec(image_folder, reduce=0), releases, _places(releases, tmp_path))
+    kept = features_of(_image_spec(image_folder, reduce=0), releases, lambda _: tmp_path / "features")
     data = DataSpec(shares={"a": 1.0}, batch=6)
     with Loader(releases, data, {"grid": kept}, seed=1) as batches:
         (batch,) = islice(batches, 1)
@@ -78,7 +72,7 @@ def test_texts_have_features_of_their_own_length(text_folder: TowerSpec, tmp_pat
     captions = {0: ["number 1", "number 1 2 3"], 1: []}
     releases = {"a": release(tmp_path, "a", 3, captions=captions)}
     spec = FeatureSpec(tower=text_folder, prepare=prepare)
-    kept = features_of(spec, releases, _places(releases, tmp_path))
+    kept = features_of(spec, releases, lambda _: tmp_path / "features")
     slots = [Slot("a", 0, 0, 0), Slot("a", 0, 1, 1), Slot("a", 0, 0, 0)]
     given = kept.read(slots, [1, 0, 0], [False] * 3)
     assert given.valid is not None
@@ -156,10 +150,10 @@ def test_a_full_disk_says_where_and_leaves_no_half_part(image_folder: TowerSpec,
 def test_another_reduction_is_another_folder(image_folder: TowerSpec, tmp_path: Path) -> None:
     spec = _image_spec(image_folder)
     found = {"a": release(tmp_path, "a", 4)}
-    own = features_of(spec, found, _places(found, tmp_path))
+    own = features_of(spec, found, lambda _: tmp_path / "features")
     assert own.reduction is not None
     turned = Reduction(mean=own.reduction.mean, components=-own.reduction.components)
-    other = features_of(spec, found, _places(found, tmp_path), reduction=turned)
+    other = features_of(spec, found, lambda _: tmp_path / "features", reduction=turned)
     slots = [Slot("a", 0, 1, 1)]
     mine = own.read(slots, [0], [False]).features
     assert torch.allclose(other.read(slots, [0], [False]).features, -mine, atol=0.01)

@@ -13,7 +13,7 @@ from tests.training import tiny
 from training.distributed import Ranks
 from training.inputs import Input
 from training.model import ModelSpec
-from training.momentum import Queue, follow, twin_of
+from training.momentum import Queue, follow
 from training.negatives import Keys
 from training.objectives.base import Objective
 from training.step import accumulate_gradients, add_up_gradients
@@ -50,7 +50,7 @@ def _twin_views(spec: ModelSpec, inputs: dict[str, Input], keys: Keys, draws: Dr
     number = torch.arange(5)
     queue.push(Keys(image=number, text=number, source=number), rows, rows.flip(0))
     with torch.no_grad():
-        return Views(twin_of(tiny.build(spec, seed=2)), inputs, keys, draws, queue=queue)
+        return Views(tiny.build(spec, seed=2).requires_grad_(False), inputs, keys, draws, queue=queue)
 
 
 def _nearly(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], tolerance: float) -> None:
@@ -120,7 +120,7 @@ def _rank(rank: int, folder: str, cases: list[tuple[Make, int, bool]]) -> None:
 def test_the_twin_follows() -> None:
     spec, _ = tiny.blip()
     model, other = tiny.build(spec, seed=1), tiny.build(spec, seed=2)
-    twin = twin_of(other)
+    twin = tiny.build(spec, seed=2).requires_grad_(False)
     follow(twin, model, 0.9)
     for mine, old, new in zip(twin.parameters(), other.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(mine, 0.9 * old + 0.1 * new)

@@ -42,8 +42,10 @@ def picture(colour: str, shape: str, seed: int) -> bytes:
     return written.getvalue()
 
 
-def release(folder: Path, rows: int, *, seed: int = 0, shards: int = 2) -> Path:
-    """A folder of shards, each row a drawn shape and its caption."""
+def release(
+    folder: Path, rows: int, *, seed: int = 0, shards: int = 2, heldout: int = 0
+) -> Path:
+    """A folder of shards, each row a drawn shape and its caption, the last ones held out."""
     folder.mkdir(parents=True)
     draws = np.random.default_rng(seed)
     images, captions = [], []
@@ -58,16 +60,22 @@ def release(folder: Path, rows: int, *, seed: int = 0, shards: int = 2) -> Path:
             "image": pa.array(images, pa.binary()),
             "caption": captions,
             "image_id": [f"{folder.name}{row:05d}" for row in range(rows)],
-            "split": ["train"] * rows,
+            "split": ["train"] * (rows - heldout) + ["heldout"] * heldout,
         }
     )
-    size = -(-rows // shards)
+    train = rows - heldout
+    if heldout:
+        _write(folder / "heldout-00000-of-00001.arrow", table.slice(train))
+    size = -(-train // shards)
     for shard in range(shards):
         name = f"train-{shard:05d}-of-{shards:05d}.arrow"
-        piece = table.slice(shard * size, size)
-        with pa.ipc.new_file(str(folder / name), table.schema) as file:
-            file.write_table(piece, max_chunksize=20)
+        _write(folder / name, table.slice(shard * size, min(size, train - shard * size)))
     return folder
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    with pa.ipc.new_file(str(path), table.schema) as file:
+        file.write_table(table, max_chunksize=20)
 
 
 def shapes_plan(steps: int = 6, **changes: object) -> TrainingPlan:

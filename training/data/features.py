@@ -129,20 +129,20 @@ def _is_whole(path: Path, rows: range) -> bool:
 def features_of(
     spec: FeatureSpec,
     releases: Mapping[str, Release],
-    places: Mapping[str, Path],
+    place: Callable[[Release], Path],
     *,
     reduction: Reduction | None = None,
     computing: Computing | None = None,
 ) -> Features:
     """Features of all releases of a model, computed where they are missing, cut to one reduction.
 
-    Those of a release are kept under its folder in `places`. The components are those given (of a
-    model that is trained further), or else those of the first release by name.
+    `place` says under which folder those of a release are kept. The components are those given (of
+    a model that is trained further), or else those of the first release.
     """
     folders: dict[str, Path] = {}
-    for name, release in sorted(releases.items()):
+    for name, release in releases.items():
         folders[name] = compute_features(
-            spec, release, places[name], reduction=reduction, computing=computing
+            spec, release, place(release), reduction=reduction, computing=computing
         )
         reduction = reduction or _kept_reduction(folders[name])
     return Features(spec, folders)

@@ -79,6 +79,15 @@ class Release:
         return cls(name, list(_shards(name, address, files, split, cache)), cache=cache)
 
     @classmethod
+    def heldout(cls, name: str, folder: str | Path) -> Release | None:
+        """What a release holds out of training, called NAME/heldout; None if that is nothing."""
+        address = str(folder).rstrip("/")
+        cache = ShardCache()
+        files = _listed(name, address)
+        shards = [one for one in _shards(name, address, files, "heldout", cache) if one.rows]
+        return cls(f"{name}/heldout", shards, cache=cache) if shards else None
+
+    @classmethod
     def of(cls, name: str, paths: Sequence[str | Path]) -> Release:
         """Some files, all rows of them."""
         cache = ShardCache()

@@ -58,7 +58,7 @@ class Matching:
             partial(
                 self._loss, views, {self.text: texts[part], self.image: images[part]}, labels[part]
             )
-            for part in views.chunks(len(labels))
+            for part in views.pair_chunks(len(labels))
         ]
         return Prepared(counts=counts, parts=parts)
 

@@ -1,0 +1,155 @@
+"""What a step is given: one batch of all releases mixed, or one of each release with its weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import NamedTuple
+
+from training.data.batch import Batch
+from training.data.loader import DataSpec, Loader, Prepared
+from training.data.order import Place
+from training.data.shards import Release
+from training.distributed import Ranks
+from training.plan import TrainingPlan, TrainingStage
+
+MIXED = "mixed"  # the one stream of a stage that does not accumulate
+
+
+class Weighted(NamedTuple):
+    """A batch of a stream, and its share of the step's gradient."""
+
+    stream: str
+    share: float
+    batch: Batch
+
+
+class Feed:
+    """Streams of batches, from each of which every step takes one; their shares add up to 1."""
+
+    def __init__(self, open_loader: Callable[[str], Loader], shares: Mapping[str, float]) -> None:
+        total = sum(shares.values())
+        self._shares = {name: share / total for name, share in sorted(shares.items())}
+        self._open = ExitStack()
+        self._loaders: dict[str, Loader] = {}
+        with ExitStack() as opening:
+            for name in self._shares:
+                self._loaders[name] = opening.enter_context(open_loader(name))
+            self._open = opening.pop_all()
+
+    def __iter__(self) -> Iterator[list[Weighted]]:
+        return self
+
+    def __next__(self) -> list[Weighted]:
+        """A batch of each stream."""
+        return [
+            Weighted(name, share, next(self._loaders[name])) for name, share in self._shares.items()
+        ]
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.close()
+
+
+def places_of(step: list[Weighted]) -> dict[str, Place]:
+    """Where each stream stands after a step."""
+    return {one.stream: one.batch.place for one in step}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Opens the feeds of a plan's stages."""
+
+    plan: TrainingPlan
+    prepared: Mapping[str, Prepared]
+    ranks: Ranks
+    workers: int
+
+    def training(
+        self,
+        stage: TrainingStage,
+        releases: Mapping[str, Release],
+        places: Mapping[str, Place],
+    ) -> Feed:
+        """Endless, from these places on."""
+        streams = streams_of(stage)
+
+        def open_loader(stream: str) -> Loader:
+            data = DataSpec(
+                shares=streams[stream],
+                batch=stage.batch,
+                sources=stage.sources,
+                near=stage.near,
+                buckets=stage.buckets,
+            )
+            return Loader(
+                releases,
+                data,
+                self.prepared,
+                seed=self.plan.seed,
+                stage=stage.name,
+                ranks=self.ranks,
+                place=places.get(stream),
+                workers=self._workers(streams),
+            )
+
+        return Feed(open_loader, shares_of(streams))
+
+    def validation(
+        self, stage: TrainingStage, heldout: Mapping[str, Release]
+    ) -> tuple[Feed, int] | None:
+        """The same first samples each time, none twice, and how many batches they are.
+
+        None where the stage's releases hold out fewer than two samples for each rank.
+        """
+        kept = {name: share for name, share in stage.data.items() if name in heldout}
+        world = self.ranks.world
+        size = min((len(heldout[name]) for name in kept), default=0)
+        rows = min(stage.batch, size // world * world)
+        if rows < 2 * world:
+            return None
+        named = {heldout[name].name: heldout[name] for name in kept}
+        streams = streams_of(stage, {heldout[name].name: share for name, share in kept.items()})
+
+        def open_loader(stream: str) -> Loader:
+            return Loader(
+                named,
+                DataSpec(shares=streams[stream], batch=rows, sources=stage.sources),
+                self.prepared,
+                seed=self.plan.seed,
+                stage="validation",
+                ranks=self.ranks,
+                workers=self._workers(streams),
+                training=False,
+            )
+
+        count = min(self.plan.validate_batches, size // rows)
+        return Feed(open_loader, shares_of(streams)), count
+
+    def _workers(self, streams: Mapping[str, object]) -> int:
+        """For each stream at least one, if there are any."""
+        return min(self.workers, max(1, self.workers // len(streams)))
+
+
+def streams_of(
+    stage: TrainingStage, shares: Mapping[str, float] | None = None
+) -> dict[str, Mapping[str, float]]:
+    """What a step takes a batch of: all releases mixed, or each for itself."""
+    shares = shares or stage.data
+    if stage.mixing != "accumulate":
+        return {MIXED: shares}
+    return {name: {name: share} for name, share in shares.items()}
+
+
+def shares_of(streams: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The share of each stream in a step's gradient."""
+    return {name: sum(shares.values()) for name, shares in streams.items()}
