@@ -146,6 +146,9 @@ TABLE: dict[str, Run | Not] = {
     "winnow measurements": AS_IT_STANDS,
     "winnow train vilt --release web-1 --out data/models/vilt": Run(more="--smoke"),
     "winnow evaluate runs/vilt/model --captions captions.jsonl": Run(instead=(("runs/vilt/model", "data/models/vilt/model"),)),
+    "winnow embed runs/clip/model --captions captions.jsonl --out vectors.parquet": Not(
+        "needs a model of the core: tests/training/test_vectors.py"
+    ),
     "winnow match runs/vilt/model --captions captions.jsonl": Run(instead=(("runs/vilt/model", "data/models/vilt/model"),)),
     "winnow scorer --collection web --labels labels.jsonl --out scorer.json": AS_IT_STANDS,
     "winnow demo --out demo-out": Not("takes minutes: tests/flows/test_demo.py runs a smaller one"),

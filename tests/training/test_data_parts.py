@@ -38,7 +38,11 @@ def test_splits_by_name_and_by_column(tmp_path: Path) -> None:
     write_shard(tmp_path / "train-0.arrow", [0, 1])
     write_shard(tmp_path / "heldout-0.arrow", [2])
     write_shard(tmp_path / "both.arrow", [3, 4, 5, 6, 7, 8], splits={4: "heldout", 8: "heldout"})
-    for split, numbers in (("train", [3, 5, 6, 7, 0, 1]), ("heldout", [4, 8, 2])):
+    for split, numbers in (
+        ("train", [3, 5, 6, 7, 0, 1]),
+        ("heldout", [4, 8, 2]),
+        ("all", [3, 4, 5, 6, 7, 8, 2, 0, 1]),
+    ):
         found = Release.open("web", tmp_path, split=split)
         assert [found[row].image_id for row in range(len(found))] == [f"i{n}" for n in numbers]
 
