@@ -21,8 +21,9 @@ def main() -> None:
     guard_terminal()
     try:
         status = app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value") or 0
-    except KeyboardInterrupt:
-        say("\nwinnow: stopped; what was finished is kept, and the same command goes on from here", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        said = str(stopped) or "stopped; what was finished is kept, and the same command goes on from here"
+        say(f"\nwinnow: {said}", file=sys.stderr)
         _leave(130)
     except ShareUnfinished as waiting:
         say(f"winnow: {waiting}", file=sys.stderr)

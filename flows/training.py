@@ -1,12 +1,15 @@
 """A training plan on releases of a root: the plain function under `winnow train` and the flow `pretrain`."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from pipelines.releases.publish import superseded
 from pipelines.stage import MANIFEST, Progress, silent
 from pipelines.store import Folder
+from training.estimate import estimate
 from training.loop import Progress as Step
 from training.plan import TrainingPlan
 from training.train import TrainResult, train
@@ -53,7 +56,31 @@ def fit(
 ) -> TrainResult:
     """Train a plan on releases (name in its stages -> release of the root) into the folder `out`, resuming what was begun there."""
     addresses = {name: address(root, release) for name, release in releases.items()}
+    progress = progress if speaks() else silent
     return train(plan, releases=addresses, out=out, cache=cache, on_progress=_told(progress), say=say)
+
+
+def speaks() -> bool:
+    """Whether this process is the one of those that torchrun started that says how things stand, or is alone."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def cost(root: Folder, plan: TrainingPlan, releases: Mapping[str, str]) -> dict[str, Any]:
+    """Memory and hours of a plan on this machine, from a few timed steps; nothing is kept of them."""
+    return estimate(plan, releases={name: address(root, release) for name, release in releases.items()})
+
+
+def cost_table(found: Mapping[str, Any]) -> str:
+    """What a plan costs, and what of it was measured, in lines."""
+    hours = f"{found['hours']:,.2f} hours, {found['memory'] / 2**30:.1f} GiB of {found['memory_there'] / 2**30:.1f} GiB"
+    lines = [f"{found['plan']}: {found['parameters']:,} parameters, {found['steps']:,} steps; here ({found['device']}) {hours}"]
+    if found["feature_hours"]:
+        lines.append(f"  features of frozen towers: {found['feature_hours']:,.2f} hours, once for all runs on these releases")
+    for stage in found["stages"]:
+        timed = " and ".join(str(rows) for rows in stage["rows"])
+        said = f"{stage['steps']:,} steps of {stage['batch']:,} samples, {stage['seconds_a_step']:,.3g} s each: {stage['hours']:,.2f} hours"
+        lines.append(f"  {stage['name']}: {said} (timed: steps of {timed} samples)")
+    return "\n".join([*lines, "  checkpoints and validation not counted; nothing was kept"])
 
 
 def _told(progress: Callable[[Progress], None]) -> Callable[[Step], None]:

@@ -33,6 +33,7 @@ def train(
     cache: Annotated[Path | None, Parameter(help="Where features of frozen towers are kept, for all runs that read them.")] = None,
     seed: Annotated[int | None, Parameter(help="Seed of weights, order and masks; 0 unless a file says otherwise.")] = None,
     smoke: Annotated[bool, Parameter(negative="", help="The recipe shrunk to seconds, to see that all runs.")] = False,
+    dry_run: Annotated[bool, Parameter(negative="", help="Train nothing: say memory and hours here, from a few timed steps.")] = False,
     json: Json = False,
 ) -> None:
     """Pretrain a recipe's stages on releases; resumes exactly where it stopped.
@@ -43,12 +44,20 @@ def train(
 
     check(recipe)  # a typo must not wait for torch
     from flows.progress import Lines
-    from flows.training import fit, match_releases, pairs_of
+    from flows.training import fit, match_releases, pairs_of, speaks
     from training.recipes import load
 
     plan = load(recipe, size=size, init=pairs_of(init, "--init"), changes=set, smoke=smoke, seed=seed)
     lines = Lines()
+    if dry_run:
+        from flows.training import cost, cost_table
+
+        found = cost(folder_of(root), plan, match_releases(plan, release))
+        print_json(found) if json else say(cost_table(found))
+        return
     result = fit(folder_of(root), plan, match_releases(plan, release), out, lines, cache=cache, say=lines.say)
+    if not speaks():
+        return
     if json:
         print_json({"model": str(result.model), "steps": result.steps, **result.numbers})
     else:
