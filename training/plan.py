@@ -165,6 +165,11 @@ class TrainingPlan:
         for stage in self.stages:
             for objective in stage.objectives:
                 check_names(self.model, objective, stage.name)
+        parts = dict.fromkeys(("image", "text", *self.model.stacks, *self.model.embeds))
+        for part in self.init:
+            if part not in parts:
+                known, hint = ", ".join(parts), nearest(part, [*parts])
+                raise ValueError(f"init: no part of the model is called {part!r} ({known}){hint}")
 
     @property
     def releases(self) -> list[str]:

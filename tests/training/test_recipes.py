@@ -1,5 +1,7 @@
 """Every recipe is a plan that stands, at every size; and what users change in it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -158,3 +160,67 @@ def test_arguments_of_a_recipe_stand_in_a_file(tmp_path: Path) -> None:
 def test_soft_targets_need_a_twin() -> None:
     with pytest.raises(ValueError, match="stage pretrain: soft targets need a twin"):
         load("albef", size="tiny", changes=["stages.0.momentum=null"])
+
+
+def test_weights_of_an_unknown_part_are_refused_before_anything_is_done() -> None:
+    with pytest.raises(ValueError, match=r"no part of the model is called 'imge' .*did you mean image"):
+        load("blip", size="tiny", init={"imge": "somewhere"})
+
+
+def test_what_is_given_stands_above_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('recipe = "clip"\nsize = "small"\nseed = 7\n[[stages]]\nsteps = 5\n')
+    plan = load(str(path), size="tiny", seed=1)
+    assert (plan.name, plan.seed, plan.stages[0].steps) == ("clip-tiny", 1, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('recipe = "clip"\nsize = "tinny"\n', r"line 2: size: 'tinny' is not one of .*mean tiny"),
+        ('recipe = "clib"\n', r"line 1: no training recipe 'clib'; .*mean clip"),
+        ('recipe = "other.toml"\n', "line 1: no training recipe 'other.toml'"),
+        ('recipe = "clip"\ninit = "vit"\n', "line 2: init: a table is wanted, not 'vit'"),
+        ("size = 1\n", "the first line says from which recipe"),
+        ("a = " + "[" * 5000, "is nested too deeply"),
+        ('recipe = "clip"\nsize = "tiny"\n[[stages]]\n[[stages]]\nname = "more"\n', "lacks data"),
+    ],
+)
+def test_a_file_that_says_nothing_right(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def plan(:\n", r"mine.py, line 1: SyntaxError"),
+        ("\nimport no_such_module\n", r"mine.py, line 2: ModuleNotFoundError"),
+        ("def plan(**_):\n    return 1 / 0\n", r"mine.py, line 2: ZeroDivisionError"),
+        ("def plan(*, data):\n    return 1\n", r"mine.py has no setting seed: .* takes data"),
+        ("def plan(**_):\n    return 1\n", r"must return a TrainingPlan, not int"),
+    ],
+)
+def test_a_module_that_breaks_is_named_with_its_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load(str(path), seed=1)
+
+
+def test_a_recipe_that_is_none_is_refused_without_torch() -> None:
+    code = (
+        "import sys\n"
+        "from training.recipes import check, names\n"
+        "try: check('vlit')\n"
+        "except ValueError as error: print(error)\n"
+        "print('torch' in sys.modules)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    known = ", ".join(names())
+    said = f"no training recipe 'vlit'; there are: {known}; did you mean vilt?"
+    assert found.stdout.splitlines() == [said, "False"]

@@ -179,7 +179,7 @@ def _told(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # of theirs, so of any kind
         frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+        lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
         line = error.lineno if isinstance(error, SyntaxError) else next(reversed(lines), None)
         where = f"{path}, line {line}" if line else str(path)
         raise ValueError(f"{where}: {type(error).__name__}: {error}") from error
