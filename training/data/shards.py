@@ -138,6 +138,12 @@ class Release:
                     total.update(piece)
         return total.hexdigest()
 
+    @property
+    def home(self) -> Path | None:
+        """The folder in which the shards lie; None when that is not on this machine."""
+        folder = self.shards[0].address.rpartition("/")[0]
+        return local_path(folder) if is_local(folder) else None
+
     def _find(self, row: int) -> tuple[_Opened, int]:
         if not 0 <= row < len(self):
             raise IndexError(f"release {self.name} has {len(self)} samples, none numbered {row}")
