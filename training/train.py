@@ -20,7 +20,7 @@ from training.data.reduction import Reduction
 from training.data.shards import Release
 from training.data.tokenizer import TextSpec, Tokenizer, make_tokenizer
 from training.distributed import Ranks, joined, patient_group
-from training.export import REDUCTION, export_model, fit_vocabularies
+from training.export import CONFIG, REDUCTION, export_model, fit_vocabularies
 from training.folder import RESULT, Metrics, alone, claim, read_json, write_json
 from training.loop import Loop, Progress
 from training.model import Model, initialise
@@ -75,7 +75,7 @@ def train(
     """
     opened = open_releases(plan, releases)
     with joined() as ranks, flushed(), threads(plan.threads), _claimed(plan, opened, out, ranks):
-        if (out / RESULT).is_file():
+        if (out / RESULT).is_file() and (out / "model" / CONFIG).is_file():
             return _result(plan, out, read_json(out / RESULT), ran=False)
         told = say if ranks.first else _silent
         apart = held_out(plan, releases)
