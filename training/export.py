@@ -67,8 +67,13 @@ def export_model(
         "model_type": KIND,
         "model": encode(model.spec),
         "objectives": encode(list(objectives)),
+        "pieces": {name: one.size for name, one in _tokenizers(prepared).items()},
     }
     write_json(folder / CONFIG, config)
+
+
+def _tokenizers(prepared: Mapping[str, Prepared]) -> dict[str, Tokenizer]:
+    return {name: one for name, one in prepared.items() if isinstance(one, Tokenizer)}
 
 
 def _without_twice(model: Model) -> dict[str, Tensor]:
@@ -140,7 +145,7 @@ def load_scorer(folder: str | Path, device: torch.device | str | None = None) ->
         place = Path(folder) / "prepare" / name
         match spec:
             case TextSpec():
-                prepared[name] = make_tokenizer(spec, folder=place)
+                prepared[name] = _tokenizer(spec, place, Path(folder))
             case ImageSpec():
                 prepared[name] = spec
             case FeatureSpec():
@@ -161,6 +166,18 @@ def load_scorer(folder: str | Path, device: torch.device | str | None = None) ->
         matching=matchings[0] if matchings else None,
         captions=captions[0] if captions else None,
     )
+
+
+def _tokenizer(spec: TextSpec, place: Path, folder: Path) -> Tokenizer:
+    """The tokenizer that the model was exported with; ValueError when it has lost pieces since."""
+    tokenizer = make_tokenizer(spec, folder=place)
+    pieces = read_json(folder / CONFIG).get("pieces", {}).get(place.name, tokenizer.size)
+    if tokenizer.size != pieces:
+        raise ValueError(
+            f"{place / 'tokenizer.json'} has {tokenizer.size} pieces, and the model was exported "
+            f"with {pieces}: it is damaged; export the model again"
+        )
+    return tokenizer
 
 
 def fit_vocabularies(spec: ModelSpec, tokenizers: Mapping[str, Tokenizer]) -> ModelSpec:

@@ -20,7 +20,7 @@ from training.data.reduction import Reduction
 from training.data.shards import Release
 from training.data.tokenizer import TextSpec, Tokenizer, make_tokenizer
 from training.distributed import Ranks, joined, patient_group
-from training.export import REDUCTION, export_model, fit_vocabularies
+from training.export import CONFIG, REDUCTION, export_model, fit_vocabularies
 from training.folder import RESULT, Metrics, alone, claim, read_json, write_json
 from training.loop import Loop, Progress
 from training.model import Model, initialise
@@ -29,7 +29,7 @@ from training.run import Run, begin_stage, restore
 from training.sharding import prepare_stacks
 from training.threads import flushed, threads
 from training.validation import Validator
-from training.weights.load import load_part
+from training.weights.load import cross_from_self, load_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ def train(
     """
     opened = open_releases(plan, releases)
     with joined() as ranks, flushed(), threads(plan.threads), _claimed(plan, opened, out, ranks):
-        if (out / RESULT).is_file():
+        if (out / RESULT).is_file() and (out / "model" / CONFIG).is_file():
             return _result(plan, out, read_json(out / RESULT), ran=False)
         told = say if ranks.first else _silent
         apart = held_out(plan, releases)
@@ -285,6 +285,9 @@ def load_initial_weights(run: Run, say: Callable[[str], None]) -> None:
     for part, source in run.plan.init.items():
         report = load_part(run.model, part, source)
         say(f"initial weights of {part}: {report}")
+    for name, stack in run.model.spec.stacks.items():
+        if stack.cross is not None and stack.cross.copy:
+            cross_from_self(run.model, name, stack.attentions[0])
 
 
 def _tokenizers(prepared: Mapping[str, Prepared]) -> dict[str, Tokenizer]:
