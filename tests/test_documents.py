@@ -159,6 +159,7 @@ TABLE: dict[str, Run | Not] = {
     "winnow measurements": AS_IT_STANDS,
     "winnow train vilt --size small --release web-1 --out data/models/vilt": Run(instead=(("small", "tiny"),), more="--smoke"),
     "winnow evaluate runs/vilt/model --captions captions.jsonl": Run(instead=(("runs/vilt/model", "data/models/vilt/model"),)),
+    "winnow report --run data/models/vilt --out runs.html": Not("shows a run of the core: tests/flows/test_training_pages.py"),
     "winnow embed runs/clip/model --captions captions.jsonl --out vectors.parquet": Not(
         "needs a model of the core: tests/training/test_vectors.py"
     ),

@@ -47,6 +47,7 @@ class Cross:
     every: int = 1  # blocks 0, every, 2 x every ... have it (BLIP: 1; BLIP-2: 2)
     gate: bool = False  # times tanh of a number that starts at 0, so that nothing changes at first
     see_self: bool = False  # keys are the others' tokens and one's own (Perceiver resampler)
+    copy: bool = False  # starts as a copy of self-attention, once initial weights are loaded
     norm_keys: bool = False  # a norm of their own for the tokens looked at (Perceiver)
 
 

@@ -29,7 +29,7 @@ from training.run import Run, begin_stage, restore
 from training.sharding import prepare_stacks
 from training.threads import flushed, threads
 from training.validation import Validator
-from training.weights.load import load_part
+from training.weights.load import cross_from_self, load_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +285,9 @@ def load_initial_weights(run: Run, say: Callable[[str], None]) -> None:
     for part, source in run.plan.init.items():
         report = load_part(run.model, part, source)
         say(f"initial weights of {part}: {report}")
+    for name, stack in run.model.spec.stacks.items():
+        if stack.cross is not None and stack.cross.copy:
+            cross_from_self(run.model, name, stack.attentions[0])
 
 
 def _tokenizers(prepared: Mapping[str, Prepared]) -> dict[str, Tokenizer]:
