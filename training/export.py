@@ -18,6 +18,7 @@ from training.data.images import ImageSpec
 from training.data.loader import Prepared
 from training.data.reduction import Reduction
 from training.data.tokenizer import TextSpec, Tokenizer, make_tokenizer
+from training.data.towers import keep_tower
 from training.distributed import Ranks, whole
 from training.embed import WordsSpec
 from training.evaluate.scorer import Prepared as ScorerPrepared
@@ -35,6 +36,7 @@ KIND = "winnow"
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 REDUCTION = "reduction.npz"
+TOWER = "tower"
 
 
 def export_model(
@@ -43,7 +45,7 @@ def export_model(
     prepared: Mapping[str, Prepared],
     objectives: Sequence[AnyObjective] = (),
 ) -> None:
-    """Weights, tokenizers, and last the configuration, which makes the folder complete.
+    """Weights, tokenizers, frozen towers, and last the configuration: it makes the folder complete.
 
     `objectives` are written with it: they say what the model can be asked, and by which names.
     Under torchrun all ranks must ask, and the first one writes.
@@ -57,8 +59,10 @@ def export_model(
         place.mkdir(parents=True, exist_ok=True)
         if isinstance(one, Tokenizer):
             one.save(place)
-        elif isinstance(one, Features) and one.reduction is not None:
-            one.reduction.save(place / REDUCTION)
+        elif isinstance(one, Features):
+            keep_tower(one.spec.tower, place / TOWER)
+            if one.reduction is not None:
+                one.reduction.save(place / REDUCTION)
     config = {
         "model_type": KIND,
         "model": encode(model.spec),
@@ -147,8 +151,9 @@ def load_scorer(folder: str | Path, device: torch.device | str | None = None) ->
             case FeatureSpec():
                 cut = place / REDUCTION
                 reduction = Reduction.load(cut) if cut.is_file() else None
+                own = spec.moved(str(place / TOWER))
                 prepared[name] = FrozenTower(
-                    spec.tower, spec.prepare, device=device, reduction=reduction
+                    own.tower, own.prepare, device=device, reduction=reduction
                 )
 
     contrasts = [one for one in objectives if isinstance(one, Contrast)]

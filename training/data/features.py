@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
@@ -57,12 +57,17 @@ class FeatureSpec:
 
     def digest(self) -> str:
         """Of weights, preprocessing, reduction and views; wherever the tower lies."""
-        prepare = asdict(self.prepare)
-        if prepare.get("vocabulary") == self.tower.folder:
-            prepare["vocabulary"] = ""  # the tower's digest tells of its own
+        prepare = asdict(self.moved("").prepare)  # the tower's digest tells of its vocabulary
         settled = [VERSION, self.tower.digest(), prepare, self.reduce, self.flip]
         text = json.dumps(settled, sort_keys=True).encode()
         return hashlib.blake2b(text, digest_size=12).hexdigest()
+
+    def moved(self, folder: str) -> FeatureSpec:
+        """The same, the tower and its vocabulary lying elsewhere."""
+        prepare = self.prepare
+        if isinstance(prepare, TextSpec) and prepare.vocabulary == self.tower.folder:
+            prepare = replace(prepare, vocabulary=folder)
+        return replace(self, tower=replace(self.tower, folder=folder), prepare=prepare)
 
 
 @dataclass(frozen=True, kw_only=True)

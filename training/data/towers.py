@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -13,9 +15,10 @@ from torch import Tensor, nn
 
 from training.data.images import ImageSpec
 from training.data.tokenizer import TextSpec
-from training.folder import read_json
+from training.folder import read_json, write_whole
 
 FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer.json", "vocab.txt")
+BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "merges.txt", "vocab.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +35,7 @@ class TowerSpec:
 
     def digest(self) -> str:
         """Of its weights, its vocabulary, and of what is taken of it."""
-        folder = Path(self.folder)
-        files = sorted(path for pattern in FILES for path in folder.glob(pattern))
-        if not files:
-            raise ValueError(f"{folder} holds no tower: give a folder of timm or transformers")
+        files = _files(self.folder, FILES)
         total = hashlib.blake2b(digest_size=16)
         for path in files:
             total.update(path.name.encode())
@@ -44,6 +44,21 @@ class TowerSpec:
                     total.update(piece)
         total.update(f"{self.library} {self.layers}".encode())
         return total.hexdigest()
+
+
+def _files(folder: str, patterns: Sequence[str]) -> list[Path]:
+    files = sorted(path for pattern in patterns for path in Path(folder).glob(pattern))
+    if not files:
+        raise ValueError(f"{folder} holds no tower: give a folder of timm or transformers")
+    return files
+
+
+def keep_tower(spec: TowerSpec, folder: Path) -> None:
+    """A copy of a tower's files, so that a model which asks it can be carried away."""
+    for path in _files(spec.folder, FILES + BESIDE):
+        copy = folder / path.name
+        if not copy.is_file() or copy.stat().st_size != path.stat().st_size:
+            write_whole(copy, partial(shutil.copyfile, path))
 
 
 def image_tower(spec: TowerSpec, device: torch.device | str) -> Callable[[Tensor], Tensor]:

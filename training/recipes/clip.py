@@ -51,7 +51,8 @@ def plan(
     """
     init = init or {}
     image, text = _image(size, init.get("image", "")), _text(size, init.get("text", ""))
-    shared = SIZES[size][-1]
+    on_features = image.name == "grid"
+    shared = 256 if on_features else SIZES[size][-1]
     tiny = size == "tiny"
     model = ModelSpec(
         embeds={**text.embeds, **image.embeds},
@@ -68,7 +69,7 @@ def plan(
         },
         prepare={text.name: text.prepare, image.name: image.prepare},
     )
-    stage = _on_features(data) if image.name == "grid" else _stage(size, data)
+    stage = _on_features(data) if on_features else _stage(size, data)
     others = {part: source for part, source in init.items() if part not in ("image", "text")}
     loaded = {"image": image.init, "text": text.init}
     return TrainingPlan(
@@ -146,7 +147,7 @@ def _on_features(data: Mapping[str, float] | None) -> TrainingStage:
         steps=600,
         batch=512,
         optimizer=Optimizer(
-            lr=1e-3, betas=(0.9, 0.98), weight_decay=0.1, clip=1.0, groups={r"^stacks\.text": 0.1}
+            lr=1e-3, betas=(0.9, 0.98), weight_decay=0.1, clip=1.0, groups={r"^stacks\.text": 0.3}
         ),
         schedule=Schedule(shape="cosine", warmup=60),
         ema=0.99,
