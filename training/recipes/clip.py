@@ -48,6 +48,9 @@ def plan(
     Batch 32,768, 32 epochs of 400 million pairs in the paper: 12 days on 256 V100; ImageNet
     zero-shot 63.2 %. Here 32,000 steps of the same batch, cut into chunks of 256 rows that change
     no gradient. `small` is a day on one GPU of 24 GB, `tiny` some minutes on two cores.
+
+    `tiny` on frozen towers learns from 5,000 photographs of Flickr8k in 1,110 s of CPU after their
+    features (1,010): of 1,000 others R@1 21.2, R@10 61.9, image to text R@1 24.3 (docs/log.md).
     """
     init = init or {}
     image = _image(size, init.get("image", ""))
