@@ -181,7 +181,7 @@ TABLE: dict[str, Run | Not] = {
 # Options of other programs that the documents name.
 FOREIGN = {
     "--add-opens", "--artifacts-dir", "--bind", "--directory", "--dist", "--environment_config", "--environment_type", "--extra",
-    "--flink-master",
+    "--flink-master", "--nproc-per-node",
     "--flink_master", "--job-host", "--job-port", "--job_endpoint", "--limit", "--no-annotate", "--no-header", "--out", "--pairs",
     "--parallelism", "--python-version", "--service_port",
 }  # fmt: skip
