@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isqrt
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import AutoConfig
 
 from training.config import decode, encode
 from training.data.features import Features, FeatureSpec
@@ -18,9 +20,9 @@ from training.data.images import ImageSpec
 from training.data.loader import Prepared
 from training.data.reduction import Reduction
 from training.data.tokenizer import TextSpec, Tokenizer, make_tokenizer
-from training.data.towers import keep_tower
+from training.data.towers import TowerSpec, image_tower, keep_tower
 from training.distributed import Ranks, whole
-from training.embed import WordsSpec
+from training.embed import GridSpec, WordsSpec
 from training.evaluate.scorer import Prepared as ScorerPrepared
 from training.evaluate.scorer import Scorer
 from training.folder import read_json, write_json, write_whole
@@ -208,3 +210,42 @@ def fit_vocabularies(spec: ModelSpec, tokenizers: Mapping[str, Tokenizer]) -> Mo
             (size,) = sizes
             heads[name] = replace(head, vocab=size)
     return replace(spec, embeds=embeds, heads=heads, prepare=prepare)
+
+
+def fit_grids(spec: ModelSpec) -> ModelSpec:
+    """Grids as wide as their frozen tower and the language model that reads them; 0 asks for that.
+
+    Tokens of the tower that stand for no place in the image (a class token, registers) are skipped.
+    """
+    embeds = dict(spec.embeds)
+    for name, grid in spec.embeds.items():
+        if not isinstance(grid, GridSpec) or grid.features:
+            continue
+        tower, images = _tower_of(spec, name, grid)
+        pixels = torch.zeros(1, 3, images.size, images.size)
+        tokens, features = image_tower(tower, "cpu")(pixels).shape[1:]
+        width = grid.width or _language_width(spec, name)
+        embeds[name] = replace(
+            grid, features=features, width=width, hidden=width, skip=tokens - isqrt(tokens) ** 2
+        )
+    return replace(spec, embeds=embeds)
+
+
+def _tower_of(spec: ModelSpec, name: str, grid: GridSpec) -> tuple[TowerSpec, ImageSpec]:
+    prepare = spec.prepare.get(name)
+    tower = grid.tower
+    if isinstance(prepare, FeatureSpec):
+        tower, prepare = prepare.tower, prepare.prepare
+    if tower is None or not isinstance(prepare, ImageSpec):
+        raise ValueError(f"{name}: say how many features its grid has")
+    return tower, prepare
+
+
+def _language_width(spec: ModelSpec, name: str) -> int:
+    """Of the language model in front of whose words the grid stands."""
+    for step in spec.passes.values():
+        if name in step.inputs and step.stack in spec.languages:
+            folder = spec.languages[step.stack].folder
+            width: int = AutoConfig.from_pretrained(folder).get_text_config().hidden_size
+            return width
+    raise ValueError(f"{name}: say how wide its tokens are")

@@ -20,7 +20,7 @@ from training.data.reduction import Reduction
 from training.data.shards import Release
 from training.data.tokenizer import TextSpec, Tokenizer, make_tokenizer
 from training.distributed import Ranks, joined, patient_group
-from training.export import CONFIG, REDUCTION, export_model, fit_vocabularies
+from training.export import CONFIG, REDUCTION, export_model, fit_grids, fit_vocabularies
 from training.folder import RESULT, Metrics, alone, claim, read_json, write_json
 from training.loop import Loop, Progress
 from training.model import Model, initialise
@@ -273,7 +273,7 @@ def device() -> torch.device:
 
 def make_run(plan: TrainingPlan, prepared: Mapping[str, Prepared]) -> Run:
     """A model with its first weights, before any step."""
-    spec = fit_vocabularies(plan.model, _tokenizers(prepared))
+    spec = fit_grids(fit_vocabularies(plan.model, _tokenizers(prepared)))
     plan = replace(plan, model=spec)
     model = Model(spec)
     initialise(model, torch.Generator().manual_seed(plan.seed))

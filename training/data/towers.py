@@ -69,11 +69,14 @@ def image_tower(spec: TowerSpec, device: torch.device | str) -> Callable[[Tensor
     ask = _hidden(model, spec, "pixel_values")
     if spec.library == "timm":
         ask = cast(Callable[..., Tensor], model.forward_features)
+    last = getattr(model, "output_fmt", "NCHW") == "NHWC"  # of timm's Swin: features stand last
 
     def tower(pixels: Tensor) -> Tensor:
         with torch.inference_mode():
             features = ask(pixels)
-        return features.flatten(2).transpose(1, 2) if features.ndim == 4 else features
+        if features.ndim == 3:
+            return features
+        return features.flatten(1, 2) if last else features.flatten(2).transpose(1, 2)
 
     return tower
 
