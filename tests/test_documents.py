@@ -138,6 +138,7 @@ TABLE: dict[str, Run | Not] = {
         instead=(("small", "tiny"), (" --init text=bert-base-uncased", "")), more="--smoke"
     ),
     "winnow train ours.toml --release web-1 --seed 1 --out models/ours": AS_IT_STANDS,
+    "winnow caption --images images.jsonl --captioner models/blip/model --json": Run(instead=(("images.jsonl", "captions.jsonl"),)),
     "winnow train demo --release web=web-1 clean=web-2 --smoke --out models/two": AS_IT_STANDS,
     "winnow train clip --size small --release web-1 --out models/small --dry-run": Run(instead=(("--size small", "--size tiny"),)),
     # docs/scale-out.md
@@ -163,6 +164,9 @@ TABLE: dict[str, Run | Not] = {
     "winnow embed runs/clip/model --captions captions.jsonl --out vectors.parquet": Not(
         "needs a model of the core: tests/training/test_vectors.py"
     ),
+    "winnow caption --images images.jsonl --captioner runs/blip/model --json": Run(
+        instead=(("images.jsonl", "captions.jsonl"), ("runs/", "models/"))
+    ),
     "winnow match runs/vilt/model --captions captions.jsonl": Run(instead=(("runs/vilt/model", "data/models/vilt/model"),)),
     "winnow scorer --collection web --labels labels.jsonl --out scorer.json": AS_IT_STANDS,
     "winnow demo --out demo-out": Not("takes minutes: tests/flows/test_demo.py runs a smaller one"),
@@ -178,7 +182,7 @@ TABLE: dict[str, Run | Not] = {
 # Options of other programs that the documents name.
 FOREIGN = {
     "--add-opens", "--artifacts-dir", "--bind", "--directory", "--dist", "--environment_config", "--environment_type", "--extra",
-    "--flink-master",
+    "--flink-master", "--nproc-per-node",
     "--flink_master", "--job-host", "--job-port", "--job_endpoint", "--limit", "--no-annotate", "--no-header", "--out", "--pairs",
     "--parallelism", "--python-version", "--service_port",
 }  # fmt: skip

@@ -204,7 +204,7 @@ def _text_tower(source: str) -> Tower:
     Both read an image where a pass asks for it: at first as they read the text, and shut off.
     """
     if source:
-        tower = frozen_text(source, length=48)
+        tower = frozen_text(source, length=64)  # as CLIP, whose cached states serve both
     else:
         tower = Tower(
             name="words",

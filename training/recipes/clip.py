@@ -48,10 +48,14 @@ def plan(
     Batch 32,768, 32 epochs of 400 million pairs in the paper: 12 days on 256 V100; ImageNet
     zero-shot 63.2 %. Here 32,000 steps of the same batch, cut into chunks of 256 rows that change
     no gradient. `small` is a day on one GPU of 24 GB, `tiny` some minutes on two cores.
+
+    `tiny` on frozen towers learns from 5,000 photographs of Flickr8k in 1,110 s of CPU after their
+    features (1,010): of 1,000 others R@1 21.2, R@10 61.9, image to text R@1 24.3 (docs/log.md).
     """
     init = init or {}
-    image, text = _image(size, init.get("image", "")), _text(size, init.get("text", ""))
+    image = _image(size, init.get("image", ""))
     on_features = image.name == "grid"
+    text = _text(size, init.get("text", ""), bag=on_features)
     shared = 256 if on_features else SIZES[size][-1]
     tiny = size == "tiny"
     model = ModelSpec(
@@ -69,7 +73,7 @@ def plan(
         },
         prepare={text.name: text.prepare, image.name: image.prepare},
     )
-    stage = _on_features(data) if on_features else _stage(size, data)
+    stage = _on_features(data, slow=text.init) if on_features else _stage(size, data)
     others = {part: source for part, source in init.items() if part not in ("image", "text")}
     loaded = {"image": image.init, "text": text.init}
     return TrainingPlan(
@@ -103,19 +107,22 @@ def _image(size: Size, source: str) -> Tower:
     return Tower(name="patches", embed=embed, stack=stack, prepare=prepare)
 
 
-def _text(size: Size, source: str) -> Tower:
-    layers, width, heads = SIZES[size][1]
+def _text(size: Size, source: str, *, bag: bool) -> Tower:
+    """The paper's text tower, or a given one; a `bag` takes the mean of its words, in any order."""
+    layers, width, heads = (1, 256, 4) if bag else SIZES[size][1]
     if source and size == "tiny":
         return frozen_text(source, length=64)
     if source:
         return given_text(source, length=77)
     return Tower(
         name="words",
-        embed=WordsSpec(vocab=0, width=width, length=77, types=0, norm=False),
-        stack=vit(layers=layers, width=width, heads=heads),
+        embed=WordsSpec(
+            vocab=0, width=width, length=77, types=0, norm=False, dropout=0.3 if bag else 0.0
+        ),
+        stack=vit(layers=layers, width=width, heads=heads, dropout=0.1 if bag else 0.0),
         prepare=TextSpec(length=77, size=4000 if size == "tiny" else 30522),
-        rules=("causal",),
-        pool="last",
+        rules=("full",) if bag else ("causal",),
+        pool="mean" if bag else "last",
     )
 
 
@@ -138,8 +145,11 @@ def _stage(size: Size, data: Mapping[str, float] | None) -> TrainingStage:
     )
 
 
-def _on_features(data: Mapping[str, float] | None) -> TrainingStage:
-    """What a few thousand photographs teach before they are learned by heart (docs/log.md)."""
+def _on_features(data: Mapping[str, float] | None, *, slow: str) -> TrainingStage:
+    """What a few thousand photographs teach before they are learned by heart (docs/log.md).
+
+    A text tower with weights of its own (`slow`) moves slower than what is new.
+    """
     return TrainingStage(
         name="pretrain",
         data=data or {"train": 1.0},
@@ -147,7 +157,11 @@ def _on_features(data: Mapping[str, float] | None) -> TrainingStage:
         steps=600,
         batch=512,
         optimizer=Optimizer(
-            lr=1e-3, betas=(0.9, 0.98), weight_decay=0.1, clip=1.0, groups={r"^stacks\.text": 0.3}
+            lr=1e-3,
+            betas=(0.9, 0.98),
+            weight_decay=0.1,
+            clip=1.0,
+            groups={r"^stacks\.text": 0.3} if slow else {},
         ),
         schedule=Schedule(shape="cosine", warmup=60),
         ema=0.99,
