@@ -6,12 +6,12 @@ import sys
 from cyclopts import CycloptsError
 from pydantic import ValidationError
 
-from flows.commands import data, img2dataset, look, models, plans
+from flows.commands import data, img2dataset, look, models, plans, vectors
 from flows.commands.options import app
 from pipelines.shares import ShareUnfinished
 from pipelines.terminal import guard_terminal, say
 
-__all__ = ["app", "data", "img2dataset", "look", "main", "models", "plans"]
+__all__ = ["app", "data", "img2dataset", "look", "main", "models", "plans", "vectors"]
 
 
 def main() -> None:

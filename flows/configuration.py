@@ -5,13 +5,12 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-import training
 from filters import check_given
 from filters.given import Given
 from filters.recipe import load
@@ -20,6 +19,8 @@ from pipelines.collect_config import PATHS, CollectConfig
 from pipelines.releases.publish import CurateConfig
 from pipelines.stage import MANIFEST, Engine
 from pipelines.store import Folder
+from training.recipes import Size
+from training.recipes import names as training_recipes
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -70,11 +71,34 @@ class PretrainTable(_Table):
     """[[pretrain]]: a training recipe over releases. `releases` maps the names that the recipe's stages use to releases."""
 
     name: str = Field(pattern=NAME)
-    recipe: str
+    recipe: str  # a name, or the path of a .toml or .py file
     releases: dict[str, str] = Field(min_length=1)
     out: str = ""  # folder of the run; "": models/<name> under the root
-    seed: int = 0
+    size: Size | None = None
+    init: dict[str, str] = Field(default_factory=dict)
+    set: tuple[str, ...] = ()  # changes of the plan: KEY=VALUE, or a table
+    seed: int | None = None
     smoke: bool = False
+
+    @field_validator("set", mode="before")
+    @classmethod
+    def _changes(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return tuple(f"{key}={json.dumps(one)}" for key, one in _leaves(value))
+        return tuple(value) if isinstance(value, list) else value
+
+    def settings(self) -> dict[str, Any]:
+        """What `training.recipes.load` is asked for beside the recipe."""
+        return {"size": self.size, "init": self.init, "changes": self.set, "seed": self.seed, "smoke": self.smoke}
+
+
+def _leaves(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a table in tables, each with its keys, as in stages.0.batch."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield above + key, value
 
 
 class Configuration(_Table):
@@ -221,8 +245,8 @@ def _complaints(plan: Configuration) -> Iterator[tuple[Place, str]]:
     for index, trained in enumerate(plan.pretrain):
         for name in _absent(root / "releases", trained.releases.values(), releases):
             yield ("pretrain", index, "releases"), _nowhere("release", name, root, releases)
-        if trained.recipe not in (known := training_recipes()):
-            yield ("pretrain", index, "recipe"), f"there is no training recipe {trained.recipe!r}{_nearest(trained.recipe, known)}"
+        if complaint := _unknown_training(trained.recipe):
+            yield ("pretrain", index, "recipe"), complaint
 
 
 def _absent(folder: Folder, names: Iterable[str], planned: Sequence[str]) -> list[str]:
@@ -258,6 +282,13 @@ def _unknown_recipe(recipe: str) -> str | None:
     return None
 
 
+def _unknown_training(recipe: str) -> str | None:
+    if recipe.endswith((".toml", ".py")):
+        return None if Path(recipe).is_file() else f"there is no file {recipe}"
+    known = training_recipes()
+    return None if recipe in known else f"there is no training recipe {recipe!r}{_nearest(recipe, known)}"
+
+
 def _lacking(curated: CurateTable) -> str | None:
     """What its recipe needs and was not given, or what it is to do without and does not read."""
     try:
@@ -266,11 +297,6 @@ def _lacking(curated: CurateTable) -> str | None:
     except ValueError as error:
         return str(error)
     return None
-
-
-def training_recipes() -> list[str]:
-    """Names of the training recipes, found without importing torch."""
-    return sorted(path.stem for path in (Path(training.__file__ or "").parent / "first" / "recipes").glob("[!_]*.py"))
 
 
 def _anchored(plan: Configuration, folder: Path) -> Configuration:
@@ -297,7 +323,12 @@ def _anchored(plan: Configuration, folder: Path) -> Configuration:
 
     curate = tuple(map(of_curate, plan.curate))
     root = at(plan.root)
-    pretrain = tuple(
-        entry.model_copy(update={"out": at(entry.out) if entry.out else f"{root}/models/{entry.name}"}) for entry in plan.pretrain
-    )
+
+    def of_pretrain(entry: PretrainTable) -> PretrainTable:
+        recipe = at(entry.recipe) if entry.recipe.endswith((".toml", ".py")) else entry.recipe
+        init = {module: there(source) for module, source in entry.init.items()}
+        out = at(entry.out) if entry.out else f"{root}/models/{entry.name}"
+        return entry.model_copy(update={"recipe": recipe, "init": init, "out": out})
+
+    pretrain = tuple(map(of_pretrain, plan.pretrain))
     return plan.model_copy(update={"root": root, "collect": collect, "curate": curate, "pretrain": pretrain})

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flows.progress import Lines, funnel_table
 from flows.server import ready, session
@@ -40,16 +40,8 @@ def run(plan: "Configuration") -> int:
             lines.say(f"release {release.name}: {release.samples:,} images in {release.shards} shards, digest {release.digest}")
             failed += aside
         for wanted in plan.pretrain:
-            model = pretrain_flow(
-                root,
-                name=wanted.name,
-                recipe=wanted.recipe,
-                releases=wanted.releases,
-                out=Path(wanted.out),
-                seed=wanted.seed,
-                smoke=wanted.smoke,
-                progress=lines,
-            )
+            told = wanted.model_dump(exclude={"out"})
+            model = pretrain_flow(root, out=Path(wanted.out), progress=lines, **told)
             lines.say(f"model {wanted.name}: {model}")
     return failed
 
@@ -65,7 +57,7 @@ def _check(plan: "Configuration") -> None:
         from flows.pretrain import read_plan
 
         for entry in plan.pretrain:
-            read_plan(entry.recipe, entry.releases, seed=entry.seed, smoke=entry.smoke)
+            read_plan(entry.recipe, entry.releases, **entry.settings())
 
 
 def collect_flow(
@@ -103,18 +95,18 @@ def pretrain_flow(
     releases: Mapping[str, str],
     out: Path,
     name: str = "",
-    seed: int = 0,
-    smoke: bool = False,
     progress: Callable[[Progress], None] = silent,
+    **settings: Any,
 ) -> Path:
-    """`training.loop.train` of a recipe on releases of a root as a flow; the folder of the exported model. Call it inside `session`."""
+    """`training.train.train` of a recipe on releases of a root as a flow; the folder of the exported model. Call it inside `session`.
+
+    `settings` are those of the flow: size, init, set, seed, smoke.
+    """
     from flows.pretrain import pretrain
     from flows.watch import listening
 
     ready()
     with listening(progress):
-        result = pretrain(
-            root=root.url, name=name or out.name, recipe=recipe, releases=dict(releases), out=str(out), seed=seed, smoke=smoke
-        )
+        result = pretrain(root=root.url, name=name or out.name, recipe=recipe, releases=dict(releases), out=str(out), **settings)
     assert result is not None, "only a run that a digest triggers waits for other releases"
-    return result.model
+    return Path(result.model)

@@ -1,24 +1,35 @@
 """The flow `pretrain`: releases to a trained model."""
 
 from pathlib import Path
+from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.naming import named
 from flows.training import fit as fit_plainly
-from flows.watch import listener, show_counts
+from flows.watch import listener, show_counts, speaker
 from pipelines.releases.publish import superseded
 from pipelines.stage import MANIFEST
 from pipelines.store import Folder
-from training.first.loop import TrainResult
-from training.first.plan import Plan
-from training.first.recipes import load
+from training.plan import TrainingPlan
+from training.recipes import Size, load
+from training.train import TrainResult
 
 
 @flow(name="pretrain", flow_run_name="pretrain-{name}", persist_result=False)
 def pretrain(
-    root: str, name: str, recipe: str, releases: dict[str, str], out: str, seed: int = 0, smoke: bool = False, digest: str = ""
+    root: str,
+    name: str,
+    recipe: str,
+    releases: dict[str, str],
+    out: str,
+    size: Size | None = None,
+    init: dict[str, str] | None = None,
+    set: tuple[str, ...] = (),
+    seed: int | None = None,
+    smoke: bool = False,
+    digest: str = "",
 ) -> TrainResult | None:
     """Train a recipe on releases (name in the recipe's stages -> release) into the folder `out`.
 
@@ -26,7 +37,7 @@ def pretrain(
     Of a release that is published again and again, the newest is read otherwise; each choice of releases has a folder of its own in `out`.
     """
     folder = Folder(root)
-    plan = read_plan(recipe, releases, seed=seed, smoke=smoke)
+    plan = read_plan(recipe, releases, size=size, init=init, changes=set, seed=seed, smoke=smoke)
     chosen = {stage: _choose(folder, release, digest) for stage, release in releases.items()}
     absent = [releases[stage] for stage, found in chosen.items() if found is None]
     if absent and digest:
@@ -41,14 +52,14 @@ def pretrain(
 
 
 @task(name="train", task_run_name="train-{plan.name}", cache_policy=NO_CACHE, persist_result=False)
-def fit(root: Folder, plan: Plan, releases: dict[str, str], out: Path) -> TrainResult:
+def fit(root: Folder, plan: TrainingPlan, releases: dict[str, str], out: Path) -> TrainResult:
     """The plain function as a task."""
-    return fit_plainly(root, plan, releases, out, listener())
+    return fit_plainly(root, plan, releases, out, listener(), say=speaker())
 
 
-def read_plan(recipe: str, releases: dict[str, str], *, seed: int, smoke: bool) -> Plan:
-    """The plan of a recipe; ValueError when its stages read other names than those of `releases`."""
-    plan = load(recipe, seed=seed, smoke=smoke)
+def read_plan(recipe: str, releases: dict[str, str], **settings: Any) -> TrainingPlan:
+    """The plan of a recipe, loaded with such settings; ValueError when its stages read other names than those of `releases`."""
+    plan = load(recipe, **settings)
     if set(plan.releases) != set(releases):
         raise ValueError(
             f"training recipe {recipe} reads {', '.join(plan.releases)}, but releases are given for {', '.join(sorted(releases))}: "

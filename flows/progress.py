@@ -25,7 +25,7 @@ class Lines:
         self._said = ("", "")  # the line before
 
     def __call__(self, progress: Progress) -> None:
-        counts = ", ".join(f"{value:,} {name}" for name, value in brief(progress.counts).items())
+        counts = progress.words or ", ".join(f"{value:,} {name}" for name, value in brief(progress.counts).items())
         of = f"{progress.done:,}/{progress.parts:,}" if progress.parts else f"{progress.done:,}"
         self.line(progress.stage, f"{of} {counts}".rstrip(), last=bool(progress.parts) and progress.done >= progress.parts)
 
@@ -44,6 +44,10 @@ class Lines:
                 self._out.write(f"  {name:<10} {text}\n")
                 self._last[name] = now
             self._out.flush()
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        """How much of something is done."""
+        self.line(what, f"{done:,}/{total:,}", last=done >= total)
 
     def say(self, text: str) -> None:
         """A line of its own."""
@@ -67,6 +71,23 @@ def recall_table(runs: Mapping[str, Mapping[str, Any]]) -> str:
         cells = [f"{found[way][rank]:5.1f}" for way in ("text_to_image", "image_to_text") for rank in ("r1", "r5", "r10")]
         lines.append(f"{name:<12} " + "   ".join(cells))
     return "\n".join(lines)
+
+
+def score_table(found: Mapping[str, Any]) -> str:
+    """What an evaluation found, a line for each number; recalls as a table, with chance below them."""
+    lines = []
+    if "text_to_image" in found:
+        lines.append(recall_table({"model": found, "chance": found["chance"]}))
+        found = {name: value for name, value in found.items() if not isinstance(value, Mapping)}
+    lines += [f"{name:<16} {_figure(value)}" for name, value in found.items()]
+    return "\n".join(lines)
+
+
+def _figure(value: Any) -> str:
+    """A number as people read it; of a table of numbers each with its name."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_figure(one)}" for name, one in value.items())
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
 def funnel_table(funnel: Funnel) -> str:

@@ -75,7 +75,7 @@ def _curate(plan: Configuration, entry: CurateTable) -> "RunnerDeployment":
 def _pretrain(plan: Configuration, entry: PretrainTable) -> "RunnerDeployment":
     from flows.pretrain import pretrain, read_plan
 
-    read_plan(entry.recipe, entry.releases, seed=entry.seed, smoke=entry.smoke)
+    read_plan(entry.recipe, entry.releases, **entry.settings())
     return _deployment(pretrain, entry.name, plan, entry.model_dump(), triggers=[published(plan.root, entry)])
 
 

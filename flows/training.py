@@ -1,17 +1,31 @@
 """A training plan on releases of a root: the plain function under `winnow train` and the flow `pretrain`."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from pipelines.releases.publish import superseded
 from pipelines.stage import MANIFEST, Progress, silent
 from pipelines.store import Folder
-from training.first.loop import Progress as Step
-from training.first.loop import TrainResult, train
-from training.first.plan import Plan
+from training.loop import Progress as Step
+from training.plan import TrainingPlan
+from training.train import TrainResult, train
 
 
-def match_releases(plan: Plan, given: Sequence[str]) -> dict[str, str]:
+def pairs_of(given: Sequence[str], option: str) -> dict[str, str]:
+    """NAME=VALUE as they stand behind an option; ValueError where one is no such pair or stands twice."""
+    found: dict[str, str] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not (name and equals and value):
+            raise ValueError(f"{option} {one}: it is written {option} NAME=VALUE")
+        if name in found:
+            raise ValueError(f"{option} {name} is given twice")
+        found[name] = value
+    return found
+
+
+def match_releases(plan: TrainingPlan, given: Sequence[str]) -> dict[str, str]:
     """Releases as given on a command line, NAME or DATA=NAME, by the names that the plan's stages read.
 
     Raises ValueError when they do not cover what the plan reads; a single NAME serves a plan that reads one release.
@@ -19,30 +33,48 @@ def match_releases(plan: Plan, given: Sequence[str]) -> dict[str, str]:
     wanted = plan.releases
     if len(given) == len(wanted) == 1 and "=" not in given[0]:
         return {wanted[0]: given[0]}
-    found = dict(item.partition("=")[::2] for item in given)
-    if set(found) != set(wanted) or not all(found.values()):
+    named = all("=" in one for one in given)
+    found = pairs_of(given, "--release") if named else {}
+    if set(found) != set(wanted):
         asked = " ".join(f"--release {name}=NAME" for name in wanted)
         raise ValueError(f"the training recipe {plan.name} reads {', '.join(wanted)}: give {asked}")
     return found
 
 
-def fit(root: Folder, plan: Plan, releases: Mapping[str, str], out: Path, progress: Callable[[Progress], None] = silent) -> TrainResult:
+def fit(
+    root: Folder,
+    plan: TrainingPlan,
+    releases: Mapping[str, str],
+    out: Path,
+    progress: Callable[[Progress], None] = silent,
+    *,
+    cache: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> TrainResult:
     """Train a plan on releases (name in its stages -> release of the root) into the folder `out`, resuming what was begun there."""
-    return train(plan, releases={name: shards(root, release) for name, release in releases.items()}, out=out, on_progress=_told(progress))
+    addresses = {name: address(root, release) for name, release in releases.items()}
+    return train(plan, releases=addresses, out=out, cache=cache, on_progress=_told(progress), say=say)
 
 
 def _told(progress: Callable[[Progress], None]) -> Callable[[Step], None]:
     def tell(step: Step) -> None:
-        progress(Progress(stage=f"train {step.stage}", done=step.step, parts=step.steps, counts={"samples/s": round(step.samples_per_s)}))
+        progress(Progress(stage=f"train {step.stage}", done=step.step, parts=step.steps, words=step_words(step)))
 
     return tell
 
 
-def shards(root: Folder, release: str) -> list[Path]:
-    """The training shards of a release; ValueError when it is not there or not on this machine."""
+def step_words(step: Step) -> str:
+    """What is said of a step: loss, rate, speed, share of the machine's measured peak and of the time spent waiting for data, time left."""
+    said = [f"loss {step.numbers['loss']:.3f}", f"rate {step.rate:.2e}", f"{step.samples_per_s:,.0f} samples/s"]
+    said += [f"{step.peak_share:.0%} of peak", f"waiting {step.waited:.0%}", f"{timedelta(seconds=round(step.seconds_left))} left"]
+    if (heldout := step.numbers.get("heldout_loss")) is not None:
+        said.insert(1, f"held out {heldout:.3f}")
+    return ", ".join(said)
+
+
+def address(root: Folder, release: str) -> str:
+    """Where a release lies; ValueError when it is not there, was taken down since, or is not of Arrow shards."""
     folder = root / "releases" / release
-    if not folder.is_local:
-        raise ValueError(f"{folder.path()} is not on this machine: training maps its shards into memory, so copy the release here")
     if message := superseded(folder):
         raise ValueError(message)
     if not folder.exists(MANIFEST):
@@ -50,4 +82,4 @@ def shards(root: Folder, release: str) -> list[Path]:
         raise ValueError(f"there is no release {release} in {root.path()} (published: {', '.join(there) or 'none'})")
     if folder.read_json(MANIFEST).get("format", "arrow") != "arrow":
         raise ValueError(f"release {release} is of webdataset tars, and training maps Arrow shards: curate another with --format arrow")
-    return [Path(folder.path(name)) for name in folder.names() if name.startswith("train-") and name.endswith(".arrow")]
+    return folder.path()

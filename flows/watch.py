@@ -13,6 +13,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 
 from filters.funnel import Funnel
+from flows.progress import Lines
 from pipelines.stage import Progress
 from pipelines.terminal import guard_terminal
 
@@ -39,6 +40,12 @@ def listener() -> Listener:
     return _listener.get() or _Server()
 
 
+def speaker() -> Callable[[str], None]:
+    """Who hears a line of the task that asks: the terminal, or the run's log."""
+    heard = _listener.get()
+    return heard.say if isinstance(heard, Lines) else get_run_logger().info
+
+
 class _Server:
     """Tells the run's log and a progress artifact for each stage; safe to call from several threads."""
 
@@ -57,7 +64,8 @@ class _Server:
                 self._context.run(self._tell, progress)
 
     def _tell(self, progress: Progress) -> None:
-        self._log.info("%s: %d of %s parts, %s", progress.stage, progress.done, progress.parts or "unknown", dict(progress.counts))
+        said = progress.words or dict(progress.counts)
+        self._log.info("%s: %d of %s parts, %s", progress.stage, progress.done, progress.parts or "unknown", said)
         if not progress.parts:
             return
         share = 100.0 * progress.done / progress.parts

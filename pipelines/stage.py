@@ -127,12 +127,13 @@ class Engine:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a stage is: parts done of all, and counts so far."""
+    """How far a stage is: parts done of all, and counts so far, or what else there is to say in words."""
 
     stage: str
     done: int
     parts: int
     counts: Mapping[str, int] = field(default_factory=dict)
+    words: str = ""
 
 
 def silent(progress: Progress) -> None:

@@ -69,12 +69,14 @@ TABLE: dict[str, Run | Not] = {
     "winnow collect --pairs pairs.parquet --id pairs": Run(more=PRIVATE),
     "winnow collect --import coco/captions_train2017.json --id coco": AS_IT_STANDS,
     "winnow curate --recipe winnow --collection first --collection archive --release web-1": AS_IT_STANDS,
-    "winnow train vilt --release web-1 --out data/models/vilt-1": Run(more="--smoke"),
+    "winnow train vilt --size small --release web-1 --out data/models/vilt-1": Run(instead=(("small", "tiny"),), more="--smoke"),
     "winnow img2dataset --url_list urls.txt --output_folder images": Run(more="--allow_private_addresses"),
     "winnow collect --seed URL": Run(instead=(("URL", SITE),), more=f"{PRIVATE} --max-pages 2 --id url"),
     "winnow funnel --recipe winnow --collection ID": Run(instead=(("ID", "first"),)),
     "winnow curate --recipe winnow --collection ID --release NAME": Run(instead=(("ID", "first"), ("NAME", "named"))),
-    "winnow train RECIPE --release NAME --out DIR": Run(instead=(("RECIPE", "vilt"), ("NAME", "named"), ("DIR", "named")), more="--smoke"),
+    "winnow train RECIPE --release NAME --out DIR": Run(
+        instead=(("RECIPE", "vilt"), ("NAME", "named"), ("DIR", "named")), more="--size tiny --smoke"
+    ),
     "winnow evaluate DIR/model --captions captions.jsonl": Run(instead=(("DIR", "named"),)),
     "winnow report --recipe winnow --collection ID": Run(instead=(("ID", "first"),)),
     "winnow COMMAND --help": Run(instead=(("COMMAND", "collect"),)),
@@ -127,6 +129,17 @@ TABLE: dict[str, Run | Not] = {
     ),
     ".venv/bin/python -m tests.quality table base/truth.jsonl data base": PEER,
     ".venv/bin/python -m tests.quality site hard --limit 2000 --seed 3": PEER,
+    # docs/training.md
+    "winnow train clip --size tiny --release web-1 --out models/clip": Run(more="--smoke"),
+    "winnow evaluate models/clip/model --captions captions.jsonl": AS_IT_STANDS,
+    "winnow evaluate models/clip/model --captions captions.jsonl --task matching --json": AS_IT_STANDS,
+    "winnow match models/clip/model --captions captions.jsonl --json": AS_IT_STANDS,
+    "winnow train blip --size small --release web-1 --init text=bert-base-uncased --set stages.0.batch=512 --out models/blip": Run(
+        instead=(("small", "tiny"), (" --init text=bert-base-uncased", "")), more="--smoke"
+    ),
+    "winnow train ours.toml --release web-1 --seed 1 --out models/ours": AS_IT_STANDS,
+    "winnow caption --images images.jsonl --captioner models/blip/model --json": Run(instead=(("images.jsonl", "captions.jsonl"),)),
+    "winnow train demo --release web=web-1 clean=web-2 --smoke --out models/two": AS_IT_STANDS,
     # docs/scale-out.md
     "PATH=$PWD/.venv/bin:$PATH .venv/bin/python -m apache_beam.runners.worker.worker_pool_main --service_port 50000": CLUSTER,
     "mvn -f tests/pipelines/flink.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$PWD/server": CLUSTER,
@@ -144,8 +157,15 @@ TABLE: dict[str, Run | Not] = {
     "winnow compare --warc CC-MAIN-x.warc.gz --wat CC-MAIN-x.warc.wat.gz": AS_IT_STANDS,
     "winnow dashboard --recipe winnow --collection web": AS_IT_STANDS,
     "winnow measurements": AS_IT_STANDS,
-    "winnow train vilt --release web-1 --out data/models/vilt": Run(more="--smoke"),
+    "winnow train vilt --size small --release web-1 --out data/models/vilt": Run(instead=(("small", "tiny"),), more="--smoke"),
     "winnow evaluate runs/vilt/model --captions captions.jsonl": Run(instead=(("runs/vilt/model", "data/models/vilt/model"),)),
+    "winnow report --run data/models/vilt --out runs.html": Not("shows a run of the core: tests/flows/test_training_pages.py"),
+    "winnow embed runs/clip/model --captions captions.jsonl --out vectors.parquet": Not(
+        "needs a model of the core: tests/training/test_vectors.py"
+    ),
+    "winnow caption --images images.jsonl --captioner runs/blip/model --json": Run(
+        instead=(("images.jsonl", "captions.jsonl"), ("runs/", "models/"))
+    ),
     "winnow match runs/vilt/model --captions captions.jsonl": Run(instead=(("runs/vilt/model", "data/models/vilt/model"),)),
     "winnow scorer --collection web --labels labels.jsonl --out scorer.json": AS_IT_STANDS,
     "winnow demo --out demo-out": Not("takes minutes: tests/flows/test_demo.py runs a smaller one"),
@@ -161,7 +181,7 @@ TABLE: dict[str, Run | Not] = {
 # Options of other programs that the documents name.
 FOREIGN = {
     "--add-opens", "--artifacts-dir", "--bind", "--directory", "--dist", "--environment_config", "--environment_type", "--extra",
-    "--flink-master",
+    "--flink-master", "--nproc-per-node",
     "--flink_master", "--job-host", "--job-port", "--job_endpoint", "--limit", "--no-annotate", "--no-header", "--out", "--pairs",
     "--parallelism", "--python-version", "--service_port",
 }  # fmt: skip
@@ -287,6 +307,7 @@ class Sandbox:
         pairs = read_table(Folder(str(self.work / "data/collections/web/candidates")), "part-00000.parquet", ["candidate_id"])
         self.write_lines("labels.jsonl", [{"candidate_id": id, "label": True} for id in pairs["candidate_id"].to_pylist()])
         shutil.copy(HOME / "filters/recipes/winnow.toml", self.work / "mine.toml")
+        (self.work / "ours.toml").write_text('recipe = "clip"\nsize = "tiny"\n[[stages]]\nsteps = 2\nbatch = 4\n')
         (self.work / "urls.txt").write_text("".join(f"{url}\n" for url in urls[:4]))
         (self.work / "laion").mkdir()
         table = {"URL": urls[:4], "TEXT": TEXTS[:4], "NSFW": ["UNLIKELY"] * 4, "similarity": [0.3] * 4}

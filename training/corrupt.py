@@ -58,11 +58,3 @@ def _draw_words(word: Tensor, ordinary: Tensor, share: float, draw: Tensor) -> T
     taken = (before < wanted[:, None]) & (ordered > 0)
     drawn = torch.zeros(n, t + 1, dtype=torch.bool).scatter_(1, order, taken)
     return drawn.gather(1, word) & ordinary
-
-
-def mix_images(images: Tensor, partners: Tensor, share: float = 0.5) -> Tensor:
-    """MixGen: share x image + (1 - share) x partner; images and partners [n, ...] alike.
-
-    The texts of both are joined with a blank between them (Hao et al. 2023).
-    """
-    return share * images + (1 - share) * partners

@@ -280,8 +280,9 @@ class GridSpec:
     `linear` maps them to the width (off: they have it); `hidden` puts a map to so many and GELU
     before it (LLaVA-1.5). `places` is the number of learned places, 0 where the features carry
     theirs; `norm` as in GIT; `skip` of the first tokens are left out (1: a class token). In
-    training `token_dropout` of the tokens are hidden from everybody, but never all of them. A
-    `tower` makes the features of pixels in each step, frozen, where they are not computed once.
+    training `token_dropout` of the tokens are hidden from everybody, but never all of them, and
+    `feature_dropout` of the features in all tokens of a row. A `tower` makes the features of pixels
+    in each step, frozen, where they are not computed once.
     """
 
     features: int
@@ -293,6 +294,7 @@ class GridSpec:
     eps: float = 1e-6
     dropout: float = 0.0
     token_dropout: float = 0.0
+    feature_dropout: float = 0.0
     hidden: int = 0
     skip: int = 0
     tower: TowerSpec | None = None
@@ -323,6 +325,9 @@ class Grid(nn.Module):
         if self.spec.skip:
             features = features[:, self.spec.skip :]
             valid = None if valid is None else valid[:, self.spec.skip :]
+        if self.training and self.spec.feature_dropout:
+            features = F.dropout1d(features.transpose(1, 2), self.spec.feature_dropout)
+            features = features.transpose(1, 2)
 
         x = self.norm(self.linear(features))
         if self.place is not None:

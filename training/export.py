@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isqrt
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import AutoConfig
 
 from training.config import decode, encode
 from training.data.features import Features, FeatureSpec
@@ -18,8 +20,9 @@ from training.data.images import ImageSpec
 from training.data.loader import Prepared
 from training.data.reduction import Reduction
 from training.data.tokenizer import TextSpec, Tokenizer, make_tokenizer
+from training.data.towers import TowerSpec, image_tower, keep_tower
 from training.distributed import Ranks, whole
-from training.embed import WordsSpec
+from training.embed import GridSpec, WordsSpec
 from training.evaluate.scorer import Prepared as ScorerPrepared
 from training.evaluate.scorer import Scorer
 from training.folder import read_json, write_json, write_whole
@@ -35,6 +38,7 @@ KIND = "winnow"
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 REDUCTION = "reduction.npz"
+TOWER = "tower"
 
 
 def export_model(
@@ -43,7 +47,7 @@ def export_model(
     prepared: Mapping[str, Prepared],
     objectives: Sequence[AnyObjective] = (),
 ) -> None:
-    """Weights, tokenizers, and last the configuration, which makes the folder complete.
+    """Weights, tokenizers, frozen towers, and last the configuration: it makes the folder complete.
 
     `objectives` are written with it: they say what the model can be asked, and by which names.
     Under torchrun all ranks must ask, and the first one writes.
@@ -57,14 +61,21 @@ def export_model(
         place.mkdir(parents=True, exist_ok=True)
         if isinstance(one, Tokenizer):
             one.save(place)
-        elif isinstance(one, Features) and one.reduction is not None:
-            one.reduction.save(place / REDUCTION)
+        elif isinstance(one, Features):
+            keep_tower(one.spec.tower, place / TOWER)
+            if one.reduction is not None:
+                one.reduction.save(place / REDUCTION)
     config = {
         "model_type": KIND,
         "model": encode(model.spec),
         "objectives": encode(list(objectives)),
+        "pieces": {name: one.size for name, one in _tokenizers(prepared).items()},
     }
     write_json(folder / CONFIG, config)
+
+
+def _tokenizers(prepared: Mapping[str, Prepared]) -> dict[str, Tokenizer]:
+    return {name: one for name, one in prepared.items() if isinstance(one, Tokenizer)}
 
 
 def _without_twice(model: Model) -> dict[str, Tensor]:
@@ -136,14 +147,15 @@ def load_scorer(folder: str | Path, device: torch.device | str | None = None) ->
         place = Path(folder) / "prepare" / name
         match spec:
             case TextSpec():
-                prepared[name] = make_tokenizer(spec, folder=place)
+                prepared[name] = _tokenizer(spec, place, Path(folder))
             case ImageSpec():
                 prepared[name] = spec
             case FeatureSpec():
                 cut = place / REDUCTION
                 reduction = Reduction.load(cut) if cut.is_file() else None
+                own = spec.moved(str(place / TOWER))
                 prepared[name] = FrozenTower(
-                    spec.tower, spec.prepare, device=device, reduction=reduction
+                    own.tower, own.prepare, device=device, reduction=reduction
                 )
 
     contrasts = [one for one in objectives if isinstance(one, Contrast)]
@@ -156,6 +168,18 @@ def load_scorer(folder: str | Path, device: torch.device | str | None = None) ->
         matching=matchings[0] if matchings else None,
         captions=captions[0] if captions else None,
     )
+
+
+def _tokenizer(spec: TextSpec, place: Path, folder: Path) -> Tokenizer:
+    """The tokenizer that the model was exported with; ValueError when it has lost pieces since."""
+    tokenizer = make_tokenizer(spec, folder=place)
+    pieces = read_json(folder / CONFIG).get("pieces", {}).get(place.name, tokenizer.size)
+    if tokenizer.size != pieces:
+        raise ValueError(
+            f"{place / 'tokenizer.json'} has {tokenizer.size} pieces, and the model was exported "
+            f"with {pieces}: it is damaged; export the model again"
+        )
+    return tokenizer
 
 
 def fit_vocabularies(spec: ModelSpec, tokenizers: Mapping[str, Tokenizer]) -> ModelSpec:
@@ -186,3 +210,42 @@ def fit_vocabularies(spec: ModelSpec, tokenizers: Mapping[str, Tokenizer]) -> Mo
             (size,) = sizes
             heads[name] = replace(head, vocab=size)
     return replace(spec, embeds=embeds, heads=heads, prepare=prepare)
+
+
+def fit_grids(spec: ModelSpec) -> ModelSpec:
+    """Grids as wide as their frozen tower and the language model that reads them; 0 asks for that.
+
+    Tokens of the tower that stand for no place in the image (a class token, registers) are skipped.
+    """
+    embeds = dict(spec.embeds)
+    for name, grid in spec.embeds.items():
+        if not isinstance(grid, GridSpec) or grid.features:
+            continue
+        tower, images = _tower_of(spec, name, grid)
+        pixels = torch.zeros(1, 3, images.size, images.size)
+        tokens, features = image_tower(tower, "cpu")(pixels).shape[1:]
+        width = grid.width or _language_width(spec, name)
+        embeds[name] = replace(
+            grid, features=features, width=width, hidden=width, skip=tokens - isqrt(tokens) ** 2
+        )
+    return replace(spec, embeds=embeds)
+
+
+def _tower_of(spec: ModelSpec, name: str, grid: GridSpec) -> tuple[TowerSpec, ImageSpec]:
+    prepare = spec.prepare.get(name)
+    tower = grid.tower
+    if isinstance(prepare, FeatureSpec):
+        tower, prepare = prepare.tower, prepare.prepare
+    if tower is None or not isinstance(prepare, ImageSpec):
+        raise ValueError(f"{name}: say how many features its grid has")
+    return tower, prepare
+
+
+def _language_width(spec: ModelSpec, name: str) -> int:
+    """Of the language model in front of whose words the grid stands."""
+    for step in spec.passes.values():
+        if name in step.inputs and step.stack in spec.languages:
+            folder = spec.languages[step.stack].folder
+            width: int = AutoConfig.from_pretrained(folder).get_text_config().hidden_size
+            return width
+    raise ValueError(f"{name}: say how wide its tokens are")

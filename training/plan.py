@@ -84,7 +84,8 @@ class TrainingStage:
     memory at once and changes no result; 0: all rows of a rank. `freeze` names parameters that are
     not trained. `sources` weighs the sources of captions where an image has several, `near`
     shuffles so many shards together instead of all, and with `buckets` rows of like length are
-    batched within a budget of tokens, `batch` being the most.
+    batched within a budget of tokens, `batch` being the most. `mixgen` of the samples are mixed
+    with another of their release, image and text (Hao et al. 2023: a quarter).
     """
 
     name: str
@@ -92,6 +93,7 @@ class TrainingStage:
     sources: Mapping[str, float] = field(default_factory=dict)
     near: int = 0
     buckets: Buckets | None = None
+    mixgen: float = 0.0
     objectives: tuple[AnyObjective, ...]
     weights: Mapping[str, float] = field(default_factory=dict)  # of losses; 1 where it is silent
     mixing: Literal["sum", "one", "accumulate"] = "sum"
@@ -115,6 +117,8 @@ class TrainingStage:
             raise ValueError(f"stage {self.name}: data names releases with shares above 0")
         if self.near < 0:
             raise ValueError(f"stage {self.name}: near is {self.near}; 0 shuffles all shards")
+        if not 0 <= self.mixgen <= 1:
+            raise ValueError(f"stage {self.name}: mixgen is {self.mixgen}: a share in 0..1")
         if self.chunk < 0:
             raise ValueError(f"stage {self.name}: chunk is {self.chunk}; 0 means all rows")
         soft = any(isinstance(one, MaskedWords) and one.soft for one in self.objectives)

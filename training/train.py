@@ -12,14 +12,15 @@ import torch
 
 from training.checkpoint import Checkpoints
 from training.config import encode
-from training.data.features import FeatureSpec, features_of
+from training.data.features import Computing, FeatureSpec, features_of
 from training.data.feed import Data
 from training.data.images import ImageSpec
 from training.data.loader import Prepared
+from training.data.reduction import Reduction
 from training.data.shards import Release
 from training.data.tokenizer import TextSpec, Tokenizer, make_tokenizer
 from training.distributed import Ranks, joined, patient_group
-from training.export import export_model, fit_vocabularies
+from training.export import CONFIG, REDUCTION, export_model, fit_grids, fit_vocabularies
 from training.folder import RESULT, Metrics, alone, claim, read_json, write_json
 from training.loop import Loop, Progress
 from training.model import Model, initialise
@@ -28,7 +29,7 @@ from training.run import Run, begin_stage, restore
 from training.sharding import prepare_stacks
 from training.threads import flushed, threads
 from training.validation import Validator
-from training.weights.load import load_part
+from training.weights.load import cross_from_self, load_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +63,10 @@ def train(
 
     A finished run is not run again; an interrupted one goes on from its last checkpoint. Under
     torchrun all processes train one model. Where the releases hold samples out (split `heldout`),
-    the model that does best on them is exported to `out`/best. `cache` is
-    where features of frozen towers are kept ("features" in `out` otherwise), `workers` how many
-    processes decode (a core less than there are otherwise). `say` is told what was loaded of the
+    the model that does best on them is exported to `out`/best. `cache` is where features of frozen
+    towers are kept (otherwise "features" beside the shards of a release, or in `out` if they lie on
+    another machine), `workers` how many processes decode (a core less than there are otherwise).
+    `say` is told how far the features are, and what was loaded of the
     initial weights, and what was not.
 
     ValueError when a release is missing or damaged, when `out` holds another run or somebody trains
@@ -73,7 +75,7 @@ def train(
     """
     opened = open_releases(plan, releases)
     with joined() as ranks, flushed(), threads(plan.threads), _claimed(plan, opened, out, ranks):
-        if (out / RESULT).is_file():
+        if (out / RESULT).is_file() and (out / "model" / CONFIG).is_file():
             return _result(plan, out, read_json(out / RESULT), ran=False)
         told = say if ranks.first else _silent
         apart = held_out(plan, releases)
@@ -112,12 +114,15 @@ def _train(
     say: Callable[[str], None],
 ) -> dict[str, object]:
     group = patient_group(ranks)
-    features = cache or out / "features"
+
+    def place(release: Release) -> Path:
+        return cache or (release.home or out) / "features"
+
     if ranks.first:
-        prepared = prepare(plan, releases, features, heldout)
+        prepared = prepare(plan, releases, place, heldout, say)
     ranks.meet(group)
     if not ranks.first:
-        prepared = prepare(plan, releases, features, heldout)
+        prepared = prepare(plan, releases, place, heldout)
 
     run = make_run(plan, prepared)
     checkpoints = Checkpoints(folder=out / "checkpoints", group=group)
@@ -177,7 +182,6 @@ def learned(plan: TrainingPlan) -> list[AnyObjective]:
     return found
 
 
-
 def _result(plan: TrainingPlan, out: Path, known: Mapping[str, object], ran: bool) -> TrainResult:
     steps, numbers, bad, best = (known[key] for key in ("steps", "numbers", "bad", "best"))
     assert isinstance(steps, int), "result.json is ours"
@@ -216,13 +220,16 @@ def held_out(plan: TrainingPlan, releases: Mapping[str, str | Path]) -> dict[str
 def prepare(
     plan: TrainingPlan,
     releases: Mapping[str, Release],
-    cache: Path,
+    place: Callable[[Release], Path],
     heldout: Mapping[str, Release] | None = None,
+    say: Callable[[str], None] = _silent,
 ) -> dict[str, Prepared]:
     """For each embedding what makes its input of a sample; features are computed if need be.
 
-    Vocabularies and components of features come from what is trained on alone.
+    Vocabularies and components of features come from what is trained on alone. `place` says where
+    features of a release are kept; `say` is told how far they are.
     """
+    trained = dict(sorted(releases.items()))
     apart = {release.name: release for release in (heldout or {}).values()}
     made: dict[str, Prepared] = {}
     for name, spec in plan.model.prepare.items():
@@ -231,20 +238,46 @@ def prepare(
                 captions = (text for one in releases.values() for text in one.all_captions())
                 made[name] = make_tokenizer(spec, captions=captions)
             case FeatureSpec():
-                made[name] = features_of(spec, {**releases, **apart}, cache)
+                made[name] = features_of(
+                    spec,
+                    {**trained, **apart},
+                    place,
+                    reduction=_given(plan, name),
+                    computing=_computing(spec, say),
+                )
             case ImageSpec():
                 made[name] = spec
     return made
 
 
+def _given(plan: TrainingPlan, name: str) -> Reduction | None:
+    """The components to which a model that is trained further is used."""
+    paths = [Path(stage.init) / "prepare" / name / REDUCTION for stage in plan.stages if stage.init]
+    found = [path for path in paths if path.is_file()]
+    return Reduction.load(found[0]) if found else None
+
+
+def _computing(spec: FeatureSpec, say: Callable[[str], None]) -> Computing:
+    """On the device; one other process decodes, which a picture may kill."""
+
+    def progress(done: int, total: int) -> None:
+        say(f"features of {spec.tower.folder}: {done:,} of {total:,} samples")
+
+    return Computing(device=device(), workers=1, progress=progress)
+
+
+def device() -> torch.device:
+    """What models are trained on."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def make_run(plan: TrainingPlan, prepared: Mapping[str, Prepared]) -> Run:
     """A model with its first weights, before any step."""
-    spec = fit_vocabularies(plan.model, _tokenizers(prepared))
+    spec = fit_grids(fit_vocabularies(plan.model, _tokenizers(prepared)))
     plan = replace(plan, model=spec)
     model = Model(spec)
     initialise(model, torch.Generator().manual_seed(plan.seed))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Run(plan=plan, model=model.to(device), device=device, ranks=Ranks.current())
+    return Run(plan=plan, model=model.to(device()), device=device(), ranks=Ranks.current())
 
 
 def load_initial_weights(run: Run, say: Callable[[str], None]) -> None:
@@ -252,6 +285,9 @@ def load_initial_weights(run: Run, say: Callable[[str], None]) -> None:
     for part, source in run.plan.init.items():
         report = load_part(run.model, part, source)
         say(f"initial weights of {part}: {report}")
+    for name, stack in run.model.spec.stacks.items():
+        if stack.cross is not None and stack.cross.copy:
+            cross_from_self(run.model, name, stack.attentions[0])
 
 
 def _tokenizers(prepared: Mapping[str, Prepared]) -> dict[str, Tokenizer]:

@@ -175,26 +175,36 @@ def report(
     *,
     root: Root = "data",
     recipe: Annotated[str, Parameter(help="Name of a recipe, or a TOML file.")] = "winnow",
-    collection: Collections,
+    collection: Collections = (),
+    run: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, help="Folders of training runs.")] = (),
     out: Annotated[Path, Parameter(help="The HTML file.")] = Path("report.html"),
     without: Without = (),
     measure_all: AtOnce = False,
     models: Models = None,
     work: Work = ALONE,
 ) -> int:
-    """One static HTML file: the funnel, distributions kept against dropped, samples with their pictures.
+    """One static HTML file: the funnel, distributions kept against dropped, samples with their pictures; or training runs; or both.
 
     Example: winnow report --recipe winnow --collection web --out report.html
     """
+    from dataclasses import replace
+
     from flows.inspect import report_data
     from flows.report import write_report
+    from flows.report.training import read_run, report_of_runs
     from pipelines.decisions.decision import decide
 
     folder, given = folder_of(root), models or Given()
+    runs = tuple(read_run(one, folder) for one in run)
+    if not collection:
+        if not runs:
+            raise ValueError("give --collection ID, or --run FOLDER of a training run, or both")
+        say(str(write_report(out, report_of_runs(runs))))
+        return 0
     decision = decide(
         folder, recipe, collection, given=given, without=without, at_once=measure_all, engine=work.engine(), progress=progress_lines()
     )
-    say(str(write_report(out, report_data(folder, decision))))
+    say(str(write_report(out, replace(report_data(folder, decision), runs=runs))))
     return exit_status(decision.failed)
 
 

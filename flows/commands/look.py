@@ -56,6 +56,7 @@ def dashboard(
 def _view(root: "Folder", name: str, recipes: tuple[str, ...], collections: tuple[str, ...], of: Mapping[str, str]) -> Any:
     """What a page of the dashboard shows, as plain data; ValueError for a page that there is not."""
     from flows.dashboard import shelf, story, views
+    from flows.report.training import training_view
 
     def decided(place: int = 0) -> "Decided":
         recipe = recipes[min(place, len(recipes) - 1)] if recipes else None
@@ -72,6 +73,7 @@ def _view(root: "Folder", name: str, recipes: tuple[str, ...], collections: tupl
         "groups": lambda: views.groups_view(decided(), of.get("by", "host"), of.get("of")),
         "outcomes": lambda: views.outcome_view(decided(), of.get("outcome", "kept")),
         "story": lambda: story.story_view(root, of.get("query", "")),
+        "training": lambda: training_view(root),
     }
     if name not in calls:
         raise ValueError(f"there is no view {name!r}; there are {', '.join(calls)}")

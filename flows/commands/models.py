@@ -6,30 +6,49 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from filters.given import Given
-from flows.commands.options import ALONE, Collections, Json, Models, Root, Work, app, folder_of, print_json, print_line, progress_lines
+from flows.commands.options import ALONE, Collections, Json, Models, Root, Work, app, folder_of, print_json, progress_lines
 from pipelines.terminal import say, visible
+from training.recipes import Size
+
+# Each is a module of training/evaluate whose `evaluate(model, captions, tell=…)` gives plain numbers
+Task = Literal["retrieval", "matching", "captioning"]
 
 
 @app.command
 def train(
-    recipe: Annotated[str, Parameter(help="Name of a training recipe.")],
+    recipe: Annotated[str, Parameter(help="A training recipe: its name, a TOML file that begins with one, or a .py file with `plan`.")],
     *,
     root: Root = "data",
     release: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="NAME, or DATA=NAME where the recipe reads several.")],
     out: Annotated[Path, Parameter(help="Folder of the run.")],
-    seed: Annotated[int, Parameter(help="Seed of weights, order and masks.")] = 0,
+    size: Annotated[Size | None, Parameter(help="tiny: minutes on two cores; small: a day on a GPU of 24 GB; base: the paper.")] = None,
+    init: Annotated[
+        tuple[str, ...],
+        Parameter(consume_multiple=True, negative="", help="MODULE=NAME_OR_PATH: the weights that a tower (image, text, …) begins with."),
+    ] = (),
+    set: Annotated[
+        tuple[str, ...],
+        Parameter(consume_multiple=True, negative="", help="KEY=VALUE: whatever stands in the plan, such as stages.0.batch=512."),
+    ] = (),
+    cache: Annotated[Path | None, Parameter(help="Where features of frozen towers are kept, for all runs that read them.")] = None,
+    seed: Annotated[int | None, Parameter(help="Seed of weights, order and masks; 0 unless a file says otherwise.")] = None,
     smoke: Annotated[bool, Parameter(negative="", help="The recipe shrunk to seconds, to see that all runs.")] = False,
     json: Json = False,
 ) -> None:
     """Pretrain a recipe's stages on releases; resumes exactly where it stopped.
 
-    Example: winnow train vilt --release web-1 --out data/models/vilt
+    Example: winnow train vilt --size small --release web-1 --out data/models/vilt
     """
-    from flows.training import fit, match_releases
-    from training.first.recipes import load
+    from training.recipes import check
 
-    plan = load(recipe, seed=seed, smoke=smoke)
-    result = fit(folder_of(root), plan, match_releases(plan, release), out, progress_lines())
+    check(recipe)  # a typo must not wait for torch
+    from flows.progress import Lines
+    from flows.training import fit, match_releases, pairs_of
+    from training.recipes import load
+
+    plan = load(recipe, size=size, init=pairs_of(init, "--init"), changes=set, smoke=smoke, seed=seed)
+    lines = Lines()
+    result = fit(folder_of(root), plan, match_releases(plan, release), out, lines, cache=cache, say=lines.say)
     if json:
         print_json({"model": str(result.model), "steps": result.steps, **result.numbers})
     else:
@@ -43,20 +62,22 @@ def evaluate(
     model: Annotated[Path, Parameter(help="Exported model folder.")],
     *,
     captions: Annotated[Path, Parameter(help='Lines of {"image": path beside the file, "captions": [text, …]}.')],
+    task: Annotated[Task, Parameter(help="What the model is asked.")] = "retrieval",
     json: Json = False,
 ) -> None:
-    """Retrieval recall of a model, both ways, on held-out captions.
+    """What a model can do on held-out captions: retrieval recall both ways, or another task.
 
     Example: winnow evaluate runs/vilt/model --captions captions.jsonl
     """
-    from flows.progress import recall_table
-    from training.first.evaluate import evaluate as run
+    from importlib import import_module
 
-    found = run(model, captions)
+    from flows.progress import Lines, score_table
+
+    found = import_module(f"training.evaluate.{task}").evaluate(model, captions, tell=Lines().tell)
     if json:
         print_json(found)
     else:
-        say(recall_table({"model": found}))
+        say(score_table(found))
 
 
 @app.command
@@ -66,17 +87,19 @@ def match(
     captions: Annotated[Path, Parameter(help='Lines of {"image": path beside the file, "captions": [text, …]}.')],
     json: Json = False,
 ) -> None:
-    """Score each given pair: the probability that text and image belong together.
+    """Score each given pair: the probability that text and image belong together; none where the image cannot be decoded.
 
     Example: winnow match runs/vilt/model --captions captions.jsonl
     """
     from captioning.matcher import match as run
 
-    for row in run(model, captions):
-        if json:
-            print_line(row)
-        else:
-            print(f"{row['score']:.4f}\t{visible(row['image'])}\t{visible(row['caption'])}")
+    rows = run(model, captions)
+    if json:
+        print_json(list(rows))
+        return
+    for row in rows:
+        score = row["error"] if row["score"] is None else f"{row['score']:.4f}"
+        print(f"{visible(score)}\t{visible(row['image'])}\t{visible(row['caption'])}")
 
 
 @app.command

@@ -78,10 +78,6 @@ def print_json(value: Any) -> None:
     print(visible_json(value, indent=1))
 
 
-def print_line(value: Any) -> None:
-    print(visible_json(value))
-
-
 def exit_status(parts: int) -> int:
     if parts:
         say(

@@ -14,11 +14,14 @@ from flows.dashboard.again import Changes, moved
 from flows.dashboard.save import recipe_file
 from flows.dashboard.shelf import Decided, decisions
 from flows.dashboard.story import story_view
+from flows.report.runs import run_sections
+from flows.report.training import read_runs
 from flows.report.tree import Node, node
 from pipelines.schema import KEPT
 from pipelines.store import Folder
 
-PAGES = ("decisions", "funnel", "measurements", "rules", "compare", "time", "groups", "outcomes", "story")
+PAGES = ("decisions", "funnel", "measurements", "rules", "compare", "time", "groups", "outcomes", "story", "training")
+RUNS = 5  # lines of a picture that can be told apart
 NOTHING = "Nothing is decided yet: `winnow funnel --recipe winnow --collection NAME` does it."
 NAMES = {"time": "Over time", "rules": "Move the rules"}
 
@@ -295,6 +298,17 @@ def story() -> None:
     show(story_picture(view["story"]), "story")
 
 
+def training() -> None:
+    runs, damaged = read_runs(root())
+    if not runs and not damaged:
+        st.info("Nothing is trained here yet: `winnow train RECIPE --release NAME --out models/NAME` in the root does it.")
+        return
+    names = [run.name for run in runs]
+    chosen = st.multiselect("Runs", names, default=names[:RUNS], label_visibility="collapsed", key="runs")
+    sections = run_sections([run for run in runs if run.name in chosen], damaged)
+    show(node("div", *(part for title, parts in sections for part in (node("h2", title), *parts)), class_="training"), "training")
+
+
 def story_picture(found: Any) -> Node:
     """One candidate: its picture, text and origin, then its verdicts under each recipe, then all that is known."""
     candidate, fetch = found["candidate"], found["fetch"] or {"outcome": "never asked for"}
@@ -313,7 +327,7 @@ def _given(values: views.View) -> views.View:
 
 SHOW = {
     "decisions": overview, "funnel": funnel, "measurements": measurements, "rules": rules, "compare": compare,
-    "time": time, "groups": groups, "outcomes": outcomes, "story": story,
+    "time": time, "groups": groups, "outcomes": outcomes, "story": story, "training": training,
 }  # fmt: skip
 
 if __name__ == "__main__":

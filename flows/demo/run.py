@@ -31,7 +31,8 @@ from pipelines.releases.publish import CurateConfig, Release
 from pipelines.stage import Progress, silent
 from pipelines.store import Folder
 from pipelines.terminal import say
-from training.first.evaluate import evaluate
+from training.evaluate.lines import read_lines
+from training.evaluate.retrieval import evaluate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +154,7 @@ def _evaluate(demo: _Demo, models: Mapping[str, Path]) -> dict[str, dict[str, An
     found = {}
     for name, model in models.items():
         with demo.step(f"evaluate {name}", f"retrieval among {demo.size.heldout} held-out scenes"):
-            found[name] = evaluate(model, demo.site / "heldout" / "captions.jsonl")
+            found[name] = evaluate(model, read_lines(demo.site / "heldout" / "captions.jsonl"))
     demo.lines.say(recall_table({**found, "chance": chance(demo.size.heldout)}))
     return found
 

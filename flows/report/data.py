@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 KEPT = "kept"
 
@@ -61,11 +62,40 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Series:
+    """One number of one stage along its steps."""
+
+    stage: str
+    name: str
+    points: tuple[tuple[float, float], ...]  # step, value
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """A training run as its folder tells it."""
+
+    name: str
+    folder: str
+    plan: str
+    digest: str
+    steps: int  # that the plan asks for
+    done: int
+    finished: bool
+    samples: int  # that its steps have seen, repetitions counted
+    bad: int
+    best: Mapping[str, float] = field(default_factory=dict)
+    data: tuple[Mapping[str, Any], ...] = ()  # of each stage and release: stage, steps, of, batch, release, digest, share, samples
+    series: tuple[Series, ...] = ()
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportData:
     """Everything a report shows.
 
     `funnel` lists (outcome, count) in the order of the rules, with kept anywhere; `reasons` explains outcomes in a sentence;
     `groups` maps host, language and source to theirs, the largest first;
+    `runs` are training runs with all that is known of them;
     `retrieval` maps a run (curated, raw_only, chance) to its metrics as fractions from 0 to 1; `facts` maps a name to a value or a
     place on disk.
     """
@@ -80,3 +110,4 @@ class ReportData:
     curves: tuple[Curve, ...] = ()
     retrieval: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    runs: tuple[TrainingRun, ...] = ()

@@ -14,6 +14,7 @@ from flows.report.gallery import gallery, thumbnail
 from flows.report.groups import group_tables
 from flows.report.plots import curve_plot, histogram_plot
 from flows.report.retrieval import retrieval_table
+from flows.report.runs import run_sections
 from flows.report.tree import Node, document, node
 
 # Nothing may be loaded or run: even a mistake in this code could not make the page reach out
@@ -108,6 +109,10 @@ def _curves(data: ReportData, pictures: Pictures) -> list[Node]:
     return [node("div", *multiples, class_="multiples")] if multiples else []
 
 
+def _runs(data: ReportData, pictures: Pictures) -> list[Node]:
+    return [part for title, parts in run_sections(data.runs) for part in (node("h3", title, class_="part"), *parts)]
+
+
 def _retrieval(data: ReportData, pictures: Pictures) -> list[Node]:
     if not data.retrieval:
         return []
@@ -127,6 +132,7 @@ _SECTIONS: tuple[tuple[str, str, Callable[[ReportData, Pictures], list[Node]]], 
     ("samples", "Samples", _samples),
     ("training", "Training", _curves),
     ("retrieval", "Retrieval", _retrieval),
+    ("runs", "Training runs", _runs),
     ("facts", "Where everything lies", _facts),
 )
 
@@ -151,6 +157,7 @@ def _twin(data: ReportData, pictures: Pictures) -> bytes:
         "curves": [_curve(curve) for curve in data.curves],
         "retrieval": {run: dict(values) for run, values in data.retrieval.items()},
         "facts": dict(data.facts),
+        "runs": [asdict(run) for run in data.runs],
     }
     return json.dumps(whole, indent=1, allow_nan=False).encode() + b"\n"
 

@@ -143,8 +143,9 @@ def curve_plot(shown: Curve) -> Node:
     values = [value for points in lines.values() for _, value in points]
     low, high = min(values), max(values)
     ends = _spread({name: _height(points[-1][1], low, high) for name, points in lines.items()})
-    for place, (name, points) in enumerate(lines.items()):
-        style = "whole" if name == "loss" else f"part{place % 5}"
+    places = {name: place for place, name in enumerate(shown.losses)}
+    for name, points in lines.items():
+        style = "whole" if name == "loss" else f"part{places[name] % 5}"
         picture.append(_line(name, points, style, (low, high), (shown.steps[0], shown.steps[-1])))
         said = f"{shorten(name, 12)} {number(points[-1][1])}"
         picture.append(node("text", said, x=_RIGHT + 5, y=ends[name] + 4, class_=f"end {style}"))

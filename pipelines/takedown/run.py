@@ -25,6 +25,7 @@ from pipelines.takedown.redact import Doomed, Place, dirty_rows, doomed_records,
 from pipelines.takedown.redact_shards import dirty_samples, erase_samples
 
 REBUILT = ("outcomes", "aggregates")  # what is made again from the rest when it is asked for
+FEATURES = "features"  # in a release: training keeps there what frozen towers say of its samples
 LATE = ("urls/by-host", "urls", "fetches", "candidates")  # erased last, in this order: the rest is found through them
 _CARD = "> This release held what was taken down since, and lacks it now"
 
@@ -156,6 +157,7 @@ class _Takedown:
                 return
             if not home.exists(SUPERSEDED):
                 home.write_json(SUPERSEDED, {"by": None, "pending": True})
+            (home / FEATURES).remove()  # what frozen towers said of its images; training makes it again
             for place in dirty:
                 home.sweep()
                 self.releases[home.name] = self.releases.get(home.name, 0) + erase_samples(place, self.found.samples, self.found.forgotten)

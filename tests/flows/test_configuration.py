@@ -88,9 +88,40 @@ def test_a_plan_says_what_the_functions_take(tmp_path: Path) -> None:
         "recipe": "vilt",
         "releases": {"train": "web-1"},
         "out": str(tmp_path / "data/models/small"),
+        "size": None,
+        "init": {},
+        "set": (),
         "seed": 7,
         "smoke": True,
     }
+
+
+def test_a_training_says_size_weights_and_changes(tmp_path: Path) -> None:
+    (tmp_path / "towers/vit").mkdir(parents=True)
+    more = 'size = "tiny"\ninit = { image = "towers/vit", text = "bert-base-uncased" }\n'
+    for changes in (
+        'set = ["stages.0.batch=16", "threads=1"]',
+        'set = { "stages.0.batch" = 16, threads = 1 }',
+        "set.stages.0.batch = 16\nset.threads = 1",
+    ):
+        plan = read_configuration(written(tmp_path, PLAN + more + changes + "\n"))
+        small = plan.pretrain[0]
+        assert small.init == {"image": str(tmp_path / "towers/vit"), "text": "bert-base-uncased"}
+        assert small.settings() == {
+            "size": "tiny",
+            "init": small.init,
+            "changes": ("stages.0.batch=16", "threads=1"),
+            "seed": 7,
+            "smoke": True,
+        }
+
+
+def test_a_training_recipe_of_ones_own_is_found_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('recipe = "clip"\n')
+    plan = read_configuration(written(tmp_path, PLAN.replace('recipe = "vilt"', 'recipe = "mine.toml"')))
+    assert plan.pretrain[0].recipe == str(tmp_path / "mine.toml")
+    said = refusal(tmp_path, 'recipe = "vilt"', 'recipe = "yours.toml"')
+    assert said == f", line 24: there is no file {tmp_path}/yours.toml"
 
 
 def test_no_file(tmp_path: Path) -> None:
@@ -110,7 +141,7 @@ def test_not_toml(tmp_path: Path) -> None:
         ("workers = 2", "worker = 2", ", line 4: there is no key 'worker'; did you mean 'workers'?"),
         ("[[curate]]", "[[curates]]", ", line 17: there is no key 'curates'; did you mean 'curate'?"),
         ('root = "data"', 'rot = "data"', ", line 1: there is no key 'rot'; did you mean 'root'?"),
-        ("smoke = true", "zzz = 1", ", line 27: there is no key 'zzz'; there are: name, out, recipe, releases, seed, smoke"),
+        ("smoke = true", "zz = 1", ", line 27: there is no key 'zz'; there are: init, name, out, recipe, releases, seed, set, size, smoke"),
         ('name = "clean"\n', "", ", line 13: 'name' is missing"),
         ("workers = 2", "workers = 0", ", line 4: workers: Input should be greater than or equal to 1"),
         ("seed = 7", 'seed = "x"', ", line 26: seed: Input should be a valid integer"),

@@ -42,6 +42,7 @@ collections = ["pictures"]
 [[pretrain]]
 name = "small"
 recipe = "vilt"
+size = "tiny"
 releases = { train = "first" }
 smoke = true
 """

@@ -286,8 +286,10 @@ def test_a_page_is_taken_down_with_its_texts_and_the_images_that_only_it_shows(c
     secret = stored(root, SECRET)
     needles = (b"hidden words", b"so hidden", SECRET, secret, b"secret.png")
     assert holders(root, *needles)
+    (root / "releases" / "all" / "features" / "tower").write_json("part.json", {"says": "of the secret"})
     report = forget(root, urls=[page], note="by mail")
     assert holders(root, *needles) == []
+    assert not (root / "releases" / "all" / "features" / "tower").exists("part.json")
     # of the hill only the address goes: the list leads to that image too
     assert report.collections == {"web": {"candidates": 3, "fetches": 2, "images": 2, "pages": 2, "urls": 2, "urls/by-host": 2}}
     assert report.releases == {"all": 3}

@@ -17,7 +17,7 @@ from pipelines.images.encode import Encoding
 from pipelines.images.isolated import fault
 from tests.pipelines.pictures import encoded, gradient
 from tests.pipelines.web import jpeg
-from training.first.data import decode as trained_on
+from training.data.decode import open_image as trained_on
 
 LOSSLESS = Path(__file__).resolve().parents[2].parent / "shared/cases/fetch-decode/lossless-jpeg/random8_94x97_lossless.jpg"
 PLAIN = jpeg(64, 48)
@@ -99,7 +99,7 @@ def test_others_are_decoded(data: bytes) -> None:
     assert isinstance(decode(data, encoding=SMALLER), Decoded)
     assert fault(data) is None
     assert looked_at(data) is not None
-    assert trained_on(data, 16).shape == (16, 16, 3)
+    assert min(trained_on(data, 16).size) >= 16
 
 
 @pytest.mark.parametrize("marker", [0xC3, 0xC5, 0xC7])

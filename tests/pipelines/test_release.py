@@ -36,7 +36,7 @@ from pipelines.stage import StageFailed
 from pipelines.store import Folder, LeaseHeld, lease, read_table
 from pipelines.takedown.run import forget
 from tests.pipelines.test_decide import PICTURES, URLS, make
-from training.first.data import Release as Training
+from training.data.shards import Release as Training
 
 ROWS = (((2, 1, False), (5, 2, False), (2, 5, False), (4, 1, False)), ((6, 3, False), (1, 2, False), (4, 4, False)))
 CAPTIONS = [["a dog", "two cats"], ["a red boat at sea"], ["dog", "three green birds"]]
@@ -86,8 +86,8 @@ def test_an_arrow_release_reads_as_vilt_datasets_and_training_read_it(made: Fold
     assert two["page_url"] == ["http://p.example/0", "http://p.example/0"]
     assert two["image_url"] == [URLS[1], URLS[1]]
     assert two["text_source"] == ["alt", "alt"]
-    training = Training("arrow", [Path(path) for path in paths])
-    assert sorted(training.captions) == CAPTIONS
+    training = Training.of("arrow", paths)
+    assert sorted(training[row].captions for row in range(len(training))) == CAPTIONS
     datasets = pytest.importorskip("datasets")
     datasets.disable_progress_bars()
     loaded = datasets.load_dataset("arrow", data_files=paths, split="train", cache_dir=str(tmp_path))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.corrupt import IGNORED, Pieces, mask_words, mix_images
+from training.corrupt import IGNORED, Pieces, mask_words
 
 # 0 [PAD] 1 [UNK] 2 [CLS] 3 [SEP] 4 [MASK]; 5 to 9 begin words, 10 to 14 go on with them
 NUMBER = torch.arange(15)
@@ -62,8 +62,3 @@ def test_a_row_depends_on_its_own_draws_alone() -> None:
     whole = mask_words(ids, ids != 0, PIECES, draw)[0]
     alone = mask_words(ids[2:3], ids[2:3] != 0, PIECES, draw[2:3])[0]
     assert torch.equal(whole[2:3], alone)
-
-
-def test_images_are_mixed_in_shares() -> None:
-    mixed = mix_images(torch.ones(2, 3), torch.zeros(2, 3), share=0.25)
-    assert mixed.tolist() == [[0.25] * 3] * 2

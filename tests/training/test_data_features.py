@@ -1,7 +1,8 @@
 """Features of frozen towers: kept by digest, gone on with after a kill, the same as the tower says."""
 
-import json
-from collections.abc import Iterator
+import errno
+import shutil
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -10,40 +11,20 @@ import torch
 
 from tests.training.releases import release
 from training.data import features
-from training.data.features import Features, FeatureSpec, compute_features, features_of
+from training.data.features import (
+    Computing,
+    Features,
+    FeatureSpec,
+    compute_features,
+    features_of,
+)
 from training.data.images import ImageSpec
 from training.data.loader import DataSpec, Loader
 from training.data.order import Slot
+from training.data.reduction import Reduction
 from training.data.tokenizer import TextSpec
-from training.data.towers import TowerSpec
+from training.data.towers import TowerSpec, text_prepared_as
 from training.inputs import FeatureInput
-
-
-@pytest.fixture(scope="module")
-def image_folder(tmp_path_factory: pytest.TempPathFactory) -> TowerSpec:
-    timm = pytest.importorskip("timm")
-    from safetensors.torch import save_file
-
-    folder = tmp_path_factory.mktemp("timm")
-    torch.manual_seed(0)
-    model = timm.create_model("test_efficientnet")
-    save_file(model.state_dict(), folder / "model.safetensors")
-    config = {"architecture": "test_efficientnet", "num_classes": 1000}
-    (folder / "config.json").write_text(json.dumps({**config, "pretrained_cfg": {}}))
-    return TowerSpec(folder=str(folder), library="timm")
-
-
-@pytest.fixture(scope="module")
-def text_folder(tmp_path_factory: pytest.TempPathFactory) -> TowerSpec:
-    from transformers import BertConfig, BertModel
-
-    folder = tmp_path_factory.mktemp("bert")
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
-    BertModel(BertConfig(vocab_size=40, num_hidden_layers=3, **shape)).save_pretrained(folder)
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "number", *"0123456789"]
-    (folder / "vocab.txt").write_text("\n".join([*pieces, *(f"##{one}" for one in "0123456789")]))
-    return TowerSpec(folder=str(folder), library="transformers", layers=-1)
 
 
 def _image_spec(tower: TowerSpec, reduce: int = 4) -> FeatureSpec:
@@ -56,7 +37,7 @@ def test_features_of_two_views_as_the_tower_says(image_folder: TowerSpec, tmp_pa
         "a": release(tmp_path, "a", 6, images={2: b"no picture"}),
         "b": release(tmp_path, "b", 4),
     }
-    kept = features_of(spec, releases, tmp_path / "features")
+    kept = features_of(spec, releases, lambda _: tmp_path / "features")
     assert kept.bad("a") == {2}
     assert kept.bad("b") == frozenset()
 
@@ -69,16 +50,12 @@ def test_features_of_two_views_as_the_tower_says(image_folder: TowerSpec, tmp_pa
     image = torch.from_numpy(prepare.pixels(releases["a"][5].image).copy())
     flipped = torch.from_numpy(prepare.pixels(releases["b"][3].image, flip=True).copy())
     (plain,), (other,) = kept.tower().of_images([image, flipped])
-    torch.testing.assert_close(
-        given.features.float(), torch.stack([plain, other]), atol=0.02, rtol=0.02
-    )
+    torch.testing.assert_close(given.features.float(), torch.stack([plain, other]), atol=0.02, rtol=0.02)
 
 
-def test_a_loader_of_features_alone_leaves_out_what_is_bad(
-    image_folder: TowerSpec, tmp_path: Path
-) -> None:
+def test_a_loader_of_features_alone_leaves_out_what_is_bad(image_folder: TowerSpec, tmp_path: Path) -> None:
     releases = {"a": release(tmp_path, "a", 6, images={2: b"no picture"})}
-    kept = features_of(_image_spec(image_folder, reduce=0), releases, tmp_path / "features")
+    kept = features_of(_image_spec(image_folder, reduce=0), releases, lambda _: tmp_path / "features")
     data = DataSpec(shares={"a": 1.0}, batch=6)
     with Loader(releases, data, {"grid": kept}, seed=1) as batches:
         (batch,) = islice(batches, 1)
@@ -94,9 +71,8 @@ def test_texts_have_features_of_their_own_length(text_folder: TowerSpec, tmp_pat
     prepare = TextSpec(vocabulary=f"{text_folder.folder}/vocab.txt", length=8)
     captions = {0: ["number 1", "number 1 2 3"], 1: []}
     releases = {"a": release(tmp_path, "a", 3, captions=captions)}
-    kept = features_of(
-        FeatureSpec(tower=text_folder, prepare=prepare), releases, tmp_path / "features"
-    )
+    spec = FeatureSpec(tower=text_folder, prepare=prepare)
+    kept = features_of(spec, releases, lambda _: tmp_path / "features")
     slots = [Slot("a", 0, 0, 0), Slot("a", 0, 1, 1), Slot("a", 0, 0, 0)]
     given = kept.read(slots, [1, 0, 0], [False] * 3)
     assert given.valid is not None
@@ -105,32 +81,83 @@ def test_texts_have_features_of_their_own_length(text_folder: TowerSpec, tmp_pat
     torch.testing.assert_close(given.features[0].float(), expected, atol=5e-3, rtol=5e-3)
 
 
-def test_a_killed_computation_goes_on(
-    image_folder: TowerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_computation_goes_on(image_folder: TowerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "PART", 2)
     spec = _image_spec(image_folder, reduce=0)
     found = release(tmp_path, "a", 6)
-    real = features._views
-    computed: list[int] = []
+    done: list[int] = []
 
-    def views(tower: object, one: object, rows: range, computing: object) -> Iterator[object]:
-        if len(computed) == 2:
+    def killed(count: int, total: int) -> None:
+        done.append(count)
+        if count == 4:
             raise KeyboardInterrupt
-        computed.append(rows.start)
-        return real(tower, one, rows, computing)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(features, "_views", views)
     with pytest.raises(KeyboardInterrupt):
-        compute_features(spec, found, tmp_path / "features")
+        compute_features(spec, found, tmp_path / "features", computing=Computing(progress=killed))
+    assert done == [2, 4]
     (folder,) = (tmp_path / "features").iterdir()
     with pytest.raises(ValueError, match="holds no whole features"):
         Features(spec, {"a": folder})
 
-    computed.clear()
-    assert compute_features(spec, found, tmp_path / "features") == folder
-    assert computed == [4]
+    done.clear()
+    going_on = Computing(progress=lambda count, total: done.append(count))
+    assert compute_features(spec, found, tmp_path / "features", computing=going_on) == folder
+    assert done == [6]
     assert Features(spec, {"a": folder}).bad("a") == frozenset()
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "of fewer rows"])
+def test_a_damaged_part_is_made_again(damage: str, image_folder: TowerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "PART", 2)
+    spec = _image_spec(image_folder)
+    found = release(tmp_path, "a", 6)
+    folder = compute_features(spec, found, tmp_path / "features")
+    parts = sorted(folder.glob("part-*"))
+    before = [path.read_bytes() for path in parts]
+    match damage:
+        case "cut":
+            parts[1].write_bytes(before[1][:-30])
+            with pytest.raises(ValueError, match=r"part-0000000002.arrow is damaged .* made anew"):
+                Features(spec, {"a": folder}).read([Slot("a", 0, 3, 3)], [0], [False])
+        case "gone":
+            parts[1].unlink()
+        case _:
+            features._write_part(parts[1], [[]])
+
+    done: list[int] = []
+    computing = Computing(progress=lambda count, total: done.append(count))
+    compute_features(spec, found, tmp_path / "features", computing=computing)
+    assert done == [6]
+    assert [path.read_bytes() for path in parts] == before
+
+
+def test_a_full_disk_says_where_and_leaves_no_half_part(image_folder: TowerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        path.open("wb").write(content[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    spec = _image_spec(image_folder, reduce=0)
+    found = release(tmp_path, "a", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match=r"part-0000000000.arrow cannot be written: No space"):
+            compute_features(spec, found, tmp_path / "features")
+    (folder,) = (tmp_path / "features").iterdir()
+    assert list(folder.iterdir()) == []
+    compute_features(spec, found, tmp_path / "features")
+
+
+def test_another_reduction_is_another_folder(image_folder: TowerSpec, tmp_path: Path) -> None:
+    spec = _image_spec(image_folder)
+    found = {"a": release(tmp_path, "a", 4)}
+    own = features_of(spec, found, lambda _: tmp_path / "features")
+    assert own.reduction is not None
+    turned = Reduction(mean=own.reduction.mean, components=-own.reduction.components)
+    other = features_of(spec, found, lambda _: tmp_path / "features", reduction=turned)
+    slots = [Slot("a", 0, 1, 1)]
+    mine = own.read(slots, [0], [False]).features
+    assert torch.allclose(other.read(slots, [0], [False]).features, -mine, atol=0.01)
+    assert len(list((tmp_path / "features").iterdir())) == 2
 
 
 def test_other_weights_are_other_features(image_folder: TowerSpec, tmp_path: Path) -> None:
@@ -141,3 +168,12 @@ def test_other_weights_are_other_features(image_folder: TowerSpec, tmp_path: Pat
     (other / "model.safetensors").write_bytes(weights.read_bytes()[:-1] + b"\0")
     moved = TowerSpec(folder=str(other), library="timm")
     assert _image_spec(moved).digest() != spec.digest()
+
+
+def test_the_same_tower_elsewhere_has_the_same_features(text_folder: TowerSpec, tmp_path: Path) -> None:
+    shutil.copytree(text_folder.folder, tmp_path / "copy")
+    moved = replace(text_folder, folder=str(tmp_path / "copy"))
+    first, second = (FeatureSpec(tower=one, prepare=text_prepared_as(one, 8)) for one in (text_folder, moved))
+    assert first.digest() == second.digest()
+    (tmp_path / "copy" / "vocab.txt").write_text("[PAD]")
+    assert first.digest() != second.digest()

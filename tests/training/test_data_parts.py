@@ -16,7 +16,7 @@ from training.data.draws import generator
 from training.data.images import ImageSpec
 from training.data.order import Slot
 from training.data.reduction import Reduction
-from training.data.sample import Made, SampleMaker, choose_caption
+from training.data.sample import Bad, Made, SampleMaker, choose_caption
 from training.data.shards import Release
 from training.data.tokenizer import TextSpec, build_vocabulary, make_tokenizer
 
@@ -38,7 +38,11 @@ def test_splits_by_name_and_by_column(tmp_path: Path) -> None:
     write_shard(tmp_path / "train-0.arrow", [0, 1])
     write_shard(tmp_path / "heldout-0.arrow", [2])
     write_shard(tmp_path / "both.arrow", [3, 4, 5, 6, 7, 8], splits={4: "heldout", 8: "heldout"})
-    for split, numbers in (("train", [3, 5, 6, 7, 0, 1]), ("heldout", [4, 8, 2])):
+    for split, numbers in (
+        ("train", [3, 5, 6, 7, 0, 1]),
+        ("heldout", [4, 8, 2]),
+        ("all", [3, 4, 5, 6, 7, 8, 2, 0, 1]),
+    ):
         found = Release.open("web", tmp_path, split=split)
         assert [found[row].image_id for row in range(len(found))] == [f"i{n}" for n in numbers]
 
@@ -139,3 +143,63 @@ def test_principal_components_keep_what_lies_in_them(tmp_path: Path) -> None:
     assert Reduction.load(tmp_path / "reduction.npz").digest() == fitted.digest()
     with pytest.raises(ValueError, match="cannot give 11 components"):
         Reduction.fit(features, 11)
+
+
+def _mixing(found: Release, share: float, **more: object) -> SampleMaker:
+    spec = ImageSpec(size=16)
+    return SampleMaker(releases={"web": found}, images={"x": spec}, mixgen=share, **more)  # type: ignore[arg-type]
+
+
+def _made(maker: SampleMaker, slot: Slot) -> tuple[Made, np.ndarray]:
+    row = np.zeros(16 * 16 * 3, dtype=np.uint8)
+    made = maker.make(slot, maker.read(slot), [row])
+    assert isinstance(made, Made)
+    return made, row
+
+
+def test_mixgen_is_the_mean_of_two_images_and_both_texts(tmp_path: Path) -> None:
+    found = release(tmp_path, "web", 40)
+    alone, mixing = _mixing(found, 0.0), _mixing(found, 0.25)
+    mixed = 0
+    for number in range(40):
+        slot = Slot("web", 3, number, number)
+        made, pixels = _made(mixing, slot)
+        assert made.text == mixing.caption(slot)  # what lengths are counted of
+        partner = mixing.partner(slot)
+        if partner is None:
+            assert made.text == f"number {number}"
+            assert np.array_equal(pixels, _made(alone, slot)[1])
+            continue
+        mixed += 1
+        assert partner.row != number
+        assert made.text == f"number {number} number {partner.row}"
+        assert made.image_id == f"i{number}+i{partner.row}"
+        first, second = _made(alone, slot)[1], _made(alone, partner)[1]
+        mean = (first.astype(float) + second) / 2
+        assert np.abs(pixels - mean).max() <= 0.5
+    assert 4 <= mixed <= 17  # a quarter of forty, give or take three deviations
+
+
+def test_a_partner_depends_on_seed_epoch_and_sample_alone(tmp_path: Path) -> None:
+    found = release(tmp_path, "web", 40)
+    slots = [Slot("web", 0, number, number) for number in range(40)]
+    wanted = [_mixing(found, 0.5).partner(slot) for slot in slots]
+    moved = [_mixing(found, 0.5).partner(slot._replace(place=0)) for slot in slots]
+    rows = [None if one is None else one.row for one in wanted]
+    assert [None if one is None else one.row for one in moved] == rows
+    for other in (_mixing(found, 0.5, seed=1), _mixing(found, 0.5, stage="second")):
+        assert [other.partner(slot) for slot in slots] != wanted
+    later = [_mixing(found, 0.5).partner(slot._replace(epoch=1)) for slot in slots]
+    assert [None if one is None else one.row for one in later] != rows
+    assert not any(_mixing(found, 1.0, training=False).partner(slot) for slot in slots)
+
+
+def test_a_partner_that_cannot_be_decoded_costs_the_sample(tmp_path: Path) -> None:
+    broken = {1: b"no picture"}
+    write_shard(tmp_path / "web" / "train-0.arrow", [0, 1], images=broken)
+    maker = _mixing(Release.open("web", tmp_path / "web"), 1.0)
+    slot = Slot("web", 0, 0, 0)
+    made = maker.make(slot, maker.read(slot), [np.zeros(16 * 16 * 3, dtype=np.uint8)])
+    assert isinstance(made, Bad)
+    assert made.image_id == "i0"
+    assert made.reason.startswith("its partner i1: ")

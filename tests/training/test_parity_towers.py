@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from transformers import (
     BertConfig,
@@ -18,11 +22,14 @@ from transformers import (
     Dinov2Model,
     RobertaConfig,
     RobertaForMaskedLM,
+    SwinConfig,
+    SwinModel,
     ViTConfig,
     ViTModel,
 )
 
 from tests.training import parity
+from training.data.towers import TowerSpec, image_tower
 from training.model import Model
 
 SHAPE = {
@@ -158,3 +165,37 @@ def _forward(theirs: nn.Module, model: Model, kind: str) -> tuple[torch.Tensor, 
     image = parity.pixels(1, 3, 224, 224).detach().float()
     wanted = theirs(pixel_values=image).last_hidden_state
     return wanted, model.run("image", [model.embed("patches", image)]).x
+
+
+@pytest.mark.parametrize("library", ["transformers", "timm"])
+def test_the_grid_of_a_swin(library: Literal["transformers", "timm"], tmp_path: Path) -> None:
+    """Both say a row of features for each place; timm's have theirs last."""
+    theirs: nn.Module
+    if library == "timm":
+        name = "swin_tiny_patch4_window7_224"
+        shape: dict[str, Any] = {"img_size": 32, "window_size": 4, "embed_dim": 8}
+        shape |= {"depths": [1, 2], "num_heads": [2, 2]}
+        theirs = timm.create_model(name, **shape, num_classes=0)
+        settings = {"architecture": name, "model_args": shape, "num_classes": 0}
+        settings["pretrained_cfg"] = {"input_size": [3, 32, 32], "num_classes": 0}
+    else:
+        theirs = SwinModel(
+            SwinConfig(image_size=32, window_size=4, embed_dim=8, depths=[1, 2], num_heads=[2, 2]),
+            add_pooling_layer=False,
+        )
+    parity.randomise(theirs)
+    theirs.float()
+    if library == "timm":
+        save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+        (tmp_path / "config.json").write_text(json.dumps(settings))
+    else:
+        theirs.save_pretrained(tmp_path)
+
+    pixels = parity.pixels(2, 3, 32, 32).detach().float()
+    found = image_tower(TowerSpec(folder=str(tmp_path), library=library), "cpu")(pixels)
+    assert found.shape == (2, 16, 16)  # 4 x 4 places of 16 features
+    ask = theirs.forward_features if library == "timm" else theirs
+    with torch.no_grad():
+        said = ask(pixels)  # type: ignore[operator]
+    wanted = said if library == "timm" else said.last_hidden_state
+    assert torch.allclose(found, wanted.reshape(2, 16, 16), rtol=1e-4, atol=1e-5)

@@ -6,11 +6,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.training.worlds import release
 from training.config import decode, encode
+from training.data.augment import RandAugment
+from training.data.images import ImageSpec
+from training.embed import PatchesSpec
+from training.export import load_model
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
 from training.plan import TrainingPlan
 from training.recipes import load, names
+from training.train import train
 
 
 @pytest.mark.parametrize("size", ["tiny", "small", "base"])
@@ -158,3 +164,55 @@ def test_arguments_of_a_recipe_stand_in_a_file(tmp_path: Path) -> None:
 def test_soft_targets_need_a_twin() -> None:
     with pytest.raises(ValueError, match="stage pretrain: soft targets need a twin"):
         load("albef", size="tiny", changes=["stages.0.momentum=null"])
+
+
+def test_vilt_takes_a_vit_for_its_one_stack() -> None:
+    assert load("vilt", size="tiny", init={"image": "vit"}).init == {"fusion": "vit"}
+
+
+def test_images_of_vilt_are_those_of_the_paper() -> None:
+    images = load("vilt").model.prepare["patches"]
+    assert isinstance(images, ImageSpec)
+    assert images.fitted(640, 480) == (512, 384)
+    assert images.fitted(1200, 400) == (640, 192)  # 640 x 213, floored to patches
+    assert images.augment is None
+    patches = load("vilt").model.embeds["patches"]
+    assert isinstance(patches, PatchesSpec)
+    assert (patches.patch, patches.sample) == (32, 200)
+
+
+def test_a_vilt_is_fine_tuned_with_its_own_words_and_all_patches(tmp_path: Path) -> None:
+    first = release(tmp_path / "first", 16, shards=1)
+    start = train(
+        load("vilt", size="tiny", smoke=True, changes=["model.embeds.patches.sample=5"]),
+        releases={"train": first},
+        out=tmp_path / "run",
+        workers=0,
+    )
+    changes = [f"finetune={start.model}", "stages.0.steps=2", "stages.0.optimizer.lr=1e-9"]
+    plan = load("vilt", changes=changes, smoke=True)
+    patches, images = plan.model.embeds["patches"], plan.model.prepare["patches"]
+    assert isinstance(patches, PatchesSpec)
+    assert isinstance(images, ImageSpec)
+    assert (patches.sample, images.augment) == (0, RandAugment(operations="vilt"))
+
+    # other captions, the same vocabulary: weights of words go on
+    other = release(tmp_path / "other", 16, seed=5, shards=1)
+    tuned = train(plan, releases={"train": other}, out=tmp_path / "tuned", workers=0)
+    before, after = load_model(start.model)[0], load_model(tuned.model)[0]
+    words = "embeds.words.word.weight"
+    assert torch.allclose(before.get_parameter(words), after.get_parameter(words), atol=1e-6)
+
+    with pytest.raises(ValueError, match="holds no model; give the folder `model` of a run"):
+        load("vilt", changes=[f"finetune={tmp_path}"])
+
+
+def test_what_cannot_be_mixed_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"stage pretrain: mixgen is 1.5: a share in 0..1"):
+        load("vilt", size="tiny", changes=["stages.0.mixgen=1.5"])
+
+    changes = ["stages.0.mixgen=0.25", "model.prepare.patches.how=shorter"]
+    plan = load("vilt", size="tiny", smoke=True, changes=changes)
+    shapes = release(tmp_path / "shapes", 8, shards=1)
+    with pytest.raises(ValueError, match="mixgen needs images of one size: give patches square"):
+        train(plan, releases={"train": shapes}, out=tmp_path / "run", workers=0)

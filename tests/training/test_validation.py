@@ -130,7 +130,7 @@ def test_the_moving_average_is_that_of_a_plain_loop(tmp_path: Path, web: Path) -
     plan = _plan(steps=4)
     plan = replace(plan, stages=(replace(plan.stages[0], ema=0.8),))
     releases = {"web": Release.open("web", web)}
-    prepared = prepare(plan, releases, tmp_path)
+    prepared = prepare(plan, releases, lambda _: tmp_path)
     run = make_run(plan, prepared)
     begin_stage(run)
     expected = [parameter.detach().double().clone() for parameter in run.model.parameters()]

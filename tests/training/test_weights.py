@@ -30,7 +30,7 @@ from tests.training import parity
 from training.embed import PatchesSpec, WordsSpec
 from training.heads import ClassifySpec, ProjectSpec, ScaleSpec, VocabularySpec
 from training.model import Model, ModelSpec, Pass, initialise
-from training.recipes import blip, clip
+from training.recipes import blip, clip, vilt
 from training.recipes import load as load_plan
 from training.stack import Cross, StackSpec
 from training.weights.export import export
@@ -214,7 +214,7 @@ def test_transformers_and_open_clip_read_our_clip(tmp_path: Path) -> None:
         assert torch.allclose(other.encode_image(pixels, normalize=True), said["image"], **SAME)
 
 
-@pytest.mark.parametrize(("recipe", "kind"), [(blip, "blip"), (clip, "clip")])
+@pytest.mark.parametrize(("recipe", "kind"), [(blip, "blip"), (clip, "clip"), (vilt, "vilt")])
 def test_models_of_recipes_are_expressible(recipe: ModuleType, kind: str, tmp_path: Path) -> None:
     spec = recipe.plan(size="tiny").model
     words = replace(spec.embeds["words"], vocab=23)

@@ -9,6 +9,7 @@ from math import exp, log
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
 GREY = (128, 128, 128)
@@ -19,6 +20,12 @@ Operation = Callable[[Image.Image, float], Image.Image]
 def names_a_side(caption: str) -> bool:
     """Whether a caption says left or right, so that its image must not be flipped."""
     return SIDED.search(caption) is not None
+
+
+def mix_images(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """MixGen: the mean of two pictures of one size, halves rounded up (Hao et al. 2023)."""
+    mixed: NDArray[np.uint8] = ((image.astype(np.uint16) + other + 1) // 2).astype(np.uint8)
+    return mixed
 
 
 @dataclass(frozen=True, kw_only=True)

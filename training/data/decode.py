@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 
 from PIL import Image
 
@@ -11,6 +12,21 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of JPEG (I
 DECODED = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))  # neither hierarchical nor lossless
 MARKER = re.compile(rb"\xff([^\x00\xff])")
 MOST_PIXELS = 89_478_485  # what Pillow warns of; no release holds larger ones
+# what Pillow 12.3 and its plugins raise of broken pictures beside OSError; of a damaged AVIF,
+# RuntimeError and, which is of its kind, NotImplementedError
+BROKEN = (
+    RuntimeError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    ZeroDivisionError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 
 
 def frame_of(encoded: bytes) -> int:
@@ -46,7 +62,7 @@ def open_image(encoded: bytes, shorter: int = 0) -> Image.Image:
             if shorter:
                 _draft(picture, shorter)
             return picture.convert("RGB")
-    except (SyntaxError, ValueError, EOFError, IndexError, OverflowError) as error:
+    except BROKEN as error:
         raise OSError(f"{type(error).__name__}: {error}") from error
 
 

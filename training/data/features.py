@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,10 @@ from training.data.towers import TowerSpec
 from training.folder import write_json, write_whole
 from training.inputs import FeatureInput
 
+VERSION = 1  # raised when the same tower and images give other numbers
 PART = 512  # samples: what a kill costs at most
 SAMPLED = 512  # images from which the principal components are computed
+DONE = "features.json"
 VIEWS = "views"  # the one column: a list of arrays for each sample, none where it is bad
 Array = NDArray[np.float16]
 
@@ -53,10 +56,18 @@ class FeatureSpec:
     flip: bool = False
 
     def digest(self) -> str:
-        """Of weights, preprocessing, reduction and views."""
-        settled = [self.tower.digest(), asdict(self.prepare), self.reduce, self.flip]
+        """Of weights, preprocessing, reduction and views; wherever the tower lies."""
+        prepare = asdict(self.moved("").prepare)  # the tower's digest tells of its vocabulary
+        settled = [VERSION, self.tower.digest(), prepare, self.reduce, self.flip]
         text = json.dumps(settled, sort_keys=True).encode()
         return hashlib.blake2b(text, digest_size=12).hexdigest()
+
+    def moved(self, folder: str) -> FeatureSpec:
+        """The same, the tower and its vocabulary lying elsewhere."""
+        prepare = self.prepare
+        if isinstance(prepare, TextSpec) and prepare.vocabulary == self.tower.folder:
+            prepare = replace(prepare, vocabulary=folder)
+        return replace(self, tower=replace(self.tower, folder=folder), prepare=prepare)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,45 +90,66 @@ def compute_features(
 ) -> Path:
     """Compute what is missing of a release's features under `folder`, and say where they are.
 
-    Several releases of one model are cut to the same components: those of the first are given to
-    the others as `reduction`; without it they are computed from images of this release.
+    What is there and whole is taken as it is; a part that is damaged is computed again. Several
+    releases of one model are cut to the same components: those of the first are given to the others
+    as `reduction`; without it they are computed from images of this release.
     """
     computing = computing or Computing()
     cut = "" if reduction is None else f"-{reduction.digest()}"
     target = folder / f"{spec.digest()}-{_name_of(release)}{cut}"
     target.mkdir(parents=True, exist_ok=True)
-    if (target / "features.json").is_file():
+    missing = [rows for rows in _parts(release) if not _is_whole(_part(target, rows.start), rows)]
+    if not missing and (target / DONE).is_file():
         return target
 
-    tower = FrozenTower(spec.tower, spec.prepare, device=computing.device, flip=spec.flip)
+    tower = FrozenTower(spec.tower, spec.prepare, device=computing.device)
     tower.reduction = _reduction(spec, release, target, reduction, tower, computing)
-    for start in range(0, len(release), PART):
-        path = _part(target, start)
-        if not path.exists():
-            rows = range(start, min(start + PART, len(release)))
-            _write_part(path, list(_views(tower, release, rows, computing)))
-        computing.progress(min(start + PART, len(release)), len(release))
-    write_json(target / "features.json", asdict(spec))
+    tower.flip = spec.flip
+    done = len(release) - sum(map(len, missing))
+    views = _views(tower, release, [row for rows in missing for row in rows], computing)
+    for rows in missing:
+        _write_part(_part(target, rows.start), list(islice(views, len(rows))))
+        done += len(rows)
+        computing.progress(done, len(release))
+    write_json(target / DONE, asdict(spec))
     return target
+
+
+def _parts(release: Release) -> list[range]:
+    size = len(release)
+    return [range(start, min(start + PART, size)) for start in range(0, size, PART)]
+
+
+def _is_whole(path: Path, rows: range) -> bool:
+    """Whether a part is there, and has these rows; its header says so, numbers are not read."""
+    if not path.exists():
+        return False
+    try:
+        column, _ = _opened(path)
+    except ValueError:
+        return False
+    return len(column) == len(rows)
 
 
 def features_of(
     spec: FeatureSpec,
     releases: Mapping[str, Release],
-    folder: Path,
+    place: Callable[[Release], Path],
     *,
+    reduction: Reduction | None = None,
     computing: Computing | None = None,
 ) -> Features:
     """Features of all releases of a model, computed where they are missing, cut to one reduction.
 
-    The components are those of the first release by name.
+    `place` says under which folder those of a release are kept. The components are those given (of
+    a model that is trained further), or else those of the first release.
     """
     folders: dict[str, Path] = {}
-    reduction: Reduction | None = None
-    for name, release in sorted(releases.items()):
-        found = compute_features(spec, release, folder, reduction=reduction, computing=computing)
-        folders[name] = found
-        reduction = reduction or _kept_reduction(found)
+    for name, release in releases.items():
+        folders[name] = compute_features(
+            spec, release, place(release), reduction=reduction, computing=computing
+        )
+        reduction = reduction or _kept_reduction(folders[name])
     return Features(spec, folders)
 
 
@@ -173,10 +205,10 @@ class _Kept:
     """The features of one release, mapped part by part."""
 
     def __init__(self, folder: Path) -> None:
-        if not (folder / "features.json").is_file():
+        if not (folder / DONE).is_file():
             raise ValueError(f"{folder} holds no whole features: compute them first")
         self._folder = folder
-        self._open = lru_cache(maxsize=256)(self._opened)
+        self._open = lru_cache(maxsize=256)(lambda start: _opened(_part(folder, start)))
 
     @cached_property
     def bad(self) -> frozenset[int]:
@@ -196,14 +228,15 @@ class _Kept:
         numbers: Array = np.frombuffer(views[view].as_buffer(), dtype=np.float16)
         return numbers.reshape(-1, width)
 
-    def _opened(self, start: int) -> tuple[Any, int]:
-        path = _part(self._folder, start)
-        try:
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            (column,) = table.column(VIEWS).chunks
-            return column, int(table.schema.metadata[b"width"])
-        except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
-            raise ValueError(f"{path} is damaged ({error}): remove it and compute again") from error
+
+def _opened(path: Path) -> tuple[Any, int]:
+    """The column of views, mapped, and how many features a token has; ValueError if damaged."""
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        (column,) = table.column(VIEWS).chunks
+        return column, int(table.schema.metadata[b"width"])
+    except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): train again, it is made anew") from error
 
 
 def _part(folder: Path, start: int) -> Path:
@@ -226,11 +259,8 @@ def _views(
 ) -> Iterator[list[Array]]:
     """Of each row what the tower says, view by view; nothing of what cannot be decoded."""
     if not isinstance(tower.prepare, ImageSpec):
-        for at in range(0, len(rows), computing.batch):
-            texts = [release.texts(row)[0] or [""] for row in rows[at : at + computing.batch]]
-            said = iter(_halved(tower.of_texts([text for group in texts for text in group])))
-            for group in texts:
-                yield [next(said) for _ in group]
+        for at in range(0, len(rows), PART):
+            yield from _read(tower, release, rows[at : at + PART], computing.batch)
         return
 
     found = _decoded(release, tower.prepare, rows, computing)
@@ -238,6 +268,24 @@ def _views(
         views = iter(tower.of_images(pixels))
         for missing in bad:
             yield [] if missing else _halved(next(views))
+
+
+def _read(
+    tower: FrozenTower, release: Release, rows: Sequence[int], batch: int
+) -> Iterator[list[Array]]:
+    """Texts of some samples, those of one length together: padding costs as much as words."""
+    captions = [release.texts(row)[0] or [""] for row in rows]
+    texts = [text for group in captions for text in group]
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+    said: dict[int, Array] = {}
+    for at in range(0, len(order), batch):
+        chosen = order[at : at + batch]
+        features = _halved(tower.of_texts([texts[number] for number in chosen]))
+        said.update(zip(chosen, features, strict=True))
+
+    found = (said[number] for number in range(len(texts)))
+    for group in captions:
+        yield list(islice(found, len(group)))
 
 
 def _decoded(
@@ -268,6 +316,8 @@ def _reduction(
             step = max(1, len(release) // SAMPLED)
             rows = range(0, len(release), step)
             said = [views[0] for views in _views(tower, release, rows, computing) if views]
+            if not said:
+                raise ValueError(f"release {release.name}: none of its images can be decoded")
             tokens = torch.from_numpy(np.concatenate(said))
             given = Reduction.fit(tokens, spec.reduce)
         given.save(path)

@@ -90,6 +90,7 @@ class Data:
                 sources=stage.sources,
                 near=stage.near,
                 buckets=stage.buckets,
+                mixgen=stage.mixgen,
             )
             return Loader(
                 releases,

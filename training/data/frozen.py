@@ -27,13 +27,12 @@ class FrozenTower:
         prepare: ImageSpec | TextSpec,
         *,
         device: torch.device | str = "cpu",
-        flip: bool = False,
         reduction: Reduction | None = None,
     ) -> None:
         self.prepare = prepare
         self.reduction = reduction
+        self.flip = False  # whether images are seen a second time, flipped
         self._device = device
-        self._flip = flip
         if isinstance(prepare, ImageSpec):
             self._images = image_tower(spec, device)
         else:
@@ -50,7 +49,7 @@ class FrozenTower:
             raise ValueError("a frozen tower needs images of one size: square or crop")
         pixels = scaled(given.pixels.to(self._device), self.prepare)
         views = [self._cut(self._images(pixels))]
-        if self._flip:
+        if self.flip:
             views.append(self._cut(self._images(pixels.flip(3))))
         return [list(found) for found in zip(*views, strict=True)]
 

@@ -39,7 +39,8 @@ class DataSpec:
     """What a stage reads: releases in shares, so many rows a step over all ranks.
 
     `sources` weighs the sources of captions where an image has several; `near` shuffles so many
-    shards together instead of all (for releases that do not fit into the cache); with `buckets`,
+    shards together instead of all (for releases that do not fit into the cache); `mixgen` is the
+    share of samples that are mixed with another, image and text (MixGen); with `buckets`,
     `batch` is the most rows of a step.
     """
 
@@ -47,6 +48,7 @@ class DataSpec:
     batch: int
     sources: Mapping[str, float] = field(default_factory=dict)
     near: int = 0
+    mixgen: float = 0.0
     buckets: Buckets | None = None
 
 
@@ -101,7 +103,9 @@ class Loader:
             seed=seed,
             stage=stage,
             training=training,
+            mixgen=data.mixgen,
         )
+        _check_mixing(data, prepare)
         near = data.near
         self._order = Order(releases, data.shares, seed=seed, stage=stage, near=near)
         self._plan = self._planned(data, place or Place(), seed, stage)
@@ -276,6 +280,17 @@ class Loader:
             for row, (height, width) in zip(rows, sizes, strict=True)
         ]
         return padded(images, spec.patch)
+
+
+def _check_mixing(data: DataSpec, prepare: Mapping[str, Prepared]) -> None:
+    """ValueError where images cannot be mixed: kept features, or images of several sizes."""
+    if not data.mixgen:
+        return
+    for name, one in prepare.items():
+        if isinstance(one, Features):
+            raise ValueError(f"mixgen mixes pixels, and {name} is kept as features: set it to 0")
+        if isinstance(one, ImageSpec) and one.how == "shorter":
+            raise ValueError(f"mixgen needs images of one size: give {name} square or crop")
 
 
 def _of_kind(prepare: Mapping[str, Prepared], kind: type[T]) -> dict[str, T]:

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.augment import names_a_side
+from training.data.augment import mix_images, names_a_side
 from training.data.draws import generator
 from training.data.images import ImageSpec
 from training.data.order import Slot
@@ -58,7 +58,11 @@ class Bad(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SampleMaker:
-    """Makes samples; everything random belongs to (seed, stage, epoch, sample)."""
+    """Makes samples; everything random belongs to (seed, stage, epoch, sample).
+
+    `mixgen` is the share of samples that are mixed with another of their release, half and half,
+    their texts joined (Hao et al. 2023). Which one it is does not depend on the batch.
+    """
 
     releases: Mapping[str, Samples]
     images: Mapping[str, ImageSpec]
@@ -66,6 +70,7 @@ class SampleMaker:
     seed: int = 0
     stage: str = ""
     training: bool = True
+    mixgen: float = 0.0
 
     def read(self, slot: Slot) -> Sample:
         """What a release holds there; it may be fetched first. ValueError if a shard is damaged."""
@@ -73,11 +78,50 @@ class SampleMaker:
 
     def caption(self, slot: Slot) -> str:
         """The caption that `make` will choose; the image is not touched."""
+        text = self._own_caption(slot)
+        partner = self.partner(slot)
+        return text if partner is None else joined(text, self._own_caption(partner))
+
+    def _own_caption(self, slot: Slot) -> str:
         captions, sources = self.releases[slot.release].texts(slot.row)
         return self._chosen(slot, captions, sources)[1]
 
+    def partner(self, slot: Slot) -> Slot | None:
+        """What a sample is mixed with, as if it stood there itself; None for those that are not."""
+        others = len(self.releases[slot.release]) - 1
+        if not self.training or not self.mixgen or others < 1:
+            return None
+        draws = generator(*self._key(slot), "mixgen")
+        if draws.random() >= self.mixgen:
+            return None
+        further = 1 + int(draws.integers(others))
+        return slot._replace(row=(slot.row + further) % (others + 1))
+
     def make(self, slot: Slot, sample: Sample, rows: Sequence[Pixels]) -> Made | Bad:
-        """The sample of a slot; its pixels are written into the flat `rows`, one for each image."""
+        """The sample of a slot; its pixels are written into the flat `rows`, one for each image.
+
+        One whose partner cannot be decoded is bad like one that cannot be decoded itself, so that
+        its text is settled without a look at images.
+        """
+        partner = self.partner(slot)
+        if partner is None:
+            return self._alone(slot, sample, rows)
+        other_rows = [np.empty_like(row) for row in rows]
+        made = self._alone(slot, sample, rows)
+        other = self._alone(partner, self.read(partner), other_rows)
+        if isinstance(made, Bad):
+            return made
+        if isinstance(other, Bad):
+            return Bad(made.image_id, f"its partner {other.image_id}: {other.reason}")
+        assert made.sizes == other.sizes, "images that are mixed have one size"
+        for (height, width), row, second in zip(made.sizes, rows, other_rows, strict=True):
+            count = height * width * 3
+            row[:count] = mix_images(row[:count], second[:count])
+        return made._replace(
+            image_id=f"{made.image_id}+{other.image_id}", text=joined(made.text, other.text)
+        )
+
+    def _alone(self, slot: Slot, sample: Sample, rows: Sequence[Pixels]) -> Made | Bad:
         caption, text = self._chosen(slot, sample.captions, sample.sources)
         key = self._key(slot)
         flip = self.training and not names_a_side(text) and generator(*key, "flip").random() < 0.5
@@ -101,6 +145,11 @@ class SampleMaker:
             return 0, ""
         number = choose_caption(sources, self.sources, self._key(slot))
         return number, captions[number]
+
+
+def joined(text: str, other: str) -> str:
+    """The text of two images in one."""
+    return f"{text} {other}"
 
 
 def choose_caption(

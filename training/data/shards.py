@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from training.data.cache import ShardCache, is_local, local_path, names_in, read_bytes
 
 SPLITS = ("train", "heldout")
+EVERY = "all"  # asks for both
 COLUMNS = ("image", "caption", "image_id", "split", "text_source")  # the first two must be there
 OPEN_SHARDS = 256  # mapped at once by a process; systems commonly allow 65,530 maps
 OPEN_FETCHED = 8  # of those that came from afar: a removed copy takes room until it is closed
@@ -71,8 +72,8 @@ class Release:
         Its manifest says which shards there are and how many rows they have, so that none is
         opened; without one, every shard is asked.
         """
-        if split not in SPLITS:
-            raise ValueError(f"split {split!r} is not known: train or heldout")
+        if split not in (*SPLITS, EVERY):
+            raise ValueError(f"split {split!r} is not known: train, heldout or all")
         address = str(folder).rstrip("/")
         files = _listed(name, address)
         cache = cache or ShardCache()
@@ -136,6 +137,12 @@ class Release:
                 while piece := file.read(1 << 20):
                     total.update(piece)
         return total.hexdigest()
+
+    @property
+    def home(self) -> Path | None:
+        """The folder in which the shards lie; None when that is not on this machine."""
+        folder = self.shards[0].address.rpartition("/")[0]
+        return local_path(folder) if is_local(folder) else None
 
     def _find(self, row: int) -> tuple[_Opened, int]:
         if not 0 <= row < len(self):
@@ -272,15 +279,18 @@ def _listed(name: str, folder: str) -> Mapping[str, int | None]:
 def _shards(
     name: str, folder: str, files: Mapping[str, int | None], split: str, cache: ShardCache
 ) -> Iterator[Shard]:
-    """The shards of a split: by their name, or by the column where the name says nothing."""
+    """The shards of a split: by their name, or by the column where the name says nothing.
+
+    Of `all` every shard.
+    """
     for file, rows in sorted(files.items()):
         if not file.endswith(".arrow"):
             continue
         address = f"{folder}/{file}"
         named = file.partition("-")[0]
-        if named in SPLITS and named != split:
+        if named in SPLITS and split not in (named, EVERY):
             continue
-        if named == split:
+        if named == split or split == EVERY:
             rows = _Opened(name, address, cache).rows if rows is None else rows
             yield Shard(address=address, rows=rows)
         else:

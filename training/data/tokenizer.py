@@ -31,11 +31,11 @@ class TextSpec:
     """Preprocessing of texts that belongs to a module of a model.
 
     `vocabulary`: "captions" makes one of at most `size` pieces from the releases; else the path of
-    a vocab.txt (BERT's, lower case unless `cased`), or a tokenizer of transformers by its name or
-    folder. `clean` "blip" and "albef": lower case, some signs dropped, as in their code. `words`
-    cuts a text to so many (0: not); `length` counts pieces, with `first` and `last`, which stand
-    around them; BEGIN and END ask a tokenizer of transformers for its own. `extra` pieces are put
-    behind the vocabulary ([ENC], [DEC]).
+    a vocab.txt (BERT's, lower case unless `cased`) or a tokenizer.json, or a tokenizer of
+    transformers by its name or folder. `clean` "blip" and "albef": lower case, some signs dropped,
+    as in their code. `words` cuts a text to so many (0: not); `length` counts pieces, with `first`
+    and `last`, which stand around them; BEGIN and END ask a tokenizer of transformers for its own.
+    `extra` pieces are put behind the vocabulary ([ENC], [DEC]).
     """
 
     vocabulary: str = CAPTIONS
@@ -143,6 +143,8 @@ def make_tokenizer(
         return Tokenizer(spec, _read(folder / "tokenizer.json"))
     if spec.vocabulary == CAPTIONS:
         return Tokenizer(spec, _own(build_vocabulary(captions, spec.size, cased=spec.cased)))
+    if spec.vocabulary.endswith(".json"):
+        return Tokenizer(spec, _read(Path(spec.vocabulary)))
     if spec.vocabulary.endswith(".txt"):
         return Tokenizer(spec, _wordpiece(_lines(Path(spec.vocabulary)), cased=spec.cased))
     return _of_transformers(spec)

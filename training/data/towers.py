@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 
 from training.data.images import ImageSpec
 from training.data.tokenizer import TextSpec
+from training.folder import read_json, write_whole
 
-WEIGHTS = ("*.safetensors", "*.bin", "config.json")
+FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer.json", "vocab.txt")
+BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "merges.txt", "vocab.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +26,7 @@ class TowerSpec:
     """A network in a folder, and what is taken of it.
 
     timm: the grid before pooling, or a ViT's tokens. transformers: hidden states after `layers`
-    layers (0: all of them; -1: all but the last).
+    layers (0: all of them; -1: all but the last); of a CLIP the tower that is asked for.
     """
 
     folder: str
@@ -31,11 +34,8 @@ class TowerSpec:
     layers: int = 0
 
     def digest(self) -> str:
-        """Of its weights and of what is taken of it."""
-        folder = Path(self.folder)
-        files = sorted(path for pattern in WEIGHTS for path in folder.glob(pattern))
-        if not files:
-            raise ValueError(f"{folder} holds no tower: give a folder of timm or transformers")
+        """Of its weights, its vocabulary, and of what is taken of it."""
+        files = _files(self.folder, FILES)
         total = hashlib.blake2b(digest_size=16)
         for path in files:
             total.update(path.name.encode())
@@ -46,18 +46,37 @@ class TowerSpec:
         return total.hexdigest()
 
 
+def _files(folder: str, patterns: Sequence[str]) -> list[Path]:
+    files = sorted(path for pattern in patterns for path in Path(folder).glob(pattern))
+    if not files:
+        raise ValueError(f"{folder} holds no tower: give a folder of timm or transformers")
+    return files
+
+
+def keep_tower(spec: TowerSpec, folder: Path) -> None:
+    """A copy of a tower's files, so that a model which asks it can be carried away."""
+    for path in _files(spec.folder, FILES + BESIDE):
+        copy = folder / path.name
+        if not copy.is_file() or copy.stat().st_size != path.stat().st_size:
+            write_whole(copy, partial(shutil.copyfile, path))
+
+
 def image_tower(spec: TowerSpec, device: torch.device | str) -> Callable[[Tensor], Tensor]:
     """[n, 3, h, w] scaled pixels -> [n, k, features]; without gradient, in evaluation mode."""
-    model = _timm(spec) if spec.library == "timm" else _transformers(spec)
+    model = _timm(spec) if spec.library == "timm" else _transformers(spec, "vision")
     model = model.eval().requires_grad_(False).to(device)
+    model = model.to(memory_format=torch.channels_last)  # a convolution costs half of it on a CPU
     ask = _hidden(model, spec, "pixel_values")
     if spec.library == "timm":
         ask = cast(Callable[..., Tensor], model.forward_features)
+    last = getattr(model, "output_fmt", "NCHW") == "NHWC"  # of timm's Swin: features stand last
 
     def tower(pixels: Tensor) -> Tensor:
         with torch.inference_mode():
             features = ask(pixels)
-        return features.flatten(2).transpose(1, 2) if features.ndim == 4 else features
+        if features.ndim == 3:
+            return features
+        return features.flatten(1, 2) if last else features.flatten(2).transpose(1, 2)
 
     return tower
 
@@ -66,7 +85,7 @@ def text_tower(spec: TowerSpec, device: torch.device | str) -> Callable[[Tensor,
     """ids [n, t], valid [n, t] -> [n, t, features]; without gradient, in evaluation mode."""
     if spec.library != "transformers":
         raise ValueError("texts are read by a tower of transformers: timm has none")
-    model = _transformers(spec).eval().requires_grad_(False).to(device)
+    model = _transformers(spec, "text").eval().requires_grad_(False).to(device)
     ask = _hidden(model, spec, "input_ids")
 
     def tower(ids: Tensor, valid: Tensor) -> Tensor:
@@ -76,19 +95,30 @@ def text_tower(spec: TowerSpec, device: torch.device | str) -> Callable[[Tensor,
     return tower
 
 
-def prepared_as(spec: TowerSpec, size: int) -> ImageSpec:
-    """The mean and the deviation that a tower's own folder names; 0.5 where it is silent."""
-    mean, std = [0.5] * 3, [0.5] * 3
-    for name in ("preprocessor_config.json", "config.json"):
-        path = Path(spec.folder) / name
-        if not path.is_file():
-            continue
-        told = json.loads(path.read_text(encoding="utf-8"))
-        told = told.get("pretrained_cfg", told)
-        mean = told.get("image_mean", told.get("mean", mean))
-        std = told.get("image_std", told.get("std", std))
-        break
+def is_timm(folder: str | Path) -> bool:
+    """Whether a folder is one of timm: its configuration names an architecture."""
+    return "architecture" in _told(Path(folder) / "config.json")
+
+
+def prepared_as(spec: TowerSpec, size: int = 0) -> ImageSpec:
+    """The size (unless it is given), mean and deviation that a tower's own folder names.
+
+    224 px and 0.5 where it is silent. DINOv2 was last trained at 518 px and reads any size: 224.
+    """
+    config = _told(Path(spec.folder) / "config.json")
+    told = {**config.get("vision_config", {}), **config, **config.get("pretrained_cfg", {})}
+    told |= _told(Path(spec.folder) / "preprocessor_config.json")
+    mean = told.get("image_mean", told.get("mean", [0.5] * 3))
+    std = told.get("image_std", told.get("std", [0.5] * 3))
+    if not size:
+        size = told.get("input_size", [0, 0, 0])[-1] or told.get("image_size", 224)
+        size = min(size, 224) if config.get("model_type") == "dinov2" else size
     return ImageSpec(size=size, mean=_three(mean), std=_three(std))
+
+
+def _told(path: Path) -> dict[str, Any]:
+    """A table that a folder's own file holds; empty where there is no such file."""
+    return read_json(path) if path.is_file() else {}
 
 
 def text_prepared_as(spec: TowerSpec, length: int) -> TextSpec:
@@ -108,10 +138,14 @@ def _timm(spec: TowerSpec) -> nn.Module:
     return model
 
 
-def _transformers(spec: TowerSpec) -> nn.Module:
-    from transformers import AutoModel
+def _transformers(spec: TowerSpec, side: Literal["vision", "text"]) -> nn.Module:
+    from transformers import AutoConfig, AutoModel, CLIPTextModel, CLIPVisionModel
 
-    model: nn.Module = AutoModel.from_pretrained(spec.folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(spec.folder, local_files_only=True)
+    kind: Any = AutoModel
+    if config.model_type == "clip":
+        kind = CLIPVisionModel if side == "vision" else CLIPTextModel
+    model: nn.Module = kind.from_pretrained(spec.folder, local_files_only=True)
     return model
 
 

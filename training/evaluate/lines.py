@@ -27,8 +27,11 @@ def read_lines(captions: str | Path) -> list[Line]:
     path = Path(captions)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give lines of {WANTED}")
-    with path.open(encoding="utf-8") as file:
-        texts = list(enumerate(file, start=1))
+    try:
+        with path.open(encoding="utf-8") as file:
+            texts = list(enumerate(file, start=1))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error}): write it again as such") from error
     lines = [_line(text, path, number) for number, text in texts if text.strip()]
     if not lines:
         raise ValueError(f"{path}: the file is empty; give at least one line of {WANTED}")
@@ -99,4 +102,9 @@ def _line(text: str, path: Path, number: int) -> Line:
     image = path.parent / value["image"]
     if not image.is_file():
         raise ValueError(f"{where}: no such image: {image}")
-    return Line(image=image, captions=tuple(captions), where=where)
+    return Line(image=image, captions=tuple(map(_written, captions)), where=where)
+
+
+def _written(text: str) -> str:
+    """Half a surrogate pair, which JSON can say and nobody can read, is replaced."""
+    return text.encode("utf-8", "replace").decode("utf-8")

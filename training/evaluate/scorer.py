@@ -130,11 +130,26 @@ class Scorer:
         found = []
         for at in range(0, len(images), self.batch):
             part = slice(at, at + self.batch)
-            rows = {matching.image: images[part], matching.text: texts[part]}
-            fused = run_pairs(self.model, matching.fused, rows, self._rows_of)
+            fused = self.fused(images[part], texts[part])
             logits = at_least_float(self.model.head(matching.head, fused))
             found.append(logits[:, 1] - logits[:, 0])
         return torch.cat(found) if found else torch.zeros(0)
+
+    @torch.inference_mode()
+    def fused(self, images: Tensor, texts: Tensor) -> Tokens:
+        """Tokens of pairs behind the pass that the matching head looks at."""
+        matching = self.matching
+        if matching is None:
+            raise ValueError("this model judges no pairs: it has no matching objective")
+        rows = {matching.image: images, matching.text: texts}
+        return run_pairs(self.model, matching.fused, rows, self._rows_of)
+
+    def size_of_image(self, name: str) -> tuple[int, int]:
+        """Height and width of the first image that an embedding was given as pixels."""
+        given = self._inputs[name][0]
+        assert isinstance(given, ImageInput), f"{name} is not given pixels"
+        height, width = given.pixels.shape[-2:]
+        return height, width
 
     @torch.inference_mode()
     def tokens(self, node: str, first: str = "") -> Tokens:

@@ -9,12 +9,22 @@ from training.data.images import CLIP_MEAN, CLIP_STD, ImageSpec
 from training.data.tokenizer import TextSpec
 from training.embed import PatchesSpec, WordsSpec
 from training.heads import ProjectSpec, ScaleSpec
-from training.model import ModelSpec, Pass
+from training.model import ModelSpec
 from training.objectives.itc import Contrast
 from training.plan import Optimizer, Schedule, TrainingPlan, TrainingStage
-from training.recipes.parts import PIXELS, vit
+from training.recipes.parts import (
+    PIXELS,
+    Tower,
+    asking,
+    frozen_image,
+    frozen_text,
+    given_image,
+    given_text,
+    vit,
+)
 from training.stack import StackSpec
 
+Size = Literal["tiny", "small", "base"]
 # layers, width and heads of the image tower and of the text tower, patch, pixels, shared space
 SIZES = {
     "tiny": ((3, 128, 4), (2, 128, 4), 8, PIXELS, 128),
@@ -25,62 +35,93 @@ SIZES = {
 
 def plan(
     *,
-    size: Literal["tiny", "small", "base"] = "base",
+    size: Size = "base",
     init: Mapping[str, str] | None = None,
     data: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> TrainingPlan:
     """ViT-B/32 of the paper, on the release `train` unless `data` says otherwise.
 
-        plan = load("clip", size="tiny")
-        train(plan, releases={"train": "data/releases/mine"}, out=Path("models/clip"))
+        winnow train clip --size tiny --release mine --out models/clip \\
+            --init image=towers/efficientnet-lite0 --init text=towers/minilm
 
     Batch 32,768, 32 epochs of 400 million pairs in the paper: 12 days on 256 V100; ImageNet
     zero-shot 63.2 %. Here 32,000 steps of the same batch, cut into chunks of 256 rows that change
     no gradient. `small` is a day on one GPU of 24 GB, `tiny` some minutes on two cores.
     """
-    (layers, width, heads), text, patch, pixels, shared = SIZES[size]
-    text_layers, text_width, text_heads = text
+    init = init or {}
+    image, text = _image(size, init.get("image", "")), _text(size, init.get("text", ""))
+    on_features = image.name == "grid"
+    shared = 256 if on_features else SIZES[size][-1]
     tiny = size == "tiny"
-
     model = ModelSpec(
-        embeds={
-            "words": WordsSpec(vocab=0, width=text_width, length=77, types=0, norm=False),
-            "patches": PatchesSpec(patch=patch, width=width, grid=pixels // patch, bias=False),
-        },
-        stacks={
-            "image": StackSpec(
-                layers=layers,
-                width=width,
-                heads=heads,
-                eps=1e-5,
-                activation="quick_gelu",
-                first_norm=True,
-            ),
-            "text": vit(layers=text_layers, width=text_width, heads=text_heads),
-        },
-        passes={
-            "image": Pass(stack="image", inputs=("patches",)),
-            "text": Pass(stack="text", inputs=("words",), rules=("causal",)),
-        },
+        embeds={**text.embeds, **image.embeds},
+        stacks={"image": image.stack, "text": text.stack},
+        passes={"image": image.run("image"), "text": text.run("text")},
         heads={
-            "image_project": ProjectSpec(width=width, dim=shared, bias=False),
-            "text_project": ProjectSpec(width=text_width, dim=shared, pool="last", bias=False),
+            "image_project": ProjectSpec(
+                width=image.stack.width, dim=shared, pool=image.pool, bias=False
+            ),
+            "text_project": ProjectSpec(
+                width=text.stack.width, dim=shared, pool=text.pool, bias=False
+            ),
             "scale": ScaleSpec(highest=30.0 if tiny else 100.0),
         },
-        prepare={
-            "words": TextSpec(length=77, size=4000 if tiny else 30522),
-            "patches": ImageSpec(
-                size=pixels,
-                how="crop",
-                scale=(0.9, 1.0),
-                patch=patch,
-                mean=CLIP_MEAN,
-                std=CLIP_STD,
-            ),
-        },
+        prepare={text.name: text.prepare, image.name: image.prepare},
     )
-    stage = TrainingStage(
+    stage = _on_features(data) if on_features else _stage(size, data)
+    others = {part: source for part, source in init.items() if part not in ("image", "text")}
+    loaded = {"image": image.init, "text": text.init}
+    return TrainingPlan(
+        name=f"clip-{size}",
+        model=model,
+        stages=(stage,),
+        init={**others, **{part: source for part, source in loaded.items() if source}},
+        seed=seed,
+    )
+
+
+def _image(size: Size, source: str) -> Tower:
+    (layers, width, heads), _, patch, pixels, _ = SIZES[size]
+    if source and size == "tiny":
+        queries, stack = asking(queries=8, layers=2, width=256, heads=4)
+        return frozen_image(source, stack, queries=queries)
+    prepare = ImageSpec(
+        size=pixels, how="crop", scale=(0.9, 1.0), patch=patch, mean=CLIP_MEAN, std=CLIP_STD
+    )
+    if source:
+        return given_image(source, how="crop", scale=(0.9, 1.0))
+    stack = StackSpec(
+        layers=layers,
+        width=width,
+        heads=heads,
+        eps=1e-5,
+        activation="quick_gelu",
+        first_norm=True,
+    )
+    embed = PatchesSpec(patch=patch, width=width, grid=pixels // patch, bias=False)
+    return Tower(name="patches", embed=embed, stack=stack, prepare=prepare)
+
+
+def _text(size: Size, source: str) -> Tower:
+    layers, width, heads = SIZES[size][1]
+    if source and size == "tiny":
+        return frozen_text(source, length=64)
+    if source:
+        return given_text(source, length=77)
+    return Tower(
+        name="words",
+        embed=WordsSpec(vocab=0, width=width, length=77, types=0, norm=False),
+        stack=vit(layers=layers, width=width, heads=heads),
+        prepare=TextSpec(length=77, size=4000 if size == "tiny" else 30522),
+        rules=("causal",),
+        pool="last",
+    )
+
+
+def _stage(size: Size, data: Mapping[str, float] | None) -> TrainingStage:
+    tiny = size == "tiny"
+    return TrainingStage(
         name="pretrain",
         data=data or {"train": 1.0},
         objectives=(Contrast(),),
@@ -95,6 +136,19 @@ def plan(
         ),
         schedule=Schedule(shape="cosine", warmup=60 if tiny else 2000),
     )
-    return TrainingPlan(
-        name=f"clip-{size}", model=model, stages=(stage,), init=init or {}, seed=seed
+
+
+def _on_features(data: Mapping[str, float] | None) -> TrainingStage:
+    """What a few thousand photographs teach before they are learned by heart (docs/log.md)."""
+    return TrainingStage(
+        name="pretrain",
+        data=data or {"train": 1.0},
+        objectives=(Contrast(smoothing=0.1),),
+        steps=600,
+        batch=512,
+        optimizer=Optimizer(
+            lr=1e-3, betas=(0.9, 0.98), weight_decay=0.1, clip=1.0, groups={r"^stacks\.text": 0.3}
+        ),
+        schedule=Schedule(shape="cosine", warmup=60),
+        ema=0.99,
     )

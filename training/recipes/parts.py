@@ -1,17 +1,33 @@
-"""Shapes that several recipes share: the towers of the papers, and small ones."""
+"""Shapes that several recipes share: the towers of the papers, small ones, and given ones."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from training.data.features import FeatureSpec
 from training.data.images import ImageSpec
-from training.data.towers import TowerSpec
-from training.embed import GridSpec
+from training.data.tokenizer import TextSpec
+from training.data.towers import (
+    TowerSpec,
+    image_tower,
+    is_timm,
+    prepared_as,
+    text_prepared_as,
+)
+from training.embed import GridSpec, PatchesSpec, QueriesSpec, WordsSpec
+from training.heads import Pooling
+from training.masks import RuleName
+from training.model import EmbedSpec, Pass, PrepareSpec
 from training.stack import Cross, StackSpec
+from training.tokens import Segment
+from training.weights.files import read
 
 PIXELS = 64  # a side, of images that two cores can learn from
+COMPONENTS = 256  # of EfficientNet-Lite0's 1,280: retrieval notices no loss (docs/log.md)
 
 
 def vit(*, layers: int, width: int, heads: int, dropout: float = 0.0) -> StackSpec:
@@ -42,37 +58,130 @@ def bert(
     )
 
 
-def frozen_grid(folder: str, *, side: int, features: int = 256) -> FeatureSpec:
-    """The grid of a convolutional tower of timm, cut to its principal components, in two views.
+@dataclass(frozen=True, kw_only=True)
+class Tower:
+    """What a model needs of an image tower or a text tower.
 
-    256 components of EfficientNet-Lite0's 1,280 lose nothing that retrieval notices (docs/log.md).
+    `embed` goes into the model as `name`, and `stack` takes it in, or looks at it with `queries`;
+    `pool` is where the vector of the whole lies; `init` is what weights of the stack are loaded
+    from ("": none are).
     """
-    return FeatureSpec(
-        tower=TowerSpec(folder=folder, library="timm"),
-        prepare=ImageSpec(
-            size=side,
-            mean=(0.485, 0.456, 0.406),  # ImageNet's
-            std=(0.229, 0.224, 0.225),
-        ),
-        reduce=features,
-        flip=True,
+
+    name: str
+    embed: EmbedSpec
+    stack: StackSpec
+    prepare: PrepareSpec
+    queries: QueriesSpec | None = None
+    rules: tuple[RuleName, ...] = ("full",)
+    pool: Pooling = "first"
+    init: str = ""
+
+    @property
+    def embeds(self) -> dict[str, EmbedSpec]:
+        """What the model embeds for it."""
+        asked = {} if self.queries is None else {"queries": self.queries}
+        return {self.name: self.embed, **asked}
+
+    def run(self, stack: str) -> Pass:
+        """The pass through its stack, which the model calls `stack`."""
+        if self.queries is not None:
+            return Pass(stack=stack, inputs=("queries",), reads=self.name)
+        return Pass(stack=stack, inputs=(self.name,), rules=self.rules)
+
+
+def asking(*, queries: int, layers: int, width: int, heads: int) -> tuple[QueriesSpec, StackSpec]:
+    """Learned vectors that look at the tokens of a frozen tower (Perceiver, BLIP-2).
+
+    A layer over 49 tokens costs a CPU four times what eight queries cost.
+    """
+    asked = QueriesSpec(count=queries, width=width)
+    stack = StackSpec(
+        layers=layers, width=width, heads=heads, cross=Cross(width=width), dropout=0.1
     )
+    return asked, stack
 
 
-def grid_embed(*, width: int, features: int = 256, places: int = 49) -> GridSpec:
-    """Tokens of such a grid: mapped, normalised, each at a place of its own."""
-    return GridSpec(
-        features=features,
-        width=width,
-        places=places,
+def frozen_image(
+    folder: str,
+    stack: StackSpec,
+    *,
+    queries: QueriesSpec | None = None,
+    drop: float = 0.3,
+) -> Tower:
+    """A stack of one's own on the tokens of a frozen tower, which are computed once and kept.
+
+    Any image tower of timm or transformers, at its own size; in two views, cut to their principal
+    components. A grid of a convolution has no places, so that it is given some; `drop` of the
+    tokens and of their features are hidden in training.
+    """
+    tower = TowerSpec(folder=folder, library="timm" if is_timm(folder) else "transformers")
+    prepare = prepared_as(tower)
+    pixels = torch.zeros(1, 3, prepare.size, prepare.size)
+    tokens, features = image_tower(tower, "cpu")(pixels).shape[1:]
+    convolution = tokens == round(tokens**0.5) ** 2  # a ViT has a class token besides
+    kept = min(COMPONENTS, features)
+    grid = GridSpec(
+        features=kept,
+        width=stack.width,
+        places=tokens if convolution else 0,
         norm=True,
-        dropout=0.3,
-        token_dropout=0.3,
+        feature_dropout=drop,
+        token_dropout=drop,
     )
+    cut = FeatureSpec(
+        tower=tower, prepare=prepare, reduce=kept if kept < features else 0, flip=True
+    )
+    return Tower(name="grid", embed=grid, stack=stack, prepare=cut, queries=queries, pool="mean")
 
 
-def is_timm(init: Mapping[str, str], module: str) -> bool:
-    """Whether the weights given for a module are a folder of timm."""
-    folder = Path(init.get(module, ""))
-    config = folder / "config.json"
-    return config.is_file() and "architecture" in config.read_text(encoding="utf-8")
+def frozen_text(folder: str, *, length: int, trained: int = 1, drop: float = 0.3) -> Tower:
+    """A text tower whose first layers are frozen and kept as what they say; the last are trained.
+
+    Any text tower of transformers. `drop` of the tokens are hidden in training.
+    """
+    tower = TowerSpec(folder=folder, library="transformers", layers=-trained)
+    given = given_text(folder, length=length)
+    stack = replace(given.stack, layers=trained, attention_dropout=0.0)  # slow on a CPU
+    states = GridSpec(
+        features=stack.width,
+        width=stack.width,
+        segment=Segment.TEXT,
+        linear=False,
+        token_dropout=drop,
+    )
+    prepare = FeatureSpec(tower=tower, prepare=text_prepared_as(tower, length))
+    return replace(given, name="states", embed=states, stack=stack, prepare=prepare)
+
+
+def given_image(source: str, **how: Any) -> Tower:
+    """A vision transformer as a file has it, to be trained: ViT, DeiT, DINOv2, CLIP, open_clip.
+
+    `how` says more of the preprocessing, whose size, mean and deviation are the file's.
+    """
+    spec = read(source).family.spec
+    patches = spec.embeds["patches"]
+    assert isinstance(patches, PatchesSpec), "the tables of weights name them so"
+    size = patches.grid * patches.patch
+    told = ImageSpec(size=size)
+    if Path(source).is_dir():
+        told = prepared_as(TowerSpec(folder=source, library="transformers"), size)
+    prepare = replace(told, patch=patches.patch, **how)
+    stack = spec.stacks["image"]
+    return Tower(name="patches", embed=patches, stack=stack, prepare=prepare, init=source)
+
+
+def given_text(source: str, *, length: int) -> Tower:
+    """A text tower as a file has it, to be trained: BERT and its kin by their mean, CLIP's."""
+    spec = read(source).family.spec
+    words = spec.embeds["words"]
+    assert isinstance(words, WordsSpec), "the tables of weights name them so"
+    rules = spec.passes["text"].rules
+    return Tower(
+        name="words",
+        embed=replace(words, length=min(length, words.length)),
+        stack=spec.stacks["text"],
+        prepare=TextSpec(vocabulary=source, length=min(length, words.length)),
+        rules=rules,
+        pool="last" if rules == ("causal",) else "mean",
+        init=source,
+    )

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.data.features import FeatureSpec
 from training.embed import Patches, Words
 from training.model import Model, ModelSpec
 from training.stack import StackSpec
@@ -130,16 +131,26 @@ def load_part(model: Model, part: str, source: str | Path, *, new_words: int = 0
         same = [other for other in _inputs(spec, part) if isinstance(spec.embeds[other], kind)]
         if same:
             parts[name] = _only(same, name, "the model")
-    skip = _layers_before(spec, part)
+    skip = _layers_before(spec, part, theirs.stacks[stack].layers)
     return load(model, checkpoint, parts, new_words=new_words, skip=skip)
 
 
-def _layers_before(spec: ModelSpec, part: str) -> int:
-    """The layers of the stack that this one goes on from: the first input of its passes."""
+def _layers_before(spec: ModelSpec, part: str, layers: int) -> int:
+    """The layers of the tower whose work is done before this stack is asked.
+
+    They are those of the stack that it goes on from, or of a frozen tower whose hidden states were
+    kept.
+    """
     for step in spec.passes.values():
-        before = spec.passes.get(step.inputs[0]) if step.stack == part else None
+        if step.stack != part:
+            continue
+        before = spec.passes.get(step.inputs[0])
+        prepare = spec.prepare.get(step.inputs[0])
         if before is not None and before.stack in spec.stacks:
             return spec.stacks[before.stack].layers
+        if isinstance(prepare, FeatureSpec):
+            kept = prepare.tower.layers
+            return kept if kept > 0 else layers + kept
     return 0
 
 
