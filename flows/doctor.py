@@ -23,7 +23,7 @@ class Finding:
 
 def examine(root: Folder) -> list[Finding]:
     """All findings; nothing is changed."""
-    checks = (_language, _disk, _memory, _device)
+    checks = (_language, _disk, _memory, _device, _arithmetic)
     return [_python(root), _packages(root), *_pairs(), *_amiss(), *(check(root) for check in checks)]
 
 
@@ -95,3 +95,20 @@ def _device(root: Folder) -> Finding:
         return Finding(subject="device", ok=False, words=f"torch cannot be imported ({error}): install torch and torchvision again")
     words = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU: only small models train well on the CPU"
     return Finding(subject="device", ok=True, words=words)
+
+
+def _arithmetic(root: Folder) -> Finding:
+    """How fast the hardware multiplies, which settles what `precision = "auto"` means."""
+    try:
+        import torch
+
+        from training.precision import fast_bfloat16, matmul_rate
+    except (ImportError, OSError) as error:
+        return Finding(subject="arithmetic", ok=False, words=f"it cannot be measured: {error}")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    rates = [f"{name} {matmul_rate(device, kind) / 1e9:,.0f} GFLOP/s" for name, kind in kinds.items()]
+    fast = fast_bfloat16(device)
+    takes = "bfloat16" if fast else "float32: bfloat16 is not fast here"
+    words = f"products of matrices in {', in '.join(rates)}; precision auto takes {takes}"
+    return Finding(subject="arithmetic", ok=True, words=words)

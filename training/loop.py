@@ -140,7 +140,7 @@ def make_views(run: Run, given: Weighted) -> Views:
                 draws,
                 chunk=stage.chunk,
                 queue=run.queue,
-                precision=lambda: precision(run.plan, run.device),
+                precision=lambda: precision(run.plan.precision, run.device),
             )
         warm = stage.momentum.alpha_warmup
         alpha = stage.momentum.alpha * (min(1.0, run.step / warm) if warm else 1.0)
@@ -152,7 +152,7 @@ def make_views(run: Run, given: Weighted) -> Views:
         chunk=stage.chunk,
         twin=twin,
         alpha=alpha,
-        precision=lambda: precision(run.plan, run.device),
+        precision=lambda: precision(run.plan.precision, run.device),
     )
 
 

@@ -49,7 +49,7 @@ class Meter:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._peak = matmul_rate(run.device, computed_in(run.plan, run.device))
+        self._peak = matmul_rate(run.device, computed_in(run.plan.precision, run.device))
         self._operations: dict[int, float] = {}  # of one rank's step, by stage
         self._began = 0.0
         self._usual = 0.0  # seconds of a step of this stage

@@ -16,6 +16,7 @@ from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
 from training.objectives.lm import Captions
 from training.objectives.mlm import MaskedWords
+from training.precision import Precision
 
 AnyObjective = Contrast | Matching | MaskedWords | Captions
 
@@ -150,7 +151,7 @@ class TrainingPlan:
     stages: tuple[TrainingStage, ...]
     init: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     checkpoint_steps: int = 500  # a checkpoint after so many steps ...
     checkpoint_seconds: float = 600.0  # ... or so many seconds, whatever comes first
     validate_steps: int = 500  # look at held-out samples after so many steps of a stage; 0: never

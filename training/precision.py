@@ -6,28 +6,29 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from typing import Literal
 
 import torch
 
-from training.plan import TrainingPlan
 from training.threads import threads
 
+Precision = Literal["auto", "float32", "bfloat16"]
 FASTER = 1.25  # what bfloat16 must bring: it costs casts, and the last digits
 SIDE = 768  # of the matrices that are multiplied: as wide as a base model
 DEVICE_SIDE = 8192  # a large device is not busy with less
 ENOUGH = 0.05  # seconds of measuring
 
 
-def precision(plan: TrainingPlan, device: torch.device) -> AbstractContextManager[object]:
-    """Of forward passes: bfloat16 where the plan says so, or the hardware is fast at it."""
-    if computed_in(plan, device) == torch.float32:
+def precision(wanted: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """Of forward passes: bfloat16 where a plan says so, or the hardware is fast at it."""
+    if computed_in(wanted, device) == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
 
 
-def computed_in(plan: TrainingPlan, device: torch.device) -> torch.dtype:
-    """The type of most products of a plan; "auto" asks the hardware."""
-    match plan.precision:
+def computed_in(wanted: Precision, device: torch.device) -> torch.dtype:
+    """The type of most products; "auto" asks the hardware."""
+    match wanted:
         case "float32":
             return torch.float32
         case "bfloat16":

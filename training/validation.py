@@ -80,7 +80,7 @@ def measure(run: Run, steps: Iterable[list[Weighted]]) -> dict[str, float]:
                 one.batch.keys,
                 Draws(seed=seed, step=number, ranks=run.ranks),
                 chunk=stage.chunk,
-                precision=lambda: precision(run.plan, run.device),
+                precision=lambda: precision(run.plan.precision, run.device),
             )
             found = accumulate_gradients(stage.objectives, stage.weights, views)
             found["loss"] = total_loss(found, stage.objectives, stage.weights)

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from flows import doctor
 from flows.packages import CLASHES, Unmet, clashing, unmet
 from pipelines.store import Folder
+from training import precision
 
 FIT = {"prefect": "3.8.8", "sqlalchemy": "2.0.58", "fastapi": "0.150.0", "fasttext": "0.9.3"}
 
@@ -111,3 +113,11 @@ def test_a_root_behind_a_protocol_that_nobody_knows() -> None:
 def test_the_environment_of_this_suite_is_fit(tmp_path: Path) -> None:
     found = doctor.examine(Folder(str(tmp_path)))
     assert [one for one in found if not one.ok and one.subject not in ("disk", "memory")] == []
+
+
+@pytest.mark.parametrize(("rate", "takes"), [(4e9, "bfloat16"), (1e9, "float32: bfloat16 is not fast here")])
+def test_what_the_hardware_multiplies_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: float, takes: str) -> None:
+    monkeypatch.setattr(precision, "matmul_rate", lambda device, kind: rate if kind == torch.bfloat16 else 2e9)
+    (found,) = [one for one in doctor.examine(Folder(str(tmp_path))) if one.subject == "arithmetic"]
+    assert found.ok
+    assert found.words == f"products of matrices in float32 2 GFLOP/s, in bfloat16 {rate / 1e9:.0f} GFLOP/s; precision auto takes {takes}"

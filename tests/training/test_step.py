@@ -1,7 +1,9 @@
 """The gradients of a global batch do not depend on how it is cut into chunks and ranks."""
 
+import math
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import torch.multiprocessing as mp
 
 from tests.training import tiny
 from training.distributed import Ranks
-from training.inputs import Input
+from training.inputs import ImageInput, Input
 from training.model import ModelSpec
 from training.momentum import Queue, follow
 from training.negatives import Keys
@@ -115,6 +117,57 @@ def _rank(rank: int, folder: str, cases: list[tuple[Make, int, bool]]) -> None:
         if rank == 0:
             torch.save({"numbers": numbers, "gradients": gradients}, f"{folder}/{number}.pt")
     dist.destroy_process_group()
+
+
+def test_ranks_with_fewer_pairs_wait_for_the_others(tmp_path: Path) -> None:
+    """A row that has no wrong partner makes no pair: 10 pairs here, 12 there, 5 at a time."""
+    mp.spawn(_uneven, args=(str(tmp_path),), nprocs=2)
+    inputs, keys = tiny.batch(8)
+    numbers, gradients = _gradients(tiny.blip, inputs, _crowded(keys))
+    found = torch.load(tmp_path / "uneven.pt", weights_only=True)
+    assert found["numbers"] == pytest.approx(numbers, rel=1e-9)
+    _nearly(found["gradients"], gradients, 1e-9)
+
+
+def _crowded(keys: Keys) -> Keys:
+    """The first row shares its image with three others and its text with the last four."""
+    texts = keys.text.clone()
+    texts[4:] = texts[0]
+    return Keys(image=torch.tensor([0, 0, 0, 0, 4, 5, 6, 7]), text=texts, source=keys.source)
+
+
+def _uneven(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    store = dist.FileStore(f"{folder}/store", 2)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    whole, keys = tiny.batch(8)
+    inputs, mine = tiny.rows_of(whole, _crowded(keys), 4 * rank, 4 * rank + 4)
+    numbers, gradients = _gradients(tiny.blip, inputs, mine, chunk=5, ranks=Ranks.current())
+    if rank == 0:
+        torch.save({"numbers": numbers, "gradients": gradients}, f"{folder}/uneven.pt")
+    dist.destroy_process_group()
+
+
+def test_a_twin_in_half_precision_believes_in_whole() -> None:
+    spec, objectives = tiny.blip()
+    inputs, keys = tiny.batch(8)
+    model, twin = tiny.build(spec).float(), tiny.build(spec, seed=2).float()
+    pixels = inputs["patches"]
+    assert isinstance(pixels, ImageInput)
+    inputs["patches"] = ImageInput(pixels=pixels.pixels.float())
+
+    def half() -> AbstractContextManager[object]:
+        return torch.autocast("cpu", torch.bfloat16)
+
+    draws = Draws(seed=3, step=5)
+    with torch.no_grad():
+        seen = Views(twin, inputs, keys, draws, precision=half)
+    views = Views(model, inputs, keys, draws, twin=seen, alpha=0.4, precision=half)
+    numbers = accumulate_gradients(objectives, {}, views)
+    wanted, _ = _gradients(tiny.blip, *tiny.batch(8), twin=True)
+    assert numbers["lm"] == pytest.approx(wanted["lm"], rel=0.02)
+    assert all(math.isfinite(value) for value in numbers.values())
 
 
 def test_the_twin_follows() -> None:

@@ -1,6 +1,9 @@
 """Small releases of drawn shapes, and plans that learn them in seconds."""
 
 import io
+import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
+from training import loop
+from training.data.feed import Weighted
 from training.data.images import ImageSpec
 from training.data.tokenizer import TextSpec
 from training.embed import PatchesSpec, WordsSpec
@@ -17,8 +22,10 @@ from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
 from training.objectives.lm import Captions
 from training.objectives.mlm import MaskedWords
-from training.plan import Optimizer, TrainingPlan, TrainingStage
+from training.plan import Momentum, Optimizer, TrainingPlan, TrainingStage
+from training.run import Run
 from training.stack import Cross, StackSpec
+from training.train import train
 
 COLOURS = ("red", "green", "blue", "black", "orange", "purple")
 SHAPES = ("circle", "square", "triangle")
@@ -152,3 +159,59 @@ def captions_plan(steps: int) -> TrainingPlan:
         optimizer=Optimizer(lr=6e-3),
     )
     return replace(plan, model=model, stages=(replace(contrast, steps=5), captions))
+
+
+def all_plan(**changes: object) -> TrainingPlan:
+    """What a run can hold, in two stages.
+
+    First a twin and its queue, hard negatives and chunks; then an average of the weights, and a
+    batch of each of two releases in every step.
+    """
+    plan = shapes_plan(steps=4, checkpoint_steps=3, validate_steps=2, **changes)
+    first, second = plan.stages
+    first = replace(first, chunk=3, momentum=Momentum(keep=0.9, queue=20))
+    second = replace(second, data={"web": 3.0, "clean": 1.0}, mixing="accumulate", ema=0.8)
+    return replace(plan, stages=(first, second))
+
+
+def trained(
+    plan: TrainingPlan,
+    folder: Path,
+    name: str,
+    *,
+    stop: int = 0,
+    kill: int = 0,
+    ids: bool = False,
+    workers: int = 0,
+) -> None:
+    """Train on folder/web and folder/clean into folder/name, till a stop is asked after a step.
+
+    `kill`: the process kills itself after a step, and says in folder/seen-STEP.json what it saw.
+    `ids`: what this rank saw of every step goes to folder/name-RANK.json.
+    """
+    seen: list[list[str]] = []
+    step_of = loop.train_step
+
+    def step(run: Run, batches: list[Weighted]) -> dict[str, float]:
+        seen.append([sample for one in batches for sample in one.batch.ids])
+        return step_of(run, batches)
+
+    def told(progress: loop.Progress) -> None:
+        if progress.step == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if progress.step == kill:
+            (folder / f"seen-{kill}.json").write_text(json.dumps(seen))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    loop.train_step = step  # type: ignore[assignment]
+    releases = {one: folder / one for one in plan.releases}
+    try:
+        out = folder / name
+        train(plan, releases=releases, out=out, workers=workers, on_progress=told, say=str)
+    except KeyboardInterrupt:
+        assert stop, "nobody asked"
+    finally:
+        loop.train_step = step_of
+    if ids:
+        rank = os.environ.get("RANK", "0")
+        (folder / f"{name}-{rank}.json").write_text(json.dumps(seen))

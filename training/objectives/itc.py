@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from training.heads import at_least_float
 from training.negatives import Keys, same
 from training.objectives.base import Prepared, Sums
 from training.views import Views
@@ -78,8 +79,8 @@ class Contrast:
             keys, images, texts = self._candidates(views, twin, twin_image, twin_text)
             target = self._target(views.keys, keys, image)
 
-            believed = (scale * twin_image @ texts.T).softmax(dim=1)
-            believed_back = (scale * twin_text @ images.T).softmax(dim=1)
+            believed = at_least_float(scale * twin_image @ texts.T).softmax(dim=1)
+            believed_back = at_least_float(scale * twin_text @ images.T).softmax(dim=1)
             target_back = target.lerp(believed_back, views.alpha)
             target = target.lerp(believed, views.alpha)
 
@@ -112,6 +113,7 @@ class Contrast:
 
 def _both_ways(to_text: Tensor, to_image: Tensor, target: Tensor, target_back: Tensor) -> Sums:
     """Cross entropy of images [n, m] and of texts [n, m], added up."""
+    to_text, to_image = at_least_float(to_text), at_least_float(to_image)
     forward = (target * to_text.log_softmax(dim=1)).sum()
     back = (target_back * to_image.log_softmax(dim=1)).sum()
 
