@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.report.training import EVALUATION
-from pipelines.releases.publish import superseded
+from flows.training import address
 from pipelines.stage import MANIFEST
 from pipelines.store import Folder
 from training.data.shards import Release
@@ -28,12 +28,7 @@ def asked_about(root: Folder, captions: Path | None, release: str | None, split:
 
 def opened_release(root: Folder, name: str, split: str) -> Release:
     """A split of a published release (`all`: both)."""
-    folder = root / "releases" / name
-    if message := superseded(folder):
-        raise ValueError(message)
-    if not folder.exists(MANIFEST):
-        raise ValueError(f"there is no release {name} in {root.path()} (published: {', '.join(published(root)) or 'none'})")
-    return Release.open(name, folder.path() if folder.is_local else folder.url, split=split)
+    return Release.open(name, address(root, name), split=split)
 
 
 def published(root: Folder) -> list[str]:

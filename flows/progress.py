@@ -74,11 +74,13 @@ def recall_table(runs: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def score_table(found: Mapping[str, Any]) -> str:
-    """What an evaluation found, a line for each number; recalls as a table, with chance below them."""
+    """What an evaluation found, a line for each number; recalls as a table, with those of shuffled images and of chance below them."""
     lines = []
     if "text_to_image" in found:
-        lines.append(recall_table({"model": found, "chance": found["chance"]}))
-        found = {name: value for name, value in found.items() if not isinstance(value, Mapping)}
+        shuffled = {"shuffled": found["blind"]["shuffled_images"]} if "blind" in found else {}
+        lines.append(recall_table({"model": found, **shuffled, "chance": found["chance"]}))
+        told = ("text_to_image", "image_to_text", "chance", "blind")
+        found = {name: value for name, value in found.items() if name not in told}
     lines += [f"{name:<16} {_figure(value)}" for name, value in found.items()]
     return "\n".join(lines)
 

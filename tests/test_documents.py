@@ -133,6 +133,8 @@ TABLE: dict[str, Run | Not] = {
     "winnow train clip --size tiny --release web-1 --out models/clip": Run(more="--smoke"),
     "winnow evaluate models/clip/model --captions captions.jsonl": AS_IT_STANDS,
     "winnow evaluate models/clip/model --captions captions.jsonl --task matching --json": AS_IT_STANDS,
+    "winnow evaluate models/clip/model --release web-1 --split train --json": AS_IT_STANDS,
+    "winnow embed models/clip/model --release web-1 --out vectors.parquet": AS_IT_STANDS,
     "winnow match models/clip/model --captions captions.jsonl --json": AS_IT_STANDS,
     "winnow train blip --size small --release web-1 --init text=bert-base-uncased --set stages.0.batch=512 --out models/blip": Run(
         instead=(("small", "tiny"), (" --init text=bert-base-uncased", "")), more="--smoke"
@@ -160,9 +162,9 @@ TABLE: dict[str, Run | Not] = {
     "winnow measurements": AS_IT_STANDS,
     "winnow train vilt --size small --release web-1 --out data/models/vilt": Run(instead=(("small", "tiny"),), more="--smoke"),
     "winnow evaluate runs/vilt/model --captions captions.jsonl": Run(instead=(("runs/vilt/model", "data/models/vilt/model"),)),
-    "winnow report --run data/models/vilt --out runs.html": Not("shows a run of the core: tests/flows/test_training_pages.py"),
-    "winnow embed runs/clip/model --captions captions.jsonl --out vectors.parquet": Not(
-        "needs a model of the core: tests/training/test_vectors.py"
+    "winnow report --run data/models/vilt --out runs.html": AS_IT_STANDS,
+    "winnow embed runs/clip/model --captions captions.jsonl --out vectors.parquet": Run(
+        instead=(("runs/clip/model", "models/clip/model"),)
     ),
     "winnow caption --images images.jsonl --captioner runs/blip/model --json": Run(
         instead=(("images.jsonl", "captions.jsonl"), ("runs/", "models/"))

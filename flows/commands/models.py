@@ -11,7 +11,7 @@ from pipelines.terminal import say, visible
 from training.recipes import Size
 
 # Each is a module of training/evaluate whose `evaluate(model, captions, tell=…)` gives plain numbers
-Task = Literal["retrieval", "matching", "captioning"]
+Task = Literal["retrieval", "matching", "captioning", "classification", "pictures"]
 
 
 @app.command
@@ -70,21 +70,30 @@ def train(
 def evaluate(
     model: Annotated[Path, Parameter(help="Exported model folder.")],
     *,
-    captions: Annotated[Path, Parameter(help='Lines of {"image": path beside the file, "captions": [text, …]}.')],
+    root: Root = "data",
+    captions: Annotated[
+        Path | None,
+        Parameter(
+            help='Lines of {"image": path beside the file, "captions": [text, …]}; for classification of {"image", "label"}, or a folder.'
+        ),
+    ] = None,
+    release: Annotated[str | None, Parameter(help="A release of the root, instead of --captions.")] = None,
+    split: Annotated[Literal["heldout", "train", "all"], Parameter(help="Which of its samples.")] = "heldout",
     task: Annotated[Task, Parameter(help="What the model is asked.")] = "retrieval",
     json: Json = False,
 ) -> None:
-    """What a model can do on held-out captions: retrieval recall both ways, or another task.
+    """What a model can do on held-out captions: retrieval recall both ways, or another task; beside chance and what the blind reach.
 
     Example: winnow evaluate runs/vilt/model --captions captions.jsonl
     """
-    from importlib import import_module
-
+    from flows.asked import evaluate as run
     from flows.progress import Lines, score_table
 
-    found = import_module(f"training.evaluate.{task}").evaluate(model, captions, tell=Lines().tell)
+    found = run(folder_of(root), model, task, captions=captions, release=release, split=split, tell=Lines().tell)
     if json:
         print_json(found)
+    elif task == "pictures":
+        say(f"looked at {len(found['pairs'])} pairs; next: winnow report --run {model.parent} --out report.html")
     else:
         say(score_table(found))
 
