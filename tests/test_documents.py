@@ -120,6 +120,11 @@ TABLE: dict[str, Run | Not] = {
     # docs/log.md
     "winnow demo --seed 0": Not("takes minutes: tests/flows/test_demo.py runs a smaller one"),
     "python -m filters.fit natural": Not("fits on photographs that are not shipped"),
+    "winnow train clip --size tiny --release photos --init image=…/efficientnet-lite0 --init text=…/minilm": Not(
+        "needs towers and photographs that are not shipped"
+    ),
+    "winnow evaluate …/model --captions heldout.jsonl --json": Not("needs towers and photographs that are not shipped"),
+    "winnow train vilt --set finetune=models/vilt/model": Not("goes on from a model of half an hour"),
     # docs/quality.md
     ".venv/bin/python ../shared/tools/make_site.py --pairs ../shared/data/captions/flickr8k-train/captions.jsonl"
     " --out base --limit 6000 --seed 5": PEER,
