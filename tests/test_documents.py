@@ -123,6 +123,10 @@ TABLE: dict[str, Run | Not] = {
     "winnow train clip --size tiny --release photos --init image=…/efficientnet-lite0 --init text=…/minilm": Not(
         "needs towers and photographs that are not shipped"
     ),
+    "winnow train blip --size tiny --release photos --init image=…/efficientnet-lite0 --init text=…/minilm"
+    " --set threads=1 --set stages.0.steps=220 --set stages.1.steps=200 --set stages.2.steps=700": Not(
+        "needs towers and photographs that are not shipped"
+    ),
     "winnow evaluate …/model --captions heldout.jsonl --json": Not("needs towers and photographs that are not shipped"),
     "winnow train vilt --set finetune=models/vilt/model": Not("goes on from a model of half an hour"),
     # docs/quality.md

@@ -86,9 +86,10 @@ class Checkpoints:
                 part.rename(self.folder / name)
                 self._forget_old()
             self._meet()
-        except OSError as error:
+        except (OSError, CheckpointException) as error:
             shutil.rmtree(part, ignore_errors=True)
-            raise OSError(f"{self.folder}: a checkpoint could not be written: {error}") from error
+            why = _of_the_disk(error)
+            raise OSError(f"{self.folder}: a checkpoint could not be written: {why}") from error
 
     def _meet(self) -> None:
         if self.group is not None:
@@ -123,6 +124,17 @@ class Checkpoints:
                 f"{newest} is damaged or of another model ({error}): remove it, and training goes "
                 "on from the one before"
             ) from error
+
+
+def _of_the_disk(error: OSError | CheckpointException) -> OSError:
+    """What a disk said, which torch wraps with the rank that it said it to; others are raised."""
+    if isinstance(error, OSError):
+        return error
+    failed = [one for one, _ in error.failures.values()]
+    of_the_disk = [one for one in failed if isinstance(one, OSError)]
+    if not of_the_disk or len(of_the_disk) < len(failed):
+        raise error
+    return of_the_disk[0]
 
 
 def _copied(tensors: dict[str, Any]) -> dict[str, Any]:
