@@ -1,5 +1,6 @@
 """The dashboard over roots that are not as they should be: decisions that failed, files half written, thresholds without end."""
 
+import functools
 import json
 import math
 import os
@@ -232,7 +233,8 @@ def test_the_server_ends_with_its_command(made: Folder, tmp_path: Path, how: sig
         port = free.getsockname()[1]
     words = [sys.executable, "-m", "flows.cli", "dashboard", "--root", made.path(), "--port", str(port)]
     with (tmp_path / "log").open("wb") as log:
-        child = subprocess.Popen(words, stdout=log, stderr=log, cwd=Path(__file__).parents[2])
+        heard = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
+        child = subprocess.Popen(words, stdout=log, stderr=log, cwd=Path(__file__).parents[2], preexec_fn=heard)
     try:
         for _ in range(400):
             assert child.poll() is None, (tmp_path / "log").read_text()
