@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from training.evaluate.captioning import Captioner, Written
-from training.evaluate.lines import CaptionsFile, Line
+from training.evaluate.lines import CaptionsFile, Line, lines_of
 from training.export import load_scorer
 from training.generate import Decoding
 
@@ -58,25 +57,4 @@ def _some(captioner: Captioner, folder: Path, paths: list[str], start: int) -> I
 
 def read_images(file: str | Path) -> list[str]:
     """The images that lines name; ValueError names file and line of what is wrong."""
-    path = Path(file)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; give lines of {WANTED}")
-    found = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                found.append(_image_of(line, f"{path}, line {number}"))
-    if not found:
-        raise ValueError(f"{path}: the file is empty; give at least one line of {WANTED}")
-    return found
-
-
-def _image_of(line: str, where: str) -> str:
-    try:
-        value: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON ({error})") from error
-    if not isinstance(value, dict) or not isinstance(value.get("image"), str):
-        raise ValueError(f'{where}: needs "image", the path of an image')
-    image: str = value["image"]
-    return image
+    return [value["image"] for _, value in lines_of(Path(file), WANTED)]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.evaluate.encoded import encode
+from training.evaluate.encoded import encode, numbers
 from training.evaluate.lines import CaptionsFile, Line, read_lines
 from training.evaluate.matching import Pairs
 from training.evaluate.matching import score as score_pairs
@@ -68,13 +68,7 @@ class Matcher:
 
 def _probabilities(odds: Tensor) -> list[float]:
     """In float64, where large odds are not all 1."""
-    found: list[float] = torch.sigmoid(odds.double().cpu()).tolist()
-    bad = sum(one != one for one in found)
-    if bad:
-        raise ValueError(
-            f"{bad} of {len(found)} scores are not numbers: the model has come apart; train it "
-            "again with a lower lr"
-        )
+    found: list[float] = numbers(torch.sigmoid(odds.double().cpu())).tolist()
     return found
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.report.training import EVALUATION
-from flows.training import address
+from flows.training import address, published
 from pipelines.stage import MANIFEST
 from pipelines.store import Folder
 from training.data.shards import Release
@@ -31,12 +31,6 @@ def opened_release(root: Folder, name: str, split: str) -> Release:
     return Release.open(name, address(root, name), split=split)
 
 
-def published(root: Folder) -> list[str]:
-    """The names of the releases of a root."""
-    folder = root / "releases"
-    return [name for name in folder.names() if (folder / name).exists(MANIFEST)]
-
-
 def trained_on(root: Folder, model: Path) -> tuple[dict[str, Release], list[str]]:
     """The releases of the root that a model was trained on, and the names (in its plan) of those that are not there.
 
@@ -46,8 +40,15 @@ def trained_on(root: Folder, model: Path) -> tuple[dict[str, Release], list[str]
     if not plan.is_file():
         return {}, []
     wanted: dict[str, str] = read_json(plan).get("releases", {})
-    there = {str((root / "releases" / name).read_json(MANIFEST).get("digest")): name for name in published(root)}
-    found = {name: opened_release(root, there[digest], "train") for name, digest in wanted.items() if digest in there}
+    there = {
+        str((root / "releases" / name).read_json(MANIFEST).get("digest")): name
+        for name in published(root)
+    }
+    found = {
+        name: opened_release(root, there[digest], "train")
+        for name, digest in wanted.items()
+        if digest in there
+    }
     return found, [name for name, digest in wanted.items() if digest not in there]
 
 
@@ -70,7 +71,9 @@ def evaluate(
         asked: Samples | Path = captions
     else:
         asked = asked_about(root, captions, release, split)
-    found: dict[str, Any] = import_module(f"training.evaluate.{task}").evaluate(model, asked, tell=tell)
+    found: dict[str, Any] = import_module(f"training.evaluate.{task}").evaluate(
+        model, asked, tell=tell
+    )
     if task in ("retrieval", "matching") and not isinstance(asked, Path):
         found["near_duplicates"] = _near_duplicates(root, model, asked, tell)
     found["asked"] = str(captions) if captions is not None else f"{release}, {split}"
@@ -78,12 +81,20 @@ def evaluate(
     return found
 
 
-def _near_duplicates(root: Folder, model: Path, asked: Samples, tell: Callable[[str, int, int], None]) -> dict[str, Any]:
+def _near_duplicates(
+    root: Folder, model: Path, asked: Samples, tell: Callable[[str, int, int], None]
+) -> dict[str, Any]:
     """Of which releases that is not known, because they are not in this root, is said in `missing`."""
     releases, missing = trained_on(root, model)
     if not releases:
-        return {"unknown": "the releases of the model's run are not in this root", "missing": missing}
-    return {**near_duplicates(asked, releases, cache=model.resolve().parent / "hashes", tell=tell), "missing": missing}
+        return {
+            "unknown": "the releases of the model's run are not in this root",
+            "missing": missing,
+        }
+    return {
+        **near_duplicates(asked, releases, cache=model.resolve().parent / "hashes", tell=tell),
+        "missing": missing,
+    }
 
 
 def _keep(model: Path, task: str, found: dict[str, Any]) -> None:

@@ -102,10 +102,10 @@ def _arithmetic(root: Folder) -> Finding:
     try:
         import torch
 
-        from training.precision import fast_bfloat16, matmul_rate
+        from training.precision import best_device, fast_bfloat16, matmul_rate
     except (ImportError, OSError) as error:
         return Finding(subject="arithmetic", ok=False, words=f"it cannot be measured: {error}")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     rates = [f"{name} {matmul_rate(device, kind) / 1e9:,.0f} GFLOP/s" for name, kind in kinds.items()]
     fast = fast_bfloat16(device)

@@ -99,14 +99,19 @@ def step_words(step: Step) -> str:
     return ", ".join(said)
 
 
+def published(root: Folder) -> list[str]:
+    """The names of the releases of a root."""
+    folder = root / "releases"
+    return [name for name in folder.names() if (folder / name).exists(MANIFEST)]
+
+
 def address(root: Folder, release: str) -> str:
     """Where a release lies; ValueError when it is not there, was taken down since, or is not of Arrow shards."""
     folder = root / "releases" / release
     if message := superseded(folder):
         raise ValueError(message)
     if not folder.exists(MANIFEST):
-        there = [name for name in (root / "releases").names() if (root / "releases" / name).exists(MANIFEST)]
-        raise ValueError(f"there is no release {release} in {root.path()} (published: {', '.join(there) or 'none'})")
+        raise ValueError(f"there is no release {release} in {root.path()} (published: {', '.join(published(root)) or 'none'})")
     if folder.read_json(MANIFEST).get("format", "arrow") != "arrow":
         raise ValueError(f"release {release} is of webdataset tars, and training maps Arrow shards: curate another with --format arrow")
     return folder.path()

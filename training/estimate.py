@@ -23,6 +23,7 @@ from training.export import fit_vocabularies
 from training.loop import Progress
 from training.model import Model
 from training.plan import TrainingPlan, TrainingStage
+from training.precision import best_device
 from training.train import open_releases, prepare, train
 
 TIMED = 3  # steps of a stage, of which the first does not count: it is slower
@@ -57,13 +58,13 @@ def estimate(
     """
     opened = open_releases(plan, releases)
     fitted = _with_vocabularies(plan, opened)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = best_device().type
     with tempfile.TemporaryDirectory(prefix="winnow-estimate-") as folder:
         out = Path(folder)
         few = {name: _few(one, out / "releases" / name) for name, one in opened.items()}
         features = _feature_seconds(fitted, few, out / "features")
         timed = _Timed()
-        short = _short(fitted, ROWS[device])
+        short = _short(fitted, ROWS[kind])
         train(
             short,
             releases=few,
@@ -79,13 +80,13 @@ def estimate(
     feature_hours = features * samples / 3600
     return {
         "plan": plan.name,
-        "device": torch.cuda.get_device_name() if device == "cuda" else f"{plan.threads} threads",
+        "device": torch.cuda.get_device_name() if kind == "cuda" else f"{plan.threads} threads",
         "parameters": _parameters(fitted, None),
         "steps": plan.steps,
         "hours": round(feature_hours + sum(cost.hours for cost in costs), 4),
         "feature_hours": round(feature_hours, 4),
         "memory": max(cost.memory for cost in costs),
-        "memory_there": _memory_there(device),
+        "memory_there": _memory_there(kind),
         "stages": [asdict(cost) for cost in costs],
     }
 
@@ -171,7 +172,7 @@ class _Timed:
 
 
 def _cost(plan: TrainingPlan, stage: TrainingStage, timed: _Timed) -> StageCost:
-    rows = _batches(stage, ROWS["cuda" if torch.cuda.is_available() else "cpu"])
+    rows = _batches(stage, ROWS[best_device().type])
     names = [f"{stage.name} {number}" for number in range(len(rows))]
     seconds = _line([float(one) for one in rows], [timed.step(one) for one in names], stage.batch)
 
@@ -233,7 +234,7 @@ def _kilobytes(name: str) -> Iterator[int]:
             yield int(line.split()[1]) * 1024
 
 
-def _memory_there(device: str) -> int:
-    if device == "cuda":
+def _memory_there(kind: str) -> int:
+    if kind == "cuda":
         return int(torch.cuda.get_device_properties(0).total_memory)
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

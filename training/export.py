@@ -33,6 +33,7 @@ from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
 from training.objectives.lm import Captions
 from training.plan import AnyObjective
+from training.precision import best_device
 
 KIND = "winnow"
 CONFIG = "config.json"
@@ -139,9 +140,9 @@ def decode_objectives(plain: object, where: Path) -> tuple[AnyObjective, ...]:
 
 def load_scorer(folder: str | Path, device: torch.device | str | None = None) -> Scorer:
     """A trained model, ready to be asked, on a GPU if there is one. ValueError as `load_model`."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    where = device or best_device()
     model, objectives = load_model(folder)
-    model.to(device)
+    model.to(where)
     prepared: dict[str, ScorerPrepared] = {}
     for name, spec in model.spec.prepare.items():
         place = Path(folder) / "prepare" / name
@@ -155,7 +156,7 @@ def load_scorer(folder: str | Path, device: torch.device | str | None = None) ->
                 reduction = Reduction.load(cut) if cut.is_file() else None
                 own = spec.moved(str(place / TOWER))
                 prepared[name] = FrozenTower(
-                    own.tower, own.prepare, device=device, reduction=reduction
+                    own.tower, own.prepare, device=where, reduction=reduction
                 )
 
     contrasts = [one for one in objectives if isinstance(one, Contrast)]

@@ -1,4 +1,4 @@
-"""What numbers forward passes are computed in, and how fast the hardware multiplies them."""
+"""What models run on, what numbers they are computed in, and how fast those are multiplied."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ FASTER = 1.25  # what bfloat16 must bring: it costs casts, and the last digits
 SIDE = 768  # of the matrices that are multiplied: as wide as a base model
 DEVICE_SIDE = 8192  # a large device is not busy with less
 ENOUGH = 0.05  # seconds of measuring
+
+
+def best_device() -> torch.device:
+    """A GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def precision(wanted: Precision, device: torch.device) -> AbstractContextManager[object]:

@@ -25,6 +25,7 @@ from training.folder import RESULT, Metrics, alone, claim, read_json, write_json
 from training.loop import Loop, Progress
 from training.model import Model, initialise
 from training.plan import AnyObjective, TrainingPlan
+from training.precision import best_device
 from training.run import Run, begin_stage, restore
 from training.sharding import prepare_stacks
 from training.threads import flushed, threads
@@ -263,12 +264,7 @@ def _computing(spec: FeatureSpec, say: Callable[[str], None]) -> Computing:
     def progress(done: int, total: int) -> None:
         say(f"features of {spec.tower.folder}: {done:,} of {total:,} samples")
 
-    return Computing(device=device(), workers=1, progress=progress)
-
-
-def device() -> torch.device:
-    """What models are trained on."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Computing(device=best_device(), workers=1, progress=progress)
 
 
 def make_run(plan: TrainingPlan, prepared: Mapping[str, Prepared]) -> Run:
@@ -277,7 +273,8 @@ def make_run(plan: TrainingPlan, prepared: Mapping[str, Prepared]) -> Run:
     plan = replace(plan, model=spec)
     model = Model(spec)
     initialise(model, torch.Generator().manual_seed(plan.seed))
-    return Run(plan=plan, model=model.to(device()), device=device(), ranks=Ranks.current())
+    device = best_device()
+    return Run(plan=plan, model=model.to(device), device=device, ranks=Ranks.current())
 
 
 def load_initial_weights(run: Run, say: Callable[[str], None]) -> None:

@@ -25,13 +25,13 @@ from flows.inspect import decided, report_data
 from flows.orchestrate import collect_flow, curate_flow, pretrain_flow, ready, session
 from flows.progress import Lines, funnel_table, recall_table
 from flows.report import read_curves, write_report
+from flows.report.runs import recall_rows
 from pipelines.collect import CollectConfig
 from pipelines.decisions.decision import Decision, decide
 from pipelines.releases.publish import CurateConfig, Release
 from pipelines.stage import Progress, silent
 from pipelines.store import Folder
 from pipelines.terminal import say
-from training.evaluate.lines import read_lines
 from training.evaluate.retrieval import evaluate
 
 
@@ -154,15 +154,9 @@ def _evaluate(demo: _Demo, models: Mapping[str, Path]) -> dict[str, dict[str, An
     found = {}
     for name, model in models.items():
         with demo.step(f"evaluate {name}", f"retrieval among {demo.size.heldout} held-out scenes"):
-            found[name] = evaluate(model, read_lines(demo.site / "heldout" / "captions.jsonl"))
-    demo.lines.say(recall_table({**found, "chance": chance(demo.size.heldout)}))
+            found[name] = evaluate(model, demo.site / "heldout" / "captions.jsonl")
+    demo.lines.say(recall_table({**found, "chance": found["curated"]["chance"]}))
     return found
-
-
-def chance(candidates: int) -> dict[str, dict[str, float]]:
-    """The recall of guessing, in per cent."""
-    ranks = {f"r{rank}": 100.0 * min(rank, candidates) / candidates for rank in (1, 5, 10)}
-    return {"text_to_image": ranks, "image_to_text": ranks}
 
 
 def _summarise(demo: _Demo, url: str, releases: Mapping[str, Release], retrieval: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -216,16 +210,10 @@ def _report(demo: _Demo, decision: Decision, quality: Mapping[str, Any], retriev
         title="Winnow: from a drawn web site to a trained model",
         happened=happened,
         curves=[curve for name in retrieval for curve in read_curves(models / name / "metrics.jsonl", f"{name}: ")],
-        retrieval={run: _shares(found) for run, found in {**retrieval, "chance": chance(demo.size.heldout)}.items()},
+        retrieval={run: recall_rows(found) for run, found in {**retrieval, "chance": retrieval["curated"]["chance"]}.items()},
         facts={"models": str(models), "summary": str(demo.out / "summary.json"), "release": (demo.root / "releases" / "web").path()},
     )
     write_report(demo.out / "report.html", data)
-
-
-def _shares(found: Mapping[str, Any]) -> dict[str, float]:
-    """Recall as a report shows it: a share of one for each way and rank."""
-    ways = ("text_to_image", "image_to_text")
-    return {f"{way.replace('_', ' ')} R@{rank}": found[way][f"r{rank}"] / 100 for way in ways for rank in (1, 5, 10)}
 
 
 def _conclude(demo: _Demo, summary: Mapping[str, Any], releases: Mapping[str, Release]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flows.report.plots import number
-from flows.report.tree import Node, node, shorten
+from flows.report.tree import Node, node, plain_table, shorten
 
 WORDS = 12  # of a text that are drawn
 PATTERNS = ("vertical", "diagonal", "block", "reversed_block")
@@ -26,7 +26,13 @@ def look_figures(found: Mapping[str, Any]) -> Iterator[Node]:
         told = f"{number(pair['probability'])}, cost {number(pair['distance'])}"
         words = list(zip(pair["words"], pair["alignment"], strict=True))[:WORDS]
         maps = [_map(str(word), heat, pair) for word, heat in words]
-        yield node("p", shorten(str(pair["text"]), 240), " ", node("span", f"({told})", class_="note"), dir="auto")
+        yield node(
+            "p",
+            shorten(str(pair["text"]), 240),
+            " ",
+            node("span", f"({told})", class_="note"),
+            dir="auto",
+        )
         yield node("div", _plain(pair), *maps, class_="heats")
     yield patterns_table(pairs)
 
@@ -55,29 +61,44 @@ def _map(word: str, heat: Sequence[Sequence[float]], pair: Mapping[str, Any]) ->
     most = max((value for line in heat for value in line), default=0.0) or 1.0
     for y, line in enumerate(heat):
         for x, value in enumerate(line):
-            picture.append(node("rect", x=x, y=y, width=1, height=1, fill_opacity=0.85 * value / most, class_="heat"))
+            picture.append(
+                node(
+                    "rect",
+                    x=x,
+                    y=y,
+                    width=1,
+                    height=1,
+                    fill_opacity=0.85 * value / most,
+                    class_="heat",
+                )
+            )
     return node("figure", picture, node("figcaption", shorten(word, 24)))
 
 
 def patterns_table(pairs: Sequence[Mapping[str, Any]]) -> Node:
     """Of each layer the mean shares of attention over heads and pairs, and how many heads show which pattern most."""
     words = ("layer", *(name.replace("_", " ") for name in PATTERNS), "heads by their pattern")
-    head = node("tr", *(node("th", word, scope="col", class_="number" if 0 < place < 5 else None) for place, word in enumerate(words)))
-    body = node("tbody")
-    layers = min(len(pair["patterns"]) for pair in pairs)
-    for layer in range(layers):
+    rows = []
+    for layer in range(min(len(pair["patterns"]) for pair in pairs)):
         heads = [one for pair in pairs for one in pair["patterns"][layer]]
-        body.append(_layer(str(layer + 1), heads, Counter(one["pattern"] for one in heads), len(pairs)))
+        rows.append(
+            _layer(str(layer + 1), heads, Counter(one["pattern"] for one in heads), len(pairs))
+        )
+
     even = [one["even"] for pair in pairs for one in pair["patterns"][0]]
-    body.append(_layer("if even", even, Counter(), 1))
-    return node("div", node("table", node("thead", head), body, class_="plain"), class_="wide")
+    rows.append(_layer("if even", even, Counter(), 1))
+    return plain_table(words, rows, frozenset(range(1, len(PATTERNS) + 1)))
 
 
-def _layer(name: str, heads: Sequence[Mapping[str, Any]], by: Counter[str], pairs: int) -> Node:
-    row = node("tr", node("th", name, scope="row"))
+def _layer(
+    name: str, heads: Sequence[Mapping[str, Any]], by: Counter[str], pairs: int
+) -> list[str]:
+    row = [name]
     for pattern in PATTERNS:
         mean = sum(one[pattern] for one in heads) / len(heads)
-        row.append(node("td", f"{100 * mean:.0f} %", class_="number"))
-    said = ", ".join(f"{pattern.replace('_', ' ')} {count / pairs:.3g}" for pattern, count in by.most_common())
-    row.append(node("td", said))
-    return row
+        row.append(f"{100 * mean:.0f} %")
+
+    said = (
+        f"{pattern.replace('_', ' ')} {count / pairs:.3g}" for pattern, count in by.most_common()
+    )
+    return [*row, ", ".join(said)]

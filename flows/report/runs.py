@@ -5,10 +5,11 @@ from typing import Any
 
 from flows.report.data import Curve, TrainingRun
 from flows.report.funnel import NOTHING, count
+from flows.report.looks import look_figures
 from flows.report.plots import curve_plot, number
 from flows.report.retrieval import retrieval_table
 from flows.report.training import View, together
-from flows.report.tree import Node, node, shorten
+from flows.report.tree import Node, node, plain_table, shorten
 
 SAID = {
     "loss": "loss",
@@ -22,7 +23,9 @@ SAID = {
 WAYS = (("text_to_image", "text to image"), ("image_to_text", "image to text"))
 
 
-def run_sections(runs: Sequence[TrainingRun], damaged: Sequence[View] = ()) -> list[tuple[str, list[Node]]]:
+def run_sections(
+    runs: Sequence[TrainingRun], damaged: Sequence[View] = ()
+) -> list[tuple[str, list[Node]]]:
     """Titles and what stands below them; those of which there is nothing are left out."""
     sections = [
         ("Runs", [runs_table(runs)] if runs else []),
@@ -32,21 +35,18 @@ def run_sections(runs: Sequence[TrainingRun], damaged: Sequence[View] = ()) -> l
         ("Captions", list(captions(runs))),
         ("What they look at", list(pictures(runs))),
         ("What data they saw", [data_table(runs)] if runs else []),
-        ("Cannot be read", [_table(("run", "why"), [(one["run"], shorten(one["cause"], 400)) for one in damaged])] if damaged else []),
+        (
+            "Cannot be read",
+            [
+                plain_table(
+                    ("run", "why"), [(one["run"], shorten(one["cause"], 400)) for one in damaged]
+                )
+            ]
+            if damaged
+            else [],
+        ),
     ]
     return [(title, parts) for title, parts in sections if parts]
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: frozenset[int] = frozenset()) -> Node:
-    """The first column names the row; `numbers` are the columns that stand on the right."""
-    head = node("tr", *(node("th", word, scope="col", class_="number" if place in numbers else None) for place, word in enumerate(heads)))
-    body = node("tbody")
-    for first, *cells in rows:
-        row = node("tr", node("th", first, scope="row"))
-        for place, cell in enumerate(cells, start=1):
-            row.append(node("td", cell, class_="number" if place in numbers else None))
-        body.append(row)
-    return node("div", node("table", node("thead", head), body, class_="plain"), class_="wide")
 
 
 def runs_table(runs: Sequence[TrainingRun]) -> Node:
@@ -55,12 +55,40 @@ def runs_table(runs: Sequence[TrainingRun]) -> Node:
     for run in runs:
         last = {one.name: one.points[-1][1] for one in run.series if one.points}
         state = "finished" if run.finished else "under way, or stopped"
-        best = f"{number(run.best['loss'])} at step {run.best['step']:,.0f}" if {"loss", "step"} <= set(run.best) else NOTHING
+        best = (
+            f"{number(run.best['loss'])} at step {run.best['step']:,.0f}"
+            if {"loss", "step"} <= set(run.best)
+            else NOTHING
+        )
         loss, speed = last.get("loss"), last.get("samples_per_s")
-        cells = [f"{count(run.done)} of {count(run.steps)}", NOTHING if loss is None else number(loss), best]
-        rows.append([run.name, run.plan, state, *cells, count(run.samples), NOTHING if speed is None else number(speed), count(run.bad)])
-    heads = ("run", "plan", "state", "steps", "last loss", "best held-out loss", "samples", "samples/s", "unusable")
-    return _table(heads, rows, frozenset(range(3, 9)))
+        cells = [
+            f"{count(run.done)} of {count(run.steps)}",
+            NOTHING if loss is None else number(loss),
+            best,
+        ]
+        rows.append(
+            [
+                run.name,
+                run.plan,
+                state,
+                *cells,
+                count(run.samples),
+                NOTHING if speed is None else number(speed),
+                count(run.bad),
+            ]
+        )
+    heads = (
+        "run",
+        "plan",
+        "state",
+        "steps",
+        "last loss",
+        "best held-out loss",
+        "samples",
+        "samples/s",
+        "unusable",
+    )
+    return plain_table(heads, rows, frozenset(range(3, 9)))
 
 
 def curves(runs: Sequence[TrainingRun]) -> Iterator[Node]:
@@ -86,11 +114,17 @@ def said(name: str) -> str:
     if name in SAID:
         return SAID[name]
     heldout, name = name.startswith("heldout_"), name.removeprefix("heldout_")
-    words = f"{name.removesuffix('_right')}, share of right answers" if name.endswith("_right") else name
+    words = (
+        f"{name.removesuffix('_right')}, share of right answers"
+        if name.endswith("_right")
+        else name
+    )
     return f"{words}, on held-out samples" if heldout else words
 
 
-def _asked(runs: Sequence[TrainingRun], task: str) -> Iterator[tuple[TrainingRun, Mapping[str, Any]]]:
+def _asked(
+    runs: Sequence[TrainingRun], task: str
+) -> Iterator[tuple[TrainingRun, Mapping[str, Any]]]:
     for run in runs:
         found = run.evaluation.get(task)
         if isinstance(found, Mapping):
@@ -99,7 +133,12 @@ def _asked(runs: Sequence[TrainingRun], task: str) -> Iterator[tuple[TrainingRun
 
 def recall_rows(found: Mapping[str, Any]) -> dict[str, float]:
     """Recalls as fractions, by the words of a table."""
-    return {f"{said_} R@{cut}": found[way][f"r{cut}"] / 100 for way, said_ in WAYS if way in found for cut in (1, 5, 10)}
+    return {
+        f"{said_} R@{cut}": found[way][f"r{cut}"] / 100
+        for way, said_ in WAYS
+        if way in found
+        for cut in (1, 5, 10)
+    }
 
 
 def retrieval(runs: Sequence[TrainingRun]) -> Iterator[Node]:
@@ -121,7 +160,11 @@ def _candidates(one: tuple[TrainingRun, Mapping[str, Any]]) -> str:
     run, found = one
     words = f"{run.name}: {count(found['candidates'])} images and {count(found['captions'])} captions of {found.get('asked', 'a file')}"
     words += f", {count(found['pairs_judged'])} pairs judged" if found.get("pairs_judged") else ""
-    words += f" (the best {found['shortlist']} of each)" if found.get("shortlist") and found.get("pairs_judged") else ""
+    words += (
+        f" (the best {found['shortlist']} of each)"
+        if found.get("shortlist") and found.get("pairs_judged")
+        else ""
+    )
     words += f", {count(found['unreadable'])} images unreadable" if found.get("unreadable") else ""
     near = found.get("near_duplicates")
     if isinstance(near, Mapping) and "images" in near:
@@ -138,20 +181,39 @@ def matching(runs: Sequence[TrainingRun]) -> Iterator[Node]:
                 one = found[kind]
                 blind = [one["blind"][name]["auc"] for name in ("shuffled_images", "texts_alone")]
                 accuracy = NOTHING if one["accuracy"] is None else f"{one['accuracy']:.1f}"
-                rows.append([run.name, f"{kind} captions", f"{one['auc']:.3f}", *(f"{value:.3f}" for value in blind), accuracy])
+                rows.append(
+                    [
+                        run.name,
+                        f"{kind} captions",
+                        f"{one['auc']:.3f}",
+                        *(f"{value:.3f}" for value in blind),
+                        accuracy,
+                    ]
+                )
     if rows:
         heads = ("run", "told from", "AUC", "shuffled images", "texts alone", "accuracy (%)")
-        yield _table(heads, rows, frozenset({2, 3, 4, 5}))
+        yield plain_table(heads, rows, frozenset({2, 3, 4, 5}))
 
 
 def captions(runs: Sequence[TrainingRun]) -> Iterator[Node]:
     """Scores of what the runs write, and some of it."""
     scores = [
-        [run.name, *(NOTHING if found.get(name) is None else f"{found[name]:.1f}" for name in ("cider", "bleu4", "rouge_l")), _blind(found)]
+        [
+            run.name,
+            *(
+                NOTHING if found.get(name) is None else f"{found[name]:.1f}"
+                for name in ("cider", "bleu4", "rouge_l")
+            ),
+            _blind(found),
+        ]
         for run, found in _asked(runs, "captioning")
     ]
     if scores:
-        yield _table(("run", "CIDEr-D", "BLEU-4", "ROUGE-L", "CIDEr-D, shuffled images"), scores, frozenset({1, 2, 3, 4}))
+        yield plain_table(
+            ("run", "CIDEr-D", "BLEU-4", "ROUGE-L", "CIDEr-D, shuffled images"),
+            scores,
+            frozenset({1, 2, 3, 4}),
+        )
     for run, found in _asked(runs, "captioning"):
         cards = [_caption(one) for one in found.get("examples", []) if isinstance(one, Mapping)]
         if cards:
@@ -167,7 +229,9 @@ def _blind(found: Mapping[str, Any]) -> str:
 def _caption(one: Mapping[str, Any]) -> Node:
     lines = node("figcaption", node("p", shorten(str(one.get("caption", "")), 240), class_="text"))
     references = [str(text) for text in one.get("references", [])][:1]
-    lines.append(node("p", *(f"people: {shorten(text, 160)}" for text in references), class_="note"))
+    lines.append(
+        node("p", *(f"people: {shorten(text, 160)}" for text in references), class_="note")
+    )
     return node("figure", node("div", thumbnail(one), class_="frame"), lines)
 
 
@@ -181,8 +245,6 @@ def thumbnail(one: Mapping[str, Any]) -> Node:
 
 def pictures(runs: Sequence[TrainingRun]) -> Iterator[Node]:
     """Word-patch alignment and attention of some pairs."""
-    from flows.report.looks import look_figures
-
     for run, found in _asked(runs, "pictures"):
         yield node("h3", run.name)
         yield from look_figures(found)
@@ -191,8 +253,17 @@ def pictures(runs: Sequence[TrainingRun]) -> Iterator[Node]:
 def data_table(runs: Sequence[TrainingRun]) -> Node:
     """Which releases each stage read, by name and digest, and how many samples of each."""
     rows = [
-        [run.name, one["stage"], one["release"], one["digest"][:12], f"{100 * one['share']:.1f} %", count(one["samples"])]
+        [
+            run.name,
+            one["stage"],
+            one["release"],
+            one["digest"][:12],
+            f"{100 * one['share']:.1f} %",
+            count(one["samples"]),
+        ]
         for run in runs
         for one in run.data
     ]
-    return _table(("run", "stage", "release", "digest", "share", "samples seen"), rows, frozenset({4, 5}))
+    return plain_table(
+        ("run", "stage", "release", "digest", "share", "samples seen"), rows, frozenset({4, 5})
+    )

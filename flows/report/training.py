@@ -29,7 +29,13 @@ def read_runs(root: Folder) -> tuple[list[TrainingRun], list[View]]:
         name = str(path.parent.relative_to(models))
         try:
             found.append(read_run(path.parent, root, name))
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:  # half written, or of another version
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OSError,
+        ) as error:  # half written, or of another version
             damaged.append({"run": name, "cause": str(error) or repr(error)})
     return found, damaged
 
@@ -37,14 +43,24 @@ def read_runs(root: Folder) -> tuple[list[TrainingRun], list[View]]:
 def training_view(root: Folder) -> View:
     """All runs of a root, as plain data."""
     runs, damaged = read_runs(root)
-    return {"view": "training", "root": root.path(), "runs": [asdict(run) for run in runs], "damaged": damaged}
+    return {
+        "view": "training",
+        "root": root.path(),
+        "runs": [asdict(run) for run in runs],
+        "damaged": damaged,
+    }
 
 
 def report_of_runs(runs: Sequence[TrainingRun]) -> ReportData:
     """A report of training runs alone."""
     names = ", ".join(run.name for run in runs)
     told = f"{len(runs)} training runs: {names}." if len(runs) > 1 else f"The training run {names}."
-    return ReportData(title=f"Training of {names}", happened=(told,), runs=tuple(runs), facts={run.name: run.folder for run in runs})
+    return ReportData(
+        title=f"Training of {names}",
+        happened=(told,),
+        runs=tuple(runs),
+        facts={run.name: run.folder for run in runs},
+    )
 
 
 def _plans(models: Path) -> Iterator[Path]:
@@ -84,7 +100,9 @@ def _names_by_digest(root: Folder) -> dict[str, str]:
     return {str((releases / name).read_json(MANIFEST).get("digest")): name for name in there}
 
 
-def _data(plan: View, digests: Mapping[str, str], names: Mapping[str, str], done: int) -> Iterator[View]:
+def _data(
+    plan: View, digests: Mapping[str, str], names: Mapping[str, str], done: int
+) -> Iterator[View]:
     """What each stage read of each release, as far as it came."""
     before = 0
     for stage in plan["stages"]:
@@ -124,7 +142,11 @@ def _series(rows: Sequence[View]) -> Iterator[Series]:
     values: dict[tuple[str, str], dict[int, float]] = {}
     for row in rows:
         for name, value in row.items():
-            if name not in ("step", "stage", "losses") and isinstance(value, int | float) and math.isfinite(value):
+            if (
+                name not in ("step", "stage", "losses")
+                and isinstance(value, int | float)
+                and math.isfinite(value)
+            ):
                 values.setdefault((str(row.get("stage", "")), name), {})[row["step"]] = float(value)
     for (stage, name), found in values.items():
         yield Series(stage=stage, name=name, points=_thinned(sorted(found.items())))
@@ -133,7 +155,10 @@ def _series(rows: Sequence[View]) -> Iterator[Series]:
 def _thinned(points: Sequence[tuple[int, float]]) -> tuple[tuple[float, float], ...]:
     size = -(-len(points) // POINTS)
     groups = [points[start : start + size] for start in range(0, len(points), size)]
-    return tuple((sum(step for step, _ in group) / len(group), sum(value for _, value in group) / len(group)) for group in groups)
+    return tuple(
+        (sum(step for step, _ in group) / len(group), sum(value for _, value in group) / len(group))
+        for group in groups
+    )
 
 
 ORDER = ("loss", "heldout_loss", "rate", "samples_per_s", "waited", "peak_share", "gradient")

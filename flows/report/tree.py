@@ -1,6 +1,7 @@
 """HTML and SVG as a tree: the serialiser of the standard library escapes every text and attribute, so that none can be forgotten."""
 
 import re
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
@@ -37,6 +38,22 @@ def extend(parent: Node, *children: Child) -> Node:
         else:
             parent.text = (parent.text or "") + clean(child)
     return parent
+
+
+def plain_table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: frozenset[int] = frozenset()) -> Node:
+    """The first column names the row; `numbers` are the columns that stand on the right."""
+
+    def side(place: int) -> str | None:
+        return "number" if place in numbers else None
+
+    head = node("tr", *(node("th", word, scope="col", class_=side(place)) for place, word in enumerate(heads)))
+    body = node("tbody")
+    for first, *cells in rows:
+        row = node("tr", node("th", first, scope="row"))
+        for place, cell in enumerate(cells, start=1):
+            row.append(node("td", cell, class_=side(place)))
+        body.append(row)
+    return node("div", node("table", node("thead", head), body, class_="plain"), class_="wide")
 
 
 def link(url: str) -> Node:

@@ -8,7 +8,7 @@ import pytest
 from filters.funnel import Funnel
 from filters.recipe import load
 from flows import collect, curate, pretrain
-from flows.training import shards
+from flows.training import address
 from pipelines.collect import CollectConfig
 from pipelines.collection import Collection
 from pipelines.decisions.decision import Decision
@@ -76,16 +76,14 @@ def test_a_digest_that_no_release_has_is_an_error(tmp_path: Path) -> None:
         pretrain._expect(root, ["web"], "two")
 
 
-def test_shards_of_a_release_that_is_not_there(tmp_path: Path) -> None:
+def test_the_address_of_a_release_that_is_not_there(tmp_path: Path) -> None:
     root = Folder(str(tmp_path))
     released(root, "web", "one")
-    (tmp_path / "releases/web/train-00000-of-00001.arrow").touch()
-    (tmp_path / "releases/web/heldout-00000-of-00001.arrow").touch()
-    assert shards(root, "web") == [tmp_path / "releases/web/train-00000-of-00001.arrow"]
+    assert address(root, "web") == str(tmp_path / "releases/web")
     with pytest.raises(ValueError, match=r"^there is no release wbe in .* \(published: web\)$"):
-        shards(root, "wbe")
-    with pytest.raises(ValueError, match="is not on this machine: training maps its shards into memory, so copy the release here"):
-        shards(Folder("memory://winnow"), "web")
+        address(root, "wbe")
+    with pytest.raises(ValueError, match=r"^there is no release web in memory:///?winnow \(published: none\)$"):
+        address(Folder("memory://winnow"), "web")
 
 
 def test_the_plan_names_the_releases_that_its_stages_read() -> None:

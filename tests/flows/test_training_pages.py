@@ -17,20 +17,35 @@ from pipelines.store import Folder
 DIGEST = "ab" * 16
 
 
-def run_folder(folder: Path, *, steps: int = 4, finished: bool = True, evaluation: dict[str, Any] | None = None) -> Path:
+def run_folder(
+    folder: Path, *, steps: int = 4, finished: bool = True, evaluation: dict[str, Any] | None = None
+) -> Path:
     folder.mkdir(parents=True)
     stages = [
         {"name": "web", "steps": 2, "batch": 8, "data": {"web": 3.0, "clean": 1.0}},
         {"name": "clean", "steps": 4, "batch": 16, "data": {"clean": 1.0}},
     ]
-    plan = {"name": "made", "digest": "cd" * 16, "releases": {"web": DIGEST, "clean": "ef" * 16}, "plan": {"stages": stages}}
+    plan = {
+        "name": "made",
+        "digest": "cd" * 16,
+        "releases": {"web": DIGEST, "clean": "ef" * 16},
+        "plan": {"stages": stages},
+    }
     (folder / "plan.json").write_text(json.dumps(plan))
     lines = []
     for step in range(1, steps + 1):
-        row = {"step": step, "stage": "web" if step < 3 else "clean", "loss": 4.0 - step / 2, "itc": 3.0 - step / 2, "itm": 1.0}
+        row = {
+            "step": step,
+            "stage": "web" if step < 3 else "clean",
+            "loss": 4.0 - step / 2,
+            "itc": 3.0 - step / 2,
+            "itm": 1.0,
+        }
         lines.append({**row, "rate": 0.1, "samples_per_s": 50.0, "itc_right": 0.5, "gradient": 1.0})
     lines[-1]["heldout_loss"] = 2.5
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 99, "st')
+    (folder / "metrics.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines) + '{"step": 99, "st'
+    )
     if finished:
         result = {"steps": 6, "numbers": {}, "bad": 2, "best": {"step": 4, "loss": 2.5}}
         (folder / "result.json").write_text(json.dumps(result))
@@ -74,7 +89,14 @@ EVALUATION: dict[str, Any] = {
 def test_a_run_is_what_its_folder_says(tmp_path: Path) -> None:
     release_folder(tmp_path)
     run = read_run(run_folder(tmp_path / "models" / "one"), Folder(str(tmp_path)))
-    assert (run.name, run.plan, run.done, run.steps, run.finished, run.bad) == ("one", "made", 4, 6, True, 2)
+    assert (run.name, run.plan, run.done, run.steps, run.finished, run.bad) == (
+        "one",
+        "made",
+        4,
+        6,
+        True,
+        2,
+    )
     assert [(one["stage"], one["release"], one["share"], one["samples"]) for one in run.data] == [
         ("web", "web-3", 0.75, 12), ("web", "clean", 0.25, 4), ("clean", "clean", 1.0, 32)
     ]  # fmt: skip
@@ -97,18 +119,25 @@ def test_runs_of_a_root_are_found_and_damaged_ones_named(tmp_path: Path) -> None
 
 
 def test_curves_of_several_runs_share_a_picture(tmp_path: Path) -> None:
-    runs = [read_run(run_folder(tmp_path / name, steps=steps)) for name, steps in (("a", 4), ("b", 3))]
+    runs = [
+        read_run(run_folder(tmp_path / name, steps=steps)) for name, steps in (("a", 4), ("b", 3))
+    ]
     found = [(stage, name) for stage, name, _ in together(runs)]
     assert found[:3] == [("web", "loss"), ("web", "itc"), ("web", "itm")]
     assert found[found.index(("clean", "loss")) + 1] == ("clean", "heldout_loss")
-    curve = next(curve for stage, name, curve in together(runs) if (stage, name) == ("clean", "loss"))
+    curve = next(
+        curve for stage, name, curve in together(runs) if (stage, name) == ("clean", "loss")
+    )
     assert curve.steps == (3, 4)
     assert curve.losses == {"a": (2.5, 2.0), "b": (2.5, None)}
 
 
 def test_long_logs_are_thinned(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "long")
-    lines = [json.dumps({"step": step, "stage": "web", "loss": float(step)}) + "\n" for step in range(1, 1001)]
+    lines = [
+        json.dumps({"step": step, "stage": "web", "loss": float(step)}) + "\n"
+        for step in range(1, 1001)
+    ]
     (folder / "metrics.jsonl").write_text("".join(lines))
     (series,) = read_run(folder).series
     assert len(series.points) == 250
@@ -117,7 +146,9 @@ def test_long_logs_are_thinned(tmp_path: Path) -> None:
 
 def test_curves_of_the_core_have_their_losses_beside_the_sum(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "one", steps=2)
-    (folder / "metrics.jsonl").write_text((folder / "metrics.jsonl").read_text().splitlines()[0] + "\n")
+    (folder / "metrics.jsonl").write_text(
+        (folder / "metrics.jsonl").read_text().splitlines()[0] + "\n"
+    )
     (curve,) = read_curves(folder / "metrics.jsonl")
     assert curve.losses == {"loss": (3.5,), "itc": (2.5,), "itm": (1.0,)}
 
@@ -125,7 +156,15 @@ def test_curves_of_the_core_have_their_losses_beside_the_sum(tmp_path: Path) -> 
 def test_the_report_shows_everything_and_runs_nothing(tmp_path: Path) -> None:
     runs = [read_run(run_folder(tmp_path / "one", evaluation=EVALUATION))]
     titles = [title for title, _ in run_sections(runs)]
-    assert titles == ["Runs", "Curves", "Retrieval", "Matching", "Captions", "What they look at", "What data they saw"]
+    assert titles == [
+        "Runs",
+        "Curves",
+        "Retrieval",
+        "Matching",
+        "Captions",
+        "What they look at",
+        "What data they saw",
+    ]
     path = write_report(tmp_path / "report.html", report_of_runs(runs))
     page = path.read_text()
     assert "3 images (30.0 %)" in page

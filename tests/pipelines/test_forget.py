@@ -27,7 +27,7 @@ from fastwarc.warc import ArchiveIterator
 from PIL import Image
 
 from flows.inspect import status, status_table
-from flows.training import shards
+from flows.training import address as training_address
 from pipelines.collect import collect
 from pipelines.curate import curate
 from pipelines.decisions.decision import decide
@@ -39,6 +39,7 @@ from pipelines.takedown.forgotten import FORGOTTEN, Forgotten, address
 from pipelines.takedown.redact import blank_record
 from pipelines.takedown.run import forget
 from tests.pipelines.web import served
+from training.data.shards import Release as TrainingRelease
 
 try:
     from pipelines.collect_config import CollectConfig
@@ -331,8 +332,8 @@ def test_the_old_release_says_what_to_use(copy: Made) -> None:
     with pytest.raises(ValueError, match=message):
         curate(copy.root, CurateConfig(recipe="everything", collections=("web",), release="all"))
     with pytest.raises(ValueError, match=message):
-        shards(copy.root, "all")
-    assert len(shards(copy.root, "all.r1")) == 1
+        training_address(copy.root, "all")
+    assert len(TrainingRelease.open("all.r1", training_address(copy.root, "all.r1")).shards) == 1
     card = (copy.root / "releases" / "all").read("README.md").decode()
     assert "> This release held what was taken down since, and lacks it now: use `all.r1`" in card
     found = status(copy.root)

@@ -22,7 +22,7 @@ from PIL import Image
 
 from filters.given import Given
 from flows.inspect import status
-from flows.training import shards as training_shards
+from flows.training import address
 from pipelines import store
 from pipelines.collect import collect
 from pipelines.collect_config import CollectConfig
@@ -116,9 +116,9 @@ def test_few_open_files_suffice(root: Folder, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_training_asks_for_arrow(made: Folder) -> None:
-    assert len(training_shards(made, "arrow")) == 3
+    assert len(Training.open("arrow", address(made, "arrow")).shards) == 3
     with pytest.raises(ValueError, match="training maps Arrow shards: curate another with --format arrow"):
-        training_shards(made, "tars")
+        address(made, "tars")
 
 
 def test_both_formats_hold_the_same_samples(made: Folder) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.commands.options import print_json, print_line
+from flows.commands.options import print_json
 from flows.progress import Lines
 from pipelines.stage import Progress
 from pipelines.terminal import OBEYED, guard_terminal, say, visible, visible_json
@@ -43,7 +43,6 @@ def test_json_stays_json_and_readable() -> None:
 def test_lines_tables_and_progress(capsys: pytest.CaptureFixture[str]) -> None:
     say(HOSTILE)
     print_json({"a": HOSTILE})
-    print_line(HOSTILE)
     lines = Lines(sys.stderr)
     lines(Progress(stage=f"fetch{HOSTILE}", done=1, parts=1, counts={HOSTILE: 1}))
     lines.say(HOSTILE)

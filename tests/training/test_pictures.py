@@ -65,7 +65,9 @@ def test_words_go_to_the_patches_that_equal_them() -> None:
     x[0, 1, 0] = x[0, 2, 1] = 1  # words
     x[0, 5, 0] = x[0, 6, 0] = x[0, 7, 1] = x[0, 8, 1] = 1  # patches; 4 is the class token
     x[0, 9, 5] = 1
-    plan, distance = transport(Tokens(x=x[:, :9], spans=(SPANS[0], Span(segment=Segment.IMAGE, length=5))), 1)
+    plan, distance = transport(
+        Tokens(x=x[:, :9], spans=(SPANS[0], Span(segment=Segment.IMAGE, length=5))), 1
+    )
     assert plan.shape == (4, 4)
     assert plan.sum() == pytest.approx(1, abs=1e-3)
     assert plan[0].sum() == plan[3].sum() == 0

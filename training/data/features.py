@@ -95,8 +95,7 @@ def compute_features(
     as `reduction`; without it they are computed from images of this release.
     """
     computing = computing or Computing()
-    cut = "" if reduction is None else f"-{reduction.digest()}"
-    target = folder / f"{spec.digest()}-{_name_of(release)}{cut}"
+    target = _target(folder / f"{spec.digest()}-{_name_of(release)}", reduction)
     target.mkdir(parents=True, exist_ok=True)
     missing = [rows for rows in _parts(release) if not _is_whole(_part(target, rows.start), rows)]
     if not missing and (target / DONE).is_file():
@@ -113,6 +112,16 @@ def compute_features(
         computing.progress(done, len(release))
     write_json(target / DONE, asdict(spec))
     return target
+
+
+def _target(own: Path, given: Reduction | None) -> Path:
+    """The folder for components that are given: a release's own one where they are its own."""
+    if given is None:
+        return own
+    kept = _kept_reduction(own)
+    if kept is not None and kept.digest() == given.digest():
+        return own
+    return own.with_name(f"{own.name}-{given.digest()}")
 
 
 def _parts(release: Release) -> list[range]:

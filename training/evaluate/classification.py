@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.evaluate.encoded import Encoded, Tell, encode, numbers, silent
-from training.evaluate.lines import CaptionsFile, Line
+from training.evaluate.lines import CaptionsFile, Line, image_beside, lines_of
 from training.evaluate.retrieval import shuffled
 from training.evaluate.scorer import Scorer
 from training.export import load_scorer
@@ -98,27 +97,12 @@ def labelled(asked: str | Path) -> list[Line]:
         if not found:
             raise ValueError(f"{path} has no folders of images, each named after its class")
         return found
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; give lines of {WANTED}, or a folder of folders")
-    texts = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
-    lines = [_line(path, number, text) for number, text in texts if text.strip()]
-    if not lines:
-        raise ValueError(f"{path}: the file is empty; give lines of {WANTED}")
-    return lines
+    lines = lines_of(path, f"{WANTED}, or a folder of folders")
+    return [_line(path, where, value) for where, value in lines]
 
 
-def _line(path: Path, number: int, text: str) -> Line:
-    where = f"{path}, line {number}"
-    try:
-        value: Any = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON ({error})") from error
-    named = isinstance(value, dict) and all(
-        isinstance(value.get(key), str) and value[key] for key in ("image", "label")
-    )
-    if not named:
+def _line(path: Path, where: str, value: dict[str, Any]) -> Line:
+    label = value.get("label")
+    if not value["image"] or not isinstance(label, str) or not label:
         raise ValueError(f"{where}: needs {WANTED}")
-    image = path.parent / value["image"]
-    if not image.is_file():
-        raise ValueError(f"{where}: no such image: {image}")
-    return Line(image=image, captions=(value["label"],), where=where)
+    return Line(image=image_beside(value, path, where), captions=(label,), where=where)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,17 +25,46 @@ class Line:
 def read_lines(captions: str | Path) -> list[Line]:
     """All lines; a path is taken from the file's own folder. ValueError names file and line."""
     path = Path(captions)
+    return [_line(value, path, where) for where, value in lines_of(path, WANTED)]
+
+
+def lines_of(path: Path, wanted: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each line of JSON stands, and what it says of an image; blank ones are passed over.
+
+    ValueError names file and line, and says what is `wanted`.
+    """
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; give lines of {WANTED}")
+        raise ValueError(f"{path}: no such file; give lines of {wanted}")
     try:
-        with path.open(encoding="utf-8") as file:
-            texts = list(enumerate(file, start=1))
+        texts = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error}): write it again as such") from error
-    lines = [_line(text, path, number) for number, text in texts if text.strip()]
-    if not lines:
-        raise ValueError(f"{path}: the file is empty; give at least one line of {WANTED}")
-    return lines
+
+    if not any(map(str.strip, texts)):
+        raise ValueError(f"{path}: the file is empty; give at least one line of {wanted}")
+
+    for number, text in enumerate(texts, start=1):
+        if text.strip():
+            where = f"{path}, line {number}"
+            yield where, _naming_an_image(text, where)
+
+
+def _naming_an_image(text: str, where: str) -> dict[str, Any]:
+    try:
+        value: Any = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: not JSON ({error})") from error
+    if not isinstance(value, dict) or not isinstance(value.get("image"), str):
+        raise ValueError(f'{where}: needs "image", the path of an image')
+    return value
+
+
+def image_beside(value: dict[str, Any], path: Path, where: str) -> Path:
+    """The image that a line of a file names; ValueError when it is not there."""
+    image: Path = path.parent / value["image"]
+    if not image.is_file():
+        raise ValueError(f"{where}: no such image: {image}")
+    return image
 
 
 class CaptionsFile:
@@ -87,21 +116,11 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _line(text: str, path: Path, number: int) -> Line:
-    where = f"{path}, line {number}"
-    try:
-        value: Any = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON ({error})") from error
-    if not isinstance(value, dict) or not isinstance(value.get("image"), str):
-        raise ValueError(f'{where}: needs "image", the path of an image')
-
+def _line(value: dict[str, Any], path: Path, where: str) -> Line:
     captions = value.get("captions")
     if not isinstance(captions, list) or not captions or not all(map(_is_text, captions)):
         raise ValueError(f'{where}: needs "captions", a list of at least one text')
-    image = path.parent / value["image"]
-    if not image.is_file():
-        raise ValueError(f"{where}: no such image: {image}")
+    image = image_beside(value, path, where)
     return Line(image=image, captions=tuple(map(_written, captions)), where=where)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,23 +57,34 @@ def evaluate(
     alone = encoded.without_images()
     unseen = {name: alone[pair.texts] for name, pair in pairs.items()}
 
-    told = scorer.matching is not None
     found: dict[str, Any] = {"true": len(seen["true"])}
     for name in kinds:
-        found[name] = {
-            "wrong": len(seen[name]),
-            **_told(seen["true"], seen[name], told),
-            "blind": {
-                "shuffled_images": _told(other["true"], other[name], told),
-                "texts_alone": _told(unseen["true"], unseen[name], told),
-            },
-        }
+        found[name] = _of_kind(name, seen, other, unseen, judged=scorer.matching is not None)
     return {
         **found,
         "candidates": len(encoded.rows),
         "captions": len(encoded.texts),
         "chance": {"auc": 0.5, "accuracy": 50.0},
         "unreadable": len(encoded.bad),
+    }
+
+
+def _of_kind(
+    name: str,
+    seen: Mapping[str, Tensor],
+    other: Mapping[str, Tensor],
+    unseen: Mapping[str, Tensor],
+    *,
+    judged: bool,
+) -> dict[str, Any]:
+    """Wrong pairs of one kind beside the true ones, as the model sees them and blind."""
+    return {
+        "wrong": len(seen[name]),
+        **_told(seen["true"], seen[name], judged),
+        "blind": {
+            "shuffled_images": _told(other["true"], other[name], judged),
+            "texts_alone": _told(unseen["true"], unseen[name], judged),
+        },
     }
 
 

@@ -9,13 +9,12 @@ from training.data.augment import RandAugment
 from training.data.images import CLIP_MEAN, CLIP_STD, ImageSpec
 from training.data.tokenizer import CAPTIONS, TextSpec
 from training.embed import PatchesSpec, WordsSpec
-from training.heads import ClassifySpec, ProjectSpec, ScaleSpec, VocabularySpec
 from training.model import ModelSpec, Pass
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
 from training.objectives.mlm import MaskedWords
 from training.plan import Momentum, Optimizer, Schedule, TrainingPlan, TrainingStage
-from training.recipes.parts import PIXELS, bert, vit
+from training.recipes.parts import PIXELS, albef_heads, bert, vit
 from training.stack import Cross
 
 # layers of the image tower and of each half of BERT, width, heads, patch, pixels, shared space
@@ -63,13 +62,7 @@ def plan(
             "text": Pass(stack="text", inputs=("words",)),
             "match": Pass(stack="fusion", inputs=("text",), reads="image"),
         },
-        heads={
-            "image_project": ProjectSpec(width=width, dim=shared),
-            "text_project": ProjectSpec(width=width, dim=shared),
-            "scale": ScaleSpec(lowest=2.0, highest=1000.0),  # temperatures .5 to .001
-            "match": ClassifySpec(width=width, classes=2),
-            "vocabulary": VocabularySpec(width=width, vocab=0, tied="words"),
-        },
+        heads=albef_heads(image=width, text=width, shared=shared),
         prepare={
             "words": TextSpec(
                 vocabulary=init.get("text", CAPTIONS),

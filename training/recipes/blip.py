@@ -16,7 +16,15 @@ from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
 from training.objectives.lm import Captions
 from training.plan import AnyObjective, Momentum, Optimizer, Schedule, TrainingPlan, TrainingStage
-from training.recipes.parts import PIXELS, Tower, bert, frozen_image, frozen_text, vit
+from training.recipes.parts import (
+    PIXELS,
+    Tower,
+    albef_heads,
+    bert,
+    frozen_image,
+    frozen_text,
+    vit,
+)
 from training.stack import Cross, StackSpec
 
 # layers, width and heads of the image tower and of the text stack, patch, pixels, shared space
@@ -62,35 +70,14 @@ def plan(
         cross=Cross(width=width),
         attentions=("both", "causal"),
     )
-    passes = {
-        "image": Pass(stack="image", inputs=("patches",)),
-        "text": Pass(stack="text", inputs=("words",), attention="both"),
-        "match": Pass(
-            stack="text", inputs=("words",), attention="both", reads="image", first="[ENC]"
-        ),
-        "caption": Pass(
-            stack="text",
-            inputs=("words",),
-            attention="causal",
-            rules=("causal",),
-            reads="image",
-            first="[DEC]",
-        ),
-    }
     model = ModelSpec(
         embeds={
             "words": WordsSpec(vocab=0, width=text_width, length=length, types=0, dropout=0.1),
             "patches": PatchesSpec(patch=patch, width=width, grid=pixels // patch),
         },
         stacks={"image": vit(layers=layers, width=width, heads=heads), "text": stack},
-        passes=passes,
-        heads={
-            "image_project": ProjectSpec(width=width, dim=shared),
-            "text_project": ProjectSpec(width=text_width, dim=shared),
-            "scale": ScaleSpec(lowest=2.0, highest=1000.0),  # temperatures .5 to .001
-            "match": ClassifySpec(width=text_width, classes=2),
-            "vocabulary": VocabularySpec(width=text_width, vocab=0, tied="words"),
-        },
+        passes=_passes(),
+        heads=albef_heads(image=width, text=text_width, shared=shared),
         prepare={
             "words": TextSpec(
                 length=length,
@@ -113,10 +100,40 @@ def plan(
             ),
         },
     )
+    return TrainingPlan(
+        name=f"blip-{size}",
+        model=model,
+        stages=(_pretrain(data or {"train": 1.0}, tiny=tiny),),
+        init=given,
+        seed=seed,
+    )
+
+
+def _passes() -> dict[str, Pass]:
+    """One text stack three times: alone, reading the image, and writing beside it."""
+    return {
+        "image": Pass(stack="image", inputs=("patches",)),
+        "text": Pass(stack="text", inputs=("words",), attention="both"),
+        "match": Pass(
+            stack="text", inputs=("words",), attention="both", reads="image", first="[ENC]"
+        ),
+        "caption": Pass(
+            stack="text",
+            inputs=("words",),
+            attention="causal",
+            rules=("causal",),
+            reads="image",
+            first="[DEC]",
+        ),
+    }
+
+
+def _pretrain(data: Mapping[str, float], *, tiny: bool) -> TrainingStage:
+    """All three tasks in each step, as in the paper."""
     contrast = Contrast()
-    stage = TrainingStage(
+    return TrainingStage(
         name="pretrain",
-        data=data or {"train": 1.0},
+        data=data,
         objectives=(contrast, Matching(contrast=contrast, over="rank"), Captions(smoothing=0.1)),
         steps=1500 if tiny else 97_000,  # 20 epochs of 14 million
         batch=32 if tiny else 2880,
@@ -129,9 +146,6 @@ def plan(
             every=150 if tiny else 4860,
         ),
         momentum=Momentum(queue=512 if tiny else 57_600, alpha_warmup=150 if tiny else 9720),
-    )
-    return TrainingPlan(
-        name=f"blip-{size}", model=model, stages=(stage,), init=init or {}, seed=seed
     )
 
 

@@ -19,9 +19,9 @@ from training.data.towers import (
     text_prepared_as,
 )
 from training.embed import GridSpec, PatchesSpec, QueriesSpec, WordsSpec
-from training.heads import Pooling
+from training.heads import ClassifySpec, Pooling, ProjectSpec, ScaleSpec, VocabularySpec
 from training.masks import RuleName
-from training.model import EmbedSpec, Pass, PrepareSpec
+from training.model import EmbedSpec, HeadSpec, Pass, PrepareSpec
 from training.stack import Cross, StackSpec
 from training.tokens import Segment
 from training.weights.files import read
@@ -56,6 +56,17 @@ def bert(
         cross=cross,
         attentions=attentions,
     )
+
+
+def albef_heads(*, image: int, text: int, shared: int) -> dict[str, HeadSpec]:
+    """What ALBEF and BLIP ask of images and texts of these widths: contrast, matching, words."""
+    return {
+        "image_project": ProjectSpec(width=image, dim=shared),
+        "text_project": ProjectSpec(width=text, dim=shared),
+        "scale": ScaleSpec(lowest=2.0, highest=1000.0),  # temperatures .5 to .001
+        "match": ClassifySpec(width=text, classes=2),
+        "vocabulary": VocabularySpec(width=text, vocab=0, tied="words"),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
