@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from filters.given import Given
-from flows.commands.options import ALONE, Collections, Json, Models, Root, Work, app, folder_of, print_json, progress_lines
-from pipelines.terminal import say, visible
+from flows.commands.options import ALONE, Collections, Json, Models, Root, Work, app, folder_of, print_json, print_row, progress_lines
+from pipelines.terminal import say
 from training.recipes import Size
 
 # Each is a module of training/evaluate whose `evaluate(model, captions, tell=…)` gives plain numbers
@@ -117,7 +117,7 @@ def match(
         return
     for row in rows:
         score = row["error"] if row["score"] is None else f"{row['score']:.4f}"
-        print(f"{visible(score)}\t{visible(row['image'])}\t{visible(row['caption'])}")
+        print_row(score, row["image"], row["caption"])
 
 
 @app.command
@@ -143,7 +143,7 @@ def caption(
         if json:
             found.append(one.to_json())
         else:
-            print(f"{visible(one.image)}\t{visible(' '.join(one.captions) or one.error)}")
+            print_row(one.image, " ".join(one.captions) or one.error)
     if json:
         print_json(found)
 

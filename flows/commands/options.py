@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from filters.given import Given
-from pipelines.terminal import say, visible_json
+from pipelines.terminal import say, visible, visible_json
 
 if TYPE_CHECKING:
     from pipelines.stage import Engine, Progress
@@ -76,6 +76,11 @@ def progress_lines() -> "Callable[[Progress], None]":
 
 def print_json(value: Any) -> None:
     print(visible_json(value, indent=1))
+
+
+def print_row(*cells: str) -> None:
+    """A line of a table that other programs read: cells between tabs."""
+    print("\t".join(map(visible, cells)))
 
 
 def exit_status(parts: int) -> int:
