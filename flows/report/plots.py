@@ -182,6 +182,8 @@ def _line(name: str, points: Sequence[tuple[float, float]], style: str, span: tu
     places = [(_LEFT + (step - steps[0]) / wide * (_RIGHT - _LEFT), _height(value, *span)) for step, value in points]
     said = f"{name}: {number(points[0][1])} at first, {number(points[-1][1])} at last"
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+    if len(places) == 1:  # a line through one point is not seen
+        path = f"M{places[0][0] - 3:.1f} {places[0][1]:.1f}h6"
     return node("path", node("title", said), d=path, class_=f"line {style}")
 
 

@@ -179,6 +179,7 @@ def test_the_report_shows_everything_and_runs_nothing(tmp_path: Path) -> None:
     assert "shuffled images" in page
     assert "0.970" in page
     assert "61.5" in page
+    assert page.count("h6") == 1  # the one look at held-out samples
     assert "sentences about two images" in page
     assert "&lt;script&gt;" in page
     assert "<script" not in page

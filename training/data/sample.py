@@ -133,9 +133,11 @@ class SampleMaker:
         try:
             for (name, spec), row in zip(self.images.items(), rows, strict=True):
                 draws = generator(*key, name) if self.training and spec.random else None
-                encoded = sample.second if isinstance(spec, SecondImageSpec) else sample.image
+                second = isinstance(spec, SecondImageSpec)
+                encoded = sample.second if second else sample.image
                 if not encoded:
-                    return Bad(sample.image_id, "there is no such file, or nothing in it")
+                    which = "second image" if second else "such file"
+                    return Bad(sample.image_id, f"there is no {which}, or nothing in it")
                 pixels = spec.pixels(encoded, draws, flip=flip and spec.flip)
                 row[: pixels.size] = pixels.reshape(-1)
                 sizes.append((pixels.shape[0], pixels.shape[1]))

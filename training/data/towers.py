@@ -142,6 +142,10 @@ def _transformers(spec: TowerSpec, side: Literal["vision", "text"]) -> nn.Module
     from transformers import AutoConfig, AutoModel, CLIPTextModel, CLIPVisionModel
 
     config = AutoConfig.from_pretrained(spec.folder, local_files_only=True)
+    own = getattr(config, f"{side}_config", config)
+    if not hasattr(own, "num_channels" if side == "vision" else "vocab_size"):
+        reads = "images" if side == "vision" else "texts"
+        raise ValueError(f"{spec.folder} holds a {config.model_type}, which reads no {reads}")
     kind: Any = AutoModel
     if config.model_type == "clip":
         kind = CLIPVisionModel if side == "vision" else CLIPTextModel
