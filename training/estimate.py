@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 
+from training.captions import write_shard
 from training.data.features import FeatureSpec
 from training.data.shards import Release
 from training.data.tokenizer import TextSpec, make_tokenizer
@@ -24,7 +24,7 @@ from training.loop import Progress
 from training.model import Model
 from training.plan import TrainingPlan, TrainingStage
 from training.precision import best_device
-from training.train import open_releases, prepare, train
+from training.train import check_beginnings, open_releases, prepare, train
 
 TIMED = 3  # steps of a stage, of which the first does not count: it is slower
 ROWS = {"cpu": 8, "cuda": 64}  # of a timed step; a second run has twice as many
@@ -56,6 +56,7 @@ def estimate(
     take, and what activations took beside them for each sample. Features of frozen towers are
     computed for a few samples. Checkpoints and validation are not counted. ValueError as `train`.
     """
+    check_beginnings(plan)
     opened = open_releases(plan, releases)
     fitted = _with_vocabularies(plan, opened)
     kind = best_device().type
@@ -104,17 +105,7 @@ def _with_vocabularies(plan: TrainingPlan, releases: Mapping[str, Release]) -> T
 def _few(release: Release, folder: Path) -> Path:
     """Some samples of a release, from all of it, as a release of their own."""
     rows = range(0, len(release), max(1, len(release) // SAMPLES))[:SAMPLES]
-    samples = [release[row] for row in rows]
-    table = pa.table(
-        {
-            "image": pa.array([one.image for one in samples], pa.binary()),
-            "caption": pa.array([one.captions for one in samples], pa.list_(pa.string())),
-            "image_id": pa.array([one.image_id for one in samples], pa.string()),
-        }
-    )
-    folder.mkdir(parents=True)
-    with pa.ipc.new_file(str(folder / "train-00000-of-00001.arrow"), table.schema) as file:
-        file.write_table(table)
+    write_shard(folder / "train-00000-of-00001.arrow", release, rows)
     return folder
 
 

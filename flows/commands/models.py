@@ -16,10 +16,24 @@ Task = Literal["retrieval", "matching", "captioning", "classification", "picture
 
 @app.command
 def train(
-    recipe: Annotated[str, Parameter(help="A training recipe: its name, a TOML file that begins with one, or a .py file with `plan`.")],
+    recipe: Annotated[
+        str,
+        Parameter(help="A training recipe: its name, a TOML file that begins with one, a .py file with `plan`, or a model to go on with."),
+    ],
     *,
     root: Root = "data",
-    release: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="NAME, or DATA=NAME where the recipe reads several.")],
+    release: Annotated[
+        tuple[str, ...],
+        Parameter(consume_multiple=True, negative="", help="NAME, or DATA=NAME where the recipe reads several."),
+    ] = (),
+    captions: Annotated[
+        tuple[str, ...],
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            help='FILE, or DATA=FILE, in the place of a release: lines of {"image": path beside the file, "captions": [text, …]}.',
+        ),
+    ] = (),
     out: Annotated[Path, Parameter(help="Folder of the run.")],
     size: Annotated[Size | None, Parameter(help="tiny: minutes on two cores; small: a day on a GPU of 24 GB; base: the paper.")] = None,
     init: Annotated[
@@ -36,7 +50,7 @@ def train(
     dry_run: Annotated[bool, Parameter(negative="", help="Train nothing: say memory and hours here, from a few timed steps.")] = False,
     json: Json = False,
 ) -> None:
-    """Pretrain a recipe's stages on releases; resumes exactly where it stopped.
+    """Pretrain a recipe's stages on releases, or a model further on captions of one's own; resumes exactly where it stopped.
 
     Example: winnow train vilt --size small --release web-1 --out data/models/vilt
     """
@@ -49,13 +63,14 @@ def train(
 
     plan = load(recipe, size=size, init=pairs_of(init, "--init"), changes=set, smoke=smoke, seed=seed)
     lines = Lines()
+    releases, files = match_releases(plan, release, captions)
     if dry_run:
         from flows.training import cost, cost_table
 
-        found = cost(folder_of(root), plan, match_releases(plan, release))
+        found = cost(folder_of(root), plan, releases, files)
         print_json(found) if json else say(cost_table(found))
         return
-    result = fit(folder_of(root), plan, match_releases(plan, release), out, lines, cache=cache, say=lines.say)
+    result = fit(folder_of(root), plan, releases, out, lines, captions=files, cache=cache, say=lines.say)
     if not speaks():
         return
     if json:
