@@ -4,14 +4,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipelines.releases.publish import superseded
 from pipelines.stage import MANIFEST, Progress, silent
 from pipelines.store import Folder
-from training.captions import release_of_captions
 from training.estimate import estimate
+from training.evaluate.lines import SUFFIX
 from training.loop import Progress as Step
 from training.plan import TrainingPlan
 from training.train import TrainResult, train
@@ -30,23 +29,20 @@ def pairs_of(given: Sequence[str], option: str) -> dict[str, str]:
     return found
 
 
-def match_releases(plan: TrainingPlan, given: Sequence[str], captions: Sequence[str] = ()) -> tuple[dict[str, str], dict[str, str]]:
-    """Releases and files of captions as given on a command line, NAME or DATA=NAME, by the names that the plan's stages read.
+def match_releases(plan: TrainingPlan, given: Sequence[str]) -> dict[str, str]:
+    """Releases as given on a command line, NAME or DATA=NAME, by the names that the plan's stages read.
 
     Raises ValueError when they do not cover what the plan reads; a single NAME serves a plan that reads one release.
     """
     wanted = plan.releases
-    if len(given) + len(captions) == len(wanted) == 1 and "=" not in (*given, *captions)[0]:
-        return dict(zip(wanted, given, strict=False)), dict(zip(wanted, captions, strict=False))
-
-    named = all("=" in one for one in (*given, *captions))
-    releases = pairs_of(given, "--release") if named else {}
-    files = pairs_of(captions, "--captions") if named else {}
-    if sorted([*releases, *files]) != wanted:
+    if len(given) == len(wanted) == 1 and "=" not in given[0]:
+        return {wanted[0]: given[0]}
+    named = all("=" in one for one in given)
+    found = pairs_of(given, "--release") if named else {}
+    if set(found) != set(wanted):
         asked = " ".join(f"--release {name}=NAME" for name in wanted)
-        told = "give " + (asked if len(wanted) > 1 else "--release NAME, or --captions FILE with lines of image and captions")
-        raise ValueError(f"the training recipe {plan.name} reads {', '.join(wanted)}: {told}")
-    return releases, files
+        raise ValueError(f"the training recipe {plan.name} reads {', '.join(wanted)}: give {asked}")
+    return found
 
 
 def fit(
@@ -56,16 +52,11 @@ def fit(
     out: Path,
     progress: Callable[[Progress], None] = silent,
     *,
-    captions: Mapping[str, str] | None = None,
     cache: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> TrainResult:
-    """Train a plan on releases (name in its stages -> release of the root) into the folder `out`, resuming what was begun there.
-
-    `captions` are files of captions in the place of releases; they are kept as such in `out`.
-    """
+    """Train a plan on releases (name in its stages -> release of the root) into the folder `out`, resuming what was begun there."""
     addresses = {name: address(root, release) for name, release in releases.items()}
-    addresses |= own_releases(captions or {}, out)
     progress = progress if speaks() else silent
     return train(plan, releases=addresses, out=out, cache=cache, on_progress=_told(progress), say=say)
 
@@ -75,17 +66,9 @@ def speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def own_releases(captions: Mapping[str, str], out: Path) -> dict[str, str]:
-    """Files of captions as releases in the folder of a run; several processes write the same, file by file."""
-    return {name: str(release_of_captions(Path(file), out / "captions" / name)) for name, file in captions.items()}
-
-
-def cost(root: Folder, plan: TrainingPlan, releases: Mapping[str, str], captions: Mapping[str, str] | None = None) -> dict[str, Any]:
+def cost(root: Folder, plan: TrainingPlan, releases: Mapping[str, str]) -> dict[str, Any]:
     """Memory and hours of a plan on this machine, from a few timed steps; nothing is kept of them."""
-    addresses = {name: address(root, release) for name, release in releases.items()}
-    with TemporaryDirectory(prefix="winnow-captions-") as folder:
-        addresses |= own_releases(captions or {}, Path(folder))
-        return estimate(plan, releases=addresses)
+    return estimate(plan, releases={name: address(root, release) for name, release in releases.items()})
 
 
 def cost_table(found: Mapping[str, Any]) -> str:
@@ -124,7 +107,9 @@ def published(root: Folder) -> list[str]:
 
 
 def address(root: Folder, release: str) -> str:
-    """Where a release lies; ValueError when it is not there, was taken down since, or is not of Arrow shards."""
+    """Where a release lies, or a file of lines; ValueError when it is not there, was taken down since, or is not of Arrow shards."""
+    if release.endswith(SUFFIX):
+        return release
     folder = root / "releases" / release
     if message := superseded(folder):
         raise ValueError(message)

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 
-from training.captions import write_shard
 from training.data.features import FeatureSpec
 from training.data.shards import Release
 from training.data.tokenizer import TextSpec, make_tokenizer
-from training.export import fit_vocabularies
+from training.export import fit_answers, fit_vocabularies
 from training.loop import Progress
 from training.model import Model
 from training.plan import TrainingPlan, TrainingStage
@@ -58,7 +58,7 @@ def estimate(
     """
     check_beginnings(plan)
     opened = open_releases(plan, releases)
-    fitted = _with_vocabularies(plan, opened)
+    fitted = _with_vocabularies(fit_answers(plan, opened), opened)
     kind = best_device().type
     with tempfile.TemporaryDirectory(prefix="winnow-estimate-") as folder:
         out = Path(folder)
@@ -105,7 +105,19 @@ def _with_vocabularies(plan: TrainingPlan, releases: Mapping[str, Release]) -> T
 def _few(release: Release, folder: Path) -> Path:
     """Some samples of a release, from all of it, as a release of their own."""
     rows = range(0, len(release), max(1, len(release) // SAMPLES))[:SAMPLES]
-    write_shard(folder / "train-00000-of-00001.arrow", release, rows)
+    samples = [release[row] for row in rows]
+    table = pa.table(
+        {
+            "image": pa.array([one.image for one in samples], pa.binary()),
+            "caption": pa.array([one.captions for one in samples], pa.list_(pa.string())),
+            "image_id": pa.array([one.image_id for one in samples], pa.string()),
+            "answers": pa.array([list(one.answers) for one in samples], pa.list_(pa.string())),
+            "second": pa.array([one.second for one in samples], pa.binary()),
+        }
+    )
+    folder.mkdir(parents=True)
+    with pa.ipc.new_file(str(folder / "train-00000-of-00001.arrow"), table.schema) as file:
+        file.write_table(table)
     return folder
 
 

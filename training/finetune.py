@@ -1,4 +1,4 @@
-"""A plan that goes on with a trained model, on other captions than those that it learned from."""
+"""Going on with a trained model: on other captions, or for another task."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path
 from training.config import decode
 from training.data.features import FeatureSpec
 from training.data.tokenizer import TextSpec
-from training.export import CONFIG, KIND, TOWER
+from training.export import CONFIG, KIND, TOWER, decode_objectives
 from training.folder import PLAN, read_json
-from training.model import ModelSpec
-from training.plan import TrainingPlan, TrainingStage
+from training.heads import ClassifySpec
+from training.model import ModelSpec, PrepareSpec
+from training.objectives.itm import Matching
+from training.plan import AnyObjective, TrainingPlan, TrainingStage
 
 SHARE = 10  # of the steps and of the rate that the run had
 
@@ -26,7 +28,7 @@ def finetune(
     the folder holds no model, or the plan of its run is not beside it.
     """
     path = folder.resolve().parent / PLAN
-    model = trained_model(folder)
+    model, _ = trained(str(folder))
     if not path.is_file():
         raise ValueError(
             f"{folder}: {path} is missing, which says how the model was trained; give the folder "
@@ -68,27 +70,51 @@ def _shortened(stage: TrainingStage, data: Mapping[str, float]) -> TrainingStage
     )
 
 
-def trained_model(folder: Path) -> ModelSpec:
-    """The model that a run ended with, its vocabularies and towers those that lie in its folder.
-
-    ValueError where there is none.
-    """
-    path = folder / CONFIG
-    if not path.is_file():
-        raise ValueError(f"{folder} holds no model; give the folder `model` of a run")
-    config = read_json(path)
-    if config.get("model_type") != KIND:
+def trained(folder: str) -> tuple[ModelSpec, tuple[AnyObjective, ...]]:
+    """A model that was exported, read from where it lies, and what it was trained for."""
+    home = Path(folder)
+    if not (home / CONFIG).is_file():
+        raise ValueError(f"finetune: {home} holds no model; give the folder `model` of a run")
+    plain = read_json(home / CONFIG)
+    if plain.get("model_type") != KIND:
         raise ValueError(
-            f"{folder} holds a model of another kind ({config.get('model_type')!r}): give it as "
+            f"{home} holds a model of another kind ({plain.get('model_type')!r}): give it as "
             "initial weights of a recipe (--init image=… text=…)"
         )
-    spec = decode(ModelSpec, config.get("model"), str(path))
-
-    prepare = dict(spec.prepare)
+    spec = decode(ModelSpec, plain["model"], f"{home / CONFIG}: model")
+    prepare: dict[str, PrepareSpec] = {}
     for name, one in spec.prepare.items():
-        place = folder / "prepare" / name
+        kept = home / "prepare" / name
         if isinstance(one, TextSpec):
-            prepare[name] = replace(one, vocabulary=str(place / "tokenizer.json"))
+            one = replace(one, vocabulary=str(kept / "tokenizer.json"))
         elif isinstance(one, FeatureSpec):
-            prepare[name] = one.moved(str(place / TOWER))
-    return replace(spec, prepare=prepare)
+            one = one.moved(str(kept / TOWER))
+        prepare[name] = one
+    objectives = decode_objectives(plain.get("objectives", []), home / CONFIG)
+    return replace(spec, prepare=prepare), objectives
+
+
+def only(spec: ModelSpec, node: str) -> ModelSpec:
+    """What a model needs to come to one pass; without heads."""
+    wanted, open_ = {node}, [node]
+    while open_:
+        step = spec.passes.get(open_.pop())
+        if step is not None:
+            found = {*step.inputs, *filter(None, [step.reads])} - wanted
+            wanted |= found
+            open_ += found
+    passes = {name: step for name, step in spec.passes.items() if name in wanted}
+    stacks = {step.stack for step in passes.values()}
+    return ModelSpec(
+        embeds={name: one for name, one in spec.embeds.items() if name in wanted},
+        stacks={name: one for name, one in spec.stacks.items() if name in stacks},
+        passes=passes,
+        prepare={name: one for name, one in spec.prepare.items() if name in wanted},
+    )
+
+
+def answering(spec: ModelSpec, matching: Matching, *, classes: int, joined: int) -> ClassifySpec:
+    """ViLT's head for answers, above whatever the head of the matching looks at."""
+    head = spec.heads[matching.head]
+    assert isinstance(head, ClassifySpec), "a matching has two classes"
+    return replace(head, classes=classes, joined=joined, hidden=2 * head.width)

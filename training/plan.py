@@ -12,6 +12,7 @@ from typing import Literal
 from training.config import decode, encode, nearest, within
 from training.data.buckets import Buckets
 from training.model import ModelSpec
+from training.objectives.answers import Answers
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
 from training.objectives.lm import Captions
@@ -22,7 +23,7 @@ MOST = 10**12  # of steps and the like; what is more is a slip of the hand
 MOST_ROWS = 10_000_000  # of a batch or a queue: a hundred times those of the papers
 SMOKE_SAMPLES = 64  # of each release: eight batches of a smoke run, and components enough of a grid
 
-AnyObjective = Contrast | Matching | MaskedWords | Captions
+AnyObjective = Contrast | Matching | MaskedWords | Captions | Answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,9 @@ class TrainingStage:
     not trained. `sources` weighs the sources of captions where an image has several, `near`
     shuffles so many shards together instead of all, and with `buckets` rows of like length are
     batched within a budget of tokens, `batch` being the most. `mixgen` of the samples are mixed
-    with another of their release, image and text (Hao et al. 2023: a quarter).
+    with another of their release, image and text (Hao et al. 2023: a quarter). `fresh` maps
+    beginnings of names of parameters that `init` lacks to beginnings of those in it that they are
+    copied from; to "" where they start as new ones.
     """
 
     name: str
@@ -120,6 +123,7 @@ class TrainingStage:
     schedule: Schedule = field(default_factory=Schedule)
     freeze: tuple[str, ...] = ()
     init: str = ""  # folder of a model that the stage starts from; "": where the last one ended
+    fresh: Mapping[str, str] = field(default_factory=dict)
     momentum: Momentum | None = None
     ema: float = 0.0  # of the exported weights' moving average; 0: none
 
@@ -263,13 +267,14 @@ def _smoke_stage(stage: TrainingStage) -> TrainingStage:
 
 def check_names(model: ModelSpec, objective: AnyObjective, stage: str) -> None:
     """ValueError when an objective names a pass or a head that the model has not."""
-    kinds = {"image": "node", "text": "node", "fused": "node", "decoder": "node"}
+    kinds = ("image", "images", "text", "fused", "decoder")
     nodes = [*model.embeds, *model.passes]
     for name, value in vars(objective).items():
-        if name in kinds and value not in nodes:
-            known = ", ".join(nodes)
-            hint = nearest(value, nodes)
-            raise ValueError(f"stage {stage}: {name} {value!r} is none of {known}{hint}")
+        for one in value if isinstance(value, tuple) else (value,):
+            if name in kinds and one not in nodes:
+                known = ", ".join(nodes)
+                hint = nearest(one, nodes)
+                raise ValueError(f"stage {stage}: {name} {one!r} is none of {known}{hint}")
         if (name == "scale" or name.endswith("head")) and value not in model.heads:
             known = ", ".join(model.heads)
             hint = nearest(value, [*model.heads])

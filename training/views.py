@@ -9,7 +9,7 @@ every loss sees the whole global batch (the gradient cache of Gao et al. 2021, f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -70,6 +70,7 @@ class Views:
         queue: Queue | None = None,
         alpha: float = 0.0,
         precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+        answers: Sequence[Sequence[str]] = (),
     ) -> None:
         self.model = model
         self.inputs = dict(inputs)
@@ -82,6 +83,7 @@ class Views:
         self.precision = precision  # of forward passes
         self.size = len(next(iter(self.inputs.values())))
         self.keys = keys  # of this rank's rows
+        self.answers = answers  # of this rank's rows, where they are questions
         self._graded = torch.is_grad_enabled()
         self._variants: dict[tuple[str, str], Input] = {}
         self._leaves: dict[tuple[str, str, str], _Leaf] = {}

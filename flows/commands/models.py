@@ -11,7 +11,7 @@ from pipelines.terminal import say
 from training.recipes import Size
 
 # Each is a module of training/evaluate whose `evaluate(model, captions, tell=…)` gives plain numbers
-Task = Literal["retrieval", "matching", "captioning", "classification", "pictures"]
+Task = Literal["retrieval", "matching", "captioning", "classification", "vqa", "nlvr2", "pictures"]
 
 
 @app.command
@@ -24,16 +24,8 @@ def train(
     root: Root = "data",
     release: Annotated[
         tuple[str, ...],
-        Parameter(consume_multiple=True, negative="", help="NAME, or DATA=NAME where the recipe reads several."),
-    ] = (),
-    captions: Annotated[
-        tuple[str, ...],
-        Parameter(
-            consume_multiple=True,
-            negative="",
-            help='FILE, or DATA=FILE, in the place of a release: lines of {"image": path beside the file, "captions": [text, …]}.',
-        ),
-    ] = (),
+        Parameter(consume_multiple=True, help="NAME or a .jsonl file of lines; DATA=NAME where the recipe reads several."),
+    ],
     out: Annotated[Path, Parameter(help="Folder of the run.")],
     size: Annotated[Size | None, Parameter(help="tiny: minutes on two cores; small: a day on a GPU of 24 GB; base: the paper.")] = None,
     init: Annotated[
@@ -63,14 +55,13 @@ def train(
 
     plan = load(recipe, size=size, init=pairs_of(init, "--init"), changes=set, smoke=smoke, seed=seed)
     lines = Lines()
-    releases, files = match_releases(plan, release, captions)
     if dry_run:
         from flows.training import cost, cost_table
 
-        found = cost(folder_of(root), plan, releases, files)
+        found = cost(folder_of(root), plan, match_releases(plan, release))
         print_json(found) if json else say(cost_table(found))
         return
-    result = fit(folder_of(root), plan, releases, out, lines, captions=files, cache=cache, say=lines.say)
+    result = fit(folder_of(root), plan, match_releases(plan, release), out, lines, cache=cache, say=lines.say)
     if not speaks():
         return
     if json:
@@ -89,12 +80,17 @@ def evaluate(
     captions: Annotated[
         Path | None,
         Parameter(
-            help='Lines of {"image": path beside the file, "captions": [text, …]}; for classification of {"image", "label"}, or a folder.'
+            help='Lines of {"image": path beside the file, "captions": [text, …]}; for classification of {"image", "label"}, or a folder; '
+            'for vqa of {"image", "question", "answers"}; for nlvr2 of {"images", "sentence", "label"}.'
         ),
     ] = None,
     release: Annotated[str | None, Parameter(help="A release of the root, instead of --captions.")] = None,
     split: Annotated[Literal["heldout", "train", "all"], Parameter(help="Which of its samples.")] = "heldout",
     task: Annotated[Task, Parameter(help="What the model is asked.")] = "retrieval",
+    template: Annotated[
+        tuple[str, ...],
+        Parameter(consume_multiple=True, negative="", help="For classification: sentences with {} for the class; vectors are averaged."),
+    ] = (),
     json: Json = False,
 ) -> None:
     """What a model can do on held-out captions: retrieval recall both ways, or another task; beside chance and what the blind reach.
@@ -104,7 +100,10 @@ def evaluate(
     from flows.asked import evaluate as run
     from flows.progress import Lines, score_table
 
-    found = run(folder_of(root), model, task, captions=captions, release=release, split=split, tell=Lines().tell)
+    found = run(
+        folder_of(root), model, task, captions=captions, release=release, split=split, templates=template, tell=Lines().tell
+    )
+    found.pop("examples", None)  # they are for the report
     if json:
         print_json(found)
     elif task == "pictures":

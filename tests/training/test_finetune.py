@@ -10,8 +10,6 @@ import torch
 from tests.training.releases import picture
 from tests.training.releases import release as numbers
 from tests.training.worlds import release
-from training.captions import release_of_captions
-from training.data.shards import Release
 from training.data.towers import TowerSpec
 from training.export import load_model
 from training.objectives.itc import Contrast
@@ -49,7 +47,7 @@ def test_any_model_goes_on_where_it_ended(recipe: str, tmp_path: Path) -> None:
     assert plan.name.endswith("-smoke-finetune")
     assert plan.releases == ["train"]
 
-    own = release_of_captions(_captions(tmp_path / "own"), tmp_path / "data")
+    own = _captions(tmp_path / "own")
     tuned = train(plan, releases={"train": own}, out=tmp_path / "tuned", workers=0)
     before, after = load_model(first.model)[0], load_model(tuned.model)[0]
     assert after.spec.embeds == before.spec.embeds
@@ -75,7 +73,7 @@ def test_a_model_on_frozen_towers_takes_them_along(tmp_path: Path, image_folder:
     assert (stage.steps, stage.batch, stage.schedule.warmup) == (2, 4, 1.0)
     assert stage.optimizer.lr == pytest.approx(whole["optimizer"]["lr"] / 10)
     said: list[str] = []
-    own = release_of_captions(_captions(tmp_path / "own"), tmp_path / "data")
+    own = _captions(tmp_path / "own")
     tuned = train(plan, releases={"train": own}, out=tmp_path / "tuned", workers=0, say=said.append)
     assert tuned.steps == 2
     cut = Path("prepare") / "grid" / "reduction.npz"
@@ -126,19 +124,3 @@ def test_what_is_no_model_to_go_on_with(tmp_path: Path) -> None:
         load(str(moved))
     with pytest.raises(ValueError, match="no training recipe"):
         check(str(tmp_path / "none"))
-
-
-def test_a_file_of_captions_is_a_release_in_the_folder_of_the_run(tmp_path: Path) -> None:
-    captions = _captions(tmp_path / "own", count=1003)
-    folder = release_of_captions(captions, tmp_path / "data")
-    found = Release.open("own", folder)
-    assert [shard.rows for shard in found.shards] == [1000, 3]
-    assert found[1002].captions == ["number 1002", "some noise"]
-    assert found[1002].image == picture(1002)
-    whole = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-
-    assert release_of_captions(captions, tmp_path / "data") == folder
-    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == whole
-    captions.write_text(captions.read_text().replace("some noise", "noise"))
-    with pytest.raises(ValueError, match=r"captions.jsonl has changed since this run began .*--out"):
-        release_of_captions(captions, tmp_path / "data")

@@ -31,6 +31,7 @@ class Batch:
     texts: Sequence[str]
     place: Place
     images: Mapping[str, ImageSpec]
+    answers: Sequence[Sequence[str]]  # of each row, where it is a question
     bad: Mapping[str, str]  # samples in whose place others stand here: release/image_id -> reason
     waited: float = 0.0  # seconds until it was there
 

@@ -256,6 +256,7 @@ class Loader:
             texts=texts,
             place=filling.place,
             images=self.images,
+            answers=[one.answers for one in made],
             bad=filling.bad,
         )
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from training.data.augment import mix_images, names_a_side
 from training.data.draws import generator
-from training.data.images import ImageSpec
+from training.data.images import ImageSpec, SecondImageSpec
 from training.data.order import Slot
 from training.data.shards import Sample
 
@@ -47,6 +47,7 @@ class Made(NamedTuple):
     caption: int  # which of the sample's captions it is
     flipped: bool
     sizes: tuple[tuple[int, int], ...]  # height and width of each image
+    answers: tuple[str, ...] = ()
 
 
 class Bad(NamedTuple):
@@ -130,12 +131,15 @@ class SampleMaker:
         try:
             for (name, spec), row in zip(self.images.items(), rows, strict=True):
                 draws = generator(*key, name) if self.training and spec.random else None
-                pixels = spec.pixels(sample.image, draws, flip=flip and spec.flip)
+                encoded = sample.second if isinstance(spec, SecondImageSpec) else sample.image
+                if not encoded:
+                    return Bad(sample.image_id, "there is no such file, or nothing in it")
+                pixels = spec.pixels(encoded, draws, flip=flip and spec.flip)
                 row[: pixels.size] = pixels.reshape(-1)
                 sizes.append((pixels.shape[0], pixels.shape[1]))
         except (OSError, MemoryError) as error:  # Pillow's errors of broken pictures are OSErrors
             return Bad(sample.image_id, str(error) or type(error).__name__)
-        return Made(sample.image_id, text, caption, flip, tuple(sizes))
+        return Made(sample.image_id, text, caption, flip, tuple(sizes), tuple(sample.answers))
 
     def _key(self, slot: Slot) -> tuple[object, ...]:
         return self.seed, self.stage, slot.release, slot.epoch, slot.row

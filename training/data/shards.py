@@ -19,7 +19,8 @@ from training.data.cache import ShardCache, is_local, local_path, names_in, read
 
 SPLITS = ("train", "heldout")
 EVERY = "all"  # asks for both
-COLUMNS = ("image", "caption", "image_id", "split", "text_source")  # the first two must be there
+# the first two must be there; `answers` are those to a question, `second` is another image of it
+COLUMNS = ("image", "caption", "image_id", "split", "text_source", "answers", "second")
 OPEN_SHARDS = 256  # mapped at once by a process; systems commonly allow 65,530 maps
 OPEN_FETCHED = 8  # of those that came from afar: a removed copy takes room until it is closed
 
@@ -31,6 +32,8 @@ class Sample(NamedTuple):
     captions: list[str]
     sources: list[str]  # where each caption was found (alt, given, synthetic ...); "" if unknown
     image_id: str
+    answers: Sequence[str] = ()  # to the question that the one caption is
+    second: bytes = b""  # of a sample with two images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +128,11 @@ class Release:
         shard, place = self._find(row)
         return shard.texts(place)
 
+    def answers(self, row: int) -> Sequence[str]:
+        """Answers to the question of a sample; its image is not touched."""
+        shard, place = self._find(row)
+        return shard.answers(place)
+
     def image_id(self, row: int) -> str:
         """The id of a sample's image, which is not touched."""
         shard, place = self._find(row)
@@ -213,7 +221,13 @@ class _Opened:
             captions=captions,
             sources=sources,
             image_id=self.image_id(row),
+            answers=self.answers(row),
+            second=self._value("second", row) or b"",
         )
+
+    def answers(self, row: int) -> list[str]:
+        """What was answered to a question; nothing where there is none."""
+        return [answer for answer in self._value("answers", row) or [] if answer]
 
     def image_id(self, row: int) -> str:
         """The id; "" where the shard has none."""

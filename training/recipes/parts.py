@@ -22,7 +22,7 @@ from training.data.towers import (
     text_prepared_as,
 )
 from training.embed import GridSpec, PatchesSpec, QueriesSpec, WordsSpec
-from training.finetune import trained_model
+from training.finetune import trained
 from training.heads import ClassifySpec, Pooling, ProjectSpec, ScaleSpec, VocabularySpec
 from training.hub import find_file
 from training.masks import RuleName
@@ -136,7 +136,7 @@ def vilt_patches(
 
 def vilt_for_finetuning(folder: Path) -> ModelSpec:
     """A trained ViLT with all its patches and the paper's RandAugment; ValueError for another."""
-    model = trained_model(folder)
+    model, _ = trained(str(folder))
     patches, images = model.embeds.get("patches"), model.prepare.get("patches")
     if not (isinstance(patches, PatchesSpec) and isinstance(images, ImageSpec)):
         raise ValueError(f"finetune: {folder} holds another model than ViLT's words and patches")
@@ -311,8 +311,9 @@ def given_image(source: str, **how: Any) -> Tower:
     """
     check_sources({"image": source})
     spec = read(source).family.spec
-    patches = spec.embeds["patches"]
-    assert isinstance(patches, PatchesSpec), "the tables of weights name them so"
+    patches = spec.embeds.get("patches")
+    if not isinstance(patches, PatchesSpec) or "image" not in spec.stacks:
+        raise ValueError(f"{source} holds no image tower, but {_held(spec)}: give a ViT or a CLIP")
     size = patches.grid * patches.patch
     told = ImageSpec(size=size)
     if Path(source).is_dir():
@@ -322,12 +323,17 @@ def given_image(source: str, **how: Any) -> Tower:
     return Tower(name="patches", embed=patches, stack=stack, prepare=prepare, init=source)
 
 
+def _held(spec: ModelSpec) -> str:
+    return f"{', '.join(spec.embeds)} and the stacks {', '.join(spec.stacks)}"
+
+
 def given_text(source: str, *, length: int) -> Tower:
     """A text tower as a file has it, to be trained: BERT and its kin by their mean, CLIP's."""
     check_sources({"text": source})
     spec = read(source).family.spec
-    words = spec.embeds["words"]
-    assert isinstance(words, WordsSpec), "the tables of weights name them so"
+    words = spec.embeds.get("words")
+    if not isinstance(words, WordsSpec) or "text" not in spec.stacks:
+        raise ValueError(f"{source} holds no text tower, but {_held(spec)}: give a BERT or a CLIP")
     rules = spec.passes["text"].rules
     return Tower(
         name="words",
