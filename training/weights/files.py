@@ -126,7 +126,9 @@ def _described(source: str | Path) -> tuple[str, Path]:
         return "open_clip", config
     config = find_file(source, "config.json")
     if config is None:
-        raise ValueError(f"{source} is no folder with a config.json, nor a name of the hub with one")
+        raise ValueError(
+            f"{source} is no folder with a config.json, nor a name of the hub with one"
+        )
     settings = _table(config)
     if "model_type" in settings:
         _known(settings["model_type"], str(source))
