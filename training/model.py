@@ -213,8 +213,13 @@ class Model(nn.Module):
         inputs: list[Tokens],
         reads: Tokens | None = None,
         cache: Cache | None = None,
+        reads_rows: Tensor | None = None,
     ) -> Tokens:
-        """One pass, on tokens of its inputs and of what it reads."""
+        """One pass, on tokens of its inputs and of what it reads.
+
+        `reads_rows` says which row of that each row of the inputs looks at, where several look at
+        one: its keys and values are then made once.
+        """
         step = self.spec.passes[name]
         if step.stack in self.spec.languages:
             said: Tokens = self.languages[step.stack](join(inputs), rules=step.rules, cache=cache)
@@ -226,6 +231,7 @@ class Model(nn.Module):
             attention=step.attention,
             keys=reads,
             keys_rules=step.reads_rules,
+            keys_rows=reads_rows,
             cache=cache,
         )
         return tokens

@@ -265,8 +265,25 @@ def run_pairs(
 
     step = model.spec.passes[node]
     inputs = [run_pairs(model, name, rows, tower, step.first) for name in step.inputs]
-    reads = run_pairs(model, step.reads, rows, tower) if step.reads else None
-    return model.run(node, inputs, reads)
+    if not step.reads:
+        return model.run(node, inputs)
+    rows, reads_rows = _once(model, step.reads, rows)
+    reads = run_pairs(model, step.reads, rows, tower)
+    return model.run(node, inputs, reads, reads_rows=reads_rows)
+
+
+def _once(
+    model: Model, node: str, rows: Mapping[str, Tensor]
+) -> tuple[Mapping[str, Tensor], Tensor | None]:
+    """Each row of a tower once, and where each pair finds its own; None where none comes again."""
+    roots = model.spec.roots(node)
+    if len(roots) != 1:
+        return rows, None
+    (root,) = roots
+    once, places = rows[root].unique(return_inverse=True)
+    if len(once) == len(places):
+        return rows, None
+    return {root: once}, places
 
 
 def _send_back(tokens: Tokens, gradient: Tensor) -> None:

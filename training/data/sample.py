@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.data.augment import mix_images, names_a_side
-from training.data.draws import generator
+from training.data.draws import fraction, generator
 from training.data.images import ImageSpec, SecondImageSpec
 from training.data.order import Slot
 from training.data.shards import Sample
@@ -125,7 +127,7 @@ class SampleMaker:
     def _alone(self, slot: Slot, sample: Sample, rows: Sequence[Pixels]) -> Made | Bad:
         caption, text = self._chosen(slot, sample.captions, sample.sources)
         key = self._key(slot)
-        flip = self.training and not names_a_side(text) and generator(*key, "flip").random() < 0.5
+        flip = self.training and not names_a_side(text) and fraction(*key, "flip") < 0.5
 
         sizes = []
         try:
@@ -167,16 +169,20 @@ def choose_caption(
     """
     if len(sources) == 1:
         return 0
-    draws = generator(*key, "caption")
-    groups = [_weighed(source, weights) for source in sources] if weights else [""] * len(sources)
-    kinds = sorted(set(groups))
-    chances = np.array([weights.get(kind, 1.0) for kind in kinds])
-    if not chances.sum():
-        return int(draws.integers(len(sources)))
+    among = list(range(len(sources)))
+    if weights:
+        kind = _kind(sources, weights, fraction(*key, "source"))
+        among = [number for number in among if kind in ("", _weighed(sources[number], weights))]
+    return among[int(fraction(*key, "caption") * len(among))]
 
-    kind = kinds[int(draws.choice(len(kinds), p=chances / chances.sum()))]
-    among = [number for number, group in enumerate(groups) if group == kind]
-    return among[int(draws.integers(len(among)))]
+
+def _kind(sources: Sequence[str], weights: Mapping[str, float], draw: float) -> str:
+    """The kind of source in which the draw falls, their weights laid end to end; "": no matter."""
+    kinds = sorted({_weighed(source, weights) for source in sources})
+    ends = list(accumulate(weights.get(kind, 1.0) for kind in kinds))
+    if not ends[-1]:
+        return ""
+    return kinds[bisect_right(ends, draw * ends[-1], hi=len(ends) - 1)]
 
 
 def _weighed(source: str, weights: Mapping[str, float]) -> str:
