@@ -24,6 +24,7 @@ from training.evaluate.lines import SUFFIX, opened_release
 from training.export import (
     CONFIG,
     REDUCTION,
+    WEIGHTS,
     export_model,
     fit_answers,
     fit_grids,
@@ -38,6 +39,7 @@ from training.run import Run, begin_stage, restore
 from training.sharding import prepare_stacks
 from training.threads import flushed, threads
 from training.validation import Validator
+from training.weights.files import check_sources
 from training.weights.load import cross_from_self, load_part
 
 
@@ -87,6 +89,7 @@ def train(
     with joined() as ranks, flushed(), threads(plan.threads), _claimed(plan, opened, out, ranks):
         if (out / RESULT).is_file() and (out / "model" / CONFIG).is_file():
             return _result(plan, out, read_json(out / RESULT), ran=False)
+        check_beginnings(plan)
         told = say if ranks.first else _silent
         apart = held_out(plan, releases)
         result = _train(plan, opened, apart, out, ranks, cache, workers, on_progress, told)
@@ -209,6 +212,17 @@ def _result(plan: TrainingPlan, out: Path, known: Mapping[str, object], ran: boo
     )
 
 
+def check_beginnings(plan: TrainingPlan) -> None:
+    """ValueError where initial weights of the model or of a stage are not there."""
+    check_sources(plan.init)
+    for stage in plan.stages:
+        if stage.init and not (Path(stage.init) / WEIGHTS).is_file():
+            raise ValueError(
+                f"stage {stage.name}: init {stage.init} holds no model; give the folder `model` "
+                "of a run"
+            )
+
+
 def open_releases(plan: TrainingPlan, releases: Mapping[str, str | Path]) -> dict[str, Release]:
     """The releases that a plan reads; ValueError says which are missing."""
     missing = [name for name in plan.releases if name not in releases]
@@ -216,7 +230,8 @@ def open_releases(plan: TrainingPlan, releases: Mapping[str, str | Path]) -> dic
         wanted = ", ".join(plan.releases)
         lacking = ", ".join(missing)
         raise ValueError(f"plan {plan.name} reads the releases {wanted}; missing: {lacking}")
-    return {name: opened_release(name, releases[name]) for name in plan.releases}
+    opened = {name: opened_release(name, releases[name]) for name in plan.releases}
+    return {name: release.first(plan.samples) for name, release in opened.items()}
 
 
 def held_out(plan: TrainingPlan, releases: Mapping[str, str | Path]) -> dict[str, Release]:
@@ -228,7 +243,8 @@ def held_out(plan: TrainingPlan, releases: Mapping[str, str | Path]) -> dict[str
         return {}
     folders = [name for name in plan.releases if not str(releases[name]).endswith(SUFFIX)]
     found = {name: Release.heldout(name, releases[name]) for name in folders}
-    return {name: release for name, release in found.items() if release is not None}
+    there = {name: release for name, release in found.items() if release is not None}
+    return {name: release.first(plan.samples) for name, release in there.items()}
 
 
 def prepare(
@@ -277,7 +293,10 @@ def _computing(spec: FeatureSpec, say: Callable[[str], None]) -> Computing:
     def progress(done: int, total: int) -> None:
         say(f"features of {spec.tower.folder}: {done:,} of {total:,} samples")
 
-    return Computing(device=best_device(), workers=1, progress=progress)
+    def waiting(folder: Path) -> None:
+        say(f"features of {spec.tower.folder}: another run computes {folder}; waiting for it")
+
+    return Computing(device=best_device(), workers=1, progress=progress, waiting=waiting)
 
 
 def make_run(plan: TrainingPlan, prepared: Mapping[str, Prepared]) -> Run:

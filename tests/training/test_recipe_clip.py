@@ -84,7 +84,7 @@ def test_a_larger_one_loads_towers_and_trains_them(text_folder: TowerSpec, tmp_p
 
     with pytest.raises(ValueError, match="holds no image tower, but words and the stacks text"):
         load("clip", size="small", init={"image": text_folder.folder})
-    with pytest.raises(ValueError, match="holds a bert, which reads no images"):
+    with pytest.raises(ValueError, match="is a bert, which does not read images"):
         load("clip", size="tiny", init={"image": text_folder.folder})
     with pytest.raises(ValueError, match="holds no text tower, but patches and the stacks image"):
         load("clip", size="small", init={"text": str(tmp_path / "vit")})
