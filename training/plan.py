@@ -19,6 +19,7 @@ from training.objectives.mlm import MaskedWords
 from training.precision import Precision
 
 AnyObjective = Contrast | Matching | MaskedWords | Captions
+OF_RUNNING = ("checkpoint_steps", "checkpoint_seconds", "shard", "recompute")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,9 @@ class TrainingStage:
     not trained. `sources` weighs the sources of captions where an image has several, `near`
     shuffles so many shards together instead of all, and with `buckets` rows of like length are
     batched within a budget of tokens, `batch` being the most. `mixgen` of the samples are mixed
-    with another of their release, image and text (Hao et al. 2023: a quarter).
+    with another of their release, image and text (Hao et al. 2023: a quarter). `resolution` cuts
+    patches from images of another size than the model's (BLIP: 384 behind 224): their places are
+    interpolated, and the model of the last stage is used at the last stage's.
     """
 
     name: str
@@ -94,6 +97,7 @@ class TrainingStage:
     near: int = 0
     buckets: Buckets | None = None
     mixgen: float = 0.0
+    resolution: int = 0  # of images, in pixels; 0: what the model says
     objectives: tuple[AnyObjective, ...]
     weights: Mapping[str, float] = field(default_factory=dict)  # of losses; 1 where it is silent
     mixing: Literal["sum", "one", "accumulate"] = "sum"
@@ -168,6 +172,7 @@ class TrainingPlan:
         if self.validate_steps < 0 or self.validate_batches < 1:
             raise ValueError("validate_steps must be 0 or more, validate_batches 1 or more")
         for stage in self.stages:
+            _check_resolution(self.model, stage)
             for objective in stage.objectives:
                 check_names(self.model, objective, stage.name)
 
@@ -183,9 +188,13 @@ class TrainingPlan:
 
     @property
     def digest(self) -> str:
-        """128 bits over the plan's values, as hex; 1 and 1.0 are one value."""
-        settled = decode(TrainingPlan, encode(self))
-        text = json.dumps(encode(settled), sort_keys=True)
+        """128 bits over the plan's values, as hex; 1 and 1.0 are one value.
+
+        What changes no result is left out: a run goes on with another value of it.
+        """
+        settled = encode(decode(TrainingPlan, encode(self)))
+        kept = {name: value for name, value in settled.items() if name not in OF_RUNNING}
+        text = json.dumps(kept, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -220,6 +229,13 @@ def _smoke_stage(stage: TrainingStage) -> TrainingStage:
         schedule=replace(stage.schedule, warmup=min(stage.schedule.warmup, 1.0)),
         momentum=momentum,
     )
+
+
+def _check_resolution(model: ModelSpec, stage: TrainingStage) -> None:
+    try:
+        model.at_resolution(stage.resolution)
+    except ValueError as error:
+        raise ValueError(f"stage {stage.name}: {error}") from error
 
 
 def check_names(model: ModelSpec, objective: AnyObjective, stage: str) -> None:
