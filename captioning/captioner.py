@@ -48,7 +48,7 @@ def caption(
 def _some(captioner: Captioner, folder: Path, paths: list[str], start: int) -> Iterator[Captioned]:
     lines = [Line(image=folder / path, captions=(), where=path) for path in paths]
     there = [line for line in lines if line.image.is_file()]
-    written = iter(captioner.write(CaptionsFile(there), start=start) if there else [])
+    written = iter(captioner.write(CaptionsFile(there), start=start, workers=1) if there else [])
     for path, line in zip(paths, lines, strict=True):
         one = next(written) if line in there else Written(bad="no such file")
         captions = () if one.bad else (one.text,)

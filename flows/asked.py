@@ -1,6 +1,6 @@
 """What a model is asked about: a file of captioned images, or a split of a release; what it was trained on; and what is found."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from pipelines.store import Folder
 from training.data.shards import Release
 from training.evaluate.duplicates import near_duplicates
 from training.evaluate.encoded import silent
-from training.evaluate.lines import CaptionsFile, Samples, read_lines
+from training.evaluate.lines import CaptionsFile, Samples
 from training.folder import PLAN, read_json, write_json
+
+DECODERS = 1  # processes: it decodes some 500 photographs a second, more than towers on a CPU take
 
 
 def asked_about(root: Folder, captions: Path | None, release: str | None, split: str) -> Samples:
@@ -21,7 +23,7 @@ def asked_about(root: Folder, captions: Path | None, release: str | None, split:
     if (captions is None) == (release is None):
         raise ValueError("give --captions FILE, or --release NAME")
     if captions is not None:
-        return CaptionsFile(read_lines(captions))
+        return CaptionsFile.read(captions)
     assert release is not None, "one of the two is given"
     return opened_release(root, release, split)
 
@@ -60,19 +62,24 @@ def evaluate(
     captions: Path | None = None,
     release: str | None = None,
     split: str = "heldout",
+    templates: Sequence[str] = (),
     tell: Callable[[str, int, int], None] = silent,
 ) -> dict[str, Any]:
     """Run a task (a module of training/evaluate) on a file or on a split of a release; what it found.
 
     Beside retrieval and matching stands how many images have near duplicates in the releases that the model was trained on. In the folder
-    of a run the findings are kept as evaluation.json, which the dashboard shows.
+    of a run the findings are kept as evaluation.json, which the dashboard shows. Another process decodes, which an image may kill.
+    `templates` are sentences for classification.
     """
+    if templates and task != "classification":
+        raise ValueError(f"--template is of --task classification, not of {task}")
+    more = {"templates": templates} if templates else {}
     if captions is not None and task == "classification":
         asked: Samples | Path = captions
     else:
         asked = asked_about(root, captions, release, split)
     found: dict[str, Any] = import_module(f"training.evaluate.{task}").evaluate(
-        model, asked, tell=tell
+        model, asked, workers=DECODERS, tell=tell, **more
     )
     if task in ("retrieval", "matching") and not isinstance(asked, Path):
         found["near_duplicates"] = _near_duplicates(root, model, asked, tell)
@@ -92,7 +99,7 @@ def _near_duplicates(
             "missing": missing,
         }
     return {
-        **near_duplicates(asked, releases, cache=model.resolve().parent / "hashes", tell=tell),
+        **near_duplicates(asked, releases, cache=model.resolve().parent / "hashes", workers=DECODERS, tell=tell),
         "missing": missing,
     }
 

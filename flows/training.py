@@ -10,6 +10,7 @@ from pipelines.releases.publish import superseded
 from pipelines.stage import MANIFEST, Progress, silent
 from pipelines.store import Folder
 from training.estimate import estimate
+from training.evaluate.lines import SUFFIX
 from training.loop import Progress as Step
 from training.plan import TrainingPlan
 from training.train import TrainResult, train
@@ -106,7 +107,9 @@ def published(root: Folder) -> list[str]:
 
 
 def address(root: Folder, release: str) -> str:
-    """Where a release lies; ValueError when it is not there, was taken down since, or is not of Arrow shards."""
+    """Where a release lies, or a file of lines; ValueError when it is not there, was taken down since, or is not of Arrow shards."""
+    if release.endswith(SUFFIX):
+        return release
     folder = root / "releases" / release
     if message := superseded(folder):
         raise ValueError(message)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor
 
@@ -169,7 +170,7 @@ def joined() -> Iterator[Ranks]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "nccl"
     store, rank, world = next(rendezvous("env://"))
-    store = dist.PrefixStore(f"winnow {next(_JOINED)}", store)
+    store = PrefixStore(f"winnow {next(_JOINED)}", store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world)
     try:
         yield Ranks.current()

@@ -19,7 +19,7 @@ import torch
 from training.data.features import FeatureSpec
 from training.data.shards import Release
 from training.data.tokenizer import TextSpec, make_tokenizer
-from training.export import fit_vocabularies
+from training.export import fit_answers, fit_vocabularies
 from training.loop import Progress
 from training.model import Model
 from training.plan import TrainingPlan, TrainingStage
@@ -57,7 +57,7 @@ def estimate(
     computed for a few samples. Checkpoints and validation are not counted. ValueError as `train`.
     """
     opened = open_releases(plan, releases)
-    fitted = _with_vocabularies(plan, opened)
+    fitted = _with_vocabularies(fit_answers(plan, opened), opened)
     kind = best_device().type
     with tempfile.TemporaryDirectory(prefix="winnow-estimate-") as folder:
         out = Path(folder)
@@ -110,6 +110,8 @@ def _few(release: Release, folder: Path) -> Path:
             "image": pa.array([one.image for one in samples], pa.binary()),
             "caption": pa.array([one.captions for one in samples], pa.list_(pa.string())),
             "image_id": pa.array([one.image_id for one in samples], pa.string()),
+            "answers": pa.array([list(one.answers) for one in samples], pa.list_(pa.string())),
+            "second": pa.array([one.second for one in samples], pa.binary()),
         }
     )
     folder.mkdir(parents=True)

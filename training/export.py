@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isqrt
@@ -14,26 +15,30 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig
 
+from training.answers import normal
 from training.config import decode, encode
 from training.data.features import Features, FeatureSpec
 from training.data.frozen import FrozenTower
 from training.data.images import ImageSpec
 from training.data.loader import Prepared
 from training.data.reduction import Reduction
+from training.data.shards import Release
 from training.data.tokenizer import TextSpec, Tokenizer, make_tokenizer
 from training.data.towers import TowerSpec, image_tower, keep_tower
 from training.distributed import Ranks, whole
 from training.embed import GridSpec, WordsSpec
+from training.evaluate.lines import QUESTION
 from training.evaluate.scorer import Prepared as ScorerPrepared
 from training.evaluate.scorer import Scorer
 from training.folder import read_json, write_json, write_whole
-from training.heads import VocabularySpec
+from training.heads import ClassifySpec, VocabularySpec
 from training.language import LanguageWordsSpec
 from training.model import Model, ModelSpec
+from training.objectives.answers import Answers
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
 from training.objectives.lm import Captions
-from training.plan import AnyObjective
+from training.plan import AnyObjective, TrainingPlan
 from training.precision import best_device
 
 KIND = "winnow"
@@ -165,18 +170,20 @@ def load_scorer(folder: str | Path, device: torch.device | str | None = None) ->
                 reduction = Reduction.load(cut) if cut.is_file() else None
                 own = spec.moved(str(place / TOWER))
                 prepared[name] = FrozenTower(
-                    own.tower, own.prepare, device=where, reduction=reduction
+                    own.tower, own.prepare, device=where, reduction=reduction, flip=own.flip
                 )
 
     contrasts = [one for one in objectives if isinstance(one, Contrast)]
     matchings = [one for one in objectives if isinstance(one, Matching)]
     captions = [one for one in objectives if isinstance(one, Captions)]
+    answers = [one for one in objectives if isinstance(one, Answers)]
     return Scorer(
         model=model,
         prepared=prepared,
         contrast=contrasts[0] if contrasts else None,
         matching=matchings[0] if matchings else None,
         captions=captions[0] if captions else None,
+        answers=answers[0] if answers else None,
     )
 
 
@@ -220,6 +227,40 @@ def fit_vocabularies(spec: ModelSpec, tokenizers: Mapping[str, Tokenizer]) -> Mo
             (size,) = sizes
             heads[name] = replace(head, vocab=size)
     return replace(spec, embeds=embeds, heads=heads, prepare=prepare)
+
+
+def fit_answers(plan: TrainingPlan, releases: Mapping[str, Release]) -> TrainingPlan:
+    """Classes of answers, where an objective asks for them: the most frequent ones of its releases.
+
+    Ties are settled by the alphabet. ValueError when nobody has answered anything there.
+    """
+    heads, stages = dict(plan.model.heads), []
+    for stage in plan.stages:
+        objectives: list[AnyObjective] = []
+        for one in stage.objectives:
+            if isinstance(one, Answers) and not one.classes:
+                counts = _answered([releases[name] for name in stage.data])
+                if not counts:
+                    names = ", ".join(stage.data)
+                    raise ValueError(f"{names}: no answers to learn from; give lines of {QUESTION}")
+                ordered = sorted(counts, key=lambda answer: (-counts[answer], answer))
+                one = replace(one, classes=tuple(ordered[: one.most]))
+            if isinstance(one, Answers):
+                head = heads[one.head]
+                assert isinstance(head, ClassifySpec), "answers are classes"
+                heads[one.head] = replace(head, classes=len(one.classes))
+            objectives.append(one)
+        stages.append(replace(stage, objectives=tuple(objectives)))
+    return replace(plan, model=replace(plan.model, heads=heads), stages=tuple(stages))
+
+
+def _answered(releases: Sequence[Release]) -> Counter[str]:
+    """How often each answer was given, in the form in which answers are compared."""
+    counts: Counter[str] = Counter()
+    for release in releases:
+        for row in range(len(release)):
+            counts.update(map(normal, release.answers(row)))
+    return counts
 
 
 def fit_grids(spec: ModelSpec) -> ModelSpec:

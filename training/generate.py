@@ -96,15 +96,27 @@ class Writer:
         return written
 
     def _first(
-        self, prompt: Tensor, before: Sequence[Tokens], reads: Tokens | None, cache: Cache
+        self,
+        prompt: Tensor,
+        before: Sequence[Tokens],
+        reads: Tokens | None,
+        cache: Cache,
+        rows: Tensor | None = None,
     ) -> Tensor:
         words = self.model.embed(self.words, prompt)
-        tokens = self.model.run(self.decoder, [*before, words], reads, cache)
+        tokens = self.model.run(self.decoder, [*before, words], reads, cache, rows)
         return self._logits(tokens)
 
-    def _next(self, piece: Tensor, place: int, reads: Tokens | None, cache: Cache) -> Tensor:
+    def _next(
+        self,
+        piece: Tensor,
+        place: int,
+        reads: Tokens | None,
+        cache: Cache,
+        rows: Tensor | None = None,
+    ) -> Tensor:
         words = self.model.embed(self.words, piece[:, None], None, place)
-        return self._logits(self.model.run(self.decoder, [words], reads, cache))
+        return self._logits(self.model.run(self.decoder, [words], reads, cache, rows))
 
     def _logits(self, tokens: Tokens) -> Tensor:
         return at_least_float(self.model.head(self.head, tokens.x[:, -1]))
@@ -132,10 +144,9 @@ class Writer:
         beams = Beams(prompt, decoding, self.end)
         rows = beams.rows
         before = [tokens[rows] for tokens in before]
-        reads = None if reads is None else reads[rows]
 
         cache = Cache()
-        logits = self._first(prompt[rows], before, reads, cache)
+        logits = self._first(prompt[rows], before, reads, cache, rows)
         for place in range(decoding.longest):
             logits = self._shaped(logits, beams.said(place), place, decoding)
             moved = beams.grow(F.log_softmax(logits, dim=1), place)
@@ -143,7 +154,7 @@ class Writer:
                 break
             cache = cache[moved]
             piece = beams.written[:, place]
-            logits = self._next(piece, prompt.shape[1] + place, reads, cache)
+            logits = self._next(piece, prompt.shape[1] + place, reads, cache, rows)
         return beams.best
 
 

@@ -96,12 +96,16 @@ class ClassifySpec:
     """Logits over classes, from one vector a row or from each token.
 
     `tanh` puts BERT's pooler before it: a map and tanh (ViLT). BLIP's matching head has none.
+    `joined` vectors, each of other tokens, stand one behind the other (ViLT's two images of NLVR2);
+    `hidden` is the width of a further map, with norm and GELU (ViLT's answers; 0: none).
     """
 
     width: int
     classes: int
     pool: Pooling = "first"
     tanh: bool = False
+    joined: int = 1
+    hidden: int = 0
 
 
 class Classify(nn.Module):
@@ -111,15 +115,22 @@ class Classify(nn.Module):
         super().__init__()
         self.spec = spec
         self.pooler = nn.Linear(spec.width, spec.width) if spec.tanh else None
-        self.linear = nn.Linear(spec.width, spec.classes)
+        width = spec.width * spec.joined
+        self.into = nn.Linear(width, spec.hidden) if spec.hidden else None
+        self.norm = nn.LayerNorm(spec.hidden) if spec.hidden else None
+        self.linear = nn.Linear(spec.hidden or width, spec.classes)
 
-    def forward(self, tokens: Tokens) -> Tensor:
-        """[n, classes], with pooling "each" [n, t, classes]."""
-        pooled = pool(tokens, self.spec.pool)
-        if self.pooler is not None:
-            pooled = torch.tanh(self.pooler(pooled))
+    def forward(self, *tokens: Tokens) -> Tensor:
+        """[n, classes], with pooling "each" [n, t, classes]; as many tokens as are `joined`."""
+        pooled = torch.cat([self._pooled(one) for one in tokens], dim=-1)
+        if self.into is not None and self.norm is not None:
+            pooled = F.gelu(self.norm(self.into(pooled)))
         logits: Tensor = self.linear(pooled)
         return logits
+
+    def _pooled(self, tokens: Tokens) -> Tensor:
+        pooled = pool(tokens, self.spec.pool)
+        return pooled if self.pooler is None else torch.tanh(self.pooler(pooled))
 
 
 @dataclass(frozen=True, kw_only=True)

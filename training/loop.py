@@ -172,6 +172,7 @@ def make_views(run: Run, given: Weighted) -> Views:
         twin=twin,
         alpha=alpha,
         precision=lambda: precision(run.plan.precision, run.device),
+        answers=given.batch.answers,
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from training.data.features import FeatureSpec
-from training.data.images import ImageSpec
+from training.data.images import ImageSpec, SecondImageSpec
 from training.data.tokenizer import TextSpec
 from training.embed import (
     Grid,
@@ -49,7 +49,7 @@ from training.stack import Cache, Stack, StackSpec
 from training.tokens import Tokens, join
 
 EmbedSpec = WordsSpec | PatchesSpec | RegionsSpec | GridSpec | QueriesSpec | LanguageWordsSpec
-PrepareSpec = TextSpec | ImageSpec | FeatureSpec
+PrepareSpec = TextSpec | ImageSpec | SecondImageSpec | FeatureSpec
 HeadSpec = ProjectSpec | ScaleSpec | ClassifySpec | VocabularySpec | RegressSpec | LanguageHeadSpec
 
 
@@ -76,8 +76,9 @@ class ModelSpec:
     """A whole model as data: it is written beside the weights, and equal ones are equal models.
 
     `prepare` says for each embedding how texts and images become its input. `shared` maps the path
-    of a module to that of another which takes its place, so that both are one (parameters shared
-    between stacks). `languages` are frozen language models, which passes run as they do stacks.
+    of a module, or of a parameter, to that of another which takes its place, so that both are one
+    (parameters shared between stacks). `languages` are frozen language models, which passes run as
+    they do stacks.
     """
 
     embeds: Mapping[str, EmbedSpec]
@@ -209,8 +210,15 @@ class Model(nn.Module):
 
         for path, other in self.spec.shared.items():
             parent, _, attribute = path.rpartition(".")
-            self.get_submodule(path)
-            setattr(self.get_submodule(parent), attribute, self.get_submodule(other))
+            self._part(path)
+            setattr(self.get_submodule(parent), attribute, self._part(other))
+
+    def _part(self, path: str) -> nn.Module | nn.Parameter:
+        """A module, or a parameter that stands in one beside others."""
+        parent, _, attribute = path.rpartition(".")
+        found = getattr(self.get_submodule(parent), attribute)
+        assert isinstance(found, nn.Module | nn.Parameter), f"{path} can be shared"
+        return found
 
     def embed(self, name: str, *inputs: object) -> Tokens:
         """What an embedding makes of its input."""
@@ -223,8 +231,13 @@ class Model(nn.Module):
         inputs: list[Tokens],
         reads: Tokens | None = None,
         cache: Cache | None = None,
+        reads_rows: Tensor | None = None,
     ) -> Tokens:
-        """One pass, on tokens of its inputs and of what it reads."""
+        """One pass, on tokens of its inputs and of what it reads.
+
+        `reads_rows` says which row of that each row of the inputs looks at, where several look at
+        one: its keys and values are then made once.
+        """
         step = self.spec.passes[name]
         if step.stack in self.spec.languages:
             said: Tokens = self.languages[step.stack](join(inputs), rules=step.rules, cache=cache)
@@ -236,6 +249,7 @@ class Model(nn.Module):
             attention=step.attention,
             keys=reads,
             keys_rules=step.reads_rules,
+            keys_rows=reads_rows,
             cache=cache,
         )
         return tokens

@@ -12,13 +12,14 @@ from typing import Literal
 from training.config import decode, encode, nearest
 from training.data.buckets import Buckets
 from training.model import ModelSpec
+from training.objectives.answers import Answers
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
 from training.objectives.lm import Captions
 from training.objectives.mlm import MaskedWords
 from training.precision import Precision
 
-AnyObjective = Contrast | Matching | MaskedWords | Captions
+AnyObjective = Contrast | Matching | MaskedWords | Captions | Answers
 OF_RUNNING = ("checkpoint_steps", "checkpoint_seconds", "shard", "recompute")
 
 
@@ -88,7 +89,9 @@ class TrainingStage:
     batched within a budget of tokens, `batch` being the most. `mixgen` of the samples are mixed
     with another of their release, image and text (Hao et al. 2023: a quarter). `resolution` cuts
     patches from images of another size than the model's (BLIP: 384 behind 224): their places are
-    interpolated, and the model of the last stage is used at the last stage's.
+    interpolated, and the model of the last stage is used at the last stage's. `fresh` maps
+    beginnings of names of parameters that `init` lacks to beginnings of those in it that they are
+    copied from; to "" where they start as new ones.
     """
 
     name: str
@@ -108,6 +111,7 @@ class TrainingStage:
     schedule: Schedule = field(default_factory=Schedule)
     freeze: tuple[str, ...] = ()
     init: str = ""  # folder of a model that the stage starts from; "": where the last one ended
+    fresh: Mapping[str, str] = field(default_factory=dict)
     momentum: Momentum | None = None
     ema: float = 0.0  # of the exported weights' moving average; 0: none
 
@@ -240,13 +244,14 @@ def _check_resolution(model: ModelSpec, stage: TrainingStage) -> None:
 
 def check_names(model: ModelSpec, objective: AnyObjective, stage: str) -> None:
     """ValueError when an objective names a pass or a head that the model has not."""
-    kinds = {"image": "node", "text": "node", "fused": "node", "decoder": "node"}
+    kinds = ("image", "images", "text", "fused", "decoder")
     nodes = [*model.embeds, *model.passes]
     for name, value in vars(objective).items():
-        if name in kinds and value not in nodes:
-            known = ", ".join(nodes)
-            hint = nearest(value, nodes)
-            raise ValueError(f"stage {stage}: {name} {value!r} is none of {known}{hint}")
+        for one in value if isinstance(value, tuple) else (value,):
+            if name in kinds and one not in nodes:
+                known = ", ".join(nodes)
+                hint = nearest(one, nodes)
+                raise ValueError(f"stage {stage}: {name} {one!r} is none of {known}{hint}")
         if (name == "scale" or name.endswith("head")) and value not in model.heads:
             known = ", ".join(model.heads)
             hint = nearest(value, [*model.heads])

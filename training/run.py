@@ -94,7 +94,7 @@ def begin_stage(run: Run, *, fresh: bool = True) -> None:
     stage = run.now
     run.model.spec = run.plan.model.at_resolution(stage.resolution)
     if stage.init and fresh:
-        start_from(run, Path(stage.init))
+        start_from(run, Path(stage.init), stage.fresh)
     freeze(run.model, stage)
     run.optimizer = make_optimizer(run.model, stage)
     run.twin = run.queue = run.average = None
@@ -123,10 +123,18 @@ def twin_of(run: Run) -> Model:
     return twin
 
 
-def start_from(run: Run, folder: Path) -> None:
-    """The weights of an exported model of the same shape; ValueError when it has another."""
+def start_from(run: Run, folder: Path, fresh: Mapping[str, str] | None = None) -> None:
+    """The weights of an exported model of the same shape; ValueError when it has another.
+
+    `fresh` says which parameters the folder lacks, and from which others they are copied, if any.
+    """
     tensors = load_file(folder / "model.safetensors")
     lacking = {name for name, _ in run.model.named_parameters()} - tensors.keys()
+    for begins, source in (fresh or {}).items():
+        new = {name for name in lacking if name.startswith(begins)}
+        copied = {name: source + name.removeprefix(begins) for name in new} if source else {}
+        tensors |= {name: tensors[other] for name, other in copied.items() if other in tensors}
+        lacking -= new - (copied.keys() - tensors.keys())
     if lacking:
         raise ValueError(f"{folder} lacks {len(lacking)} parameters, {sorted(lacking)[0]} first")
     try:

@@ -91,12 +91,15 @@ class Cache:
     """Keys and values of tokens that were seen before, one entry an attention; for generation."""
 
     held: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    looked_at: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # by cross-attention
     length: int = 0  # tokens of the sequence seen so far
 
     def __getitem__(self, rows: Tensor) -> Cache:
-        """The same for chosen rows, as beam search asks for."""
+        """The same for chosen rows, as beam search asks for: each takes the place of one that
+        looks at the same tokens.
+        """
         held = {name: (key[rows], value[rows]) for name, (key, value) in self.held.items()}
-        return Cache(held=held, length=self.length)
+        return Cache(held=held, looked_at=self.looked_at, length=self.length)
 
 
 def _better_plain(query: Tensor, key: Tensor, mask: Mask) -> bool:
@@ -138,16 +141,21 @@ class Attention(nn.Module):
         self.out = nn.Linear(inner, spec.width, bias=spec.bias)
 
     def forward(
-        self, x: Tensor, mask: Mask, keys: Tensor | None = None, cache: Cache | None = None
+        self,
+        x: Tensor,
+        mask: Mask,
+        keys: Tensor | None = None,
+        cache: Cache | None = None,
+        rows: Tensor | None = None,
     ) -> Tensor:
         """x [n, t, width], keys [n, k, keys_width] for cross-attention -> [n, t, width].
 
         With a cache, x holds only new tokens; keys and values of the earlier ones come from it, and
-        those of `keys` are made once.
+        those of `keys` are made once. `rows` [n] says which row of `keys` each one looks at.
         """
         if self.crossing:
             query = self.query(x)
-            key, value = self._keys(keys, cache)
+            key, value = self._keys(keys, cache, rows)
         else:
             query, key, value = self.qkv(x).chunk(3, dim=-1)
             key, value = self._grown(self._split(key), self._split(value), cache)
@@ -181,14 +189,17 @@ class Attention(nn.Module):
         n, t, inner = x.shape
         return x.view(n, t, self.heads, inner // self.heads).transpose(1, 2)
 
-    def _keys(self, keys: Tensor | None, cache: Cache | None) -> tuple[Tensor, Tensor]:
-        if cache is not None and id(self) in cache.held:
-            return cache.held[id(self)]
+    def _keys(
+        self, keys: Tensor | None, cache: Cache | None, rows: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        if cache is not None and id(self) in cache.looked_at:
+            return cache.looked_at[id(self)]
         assert keys is not None, "cross-attention needs tokens to look at"
-        key, value = self.key_value(keys).chunk(2, dim=-1)
+        both = _taken(self.key_value(keys), rows)
+        key, value = both.chunk(2, dim=-1)
         made = self._split(key), self._split(value)
         if cache is not None:
-            cache.held[id(self)] = made
+            cache.looked_at[id(self)] = made
         return made
 
     def _grown(self, key: Tensor, value: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:
@@ -200,6 +211,15 @@ class Attention(nn.Module):
             value = torch.cat([before_value, value], dim=2)
         cache.held[id(self)] = key, value
         return key, value
+
+
+def _taken(x: Tensor, rows: Tensor | None) -> Tensor:
+    """Rows of x, each of which may come several times; all of them when nobody says which."""
+    if rows is None:
+        return x
+    if len(x) == 1:
+        return x.expand(len(rows), *x.shape[1:])
+    return x.index_select(0, rows)
 
 
 class FeedForward(nn.Module):
@@ -254,6 +274,7 @@ class Run:
     mask: Mask
     spans: tuple[tuple[str, int], ...]  # names and lengths of what has a feed-forward network apart
     keys: Tensor | None = None
+    keys_rows: Tensor | None = None
     keys_mask: Mask = field(default_factory=Mask)
     cache: Cache | None = None
 
@@ -287,11 +308,11 @@ class Block(nn.Module):
             x = self.attentions[run.attention](x, run.mask, None, run.cache)
 
         if self.cross is not None and run.keys is not None:
-            keys = self.keys_norm(run.keys)
+            keys, rows = self.keys_norm(run.keys), run.keys_rows
             if self.see_self:
                 own = self.cross.norm(x) if self.cross.pre else x
-                keys = torch.cat([keys, own], dim=1)
-            x = self.cross(x, run.keys_mask, keys, run.cache)
+                keys, rows = torch.cat([_taken(keys, rows), own], dim=1), None
+            x = self.cross(x, run.keys_mask, keys, run.cache, rows)
 
         if len(run.spans) == 1:
             out: Tensor = self.feedforwards[run.spans[0][0]](x)
@@ -324,15 +345,17 @@ class Stack(nn.Module):
         attention: str = "",
         keys: Tokens | None = None,
         keys_rules: tuple[str, ...] = ("full",),
+        keys_rows: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tokens:
         """Tokens through all blocks.
 
         `attention` names the self-attention to use (may be left out when there is one); `keys` are
-        the tokens that cross-attention looks at, None to go without it. With a cache, tokens are
-        new ones behind those that it holds: all of a prompt at first, then one at a time.
+        the tokens that cross-attention looks at, None to go without it; `keys_rows` [n] says which
+        row of them each row looks at, when several look at one. With a cache, tokens are new ones
+        behind those that it holds: all of a prompt at first, then one at a time.
         """
-        run = self._run(tokens, rules, attention, keys, keys_rules, cache)
+        run = self._run(tokens, rules, attention, keys, keys_rules, keys_rows, cache)
         x = self.first_norm(tokens.x)
 
         for block in self.blocks:
@@ -352,6 +375,7 @@ class Stack(nn.Module):
         attention: str,
         keys: Tokens | None,
         keys_rules: tuple[str, ...],
+        keys_rows: Tensor | None,
         cache: Cache | None,
     ) -> Run:
         spec = self.spec
@@ -363,7 +387,10 @@ class Stack(nn.Module):
         if keys is not None:
             see_self = spec.cross is not None and spec.cross.see_self
             assert not see_self or keys.valid is None, "a resampler takes grids without padding"
-            keys_mask = lower(keys_rules, tokens, keys, flex=flex)
+            told = keys  # a mask asks nothing of the vectors
+            if keys_rows is not None:
+                told = keys.with_x(keys.x[..., :1])[keys_rows]
+            keys_mask = lower(keys_rules, tokens, told, flex=flex)
 
         later = cache is not None and cache.length > 0
         assert not later or tokens.x.shape[1] == 1, "a cache grows by one token at a time"
@@ -372,6 +399,7 @@ class Stack(nn.Module):
             mask=Mask() if later else lower(rules, tokens, tokens, flex=flex),
             spans=self._spans(tokens),
             keys=None if keys is None else keys.x,
+            keys_rows=keys_rows,
             keys_mask=keys_mask,
             cache=cache,
         )

@@ -23,7 +23,15 @@ from training.data.reduction import Reduction
 from training.data.shards import Release
 from training.data.tokenizer import TextSpec, Tokenizer, make_tokenizer
 from training.distributed import Ranks, joined, patient_group
-from training.export import CONFIG, REDUCTION, export_model, fit_grids, fit_vocabularies
+from training.evaluate.lines import SUFFIX, opened_release
+from training.export import (
+    CONFIG,
+    REDUCTION,
+    export_model,
+    fit_answers,
+    fit_grids,
+    fit_vocabularies,
+)
 from training.folder import RESULT, Metrics, alone, claim, read_json, write_json
 from training.loop import Loop, Progress
 from training.model import Model, initialise
@@ -78,6 +86,7 @@ def train(
     checkpoint written; OSError when a checkpoint cannot be written.
     """
     opened = open_releases(plan, releases)
+    plan = fit_answers(plan, opened)
     with joined() as ranks, flushed(), threads(plan.threads):
         job = _Job(
             plan=plan,
@@ -247,14 +256,18 @@ def open_releases(plan: TrainingPlan, releases: Mapping[str, str | Path]) -> dic
         wanted = ", ".join(plan.releases)
         lacking = ", ".join(missing)
         raise ValueError(f"plan {plan.name} reads the releases {wanted}; missing: {lacking}")
-    return {name: Release.open(name, releases[name]) for name in plan.releases}
+    return {name: opened_release(name, releases[name]) for name in plan.releases}
 
 
 def held_out(plan: TrainingPlan, releases: Mapping[str, str | Path]) -> dict[str, Release]:
-    """What the releases of a plan hold out, by their names; nothing if nobody is to look at it."""
+    """What the releases of a plan hold out, by their names; nothing if nobody is to look at it.
+
+    A file of lines holds nothing out.
+    """
     if not plan.validate_steps:
         return {}
-    found = {name: Release.heldout(name, releases[name]) for name in plan.releases}
+    folders = [name for name in plan.releases if not str(releases[name]).endswith(SUFFIX)]
+    found = {name: Release.heldout(name, releases[name]) for name in folders}
     return {name: release for name, release in found.items() if release is not None}
 
 

@@ -81,6 +81,7 @@ def measure(run: Run, steps: Iterable[list[Weighted]]) -> dict[str, float]:
                 Draws(seed=seed, step=number, ranks=run.ranks),
                 chunk=stage.chunk,
                 precision=lambda: precision(run.plan.precision, run.device),
+                answers=one.batch.answers,
             )
             found = accumulate_gradients(stage.objectives, stage.weights, views)
             found["loss"] = total_loss(found, stage.objectives, stage.weights)

@@ -9,7 +9,7 @@ every loss sees the whole global batch (the gradient cache of Gao et al. 2021, f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -79,6 +79,7 @@ class Views:
         queue: Queue | None = None,
         alpha: float = 0.0,
         precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+        answers: Sequence[Sequence[str]] = (),
     ) -> None:
         self.model = model
         self.inputs = dict(inputs)
@@ -91,6 +92,7 @@ class Views:
         self.precision = precision  # of forward passes
         self.size = len(next(iter(self.inputs.values())))
         self.keys = keys  # of this rank's rows
+        self.answers = answers  # of this rank's rows, where they are questions
         self._graded = torch.is_grad_enabled()
         self._variants: dict[tuple[str, str], Input] = {}
         self._leaves: dict[tuple[str, str, str], _Leaf] = {}
@@ -272,8 +274,25 @@ def run_pairs(
 
     step = model.spec.passes[node]
     inputs = [run_pairs(model, name, rows, tower, step.first) for name in step.inputs]
-    reads = run_pairs(model, step.reads, rows, tower) if step.reads else None
-    return model.run(node, inputs, reads)
+    if not step.reads:
+        return model.run(node, inputs)
+    rows, reads_rows = _once(model, step.reads, rows)
+    reads = run_pairs(model, step.reads, rows, tower)
+    return model.run(node, inputs, reads, reads_rows=reads_rows)
+
+
+def _once(
+    model: Model, node: str, rows: Mapping[str, Tensor]
+) -> tuple[Mapping[str, Tensor], Tensor | None]:
+    """Each row of a tower once, and where each pair finds its own; None where none comes again."""
+    roots = model.spec.roots(node)
+    if len(roots) != 1:
+        return rows, None
+    (root,) = roots
+    once, places = rows[root].unique(return_inverse=True)
+    if len(once) == len(places):
+        return rows, None
+    return {root: once}, places
 
 
 def _send_back(tokens: Tokens, gradient: Tensor) -> None:

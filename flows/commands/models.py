@@ -11,7 +11,7 @@ from pipelines.terminal import say
 from training.recipes import Size
 
 # Each is a module of training/evaluate whose `evaluate(model, captions, tell=…)` gives plain numbers
-Task = Literal["retrieval", "matching", "captioning", "classification", "pictures"]
+Task = Literal["retrieval", "matching", "captioning", "classification", "vqa", "nlvr2", "pictures"]
 
 
 @app.command
@@ -19,7 +19,10 @@ def train(
     recipe: Annotated[str, Parameter(help="A training recipe: its name, a TOML file that begins with one, or a .py file with `plan`.")],
     *,
     root: Root = "data",
-    release: Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="NAME, or DATA=NAME where the recipe reads several.")],
+    release: Annotated[
+        tuple[str, ...],
+        Parameter(consume_multiple=True, help="NAME or a .jsonl file of lines; DATA=NAME where the recipe reads several."),
+    ],
     out: Annotated[Path, Parameter(help="Folder of the run.")],
     size: Annotated[Size | None, Parameter(help="tiny: minutes on two cores; small: a day on a GPU of 24 GB; base: the paper.")] = None,
     init: Annotated[
@@ -74,12 +77,17 @@ def evaluate(
     captions: Annotated[
         Path | None,
         Parameter(
-            help='Lines of {"image": path beside the file, "captions": [text, …]}; for classification of {"image", "label"}, or a folder.'
+            help='Lines of {"image": path beside the file, "captions": [text, …]}; for classification of {"image", "label"}, or a folder; '
+            'for vqa of {"image", "question", "answers"}; for nlvr2 of {"images", "sentence", "label"}.'
         ),
     ] = None,
     release: Annotated[str | None, Parameter(help="A release of the root, instead of --captions.")] = None,
     split: Annotated[Literal["heldout", "train", "all"], Parameter(help="Which of its samples.")] = "heldout",
     task: Annotated[Task, Parameter(help="What the model is asked.")] = "retrieval",
+    template: Annotated[
+        tuple[str, ...],
+        Parameter(consume_multiple=True, negative="", help="For classification: sentences with {} for the class; vectors are averaged."),
+    ] = (),
     json: Json = False,
 ) -> None:
     """What a model can do on held-out captions: retrieval recall both ways, or another task; beside chance and what the blind reach.
@@ -89,7 +97,10 @@ def evaluate(
     from flows.asked import evaluate as run
     from flows.progress import Lines, score_table
 
-    found = run(folder_of(root), model, task, captions=captions, release=release, split=split, tell=Lines().tell)
+    found = run(
+        folder_of(root), model, task, captions=captions, release=release, split=split, templates=template, tell=Lines().tell
+    )
+    found.pop("examples", None)  # they are for the report
     if json:
         print_json(found)
     elif task == "pictures":

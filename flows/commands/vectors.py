@@ -24,10 +24,10 @@ def embed(
 
     Example: winnow embed runs/clip/model --captions captions.jsonl --out vectors.parquet
     """
-    from flows.asked import asked_about
+    from flows.asked import DECODERS, asked_about
     from training.evaluate.embed import embed as run
 
-    found = run(model, asked_about(folder_of(root), captions, release, split), out)
+    found = run(model, asked_about(folder_of(root), captions, release, split), out, workers=DECODERS)
     if json:
         print_json(found)
         return

@@ -1,24 +1,20 @@
 """Plain data for a report, out of tables and log files."""
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from filters.statistics import OTHER, Statistics, lower_bound, upper_bound
-from flows.report.data import Curve, Histogram
+from flows.report.data import Histogram
 
 _BINS = 28  # as many as can be told apart in a picture 320 pixels wide
 _NAMES = 8  # values of a measurement of names that get a row of their own
 _FEW = 50  # values: up to so many, every column of names is shown
 _COVERED = 0.2  # share of the values that the most frequent ones have to cover
-_NO_LOSS = frozenset(
-    {"step", "stage", "loss", "losses", "lr", "rate", "samples_per_s", "waited", "peak_share", "seconds_left", "gradient", "event"}
-)
 _SKEWED = 60.0  # from this ratio of the 99th to the 1st percentile up, bins grow in equal ratios
+
 
 def distribution(
     measure: str,
@@ -99,36 +95,3 @@ def _names(kept: Counter[str], dropped: Counter[str], missing: int) -> dict[str,
         labels.append("others")
         counts = [[*shown, other] for shown, other in zip(counts, rest, strict=True)]
     return {"kept": tuple(counts[0]), "dropped": tuple(counts[1]), "labels": tuple(labels), "unmeasured": missing}
-
-
-def read_curves(path: Path, prefix: str = "") -> tuple[Curve, ...]:
-    """The loss curves of each stage from lines of {"stage", "step", "loss"} with its parts; other lines are passed over."""
-    stages: dict[str, list[dict[str, Any]]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        if "step" in row and "loss" in row:
-            stages.setdefault(str(row.get("stage", "")), []).append(row)
-    return tuple(_curve(prefix + stage, rows) for stage, rows in stages.items())
-
-
-def _curve(stage: str, rows: Sequence[Mapping[str, Any]]) -> Curve:
-    """A step that a resumed run wrote twice counts once, as it was written last."""
-    last = {int(row["step"]): row for row in rows}
-    steps = tuple(sorted(last))
-    parts = list({name: None for row in rows for name in _parts(row)})
-    losses = {"loss": tuple(_value(last[step].get("loss")) for step in steps)}
-    if len(parts) > 1:  # with one part alone the sum says it all
-        losses |= {name: tuple(_value(_parts(last[step]).get(name)) for step in steps) for name in parts}
-    return Curve(stage=stage, steps=steps, losses=losses)
-
-
-def _parts(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a loss is the sum of: a table of its own, or whatever is no speed, no share and not on held-out samples."""
-    if row.get("losses"):
-        return dict(row["losses"])
-    others = {name for name in row if name in _NO_LOSS or name.startswith("heldout_") or name.endswith("_right")}
-    return {name: value for name, value in row.items() if name not in others}
-
-
-def _value(found: Any) -> float | None:
-    return float(found) if isinstance(found, (int, float)) else None

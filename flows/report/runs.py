@@ -33,6 +33,7 @@ def run_sections(
         ("Retrieval", list(retrieval(runs))),
         ("Matching", list(matching(runs))),
         ("Captions", list(captions(runs))),
+        ("Questions and sentences", list(answers(runs))),
         ("What they look at", list(pictures(runs))),
         ("What data they saw", [data_table(runs)] if runs else []),
         (
@@ -219,6 +220,22 @@ def captions(runs: Sequence[TrainingRun]) -> Iterator[Node]:
         if cards:
             yield node("h3", run.name)
             yield node("div", *cards, class_="cards")
+
+
+ANSWERS = {"vqa": "questions about images", "nlvr2": "sentences about two images"}
+
+
+def answers(runs: Sequence[TrainingRun]) -> Iterator[Node]:
+    """How many answers are right, beside those that come without the right image, or with none."""
+    rows = []
+    for task, words in ANSWERS.items():
+        for run, found in _asked(runs, task):
+            blind = [found["blind"][name]["accuracy"] for name in ("shuffled_images", "texts_alone")]
+            shares = [f"{value:.1f}" for value in (found["accuracy"], *blind)]
+            rows.append([run.name, words, count(found.get("questions", found.get("pairs", 0))), *shares])
+    if rows:
+        heads = ("run", "asked", "how many", "accuracy (%)", "shuffled images", "texts alone")
+        yield plain_table(heads, rows, frozenset({2, 3, 4, 5}))
 
 
 def _blind(found: Mapping[str, Any]) -> str:

@@ -165,6 +165,26 @@ ORDER = ("loss", "heldout_loss", "rate", "samples_per_s", "waited", "peak_share"
 HIDDEN = frozenset({"seconds_left"})
 
 
+def read_curves(path: Path, prefix: str = "") -> tuple[Curve, ...]:
+    """Of each stage of a log the loss and, where it is a sum, its parts in one picture."""
+    stages: dict[str, dict[str, Series]] = {}
+    for series in _series(list(_rows(path))):
+        if _is_loss(series.name):
+            stages.setdefault(series.stage, {})[series.name] = series
+    return tuple(_of_losses(prefix + stage, found) for stage, found in stages.items())
+
+
+def _is_loss(name: str) -> bool:
+    told = name in HIDDEN or name in ORDER[1:]
+    return not (told or name.startswith("heldout_") or name.endswith("_right"))
+
+
+def _of_losses(stage: str, found: Mapping[str, Series]) -> Curve:
+    """With one part alone the sum says it all."""
+    parts = [name for name in found if name != "loss"]
+    return _joined(stage, ["loss", *(parts if len(parts) > 1 else [])], found)
+
+
 def together(runs: Sequence[TrainingRun]) -> list[tuple[str, str, Curve]]:
     """Of each stage each number, all runs in one picture: (stage, number, curve). Losses stand first, then speed."""
     found: dict[tuple[str, str], dict[str, Series]] = {}

@@ -47,7 +47,7 @@ def test_what_a_model_was_trained_on(root: Folder, tmp_path: Path) -> None:
 def test_findings_are_kept_beside_the_run(root: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Task:
         @staticmethod
-        def evaluate(model: Path, samples: Any, *, tell: Any) -> dict[str, Any]:
+        def evaluate(model: Path, samples: Any, *, workers: int, tell: Any) -> dict[str, Any]:
             return {"candidates": len(samples)}
 
     monkeypatch.setattr(asked, "import_module", lambda name: Task)

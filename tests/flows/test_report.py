@@ -241,16 +241,17 @@ def test_texts_and_digests_are_no_distribution() -> None:
 def test_curves_of_a_log(tmp_path: Path) -> None:
     log = tmp_path / "metrics.jsonl"
     rows: list[dict[str, Any]] = [
-        {"stage": "one", "step": 0, "loss": 3.0, "losses": {"a": 1.0, "b": 2.0}, "lr": 0.1},
-        {"stage": "one", "step": 10, "loss": 9.0, "losses": {"a": 4.0, "b": 5.0}, "lr": 0.1},
-        {"stage": "one", "step": 10, "loss": 2.0, "losses": {"a": 0.5}, "lr": 0.1},
+        {"stage": "one", "step": 0, "loss": 3.0, "itc": 1.0, "itm": 2.0, "rate": 0.1, "itm_right": 0.5, "heldout_itc": 2.0},
+        {"stage": "one", "step": 10, "loss": 9.0, "itc": 4.0, "itm": 5.0, "rate": 0.1},
+        {"stage": "one", "step": 10, "loss": 2.0, "itc": 0.5, "itm": float("nan"), "rate": 0.1},
+        {"stage": "one", "step": 20, "loss": 1.5, "itc": 0.5, "rate": 0.1},
         {"event": "resumed"},
-        {"stage": "two", "step": 0, "loss": 1.5, "losses": {"a": 1.5}, "lr": 0.1},
+        {"stage": "two", "step": 20, "loss": 1.5, "itc": 1.5, "rate": 0.1},
     ]
-    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"stage": "two", "st')
     assert read_curves(log, prefix="raw, ") == (
-        Curve(stage="raw, one", steps=(0, 10), losses={"loss": (3.0, 2.0), "a": (1.0, 0.5), "b": (2.0, None)}),
-        Curve(stage="raw, two", steps=(0,), losses={"loss": (1.5,)}),
+        Curve(stage="raw, one", steps=(0, 10, 20), losses={"loss": (3.0, 2.0, 1.5), "itc": (1.0, 0.5, 0.5), "itm": (2.0, 5.0, None)}),
+        Curve(stage="raw, two", steps=(20,), losses={"loss": (1.5,)}),
     )
 
 

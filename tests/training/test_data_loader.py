@@ -1,6 +1,7 @@
 """Batches: alike for any number of workers and ranks, from any place; what dies costs one image."""
 
 import os
+import pickle
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -14,10 +15,10 @@ from tests.training.releases import picture, release
 from training.data.augment import RandAugment
 from training.data.batch import Batch
 from training.data.buckets import Buckets
-from training.data.crew import Crew
+from training.data.crew import Crew, cut
 from training.data.images import ImageSpec
 from training.data.loader import DataSpec, Loader, Prepared
-from training.data.order import Place
+from training.data.order import Place, Slot
 from training.data.shards import Release
 from training.data.tokenizer import TextSpec, make_tokenizer
 from training.distributed import Ranks
@@ -196,6 +197,45 @@ def test_a_release_without_a_usable_image_ends_the_run(tmp_path: Path) -> None:
     broken = {"web": release(tmp_path, "web", 4, images=dict.fromkeys(range(4), b"none"))}
     with pytest.raises(ValueError, match="release web: 64 samples cannot be used, the last"):
         take(broken, 1, data=DataSpec(shares={"web": 1.0}, batch=4))
+
+
+def test_a_batch_that_is_held_is_not_written_over(releases: dict[str, Release]) -> None:
+    """A batch of one size is lent, not copied: of many that are held, each keeps its pixels."""
+    words = {"words": prepared()["words"], "crop": CROP}
+    fresh = take(releases, 14, prepare=words)
+    held, copies = [], []
+    with loader(releases, prepare=words, workers=1, ahead=1) as batches:
+        for batch in islice(batches, 14):
+            held.append(batch)
+            copies.append(pixels(batch, "crop").clone())
+    for one, copy, other in zip(held, copies, fresh, strict=True):
+        assert torch.equal(pixels(one, "crop"), copy)
+        assert torch.equal(copy, pixels(other, "crop"))
+
+
+def test_places_come_back_when_batches_are_let_go(releases: dict[str, Release]) -> None:
+    with loader(releases, prepare={"crop": CROP}) as batches:
+        places = {pixels(next(batches), "crop").data_ptr() for _ in range(12)}
+    assert len(places) <= 2
+
+
+def test_what_a_worker_is_told_holds_no_pixels(releases: dict[str, Release]) -> None:
+    """One that takes the place of another is told as little as the first."""
+    with loader(releases, workers=1) as batches:
+        next(batches)
+        assert len(pickle.dumps(_crew(batches)._orders)) < 4000
+
+
+@pytest.mark.parametrize(
+    ("rows", "workers", "size"), [(64, 2, 32), (64, 16, 4), (3, 8, 1), (9, 0, 9)]
+)
+def test_every_worker_has_a_share_of_a_batch(rows: int, workers: int, size: int) -> None:
+    slots = [Slot("web", 0, row, row) for row in range(rows)]
+    chunks = cut(7, slots, workers)
+    assert {chunk.batch for chunk in chunks} == {7}
+    assert len(chunks[0].rows) == size
+    assert [row for chunk in chunks for row in chunk.rows] == list(range(rows))
+    assert [slot for chunk in chunks for slot in chunk.slots] == slots
 
 
 def _crew(batches: Loader) -> Crew:

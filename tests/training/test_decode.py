@@ -4,7 +4,7 @@ import contextlib
 import io
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from tests.training.worlds import picture
 from training.data.decode import open_image
@@ -22,10 +22,10 @@ from training.data.images import ImageSpec
     ],
 )
 def test_whatever_a_decoder_raises(monkeypatch: pytest.MonkeyPatch, wrong: Exception) -> None:
-    def convert(*_: object) -> None:
+    def load(*_: object) -> None:
         raise wrong
 
-    monkeypatch.setattr(Image.Image, "convert", convert)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
     with pytest.raises(OSError, match=f"^{type(wrong).__name__}: "):
         open_image(picture("red", "square", 0))
 

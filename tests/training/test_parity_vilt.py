@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import ViltConfig, ViltForImageAndTextRetrieval, ViltForMaskedLM, ViltModel
+from transformers import (
+    ViltConfig,
+    ViltForImageAndTextRetrieval,
+    ViltForImagesAndTextClassification,
+    ViltForMaskedLM,
+    ViltForQuestionAnswering,
+    ViltModel,
+)
 
 from tests.training import parity
 
@@ -89,4 +96,44 @@ def test_all_heads(kind: str) -> None:
     assert seen.grad is not None
     assert again.grad is not None
     assert parity.difference(again.grad, seen.grad) < parity.EXACT
+    assert parity.gradient_difference(model, theirs, checkpoint, "vilt") < parity.EXACT
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_answers_about_one_image_and_about_two(images: int) -> None:
+    config = _config()
+    config.num_labels = 7
+    theirs: nn.Module
+    if images == 1:
+        theirs = ViltForQuestionAnswering(config)
+    else:
+        config.modality_type_vocab_size, config.num_images = 3, 2
+        theirs = ViltForImagesAndTextClassification(config)
+    parity.randomise(theirs)
+    model, checkpoint = parity.ours_of(theirs, "vilt")
+
+    ids, valid = parity.texts(23, [7, 4, 2])
+    (first, inside), (second, _) = _images(), _images()
+    second = second.flip(0).detach()
+    within = inside.flip(0)
+    pixels, masks = first, inside.long()
+    if images == 2:
+        pixels = torch.stack([first, second], 1)
+        masks = torch.stack([inside, within], 1).long()
+    wanted = theirs(
+        input_ids=ids, attention_mask=valid.long(), pixel_values=pixels, pixel_mask=masks
+    ).logits
+
+    words = model.embed("words", ids, valid)
+    again = first.detach()
+    seen = [model.run("fusion", [words, model.embed("patches", again, SIZES)])]
+    if images == 2:
+        other = model.embed("second", second, SIZES.flip(0))
+        seen.append(model.run("fusion_second", [words, other]))
+    found = model.head("answer", *seen)
+    assert found.shape == (3, 7)
+    assert parity.difference(found, wanted) < parity.EXACT
+
+    parity.probe(wanted).backward()
+    parity.probe(found).backward()
     assert parity.gradient_difference(model, theirs, checkpoint, "vilt") < parity.EXACT

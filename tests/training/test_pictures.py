@@ -77,7 +77,9 @@ def test_words_go_to_the_patches_that_equal_them() -> None:
 
 
 def test_a_pair_is_looked_at(scorer: Scorer) -> None:
-    found = look(scorer, picture("red", "circle", 3), "a red circle on white")
+    spec = scorer.image_specs["patches"]
+    pixels = torch.from_numpy(spec.pixels(picture("red", "circle", 3)).copy())
+    found = look(scorer, {"patches": [pixels]}, "a red circle on white")
     assert found["words"] == ["a", "red", "circle", "on", "white"]
     assert found["grid"] == [4, 4]
     assert found["image"].startswith("data:image/jpeg;base64,")

@@ -11,6 +11,7 @@ from training.data.tokenizer import TextSpec
 from training.data.towers import TowerSpec
 from training.evaluate.captioning import Captioner
 from training.evaluate.lines import CaptionsFile, Line
+from training.evaluate.scorer import Scorer
 from training.export import load_scorer
 from training.model import Model
 from training.objectives.lm import Captions
@@ -45,9 +46,22 @@ def test_a_tiny_one_compares_matches_and_writes(
     scorer.texts(["number 0", "number 1 2"])
     assert scorer.similarity().shape == (2, 2)
     assert scorer.similarity().isfinite().all()
-    assert scorer.match(torch.tensor([0, 1]), torch.tensor([1, 0])).isfinite().all()
+    odds = scorer.match(torch.tensor([0, 1]), torch.tensor([1, 0]))
+    assert odds.isfinite().all()
+
+    both = {"grid": [_pixels(scorer, 0), _pixels(scorer, 0).flip(1)]}
+    scorer.pixels(both, plain=True)
+    plain = scorer.match(torch.tensor([0, 1]), torch.tensor([1, 1]))
+    scorer.pixels(both)
+    seen = scorer.match(torch.tensor([0, 1]), torch.tensor([1, 1]))
+    torch.testing.assert_close(seen, plain.mean().expand(2), rtol=0, atol=1e-5)
+    torch.testing.assert_close(seen[0], odds[0], rtol=0, atol=1e-5)
     (written,) = Captioner(scorer=scorer).write(CaptionsFile([line]))
     assert not written.bad
+
+
+def _pixels(scorer: Scorer, number: int) -> torch.Tensor:
+    return torch.from_numpy(scorer.image_specs["grid"].pixels(picture(number)).copy())
 
 
 def _model(image: TowerSpec, text: TowerSpec) -> Model:

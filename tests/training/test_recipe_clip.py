@@ -48,6 +48,14 @@ def test_a_tiny_one_learns_on_what_frozen_towers_say(
     scorer.texts(["number 0", "number 1 2"])
     assert scorer.similarity().shape == (2, 2)
     assert scorer.similarity().isfinite().all()
+    if "image" in given:
+        pixels = torch.from_numpy(scorer.image_specs["grid"].pixels(picture(0)).copy())
+        scorer.pixels({"grid": [pixels, pixels.flip(1)]}, plain=True)
+        plain = scorer.image_vectors()
+        assert not torch.allclose(plain[0], plain[1], atol=1e-3)
+        scorer.pixels({"grid": [pixels, pixels.flip(1)]})
+        mean = torch.nn.functional.normalize(plain.mean(0), dim=0)
+        torch.testing.assert_close(scorer.image_vectors(), mean.expand(2, -1), rtol=0, atol=1e-5)
 
 
 def test_the_trained_layer_is_the_towers_last(image_folder: TowerSpec, text_folder: TowerSpec, tmp_path: Path) -> None:

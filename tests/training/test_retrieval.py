@@ -206,7 +206,10 @@ def test_a_text_that_an_image_has_itself_is_not_wrong_for_it(
         ("{", "line 1: not JSON"),
         ('{"captions": ["x"]}', 'needs "image"'),
         ('{"image": "a.png", "captions": []}', 'needs "captions"'),
-        ('{"image": "b.png", "captions": ["x"]}', "no such image"),
+        ('{"image": "a.png", "question": "what?", "answers": []}', "nobody has answered"),
+        ('{"image": "a.png", "question": "what?", "answers": [1]}', "a question is written"),
+        ('{"images": ["a.png"], "sentence": "x", "label": true}', 'needs "image"'),
+        ('{"images": ["a.png", "a.png"], "sentence": "x", "label": 1}', "are written"),
         ("", "is empty"),
     ],
 )

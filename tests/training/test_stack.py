@@ -61,6 +61,32 @@ def test_chosen_rows_of_a_cache() -> None:
     assert torch.allclose(chosen.x, wanted, atol=1e-12)
 
 
+@pytest.mark.parametrize("see_self", [False, True])
+@pytest.mark.parametrize("held", [1, 3])
+def test_several_rows_that_look_at_one(see_self: bool, held: int) -> None:
+    """Outputs and gradients as if each had a copy of what it looks at."""
+    spec = replace(SPEC, cross=Cross(width=12, see_self=see_self, norm_keys=True))
+    rows = torch.tensor([2, 0, 2, 2]) % held
+    found = []
+    for copied in (False, True):
+        stack = _stack(spec)
+        tokens = _tokens(Segment.TEXT, 4, 5, 1)
+        keys = _tokens(Segment.IMAGE, held, 4, 2)
+        leaf = keys.x.requires_grad_()
+        valid = (
+            None if see_self else torch.tensor([[True] * 4, [True, True, False, False]] * 2)[:held]
+        )
+        keys = replace(keys, valid=valid)
+        shown = keys[rows] if copied else keys
+        out = stack(tokens, keys=shown, keys_rows=None if copied else rows).x
+        (out * torch.linspace(-1, 2, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
+        assert leaf.grad is not None
+        weights = [one.grad for one in stack.parameters() if one.grad is not None]
+        found.append([out.detach(), leaf.grad, *weights])
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, atol=1e-12)
+
+
 def test_each_segment_has_its_own_feed_forward_network() -> None:
     spec = replace(SPEC, layers=1, feedforwards=(Segment.QUERY,))
     stack = _stack(spec)
@@ -78,7 +104,9 @@ def test_each_segment_has_its_own_feed_forward_network() -> None:
     # what each says is what one network for all would say there
     networks["QUERY"].load_state_dict(networks["shared"].state_dict())
     plain = _stack(replace(SPEC, layers=1))
-    plain.load_state_dict({name: tensor for name, tensor in stack.state_dict().items() if "QUERY" not in name})
+    plain.load_state_dict(
+        {name: tensor for name, tensor in stack.state_dict().items() if "QUERY" not in name}
+    )
     assert torch.allclose(stack(tokens).x, plain(tokens).x, atol=1e-12)
 
 
@@ -136,7 +164,9 @@ def test_stacks_that_share_a_module() -> None:
 def test_width_and_heads_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="width 12 is not a multiple of heads 5"):
         StackSpec(layers=1, width=12, heads=5)
-    assert Stack(StackSpec(layers=1, width=12, heads=5, head_width=4)).blocks[0].attentions.self.inner.qkv.weight.shape == (60, 12)
+    assert Stack(StackSpec(layers=1, width=12, heads=5, head_width=4)).blocks[
+        0
+    ].attentions.self.inner.qkv.weight.shape == (60, 12)
 
 
 def test_a_pass_that_asks_for_what_is_not_there() -> None:

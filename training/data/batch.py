@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,6 +32,7 @@ class Batch:
     texts: Sequence[str]
     place: Place
     images: Mapping[str, ImageSpec]
+    answers: Sequence[Sequence[str]]  # of each row, where it is a question
     bad: Mapping[str, str]  # samples in whose place others stand here: release/image_id -> reason
     waited: float = 0.0  # seconds until it was there
 
@@ -71,16 +73,19 @@ def scaled(pixels: Tensor, spec: ImageSpec, dtype: torch.dtype = torch.float32) 
 
 
 def padded(images: Sequence[Tensor], patch: int) -> ImageInput:
-    """Images [h, w, 3] of bytes, of one size or several, as one input."""
-    sizes = torch.tensor([image.shape[:2] for image in images])
-    if bool((sizes == sizes[0]).all()):
-        return ImageInput(pixels=torch.stack(list(images)).permute(0, 3, 1, 2))
+    """Images [h, w, 3] of bytes, of one size or several, as one input.
 
+    Copied by numpy: torch would wake its threads, which then spin beside those who decode.
+    """
+    sizes = torch.tensor([image.shape[:2] for image in images])
     height, width = sizes.amax(0).tolist()
-    pixels = torch.zeros(len(images), height, width, 3, dtype=torch.uint8)
+    alike = bool((sizes == sizes[0]).all())
+    make = np.empty if alike else np.zeros
+    pixels = make((len(images), height, width, 3), dtype=np.uint8)
     for row, image in zip(pixels, images, strict=True):
-        row[: image.shape[0], : image.shape[1]] = image
-    return ImageInput(pixels=pixels.permute(0, 3, 1, 2), sizes=sizes // patch)
+        row[: image.shape[0], : image.shape[1]] = image.numpy()
+    channels = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    return ImageInput(pixels=channels, sizes=None if alike else sizes // patch)
 
 
 def keys_of(image_ids: Sequence[str], texts: Sequence[str], releases: Sequence[str]) -> Keys:

@@ -13,6 +13,8 @@ from training.data.worker import Chunk, Orders, Worker
 
 Answer = tuple[Chunk, list[Made | Bad]]
 QUEUED = 2  # chunks with a worker: the one it makes, and the next, so that it never waits for us
+BEING_MADE = 2  # batches at a time, so that workers need not wait for the last row of one
+CHUNK = 32  # rows that go to a worker at once, at most: to hand them over costs a third of one
 DEATHS = 5  # of workers one after the other that have answered nothing: something else is wrong
 
 
@@ -123,6 +125,17 @@ class Crew:
         ]
         self._pending.extendleft(reversed(singles))
         return []
+
+
+def cut(batch: int, slots: Sequence[Slot], workers: int) -> list[Chunk]:
+    """The rows of a batch in chunks, small enough that each worker has some of the next batches."""
+    share = BEING_MADE * len(slots) // (QUEUED * max(1, workers))
+    size = max(1, min(CHUNK, share))
+    chunks = []
+    for at in range(0, len(slots), size):
+        part = tuple(slots[at : at + size])
+        chunks.append(Chunk(batch, tuple(range(at, at + len(part))), part))
+    return chunks
 
 
 def crew_of(orders: Orders, workers: int) -> InProcess | Crew:

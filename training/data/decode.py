@@ -61,7 +61,8 @@ def open_image(encoded: bytes, shorter: int = 0) -> Image.Image:
                 raise OSError(f"{width} x {height} pixels are more than are decoded")
             if shorter:
                 _draft(picture, shorter)
-            return picture.convert("RGB")
+            picture.load()
+            return picture if picture.mode == "RGB" else picture.convert("RGB")  # not a copy of it
     except BROKEN as error:
         raise OSError(f"{type(error).__name__}: {error}") from error
 

@@ -28,10 +28,11 @@ class FrozenTower:
         *,
         device: torch.device | str = "cpu",
         reduction: Reduction | None = None,
+        flip: bool = False,
     ) -> None:
         self.prepare = prepare
         self.reduction = reduction
-        self.flip = False  # whether images are seen a second time, flipped
+        self.flip = flip  # whether images are seen a second time, flipped
         self._device = device
         if isinstance(prepare, ImageSpec):
             self._images = image_tower(spec, device)
@@ -39,8 +40,11 @@ class FrozenTower:
             self._texts = text_tower(spec, device)
             self._tokenizer = make_tokenizer(prepare)
 
-    def of_images(self, images: Sequence[Tensor]) -> list[list[Tensor]]:
-        """Images [h, w, 3] of bytes -> for each its views [k, features], plain before flipped."""
+    def of_images(self, images: Sequence[Tensor], *, plain: bool = False) -> list[list[Tensor]]:
+        """Images [h, w, 3] of bytes -> for each its views [k, features], plain before flipped.
+
+        `plain`: that one alone.
+        """
         assert isinstance(self.prepare, ImageSpec), "this tower reads texts"
         if not images:
             return []
@@ -49,7 +53,7 @@ class FrozenTower:
             raise ValueError("a frozen tower needs images of one size: square or crop")
         pixels = scaled(given.pixels.to(self._device), self.prepare)
         views = [self._cut(self._images(pixels))]
-        if self.flip:
+        if self.flip and not plain:
             views.append(self._cut(self._images(pixels.flip(3))))
         return [list(found) for found in zip(*views, strict=True)]
 

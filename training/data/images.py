@@ -115,6 +115,11 @@ class ImageSpec:
         return image.resize((self.size, self.size), BICUBIC, box=box)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SecondImageSpec(ImageSpec):
+    """Of samples with two images the other one (NLVR2)."""
+
+
 def _fit(image: Image.Image, width: int, height: int) -> Image.Image:
     if image.size == (width, height):
         return image

@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ import torch
 
 from training.data.batch import Batch, keys_of, padded
 from training.data.buckets import Buckets, bucketed, fixed, lengths_of
-from training.data.crew import Answer, crew_of
+from training.data.crew import BEING_MADE, Answer, crew_of, cut
 from training.data.features import Features
 from training.data.images import ImageSpec
 from training.data.order import Order, Place, Slot
@@ -25,12 +26,11 @@ from training.data.shards import Release
 from training.data.tokenizer import Tokenizer
 from training.data.worker import Chunk, Orders
 from training.distributed import Ranks
-from training.inputs import Input
+from training.inputs import ImageInput, Input
 
 T = TypeVar("T")
 Prepared = Tokenizer | ImageSpec | Features
-CHUNK = 16  # rows that go to a worker at once: to hand them over costs as much as a fifth of one
-BEING_MADE = 2  # batches at a time, so that workers need not wait for the last row of one
+LENT = 2  # places of batches that whoever trains holds: the present one, until the next is there
 TRIES = 64  # samples in the place of one, before the release is called broken
 
 
@@ -110,10 +110,12 @@ class Loader:
         self._order = Order(releases, data.shares, seed=seed, stage=stage, near=near)
         self._plan = self._planned(data, place or Place(), seed, stage)
 
-        self._room = Room.make(self.images, batches=BEING_MADE, rows=self._rows)
-        self._free = list(range(BEING_MADE))
+        places = BEING_MADE + max(1, ahead) + LENT
+        self._room = Room.make(self.images, batches=places, rows=self._rows)
+        self._free = list(range(places))  # a place that nobody holds any more comes back here
         self._filling: deque[_Filling] = deque()
         orders = Orders(maker=self._maker, room=self._room, seconds=seconds)
+        self._workers = workers
         self._makers = crew_of(orders, workers)
         self._closing = False
         self._ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=max(1, ahead))
@@ -183,13 +185,11 @@ class Loader:
 
     def _next(self) -> Batch:
         while True:
-            while self._free:
+            while self._free and len(self._filling) < BEING_MADE:
                 self._begin()
             first = self._filling[0]
             if len(first.made) == len(first.slots):
-                batch = self._assembled(self._filling.popleft())
-                self._free.append(first.number)
-                return batch
+                return self._assembled(self._filling.popleft())
             if self._closing:
                 raise RuntimeError("the loader is closed")
             for answer in self._makers.answers():
@@ -206,11 +206,7 @@ class Loader:
         for row, slot in enumerate(mine):
             if self._known_bad(slot):
                 self._replace(filling, row, Bad("", "no features of it"))
-        chunks = []
-        for at in range(0, rows, CHUNK):
-            part = range(at, min(at + CHUNK, rows))
-            chunks.append(Chunk(filling.number, tuple(part), tuple(mine[row] for row in part)))
-        self._makers.give(chunks)
+        self._makers.give(cut(filling.number, mine, self._workers))
 
     def _known_bad(self, slot: Slot) -> bool:
         return any(slot.row in one.bad(slot.release) for one in self._features.values())
@@ -248,7 +244,10 @@ class Loader:
         texts = [one.text for one in made]
         releases = [slot.release for slot in filling.slots]
         images = [one.image_id for one in made]
-        inputs = {name: self._input(name, filling, made) for name in self._prepare}
+        inputs = {**self._pixels(filling, made)}
+        for name, prepared in self._prepare.items():
+            if not isinstance(prepared, ImageSpec):
+                inputs[name] = self._input(prepared, filling, made)
         return Batch(
             inputs=inputs,
             keys=keys_of(images, texts, releases),
@@ -256,30 +255,40 @@ class Loader:
             texts=texts,
             place=filling.place,
             images=self.images,
+            answers=[one.answers for one in made],
             bad=filling.bad,
         )
 
-    def _input(self, name: str, filling: _Filling, made: list[Made]) -> Input:
-        prepared = self._prepare[name]
-        match prepared:
-            case Tokenizer():
-                return prepared([one.text for one in made])
-            case Features():
-                captions = [one.caption for one in made]
-                flipped = [one.flipped for one in made]
-                return prepared.read(filling.slots, captions, flipped)
-            case ImageSpec():
-                return self._pixels(list(self.images).index(name), filling, made)
+    def _input(self, prepared: Tokenizer | Features, filling: _Filling, made: list[Made]) -> Input:
+        if isinstance(prepared, Tokenizer):
+            return prepared([one.text for one in made])
+        captions = [one.caption for one in made]
+        flipped = [one.flipped for one in made]
+        return prepared.read(filling.slots, captions, flipped)
 
-    def _pixels(self, number: int, filling: _Filling, made: list[Made]) -> Input:
-        rows = torch.from_numpy(self._room.image(filling.number, number, len(made)))
-        sizes = [one.sizes[number] for one in made]
-        spec = list(self.images.values())[number]
-        images = [
-            row[: 3 * height * width].view(height, width, 3)
-            for row, (height, width) in zip(rows, sizes, strict=True)
-        ]
-        return padded(images, spec.patch)
+    def _pixels(self, filling: _Filling, made: list[Made]) -> dict[str, Input]:
+        """Pixels as they lie in the room; a copy where sizes differ, or no other place is free.
+
+        Whoever holds a batch may so hold its place: it comes back when the last tensor is gone.
+        """
+        spare = bool(self._free)
+        back = partial(self._free.append, filling.number)
+        loan = self._room.lend(filling.number, len(made), back)
+        found: dict[str, Input] = {}
+        for number, (name, spec) in enumerate(self.images.items()):
+            rows = torch.from_numpy(loan[number])
+            sizes = [one.sizes[number] for one in made]
+            (height, width) = sizes[0]
+            if spare and len(set(sizes)) == 1:
+                pixels = rows[:, : 3 * height * width].view(len(made), height, width, 3)
+                found[name] = ImageInput(pixels=pixels.permute(0, 3, 1, 2))
+                continue
+            images = [
+                row[: 3 * height * width].view(height, width, 3)
+                for row, (height, width) in zip(rows, sizes, strict=True)
+            ]
+            found[name] = padded(images, spec.patch)
+        return found
 
 
 def _check_mixing(data: DataSpec, prepare: Mapping[str, Prepared]) -> None:

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.data.crew import crew_of
+from training.data.crew import BEING_MADE, crew_of, cut
 from training.data.images import ImageSpec
 from training.data.order import Slot
 from training.data.room import Room
 from training.data.sample import Bad, Made, SampleMaker, Samples
-from training.data.worker import Chunk, Orders
-
-CHUNK = 16
+from training.data.worker import Orders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +40,7 @@ def read_in_order(
     What cannot be decoded is said, and replaced by nothing: whoever counts must know.
     """
     maker = SampleMaker(releases={release.name: release}, images=images, training=False)
-    room = Room.make(images, batches=2, rows=batch)
+    room = Room.make(images, batches=BEING_MADE, rows=batch)
     orders = Orders(maker=maker, room=room, seconds=seconds)
     with ExitStack() as stack:
         stack.callback(room.close)
@@ -51,7 +49,8 @@ def read_in_order(
         parts = [rows[at : at + batch] for at in range(0, len(rows), batch)]
         found: list[dict[int, Made | Bad]] = [{}, {}]
         for number, part in enumerate([*parts, []]):
-            makers.give(list(_chunks(release.name, number % 2, part)))
+            slots = [Slot(release.name, 0, row, row) for row in part]
+            makers.give(cut(number % BEING_MADE, slots, workers))
             before = parts[number - 1] if number else []
             answered = found[(number - 1) % 2]
             while len(answered) < len(before):
@@ -60,13 +59,6 @@ def read_in_order(
             if before:
                 yield _rows(room, (number - 1) % 2, before, answered, list(images))
             answered.clear()
-
-
-def _chunks(release: str, batch: int, rows: Sequence[int]) -> Iterator[Chunk]:
-    for at in range(0, len(rows), CHUNK):
-        part = rows[at : at + CHUNK]
-        slots = tuple(Slot(release, 0, row, row) for row in part)
-        yield Chunk(batch, tuple(range(at, at + len(part))), slots)
 
 
 def _rows(

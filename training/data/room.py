@@ -5,9 +5,11 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 
@@ -35,6 +37,10 @@ class Room:
         os.ftruncate(descriptor, max(1, batches * rows * sum(most)))
         return cls(descriptor=descriptor, batches=batches, rows=rows, most=most)
 
+    def __getstate__(self) -> dict[str, object]:
+        """To another process: what is mapped here is not sent."""
+        return {one.name: self.__dict__[one.name] for one in fields(self)}
+
     def row(self, batch: int, row: int) -> Sequence[Pixels]:
         """The flat places of a row's images."""
         at = (batch * self.rows + row) * sum(self.most)
@@ -44,21 +50,27 @@ class Room:
             at += size
         return places
 
-    def image(self, batch: int, number: int, rows: int) -> Pixels:
-        """[rows, bytes]: the places of one image in the first rows of a batch."""
+    def lend(self, batch: int, rows: int, back: Callable[[], object]) -> Sequence[Pixels]:
+        """[rows, bytes] for each image of a row; `back` is called when nobody holds any of them."""
         total = sum(self.most)
         start = batch * self.rows * total
-        every = self._bytes[start : start + rows * total].reshape(rows, total)
-        before = sum(self.most[:number])
-        return every[:, before : before + self.most[number]]
+        loan = np.frombuffer(self._map, dtype=np.uint8, count=rows * total, offset=start)
+        weakref.finalize(loan, back)
+        every = loan.reshape(rows, total)
+        ends = accumulate(self.most)
+        return [every[:, end - size : end] for end, size in zip(ends, self.most, strict=True)]
 
     def close(self) -> None:
         """Give up the file; the memory goes when no process maps it."""
         os.close(self.descriptor)
 
     @cached_property
+    def _map(self) -> mmap.mmap:
+        return mmap.mmap(self.descriptor, 0)
+
+    @cached_property
     def _bytes(self) -> Pixels:
-        return np.frombuffer(mmap.mmap(self.descriptor, 0), dtype=np.uint8)
+        return np.frombuffer(self._map, dtype=np.uint8)
 
 
 def _unnamed() -> int:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.data.augment import mix_images, names_a_side
-from training.data.draws import generator
-from training.data.images import ImageSpec
+from training.data.draws import fraction, generator
+from training.data.images import ImageSpec, SecondImageSpec
 from training.data.order import Slot
 from training.data.shards import Sample
 
@@ -47,6 +49,7 @@ class Made(NamedTuple):
     caption: int  # which of the sample's captions it is
     flipped: bool
     sizes: tuple[tuple[int, int], ...]  # height and width of each image
+    answers: tuple[str, ...] = ()
 
 
 class Bad(NamedTuple):
@@ -124,18 +127,21 @@ class SampleMaker:
     def _alone(self, slot: Slot, sample: Sample, rows: Sequence[Pixels]) -> Made | Bad:
         caption, text = self._chosen(slot, sample.captions, sample.sources)
         key = self._key(slot)
-        flip = self.training and not names_a_side(text) and generator(*key, "flip").random() < 0.5
+        flip = self.training and not names_a_side(text) and fraction(*key, "flip") < 0.5
 
         sizes = []
         try:
             for (name, spec), row in zip(self.images.items(), rows, strict=True):
                 draws = generator(*key, name) if self.training and spec.random else None
-                pixels = spec.pixels(sample.image, draws, flip=flip and spec.flip)
+                encoded = sample.second if isinstance(spec, SecondImageSpec) else sample.image
+                if not encoded:
+                    return Bad(sample.image_id, "there is no such file, or nothing in it")
+                pixels = spec.pixels(encoded, draws, flip=flip and spec.flip)
                 row[: pixels.size] = pixels.reshape(-1)
                 sizes.append((pixels.shape[0], pixels.shape[1]))
         except (OSError, MemoryError) as error:  # Pillow's errors of broken pictures are OSErrors
             return Bad(sample.image_id, str(error) or type(error).__name__)
-        return Made(sample.image_id, text, caption, flip, tuple(sizes))
+        return Made(sample.image_id, text, caption, flip, tuple(sizes), tuple(sample.answers))
 
     def _key(self, slot: Slot) -> tuple[object, ...]:
         return self.seed, self.stage, slot.release, slot.epoch, slot.row
@@ -163,16 +169,20 @@ def choose_caption(
     """
     if len(sources) == 1:
         return 0
-    draws = generator(*key, "caption")
-    groups = [_weighed(source, weights) for source in sources] if weights else [""] * len(sources)
-    kinds = sorted(set(groups))
-    chances = np.array([weights.get(kind, 1.0) for kind in kinds])
-    if not chances.sum():
-        return int(draws.integers(len(sources)))
+    among = list(range(len(sources)))
+    if weights:
+        kind = _kind(sources, weights, fraction(*key, "source"))
+        among = [number for number in among if kind in ("", _weighed(sources[number], weights))]
+    return among[int(fraction(*key, "caption") * len(among))]
 
-    kind = kinds[int(draws.choice(len(kinds), p=chances / chances.sum()))]
-    among = [number for number, group in enumerate(groups) if group == kind]
-    return among[int(draws.integers(len(among)))]
+
+def _kind(sources: Sequence[str], weights: Mapping[str, float], draw: float) -> str:
+    """The kind of source in which the draw falls, their weights laid end to end; "": no matter."""
+    kinds = sorted({_weighed(source, weights) for source in sources})
+    ends = list(accumulate(weights.get(kind, 1.0) for kind in kinds))
+    if not ends[-1]:
+        return ""
+    return kinds[bisect_right(ends, draw * ends[-1], hi=len(ends) - 1)]
 
 
 def _weighed(source: str, weights: Mapping[str, float]) -> str:

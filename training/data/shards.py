@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +21,8 @@ from training.data.cache import ShardCache, is_local, local_path, names_in, read
 
 SPLITS = ("train", "heldout")
 EVERY = "all"  # asks for both
-COLUMNS = ("image", "caption", "image_id", "split", "text_source")  # the first two must be there
+# the first two must be there; `answers` are those to a question, `second` is another image of it
+COLUMNS = ("image", "caption", "image_id", "split", "text_source", "answers", "second")
 OPEN_SHARDS = 256  # mapped at once by a process; systems commonly allow 65,530 maps
 OPEN_FETCHED = 8  # of those that came from afar: a removed copy takes room until it is closed
 
@@ -31,6 +34,8 @@ class Sample(NamedTuple):
     captions: list[str]
     sources: list[str]  # where each caption was found (alt, given, synthetic ...); "" if unknown
     image_id: str
+    answers: Sequence[str] = ()  # to the question that the one caption is
+    second: bytes = b""  # of a sample with two images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +61,7 @@ class Release:
         self.shards = list(shards)
         self.cache = cache or ShardCache()
         self.counts = [shard.rows for shard in self.shards]
-        self._ends = np.cumsum(self.counts)
+        self._ends = list(accumulate(self.counts))
         self._opened: OrderedDict[int, _Opened] = OrderedDict()
         if not self.shards:
             raise ValueError(f"release {name} has no shards: was it built, and with this split?")
@@ -99,7 +104,7 @@ class Release:
         return cls(name, shards)
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return self._ends[-1] if self._ends else 0
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": OrderedDict()}
@@ -114,6 +119,11 @@ class Release:
         """Captions of a sample and their sources; its image is not touched."""
         shard, place = self._find(row)
         return shard.texts(place)
+
+    def answers(self, row: int) -> Sequence[str]:
+        """Answers to the question of a sample; its image is not touched."""
+        shard, place = self._find(row)
+        return shard.answers(place)
 
     def image_id(self, row: int) -> str:
         """The id of a sample's image, which is not touched."""
@@ -147,8 +157,8 @@ class Release:
     def _find(self, row: int) -> tuple[_Opened, int]:
         if not 0 <= row < len(self):
             raise IndexError(f"release {self.name} has {len(self)} samples, none numbered {row}")
-        number = int(np.searchsorted(self._ends, row, side="right"))
-        return self._open(number), row - int(self._ends[number]) + self.counts[number]
+        number = bisect_right(self._ends, row)
+        return self._open(number), row - self._ends[number] + self.counts[number]
 
     def _open(self, number: int) -> _Opened:
         if number in self._opened:
@@ -182,31 +192,44 @@ class _Opened:
             raise ValueError(
                 f"{self._what} is not a shard of a release ({error}): build the release again"
             ) from error
-        self._ends = np.cumsum([len(chunk) for chunk in self._columns["image"]])
+        self._ends = list(accumulate(len(chunk) for chunk in self._columns["image"]))
 
     @property
     def rows(self) -> int:
         if self._chosen is not None:
             return len(self._chosen)
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return self._ends[-1] if self._ends else 0
 
     def sample(self, row: int) -> Sample:
         """ValueError when the bytes of a column cannot be what its header says."""
-        captions, sources = self.texts(row)
+        place = self._place(row)
+        captions, sources = self._texts(place)
         return Sample(
-            image=self._value("image", row) or b"",
+            image=self._value("image", place) or b"",
             captions=captions,
             sources=sources,
-            image_id=self.image_id(row),
+            image_id=self._value("image_id", place) or "",
+            answers=self._answers(place),
+            second=self._value("second", place) or b"",
         )
+
+    def answers(self, row: int) -> list[str]:
+        """What was answered to a question; nothing where there is none."""
+        return self._answers(self._place(row))
+
+    def _answers(self, place: tuple[int, int]) -> list[str]:
+        return [answer for answer in self._value("answers", place) or [] if answer]
 
     def image_id(self, row: int) -> str:
         """The id; "" where the shard has none."""
-        return self._value("image_id", row) or ""
+        return self._value("image_id", self._place(row)) or ""
 
     def texts(self, row: int) -> tuple[list[str], list[str]]:
-        captions = self._value("caption", row) or []
-        sources = self._value("text_source", row) or [""] * len(captions)
+        return self._texts(self._place(row))
+
+    def _texts(self, place: tuple[int, int]) -> tuple[list[str], list[str]]:
+        captions = self._value("caption", place) or []
+        sources = self._value("text_source", place) or [""] * len(captions)
         return [caption or "" for caption in captions], [source or "" for source in sources]
 
     def all_captions(self) -> Iterator[str]:
@@ -225,18 +248,20 @@ class _Opened:
         return np.flatnonzero(pc.equal(column, split).fill_null(False).to_numpy())
 
     def _place(self, row: int) -> tuple[int, int]:
+        """The record batch that a row lies in, and its number there."""
         if self._chosen is not None:
             row = int(self._chosen[row])
-        chunk = int(np.searchsorted(self._ends, row, side="right"))
-        return chunk, row - int(self._ends[chunk - 1] if chunk else 0)
+        chunk = bisect_right(self._ends, row)
+        return chunk, row - (self._ends[chunk - 1] if chunk else 0)
 
-    def _value(self, column: str, row: int) -> Any:
+    def _value(self, column: str, place: tuple[int, int]) -> Any:
         if column not in self._columns:
             return None
-        chunk, place = self._place(row)
+        chunk, row = place
         try:
-            return self._columns[column][chunk][place].as_py()
+            return self._columns[column][chunk][row].as_py()
         except (pa.ArrowInvalid, UnicodeDecodeError, IndexError, MemoryError) as error:
+            row += self._ends[chunk] - len(self._columns[column][chunk])
             raise ValueError(f"{self._what} is damaged at row {row} ({error})") from error
 
 

@@ -45,7 +45,10 @@ class Orders:
 
 
 class Worker:
-    """A worker as the process that asks it sees it."""
+    """A worker as the process that asks it sees it.
+
+    Slots and answers travel as plain tuples: to name a class for each costs several times as much.
+    """
 
     def __init__(self, orders: Orders) -> None:
         ours, theirs = socket.socketpair()
@@ -75,7 +78,7 @@ class Worker:
         """Let it make the rows of a chunk."""
         self.waiting.append(chunk)
         with contextlib.suppress(OSError):
-            self.channel.send(chunk)
+            self.channel.send((chunk.batch, chunk.rows, [tuple(one) for one in chunk.slots]))
 
     def answer(self) -> tuple[Chunk, list[Made | Bad]] | None:
         """The chunk that it was given first, made; None when it is dead. Raises what it raised."""
@@ -86,7 +89,8 @@ class Worker:
         if isinstance(found, Exception):
             raise found
         self.answered += 1
-        return self.waiting.popleft(), found
+        made = [Made(*one) if good else Bad(*one) for good, one in found]
+        return self.waiting.popleft(), made
 
     def end(self) -> str:
         """Kill it, and say how it ended if it was dead already."""
@@ -112,19 +116,23 @@ def main(descriptor: int, room: int) -> None:
         assert orders.room.descriptor == room, "a descriptor keeps its number in a child"
         _confine()
         while True:
-            channel.send(_made(channel.recv(), orders))
+            batch, rows, slots = channel.recv()
+            chunk = Chunk(batch, rows, tuple(Slot(*one) for one in slots))
+            channel.send(_made(chunk, orders))
     os._exit(0)
 
 
-def _made(chunk: Chunk, orders: Orders) -> list[Made | Bad] | Exception:
+def _made(chunk: Chunk, orders: Orders) -> list[tuple[bool, tuple[object, ...]]] | Exception:
+    """Of each row whether it is good, and the fields of what it became."""
     found = []
     try:
         for row, slot in zip(chunk.rows, chunk.slots, strict=True):
             sample = orders.maker.read(slot)
             place = orders.room.row(chunk.batch, row)
             signal.setitimer(signal.ITIMER_REAL, orders.seconds)
-            found.append(orders.maker.make(slot, sample, place))
+            made = orders.maker.make(slot, sample, place)
             signal.setitimer(signal.ITIMER_REAL, 0)
+            found.append((isinstance(made, Made), tuple(made)))
     except Exception as error:  # noqa: BLE001 - whoever asked gets it
         signal.setitimer(signal.ITIMER_REAL, 0)
         return ValueError(str(error)) if isinstance(error, ValueError) else _described(error)

@@ -15,12 +15,14 @@ from training.data.draws import generator
 from training.data.reading import read_in_order
 from training.data.tokenizer import Tokenizer
 from training.evaluate.caption_scores import caption_scores, java_scores
-from training.evaluate.encoded import Tell, silent
+from training.evaluate.encoded import Tell, left_out, seen, silent
 from training.evaluate.lines import Asked, Samples, opened
 from training.evaluate.retrieval import shuffled
 from training.evaluate.scorer import Scorer
 from training.export import load_scorer
 from training.generate import Decoding, Writer
+
+SHOWN = 12  # images with captions, for a report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ class Captioner:
             if places:
                 rows = [part.rows[place] for place in places]
                 images = {name: [of[place] for place in places] for name, of in part.images.items()}
-                self.scorer.pixels(images)
+                self.scorer.pixels(images, plain=True)
                 draws = self._draws([start + row for row in rows], decoding.longest)
                 ids = self._ids(writer, tokenizer, decoding, draws)
                 for row, text in zip(rows, ids.tolist(), strict=True):
@@ -136,7 +138,7 @@ def evaluate(
     METEOR and SPICE stand beside them where `java` asks for them and Java is there; else `skipped`
     says what is missing. `shuffled_images` is the blind baseline: each caption scored as that of
     another image. An image that cannot be decoded has an empty caption, which scores 0, and is
-    counted in `unreadable`.
+    counted in `unreadable`. `examples` are some images, as the model saw them, with their captions.
     """
     scorer = model if isinstance(model, Scorer) else load_scorer(model)
     samples = opened(asked)
@@ -155,6 +157,23 @@ def evaluate(
         "captions": sum(map(len, references)),
         "decoding": asdict(captioner.within_places()),
         "blind": blind,
-        "unreadable": sum(bool(one.bad) for one in written),
+        **left_out({samples.image_id(row): one.bad for row, one in enumerate(written) if one.bad}),
         "skipped": skipped,
+        "examples": _examples(scorer, samples, texts, workers),
     }
+
+
+def _examples(
+    scorer: Scorer, samples: Samples, texts: Sequence[str], workers: int
+) -> list[dict[str, Any]]:
+    """Some images, spread evenly, with what was said of them: for a report."""
+    said = [row for row, text in enumerate(texts) if text]
+    rows = said[:: max(1, -(-len(said) // SHOWN))]
+    specs = dict(list(scorer.image_specs.items())[:1])
+    found = []
+    for part in read_in_order(samples, specs, rows, workers=workers):
+        (images,) = part.images.values()
+        for row, image in zip(part.rows, images, strict=True):
+            one = {"image_id": samples.image_id(row), "image": seen(image)}
+            found.append({**one, "caption": texts[row], "references": samples.texts(row)[0]})
+    return found

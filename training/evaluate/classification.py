@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.evaluate.encoded import Encoded, Tell, encode, numbers, silent
-from training.evaluate.lines import CaptionsFile, Line, image_beside, lines_of
+from training.evaluate.encoded import Encoded, Tell, encode, left_out, numbers, silent
+from training.evaluate.lines import CaptionsFile, Line, lines_of
 from training.evaluate.retrieval import shuffled
 from training.evaluate.scorer import Scorer
 from training.export import load_scorer
@@ -54,7 +54,7 @@ def evaluate(
         "templates": list(templates),
         "chance": {f"top{cut}": round(100 * min(1.0, cut / len(classes)), 2) for cut in (1, 5)},
         "blind": {"shuffled_images": _told(scores[other.long()], truth)},
-        "unreadable": len(encoded.bad),
+        **left_out(encoded.bad),
     }
 
 
@@ -105,4 +105,4 @@ def _line(path: Path, where: str, value: dict[str, Any]) -> Line:
     label = value.get("label")
     if not value["image"] or not isinstance(label, str) or not label:
         raise ValueError(f"{where}: needs {WANTED}")
-    return Line(image=image_beside(value, path, where), captions=(label,), where=where)
+    return Line(image=path.parent / value["image"], captions=(label,), where=where)

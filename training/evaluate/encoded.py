@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import io
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from PIL import Image
@@ -18,6 +21,8 @@ from training.evaluate.scorer import Scorer
 ROOM = 1 << 30  # bytes of inputs and tokens that images, and texts, may each take
 PROBED = 8  # images or texts of which the memory of all is told
 DECODED = 64  # images at a time
+SIDE = 336  # pixels of the longer side of an image that is kept for a report
+NAMED = 20  # images that are left out are named, at most
 
 Tell = Callable[[str, int, int], None]  # what is being done, how much is done, how much there is
 
@@ -238,6 +243,21 @@ def _ask(scorer: Scorer, *, images: int, texts: int) -> None:
     if scorer.matching is not None:
         pairs = max(images, texts)
         scorer.match(torch.arange(pairs) % images, torch.arange(pairs) % texts)
+
+
+def seen(pixels: Tensor) -> str:
+    """An image as a model saw it, [h, w, 3] of bytes, as a data URI for a report."""
+    image = Image.fromarray(pixels.contiguous().numpy())
+    image.thumbnail((SIDE, SIDE))
+    written = io.BytesIO()
+    image.save(written, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode()
+
+
+def left_out(bad: Mapping[str, str]) -> dict[str, Any]:
+    """How many images could not be used, and of some which they are and why."""
+    some = dict(itertools.islice(bad.items(), NAMED))
+    return {"unreadable": len(bad), "left_out": some} if bad else {"unreadable": 0}
 
 
 @functools.cache

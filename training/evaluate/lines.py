@@ -1,29 +1,39 @@
-"""Captioned images in a file: a line of {"image": path, "captions": [text, ...]} each."""
+"""Captioned images, or questions about images, in a file: a line of JSON each."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.data.shards import Release, Sample
+from training.data.shards import Release, Sample, Shard
 
 WANTED = "{'image': path, 'captions': [text, ...]}"
+QUESTION = "{'image': path, 'question': text, 'answers': [text, ...]}"
+PAIR = "{'images': [path, path], 'sentence': text, 'label': true or false}"
+SUFFIX = ".jsonl"  # of a file that is trained on as a release is
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One image and its captions."""
+    """One image and its captions; or a question, which is the one caption, with its answers."""
 
     image: Path
     captions: tuple[str, ...]
     where: str  # file and line number, for messages
+    answers: tuple[str, ...] = ()
+    second: Path | None = None  # of a line of two images
 
 
 def read_lines(captions: str | Path) -> list[Line]:
-    """All lines; a path is taken from the file's own folder. ValueError names file and line."""
+    """All lines; a path is taken from the file's own folder. ValueError names file and line.
+
+    Lines of captions, of questions with answers, or of two images and a sentence that is true or
+    false of them.
+    """
     path = Path(captions)
     return [_line(value, path, where) for where, value in lines_of(path, WANTED)]
 
@@ -54,38 +64,67 @@ def _naming_an_image(text: str, where: str) -> dict[str, Any]:
         value: Any = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{where}: not JSON ({error})") from error
+    if isinstance(value, dict) and _is_pair(value.get("images")):
+        return {**value, "image": value["images"][0]}
     if not isinstance(value, dict) or not isinstance(value.get("image"), str):
         raise ValueError(f'{where}: needs "image", the path of an image')
     return value
 
 
-def image_beside(value: dict[str, Any], path: Path, where: str) -> Path:
-    """The image that a line of a file names; ValueError when it is not there."""
-    image: Path = path.parent / value["image"]
-    if not image.is_file():
-        raise ValueError(f"{where}: no such image: {image}")
-    return image
+def _is_pair(images: object) -> bool:
+    return isinstance(images, list) and len(images) == 2 and all(map(_is_text, images))
 
 
-class CaptionsFile:
-    """The lines of a file as samples, as those of a release: images are read when asked for."""
+class CaptionsFile(Release):
+    """The lines of a file as a release that has no shards: images are read when asked for.
 
-    def __init__(self, lines: Sequence[Line], name: str = "captions") -> None:
-        self.name = name
+    All lines are held. `file` is where they stand, if they stand in one.
+    """
+
+    def __init__(
+        self, lines: Sequence[Line], name: str = "captions", *, file: Path | None = None
+    ) -> None:
         self.lines = list(lines)
+        super().__init__(name, [Shard(address=str(file or name), rows=len(self.lines))])
+        self._file = file
+
+    @classmethod
+    def read(cls, file: str | Path, name: str = "captions") -> CaptionsFile:
+        """The lines of a file; ValueError as `read_lines`."""
+        return cls(read_lines(file), name, file=Path(file))
 
     def __len__(self) -> int:
         return len(self.lines)
 
     def __getitem__(self, row: int) -> Sample:
-        """A sample by its number; its id is the path of its image."""
+        """A sample by its number; its id is the path of its image, which may be missing."""
         line = self.lines[row]
         captions, sources = self.texts(row)
-        try:
-            image = line.image.read_bytes()
-        except OSError as error:
-            raise ValueError(f"{line.where}: {line.image} cannot be read ({error})") from error
-        return Sample(image, captions, sources, str(line.image))
+        image = _bytes_of(line.image)
+        second = b"" if line.second is None else _bytes_of(line.second)
+        return Sample(image, captions, sources, str(line.image), line.answers, second)
+
+    def answers(self, row: int) -> Sequence[str]:
+        """Answers to the question of a sample."""
+        return self.lines[row].answers
+
+    def all_captions(self) -> Iterator[str]:
+        """Every text."""
+        for line in self.lines:
+            yield from line.captions
+
+    def digest(self) -> str:
+        """Of the lines, wherever they stand; images are told by their names."""
+        total = hashlib.blake2b(digest_size=16)
+        for line in self.lines:
+            images = [one.name for one in (line.image, line.second) if one is not None]
+            total.update(json.dumps([images, line.captions, line.answers]).encode())
+        return total.hexdigest()
+
+    @property
+    def home(self) -> Path | None:
+        """The folder in which the file lies."""
+        return None if self._file is None else self._file.absolute().parent
 
     def image_id(self, row: int) -> str:
         """The path of a sample's image."""
@@ -97,17 +136,24 @@ class CaptionsFile:
         return captions, [""] * len(captions)
 
 
-Samples = CaptionsFile | Release
+Samples = Release
 Asked = str | Path | Sequence[Line] | Samples  # what a model is evaluated on
+
+
+def opened_release(name: str, address: str | Path) -> Release:
+    """What training reads: a file of lines, or the release in a folder or under an URL."""
+    if str(address).endswith(SUFFIX):
+        return CaptionsFile.read(address, name)
+    return Release.open(name, address)
 
 
 def opened(asked: Asked) -> Samples:
     """The samples of a file of captions or of its lines, or those that are given as such."""
     match asked:
-        case CaptionsFile() | Release():
+        case Release():
             return asked
         case str() | Path():
-            return CaptionsFile(read_lines(asked))
+            return CaptionsFile.read(asked)
         case _:
             return CaptionsFile(asked)
 
@@ -116,12 +162,48 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _bytes_of(image: Path) -> bytes:
+    """Nothing of a file that cannot be read: it costs itself, as one that cannot be decoded."""
+    try:
+        return image.read_bytes()
+    except OSError:
+        return b""
+
+
 def _line(value: dict[str, Any], path: Path, where: str) -> Line:
     captions = value.get("captions")
+    if captions is None and "question" in value:
+        return _question(value, path, where)
+    if captions is None and "sentence" in value:
+        return _sentence(value, path, where)
     if not isinstance(captions, list) or not captions or not all(map(_is_text, captions)):
         raise ValueError(f'{where}: needs "captions", a list of at least one text')
-    image = image_beside(value, path, where)
+    image = path.parent / value["image"]
     return Line(image=image, captions=tuple(map(_written, captions)), where=where)
+
+
+def _question(value: dict[str, Any], path: Path, where: str) -> Line:
+    question, answers = value["question"], value.get("answers")
+    if not _is_text(question) or not isinstance(answers, list) or not all(map(_is_text, answers)):
+        raise ValueError(f"{where}: a question is written {QUESTION}")
+    if not answers:
+        raise ValueError(f"{where}: nobody has answered: a question is written {QUESTION}")
+    given = tuple(map(_written, answers))
+    image = path.parent / value["image"]
+    return Line(image=image, captions=(_written(question),), where=where, answers=given)
+
+
+def _sentence(value: dict[str, Any], path: Path, where: str) -> Line:
+    sentence, label = value["sentence"], value.get("label")
+    if not _is_pair(value.get("images")) or not _is_text(sentence) or not isinstance(label, bool):
+        raise ValueError(f"{where}: two images and a sentence are written {PAIR}")
+    return Line(
+        image=path.parent / value["images"][0],
+        second=path.parent / value["images"][1],
+        captions=(_written(sentence),),
+        where=where,
+        answers=("true" if label else "false",),
+    )
 
 
 def _written(text: str) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from training.data.batch import WORD
 from training.data.draws import number_of
-from training.evaluate.encoded import ROOM, Encoded, Tell, encode, silent
+from training.evaluate.encoded import ROOM, Encoded, Tell, encode, left_out, silent
 from training.evaluate.lines import Asked, opened
 from training.evaluate.retrieval import Scores, shuffled
 from training.evaluate.scorer import Scorer
@@ -65,7 +65,7 @@ def evaluate(
         "candidates": len(encoded.rows),
         "captions": len(encoded.texts),
         "chance": {"auc": 0.5, "accuracy": 50.0},
-        "unreadable": len(encoded.bad),
+        **left_out(encoded.bad),
     }
 
 

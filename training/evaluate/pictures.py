@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
+from training.data.reading import read_in_order
 from training.data.tokenizer import Tokenizer
 from training.embed import PatchesSpec
-from training.evaluate.encoded import Tell, silent
+from training.evaluate.encoded import Tell, seen, silent
 from training.evaluate.lines import Asked, opened
 from training.evaluate.scorer import Scorer
 from training.export import load_scorer
@@ -26,7 +24,6 @@ from training.stack import Attention
 from training.tokens import Segment, Tokens
 
 SHOWN = 6  # images, spread evenly over what is asked about
-SIDE = 336  # pixels of the longer side of an image that is kept to be drawn
 
 
 def evaluate(
@@ -34,6 +31,7 @@ def evaluate(
     asked: Asked,
     *,
     shown: int = SHOWN,
+    workers: int = 0,
     tell: Tell = silent,
 ) -> dict[str, Any]:
     """Of some images with their first caption: word-patch alignment and patterns of attention.
@@ -47,20 +45,19 @@ def evaluate(
     looks: list[dict[str, Any]] = []
     unreadable = 0
     step = max(1, len(samples) // shown)
-    for row in range(0, len(samples), step):
-        sample = samples[row]
-        if len(looks) == shown or not sample.captions:
-            continue
-        try:
-            looks.append({"image_id": sample.image_id, **look(scorer, *_pair(sample))})
-        except OSError:
-            unreadable += 1
+    rows = [row for row in range(0, len(samples), step) if samples.texts(row)[0]]
+    for part in read_in_order(samples, scorer.image_specs, rows, batch=shown, workers=workers):
+        for place, row in enumerate(part.rows):
+            if row in part.bad:
+                unreadable += 1
+            elif len(looks) < shown:
+                pixels = {name: [of[place]] for name, of in part.images.items()}
+                text = samples.texts(row)[0][0]
+                looks.append({"image_id": samples.image_id(row), **look(scorer, pixels, text)})
         tell("look at pairs", len(looks), shown)
+        if len(looks) == shown:
+            break
     return {"pairs": looks, "unreadable": unreadable}
-
-
-def _pair(sample: Any) -> tuple[bytes, str]:
-    return sample.image, sample.captions[0]
 
 
 def check_joined(scorer: Scorer) -> None:
@@ -76,18 +73,18 @@ def check_joined(scorer: Scorer) -> None:
 
 
 @torch.inference_mode()
-def look(scorer: Scorer, image: bytes, text: str) -> dict[str, Any]:
+def look(scorer: Scorer, image: Mapping[str, Sequence[Tensor]], text: str) -> dict[str, Any]:
     """One pair: its words, the grid, how words are carried to patches, what attends to what.
 
     `alignment` [words, rows, columns]: the share of each word that the optimal transport between
     words and patches carries to each patch, 1 a word (ViLT, figure 4); `distance` is what it costs.
-    `patterns` [layers][heads]: `shares_of_patterns`. OSError when the image cannot be decoded.
+    `patterns` [layers][heads]: `shares_of_patterns`. `image` is given decoded, [1][h, w, 3].
     """
     check_joined(scorer)
     matching = scorer.matching
     assert matching is not None, "checked above"
     scorer.forget()
-    scorer.images([image])
+    scorer.pixels(image, plain=True)
     scorer.texts([text])
     step = scorer.model.spec.passes[matching.fused]
     one = torch.zeros(1, dtype=torch.int64)
@@ -108,7 +105,7 @@ def look(scorer: Scorer, image: bytes, text: str) -> dict[str, Any]:
         "text": text,
         "words": [word for word, _ in words],
         "grid": [rows, columns],
-        "image": _seen(scorer, image),
+        "image": seen(next(iter(image.values()))[0]),
         "probability": probability,
         "distance": distance,
         "alignment": [[[round(v, 5) for v in line] for line in word] for word in carried.tolist()],
@@ -176,16 +173,6 @@ def _grid(scorer: Scorer, fused: Tokens) -> tuple[int, int]:
     if side * side != tokens:
         raise ValueError(f"{tokens} features of an image are no square grid")
     return side, side
-
-
-def _seen(scorer: Scorer, encoded: bytes) -> str:
-    """The image as the model saw it, as a data URI."""
-    (spec,) = scorer.image_specs.values()
-    image = Image.fromarray(np.ascontiguousarray(spec.pixels(encoded)))
-    image.thumbnail((SIDE, SIDE))
-    written = io.BytesIO()
-    image.save(written, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from training.data.draws import number_of
-from training.evaluate.encoded import ROOM, Encoded, Tell, encode, silent
+from training.evaluate.encoded import ROOM, Encoded, Tell, encode, left_out, silent
 from training.evaluate.lines import Asked, opened
 from training.evaluate.scorer import Scorer
 from training.export import load_scorer
@@ -54,7 +54,7 @@ def evaluate(
         "shortlist": shortlist,
         "chance": chance(captions.tolist()),
         "blind": blind(encoded, scores),
-        "unreadable": len(encoded.bad),
+        **left_out(encoded.bad),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from training.config import decode
 from training.data.features import FeatureSpec
 from training.data.images import ImageSpec
 from training.data.tokenizer import TextSpec
@@ -19,15 +20,64 @@ from training.data.towers import (
     text_prepared_as,
 )
 from training.embed import GridSpec, PatchesSpec, QueriesSpec, WordsSpec
+from training.export import CONFIG, TOWER, decode_objectives
+from training.folder import read_json
 from training.heads import ClassifySpec, Pooling, ProjectSpec, ScaleSpec, VocabularySpec
 from training.masks import RuleName
-from training.model import EmbedSpec, HeadSpec, Pass, PrepareSpec
+from training.model import EmbedSpec, HeadSpec, ModelSpec, Pass, PrepareSpec
+from training.objectives.itm import Matching
+from training.plan import AnyObjective
 from training.stack import Cross, StackSpec
 from training.tokens import Segment
 from training.weights.files import read
 
 PIXELS = 64  # a side, of images that two cores can learn from
 COMPONENTS = 256  # of EfficientNet-Lite0's 1,280: retrieval notices no loss (docs/log.md)
+
+
+def trained(folder: str) -> tuple[ModelSpec, tuple[AnyObjective, ...]]:
+    """A model that was exported, read from where it lies, and what it was trained for."""
+    home = Path(folder)
+    if not (home / CONFIG).is_file():
+        raise ValueError(f"finetune: {home} holds no model; give the folder `model` of a run")
+    plain = read_json(home / CONFIG)
+    spec = decode(ModelSpec, plain["model"], f"{home / CONFIG}: model")
+    prepare: dict[str, PrepareSpec] = {}
+    for name, one in spec.prepare.items():
+        kept = home / "prepare" / name
+        if isinstance(one, TextSpec):
+            one = replace(one, vocabulary=str(kept / "tokenizer.json"))
+        elif isinstance(one, FeatureSpec):
+            one = one.moved(str(kept / TOWER))
+        prepare[name] = one
+    objectives = decode_objectives(plain.get("objectives", []), home / CONFIG)
+    return replace(spec, prepare=prepare), objectives
+
+
+def only(spec: ModelSpec, node: str) -> ModelSpec:
+    """What a model needs to come to one pass; without heads."""
+    wanted, open_ = {node}, [node]
+    while open_:
+        step = spec.passes.get(open_.pop())
+        if step is not None:
+            found = {*step.inputs, *filter(None, [step.reads])} - wanted
+            wanted |= found
+            open_ += found
+    passes = {name: step for name, step in spec.passes.items() if name in wanted}
+    stacks = {step.stack for step in passes.values()}
+    return ModelSpec(
+        embeds={name: one for name, one in spec.embeds.items() if name in wanted},
+        stacks={name: one for name, one in spec.stacks.items() if name in stacks},
+        passes=passes,
+        prepare={name: one for name, one in spec.prepare.items() if name in wanted},
+    )
+
+
+def answering(spec: ModelSpec, matching: Matching, *, classes: int, joined: int) -> ClassifySpec:
+    """ViLT's head for answers, above whatever the head of the matching looks at."""
+    head = spec.heads[matching.head]
+    assert isinstance(head, ClassifySpec), "a matching has two classes"
+    return replace(head, classes=classes, joined=joined, hidden=2 * head.width)
 
 
 def vit(*, layers: int, width: int, heads: int, dropout: float = 0.0) -> StackSpec:
@@ -170,8 +220,9 @@ def given_image(source: str, **how: Any) -> Tower:
     `how` says more of the preprocessing, whose size, mean and deviation are the file's.
     """
     spec = read(source).family.spec
-    patches = spec.embeds["patches"]
-    assert isinstance(patches, PatchesSpec), "the tables of weights name them so"
+    patches = spec.embeds.get("patches")
+    if not isinstance(patches, PatchesSpec) or "image" not in spec.stacks:
+        raise ValueError(f"{source} holds no image tower, but {_held(spec)}: give a ViT or a CLIP")
     size = patches.grid * patches.patch
     told = ImageSpec(size=size)
     if Path(source).is_dir():
@@ -181,11 +232,16 @@ def given_image(source: str, **how: Any) -> Tower:
     return Tower(name="patches", embed=patches, stack=stack, prepare=prepare, init=source)
 
 
+def _held(spec: ModelSpec) -> str:
+    return f"{', '.join(spec.embeds)} and the stacks {', '.join(spec.stacks)}"
+
+
 def given_text(source: str, *, length: int) -> Tower:
     """A text tower as a file has it, to be trained: BERT and its kin by their mean, CLIP's."""
     spec = read(source).family.spec
-    words = spec.embeds["words"]
-    assert isinstance(words, WordsSpec), "the tables of weights name them so"
+    words = spec.embeds.get("words")
+    if not isinstance(words, WordsSpec) or "text" not in spec.stacks:
+        raise ValueError(f"{source} holds no text tower, but {_held(spec)}: give a BERT or a CLIP")
     rules = spec.passes["text"].rules
     return Tower(
         name="words",

@@ -9,6 +9,7 @@ from typing import Any
 from training.embed import PatchesSpec, WordsSpec
 from training.heads import ClassifySpec, ProjectSpec, ScaleSpec
 from training.model import HeadSpec, ModelSpec, Pass
+from training.second import SECOND, with_second
 from training.stack import Cross, StackSpec
 from training.weights.rules import (
     BlockNames,
@@ -200,7 +201,10 @@ def _open_clip_stack(config: Any, tower: dict[str, Any], *, heads: int, image: b
 
 
 def vilt(config: Any, keys: Set[str]) -> Family:
-    """ViltModel, ViltForMaskedLM, ViltForImageAndTextRetrieval, and files of ours."""
+    """ViltModel, ViltForMaskedLM, ViltForImageAndTextRetrieval, those for answers, files of ours.
+
+    The last are ViltForQuestionAnswering and, of two images, ViltForImagesAndTextClassification.
+    """
     words = WordsSpec(
         vocab=config.vocab_size,
         width=config.hidden_size,
@@ -212,6 +216,8 @@ def vilt(config: Any, keys: Set[str]) -> Family:
     )
     spec = patches(config, interpolation="bilinear", align_corners=True, modality=True)
     where, kinds = "vilt.embeddings", ["embeds.words.modality", "embeds.patches.modality"]
+    two = _answers_of_two_images(config, keys)
+    kinds += [f"embeds.{SECOND}.modality"] if two else []
     table: Table = (
         *bert_embeddings("embeds.words", f"{where}.text_embeddings", words),
         *reshaped("embeds.patches.first", f"{where}.cls_token", (-1,), (1, 1, -1)),
@@ -228,6 +234,8 @@ def vilt(config: Any, keys: Set[str]) -> Family:
         passes={"fusion": Pass(stack="fusion", inputs=("words", "patches"))},
         heads=heads,
     )
+    if two:
+        model = with_second(model, "patches")
     return Family(spec=model, table=table + more)
 
 
@@ -250,7 +258,24 @@ def _vilt_heads(config: Any, keys: Set[str]) -> tuple[dict[str, HeadSpec], Table
         heads["rank"] = ClassifySpec(width=width, classes=1, tanh=True)
         table += maps("heads.rank.pooler", "vilt.pooler.dense")
         table += maps("heads.rank.linear", "rank_output")
+    elif "classifier.3.weight" in keys:
+        joined = 2 if _answers_of_two_images(config, keys) else 1
+        heads["answer"] = ClassifySpec(
+            width=width,
+            classes=config.num_labels,
+            tanh=True,
+            joined=joined,
+            hidden=2 * width,  # of both kinds
+        )
+        table += maps("heads.answer.pooler", "vilt.pooler.dense")
+        for ours, theirs in (("into", 0), ("norm", 1), ("linear", 3)):
+            table += maps(f"heads.answer.{ours}", f"classifier.{theirs}")
     return heads, table
+
+
+def _answers_of_two_images(config: Any, keys: Set[str]) -> bool:
+    """Whether a file is of NLVR2: it knows three modalities, text and either image."""
+    return "classifier.3.weight" in keys and config.modality_type_vocab_size == 3
 
 
 def blip(config: Any, keys: Set[str]) -> Family:
