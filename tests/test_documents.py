@@ -151,6 +151,7 @@ TABLE: dict[str, Run | Not] = {
     "winnow train ours.toml --release web-1 --seed 1 --out models/ours": AS_IT_STANDS,
     "winnow caption --images images.jsonl --captioner models/blip/model --json": Run(instead=(("images.jsonl", "captions.jsonl"),)),
     "winnow train demo --release web=web-1 clean=web-2 --smoke --out models/two": AS_IT_STANDS,
+    "winnow train models/clip/model --release captions.jsonl --out models/mine": Run(more="--smoke"),
     "winnow train clip --size small --release web-1 --out models/small --dry-run": Run(instead=(("--size small", "--size tiny"),)),
     # docs/scale-out.md
     "PATH=$PWD/.venv/bin:$PATH .venv/bin/python -m apache_beam.runners.worker.worker_pool_main --service_port 50000": CLUSTER,

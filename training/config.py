@@ -149,6 +149,13 @@ def _plain(kind: Any, value: Plain, where: str) -> Any:
     raise ValueError(f"{where}: {value!r} is not of type {kind.__name__}")
 
 
+def within(low: float, high: float, /, **numbers: float) -> None:
+    """ValueError that names the first number which is not in `low`..`high`."""
+    for name, number in numbers.items():
+        if not low <= number <= high:
+            raise ValueError(f"{name} is {number:,}: it must be in {low:,}..{high:,}")
+
+
 def change(table: Plain, key: str, text: str) -> None:
     """Set `stages.0.batch` and the like, in plain values; the text is JSON, or else a string.
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.config import within
 from training.data.towers import TowerSpec, image_tower
 from training.tokens import Segment, Span, Tokens
 
@@ -32,6 +33,10 @@ class WordsSpec:
     eps: float = 1e-12  # BERT's
     modality: bool = False
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        within(1, 1_000_000, width=self.width, length=self.length)
+        within(0, 1, dropout=self.dropout)
 
 
 class Words(nn.Module):
@@ -86,6 +91,10 @@ class PatchesSpec:
     modality: bool = False
     sample: int = 0
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        within(1, 1_000_000, patch=self.patch, width=self.width, grid=self.grid)
+        within(0, 1, dropout=self.dropout)
 
 
 class Patches(nn.Module):
@@ -300,6 +309,8 @@ class GridSpec:
     tower: TowerSpec | None = None
 
     def __post_init__(self) -> None:
+        drops = {"token_dropout": self.token_dropout, "feature_dropout": self.feature_dropout}
+        within(0, 1, dropout=self.dropout, **drops)
         if not self.linear and self.features != self.width:
             raise ValueError(f"without a map, features {self.features} must be width {self.width}")
 

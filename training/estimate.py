@@ -24,7 +24,7 @@ from training.loop import Progress
 from training.model import Model
 from training.plan import TrainingPlan, TrainingStage
 from training.precision import best_device
-from training.train import open_releases, prepare, train
+from training.train import check_beginnings, open_releases, prepare, train
 
 TIMED = 3  # steps of a stage, of which the first does not count: it is slower
 ROWS = {"cpu": 8, "cuda": 64}  # of a timed step; a second run has twice as many
@@ -56,6 +56,7 @@ def estimate(
     take, and what activations took beside them for each sample. Features of frozen towers are
     computed for a few samples. Checkpoints and validation are not counted. ValueError as `train`.
     """
+    check_beginnings(plan)
     opened = open_releases(plan, releases)
     fitted = _with_vocabularies(fit_answers(plan, opened), opened)
     kind = best_device().type

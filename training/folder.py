@@ -71,6 +71,19 @@ def alone(out: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold what one process has at a time, after waiting for it; the dead hold nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def claim(out: Path, identity: Mapping[str, Any]) -> None:
     """Write the plan, or see that the one that is there is the same.
 

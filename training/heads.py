@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.config import within
 from training.stack import ACTIVATIONS, Activation
 from training.tokens import Tokens
 
@@ -50,6 +51,9 @@ class ProjectSpec:
     tanh: bool = False
     bias: bool = True
 
+    def __post_init__(self) -> None:
+        within(1, 1_000_000, width=self.width, dim=self.dim)
+
 
 class Project(nn.Module):
     """Tokens to unit vectors."""
@@ -76,6 +80,11 @@ class ScaleSpec:
     start: float = 1 / 0.07
     lowest: float = 1.0
     highest: float = 100.0
+
+    def __post_init__(self) -> None:
+        within(1e-6, 1e6, start=self.start, lowest=self.lowest, highest=self.highest)
+        if self.lowest > self.highest:
+            raise ValueError(f"lowest {self.lowest} is above highest {self.highest}: change one")
 
 
 class Scale(nn.Module):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from training.config import decode, encode, nearest
+from training.config import decode, encode, nearest, within
 from training.data.buckets import Buckets
 from training.model import ModelSpec
 from training.objectives.answers import Answers
@@ -18,6 +18,10 @@ from training.objectives.itm import Matching
 from training.objectives.lm import Captions
 from training.objectives.mlm import MaskedWords
 from training.precision import Precision
+
+MOST = 10**12  # of steps and the like; what is more is a slip of the hand
+MOST_ROWS = 10_000_000  # of a batch or a queue: a hundred times those of the papers
+SMOKE_SAMPLES = 64  # of each release: eight batches of a smoke run, and components enough of a grid
 
 AnyObjective = Contrast | Matching | MaskedWords | Captions | Answers
 OF_RUNNING = ("checkpoint_steps", "checkpoint_seconds", "shard", "recompute")
@@ -39,8 +43,9 @@ class Schedule:
     every: int = 1000
 
     def __post_init__(self) -> None:
-        if self.warmup < 0 or not 0 <= self.end <= 1 or self.every < 1:
-            raise ValueError("a schedule needs warmup >= 0, end in 0..1 and every >= 1")
+        within(0, MOST, warmup=self.warmup)
+        within(0, 1, start=self.start, end=self.end, decay=self.decay)
+        within(1, MOST, every=self.every)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +62,14 @@ class Optimizer:
     def __post_init__(self) -> None:
         if not self.lr > 0:
             raise ValueError(f"lr is {self.lr}: it must be above 0")
-        for pattern in self.groups:
+        if not self.eps > 0:
+            raise ValueError(f"eps is {self.eps}: it must be above 0, a step is divided by it")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas are {self.betas}: each must be in 0..1, and below 1")
+        within(0, MOST, weight_decay=self.weight_decay, clip=self.clip)
+        for pattern, factor in self.groups.items():
             _compiled(pattern, "groups")
+            within(0, MOST, **{f"the factor of group {pattern!r}": factor})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +85,11 @@ class Momentum:
     queue: int = 0
     alpha: float = 0.4
     alpha_warmup: int = 0
+
+    def __post_init__(self) -> None:
+        within(0, 1, keep=self.keep, alpha=self.alpha)
+        within(0, MOST_ROWS, queue=self.queue)
+        within(0, MOST, alpha_warmup=self.alpha_warmup)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,14 +137,21 @@ class TrainingStage:
                 f"stage {self.name}: steps must be at least 1 and batch at least 2, "
                 "because negatives come from the batch"
             )
+        if not self.objectives:
+            raise ValueError(f"stage {self.name}: it has no objectives, and so nothing to learn")
         if not self.data or min(self.data.values()) <= 0:
             raise ValueError(f"stage {self.name}: data names releases with shares above 0")
-        if self.near < 0:
-            raise ValueError(f"stage {self.name}: near is {self.near}; 0 shuffles all shards")
-        if not 0 <= self.mixgen <= 1:
-            raise ValueError(f"stage {self.name}: mixgen is {self.mixgen}: a share in 0..1")
-        if self.chunk < 0:
-            raise ValueError(f"stage {self.name}: chunk is {self.chunk}; 0 means all rows")
+        if self.sources and not (min(self.sources.values()) >= 0 < max(self.sources.values())):
+            raise ValueError(f"stage {self.name}: sources have shares from 0, and one above it")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"stage {self.name}: ema is {self.ema}: 0, or a share below 1")
+        try:
+            within(1, MOST, steps=self.steps)
+            within(2, MOST_ROWS, batch=self.batch)
+            within(0, MOST_ROWS, near=self.near, chunk=self.chunk)
+            within(0, 1, mixgen=self.mixgen)
+        except ValueError as error:
+            raise ValueError(f"stage {self.name}: {error}") from error
         soft = any(isinstance(one, MaskedWords) and one.soft for one in self.objectives)
         if soft and self.momentum is None:
             raise ValueError(f"stage {self.name}: soft targets need a twin: give it momentum")
@@ -138,8 +161,10 @@ class TrainingStage:
 
     def _check_weights(self) -> None:
         losses = [name for objective in self.objectives for name in objective.losses]
-        for name in self.weights:
-            if name not in losses:
+        for name, weight in self.weights.items():
+            if name in losses:
+                within(0, MOST, **{f"stage {self.name}: the weight of {name}": weight})
+            else:
                 known = ", ".join(losses)
                 hint = nearest(name, losses)
                 raise ValueError(f"stage {self.name}: no loss {name!r}; there are {known}{hint}")
@@ -150,8 +175,8 @@ class TrainingPlan:
     """A whole run. Equal plans on equal releases give equal models, bit for bit on one CPU.
 
     Samples of the split `heldout` of the stage's releases, where they have one, are looked at while
-    it runs. `init` maps a part of the model (an embedding or a stack, or the alias `image` or
-    `text`) to the name or path of pretrained weights.
+    it runs. `init` maps a part of the model (an embedding or a stack) to the name or path of
+    pretrained weights.
     """
 
     name: str
@@ -159,6 +184,7 @@ class TrainingPlan:
     stages: tuple[TrainingStage, ...]
     init: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
+    samples: int = 0  # of each release that are read, from its front; 0: all
     precision: Precision = "auto"
     checkpoint_steps: int = 500  # a checkpoint after so many steps ...
     checkpoint_seconds: float = 600.0  # ... or so many seconds, whatever comes first
@@ -173,8 +199,19 @@ class TrainingPlan:
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"stages must be there and have different names, not {names}")
-        if self.validate_steps < 0 or self.validate_batches < 1:
-            raise ValueError("validate_steps must be 0 or more, validate_batches 1 or more")
+        within(0, 2**63 - 1, seed=self.seed)
+        within(0, 1024, threads=self.threads)
+        within(1, MOST, checkpoint_steps=self.checkpoint_steps)
+        within(0, MOST, checkpoint_seconds=self.checkpoint_seconds)
+        within(0, MOST, validate_steps=self.validate_steps, samples=self.samples)
+        within(1, MOST, validate_batches=self.validate_batches)
+        for part in self.init:
+            known = [*self.model.stacks, *self.model.embeds]
+            if part not in known:
+                hint = nearest(part, known)
+                raise ValueError(
+                    f"init: the model has no part {part!r}; there are {', '.join(known)}{hint}"
+                )
         for stage in self.stages:
             _check_resolution(self.model, stage)
             for objective in stage.objectives:
@@ -206,7 +243,8 @@ def smoke(plan: TrainingPlan) -> TrainingPlan:
     """The same plan in seconds: every stage and every part of the model, all of it small.
 
     Three steps a stage of eight rows in chunks of four, two blocks a stack (initial weights fill
-    the first ones), queues and warm-ups to match. What is smaller already stays.
+    the first ones), queues and warm-ups to match, and a few samples of each release, so that no
+    vocabulary and no features of the whole are made. What is smaller already stays.
     """
     stacks = {
         name: replace(stack, layers=min(stack.layers, 2))
@@ -217,6 +255,7 @@ def smoke(plan: TrainingPlan) -> TrainingPlan:
         name=f"{plan.name}-smoke",
         model=replace(plan.model, stacks=stacks),
         stages=tuple(_smoke_stage(stage) for stage in plan.stages),
+        samples=min(plan.samples or SMOKE_SAMPLES, SMOKE_SAMPLES),
     )
 
 
@@ -256,6 +295,16 @@ def check_names(model: ModelSpec, objective: AnyObjective, stage: str) -> None:
             known = ", ".join(model.heads)
             hint = nearest(value, [*model.heads])
             raise ValueError(f"stage {stage}: {name} {value!r} is no head of {known}{hint}")
+    if isinstance(objective, Contrast):
+        _check_dims(model, objective, stage)
+
+
+def _check_dims(model: ModelSpec, contrast: Contrast, stage: str) -> None:
+    heads = (contrast.image_head, contrast.text_head)
+    dims = {name: getattr(model.heads[name], "dim", 0) for name in heads}
+    if len(set(dims.values())) > 1:
+        said = " and ".join(f"{name} {dim}" for name, dim in dims.items())
+        raise ValueError(f"stage {stage}: the heads that are compared have other sizes: {said}")
 
 
 def _compiled(pattern: str, where: str) -> re.Pattern[str]:

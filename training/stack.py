@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.checkpoint import checkpoint
 
+from training.config import within
 from training.masks import Mask, lower
 from training.tokens import Segment, Tokens
 
@@ -80,6 +81,9 @@ class StackSpec:
     feedforwards: tuple[Segment, ...] = ()
 
     def __post_init__(self) -> None:
+        within(0, 1000, layers=self.layers)
+        within(1, 1_000_000, width=self.width, heads=self.heads)
+        within(0, 1, dropout=self.dropout, attention_dropout=self.attention_dropout)
         if not self.head_width and self.width % self.heads:
             raise ValueError(
                 f"width {self.width} is not a multiple of heads {self.heads}: change one of them"

@@ -27,6 +27,7 @@ from training.evaluate.lines import SUFFIX, opened_release
 from training.export import (
     CONFIG,
     REDUCTION,
+    WEIGHTS,
     export_model,
     fit_answers,
     fit_grids,
@@ -41,6 +42,7 @@ from training.run import Run, begin_stage, restore
 from training.sharding import prepare_stacks
 from training.threads import flushed, threads
 from training.validation import Validator
+from training.weights.files import check_sources
 from training.weights.load import cross_from_self, load_part
 
 
@@ -102,6 +104,7 @@ def train(
         with _claimed(job):
             if (out / RESULT).is_file() and (out / "model" / CONFIG).is_file():
                 return _result(plan, out, read_json(out / RESULT), ran=False)
+            check_beginnings(plan)
             result = _train(job)
             ranks.meet()
             return _result(plan, out, result, ran=True)
@@ -249,6 +252,17 @@ def _result(plan: TrainingPlan, out: Path, known: Mapping[str, object], ran: boo
     )
 
 
+def check_beginnings(plan: TrainingPlan) -> None:
+    """ValueError where initial weights of the model or of a stage are not there."""
+    check_sources(plan.init)
+    for stage in plan.stages:
+        if stage.init and not (Path(stage.init) / WEIGHTS).is_file():
+            raise ValueError(
+                f"stage {stage.name}: init {stage.init} holds no model; give the folder `model` "
+                "of a run"
+            )
+
+
 def open_releases(plan: TrainingPlan, releases: Mapping[str, str | Path]) -> dict[str, Release]:
     """The releases that a plan reads; ValueError says which are missing."""
     missing = [name for name in plan.releases if name not in releases]
@@ -256,7 +270,8 @@ def open_releases(plan: TrainingPlan, releases: Mapping[str, str | Path]) -> dic
         wanted = ", ".join(plan.releases)
         lacking = ", ".join(missing)
         raise ValueError(f"plan {plan.name} reads the releases {wanted}; missing: {lacking}")
-    return {name: opened_release(name, releases[name]) for name in plan.releases}
+    opened = {name: opened_release(name, releases[name]) for name in plan.releases}
+    return {name: release.first(plan.samples) for name, release in opened.items()}
 
 
 def held_out(plan: TrainingPlan, releases: Mapping[str, str | Path]) -> dict[str, Release]:
@@ -268,7 +283,8 @@ def held_out(plan: TrainingPlan, releases: Mapping[str, str | Path]) -> dict[str
         return {}
     folders = [name for name in plan.releases if not str(releases[name]).endswith(SUFFIX)]
     found = {name: Release.heldout(name, releases[name]) for name in folders}
-    return {name: release for name, release in found.items() if release is not None}
+    there = {name: release for name, release in found.items() if release is not None}
+    return {name: release.first(plan.samples) for name, release in there.items()}
 
 
 def prepare(
@@ -317,7 +333,10 @@ def _computing(spec: FeatureSpec, say: Callable[[str], None]) -> Computing:
     def progress(done: int, total: int) -> None:
         say(f"features of {spec.tower.folder}: {done:,} of {total:,} samples")
 
-    return Computing(device=best_device(), workers=1, progress=progress)
+    def waiting(folder: Path) -> None:
+        say(f"features of {spec.tower.folder}: another run computes {folder}; waiting for it")
+
+    return Computing(device=best_device(), workers=1, progress=progress, waiting=waiting)
 
 
 def make_run(plan: TrainingPlan, prepared: Mapping[str, Prepared]) -> Run:

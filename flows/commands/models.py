@@ -16,7 +16,10 @@ Task = Literal["retrieval", "matching", "captioning", "classification", "vqa", "
 
 @app.command
 def train(
-    recipe: Annotated[str, Parameter(help="A training recipe: its name, a TOML file that begins with one, or a .py file with `plan`.")],
+    recipe: Annotated[
+        str,
+        Parameter(help="A training recipe: its name, a TOML file that begins with one, a .py file with `plan`, or a model to go on with."),
+    ],
     *,
     root: Root = "data",
     release: Annotated[
@@ -39,7 +42,7 @@ def train(
     dry_run: Annotated[bool, Parameter(negative="", help="Train nothing: say memory and hours here, from a few timed steps.")] = False,
     json: Json = False,
 ) -> None:
-    """Pretrain a recipe's stages on releases; resumes exactly where it stopped.
+    """Pretrain a recipe's stages on releases, or a model further on captions of one's own; resumes exactly where it stopped.
 
     Example: winnow train vilt --size small --release web-1 --out data/models/vilt
     """

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,7 @@ LISTS = (".paths", ".paths.gz", ".txt", ".txt.gz")
 LIST_BYTES = 256 * 1024 * 1024  # of a path list; Common Crawl's largest has 100,000 lines and 14 MB
 # how the names of what lists name end, before and after compression
 KINDS = ("warc", "wat", "wet", "arc", "cdx", "cdxj", "wacz", "parquet", "gz", "zst", "lz4")
+COPIES = 2  # of deflated entries of WACZ files that a process holds on the disk: a package in a package takes one
 PACKAGES = 4  # WACZ files whose directories are held; a package of packages has two
 MULTI_WACZ = "multi-wacz-package"  # profile of a datapackage.json that names WACZ files
 BLOCK = 8 * 1024 * 1024  # bytes of a remote file asked for at once
@@ -42,6 +44,7 @@ REFUSALS = frozenset({401, 403, 404, 410})  # HTTP statuses that asking again do
 ATTEMPTS = 4
 PAUSE = 0.5  # seconds before the second attempt, doubled for each further one
 T = TypeVar("T")
+_inflating = threading.RLock()  # a package may lie in a package
 _heard: dict[str, bool] = {}  # hosts that answered, and those that did not from the first: long lists are not waited for line by line
 ADVICE = "give a file, a pattern such as 'dir/*.warc.gz', an fsspec URL, or a path list such as warc.paths.gz"
 
@@ -293,7 +296,8 @@ def read_range(url: str, start: int, end: int) -> bytes:
     """
     if wacz.parted(url) is not None or is_local(url):
         with opened(url) as file:
-            file.seek(start)
+            size = file.seek(0, 2)
+            file.seek(min(start, size))  # an index may name a place that no file can have
             return file.read(end - start)
     system, path = fsspec.core.url_to_fs(url)
     return _patiently(lambda: _range(system, path, start, end), url)
@@ -352,8 +356,12 @@ def opened(url: str, block: int = BLOCK) -> Iterator[IO[bytes]]:
     A file whose server tells no size or serves no ranges is copied to a temporary file first. What lies in a WACZ file is read there.
     """
     if (entry := wacz.parted(url)) is not None:
+        found = _entry(*entry)
+        if found.method == wacz.DEFLATED:
+            yield wacz.reader(_inflated(url))
+            return
         with opened(entry[1], block) as package:
-            yield wacz.open_entry(package, _entry(*entry))
+            yield wacz.open_entry(package, found)
         return
     system, path = fsspec.core.url_to_fs(url)
     if isinstance(system, LocalFileSystem):
@@ -370,6 +378,28 @@ def opened(url: str, block: int = BLOCK) -> Iterator[IO[bytes]]:
         _patiently(lambda: _copied(system, path, copy), url)
         copy.seek(0)
         yield copy
+
+
+def _inflated(url: str) -> IO[bytes]:
+    """A copy of what lies deflated in a WACZ file: records and images are asked for one by one, in any order.
+
+    A process keeps the last ones. ValueError if it cannot be read.
+    """
+    entry = wacz.parted(url)
+    assert entry is not None, "it lies in a WACZ file"
+    with _inflating:
+        return _inflated_copy(url, _state(entry[1]))
+
+
+@functools.lru_cache(maxsize=COPIES)
+def _inflated_copy(url: str, state: str) -> IO[bytes]:
+    entry = wacz.parted(url)
+    assert entry is not None, "it lies in a WACZ file"
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - closed when it is no longer kept
+    with opened(entry[1]) as package:
+        shutil.copyfileobj(wacz.open_entry(package, _entry(*entry)), copy, 1 << 20)
+    copy.flush()
+    return copy
 
 
 def _serves_ranges(url: str, system: Any, size: int) -> bool:

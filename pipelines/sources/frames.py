@@ -18,6 +18,7 @@ ZSTD, LZ4 = b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"
 ZSTD_DICTIONARY = b"\x5d\x2a\x4d\x18"  # a skippable frame (IIPC, Zstandard for WARC files 1.0)
 DICTIONARY_BYTES = 16 * 1024 * 1024  # those in use have 110 KB to 1 MB
 BLANKS = b"\r\n \t\0"  # between records; tapes and disks are padded with zeros
+MARK = b"\xef\xbb\xbf"  # of UTF-8, which editors and scripts on Windows put before a file
 BOMB_BYTES, BOMB_RATIO = 1 << 28, 200  # a frame beyond both is given up; text has 3 to 20 times
 # what the decoders raise at bytes that are not theirs; lz4 has no kind of its own
 BROKEN: tuple[type[Exception], ...] = (
@@ -127,6 +128,11 @@ def dictionary_of(stream: IO[bytes]) -> zstd.ZstdDict | None:
         raise ValueError(f"the dictionary of a zstd archive cannot be read: {error}") from error
 
 
+def begins_warc(data: bytes) -> bool:
+    """Whether the first record of an archive may begin so, blanks and a mark of UTF-8 aside."""
+    return data.removeprefix(MARK).lstrip(BLANKS).startswith(b"WARC")
+
+
 class Frames:
     """A window on the inflated bytes of a file, which grows frame by frame and forgets what was taken.
 
@@ -201,7 +207,7 @@ class Frames:
 
         start = self._behind - len(self._raw)
         made = decoder_of(self._raw[:4], self._dictionary)
-        foreign = made is None and not self._raw.lstrip(BLANKS).startswith(b"WARC")
+        foreign = made is None and not begins_warc(self._raw)
         if not self.left:
             self._forget()
         self._marks.append(_Mark(self._dropped + len(self.data), start, made is None))

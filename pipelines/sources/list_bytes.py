@@ -2,6 +2,9 @@
 
 What a file is, its first bytes say; its name may be wrong. A compressed file that is cut or damaged
 gives what came before, and says so. Every decoder is asked for a bounded piece at a time.
+
+A compressed list cannot be entered in its middle. So that not every part of it is unpacked from the
+front, a process keeps the list that it unpacked last, at the place where it stopped.
 """
 
 import bz2
@@ -9,6 +12,7 @@ import codecs
 import gzip
 import lzma
 import os
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -67,23 +71,18 @@ class ListBytes:
 
     def chunks(self, start: int = 0) -> Iterator[bytes]:
         """The bytes from `start` on, counted in what is meant, not in the file; ValueError if there is no such file."""
-        with self._opened(self.url) as raw:
-            self.compression = compression_of(raw.read(8))
-            raw.seek(0)
-
-            pieces = self._decompressed(raw) if self.compression else _read(raw)
-            head = next(pieces, b"")
-            charset = _wide_charset(head)
-
-            if not self.compression and not charset:
-                raw.seek(0)
-                self.newline = _newline(raw.read(CHUNK))
-                raw.seek(start)
-                yield from _read(raw)
-                return
-
-            pieces = _in_front(head, pieces)
-            yield from _behind(start, self._noting(_as_utf8(pieces, charset) if charset else pieces))
+        unpacked = _taken(self.url, start) or _Unpacked(self.url, self._opened)
+        self.compression, self.newline = unpacked.compression, unpacked.newline
+        try:
+            yield from unpacked.chunks(start)
+        except GeneratorExit:
+            _keep(unpacked)
+            raise
+        except BaseException:
+            unpacked.close()
+            raise
+        self.damage = unpacked.damage
+        _keep(unpacked)
 
     def lines(self, start: int = 0, number: int = 0) -> Iterator[Line]:
         """The lines from `start` on, `number` lines being before them."""
@@ -105,29 +104,103 @@ class ListBytes:
             fault = TOO_LONG if length > LINE_BYTES else CUT if self.damage else ""
             yield Line(number + 1, start + length, rest, fault)
 
-    def _noting(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        first = next(pieces, b"")
-        self.newline = _newline(first)
-        yield from _in_front(first, pieces)
-
-    def _decompressed(self, raw: IO[bytes]) -> Iterator[bytes]:
-        """What a compressed file holds, as far as it is whole and no bomb."""
-        is_gzip, made = self.compression == "gzip", 0
-        try:
-            for piece in _gunzipped(raw) if is_gzip else inflated(raw, DECODERS[self.compression]):
-                yield piece
-                made += len(piece)
-                if made > BOMB_BYTES and made > BOMB_RATIO * raw.tell():
-                    raise Damaged(f"it grows to more than {BOMB_RATIO} times its size, as no list does")
-        except Damaged as error:
-            self.damage = f"its {self.compression} data is cut or damaged ({error})"
-
 
 DECODERS: dict[str, Callable[[], Decoder]] = {
     "bzip2": bz2.BZ2Decompressor,
     "xz": partial(lzma.LZMADecompressor, memlimit=WINDOW),
     "zstd": zstd.ZstdDecompressor,
 }
+
+
+class _Unpacked:
+    """A list under way from its front to its end; a plain one can be entered anywhere."""
+
+    def __init__(self, url: str, opened: "Callable[[str], AbstractContextManager[IO[bytes]]]") -> None:
+        self.url, self.damage = url, ""
+        self.process = os.getpid()  # a child has the file too, and would move its place
+        self.state = _state(url)
+        self._context = opened(url)
+        self._raw = self._context.__enter__()
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
+        self.compression = compression_of(self._raw.read(8))
+        self._raw.seek(0)
+        pieces = self._decompressed() if self.compression else _read(self._raw)
+        head = next(pieces, b"")
+        charset = _wide_charset(head)
+        self.is_plain = not (self.compression or charset)
+        if not self.is_plain:
+            pieces = _in_front(head, pieces)
+            pieces = _as_utf8(pieces, charset) if charset else pieces
+            head = next(pieces, b"")
+
+        self.newline = _newline(head)
+        self.place = 0  # of the chunk at hand
+        self._chunk, self._pieces = head, pieces
+
+    def chunks(self, start: int) -> Iterator[bytes]:
+        """The bytes from a place on, which is not before the chunk at hand."""
+        if self.is_plain:
+            self._raw.seek(start)
+            yield from _read(self._raw)
+            return
+        while self._chunk:
+            if start < self.place + len(self._chunk):
+                yield self._chunk[max(0, start - self.place) :]
+            self.place += len(self._chunk)
+            self._chunk = next(self._pieces, b"")
+
+    def close(self) -> None:
+        self._context.__exit__(None, None, None)
+
+    def _decompressed(self) -> Iterator[bytes]:
+        """What a compressed file holds, as far as it is whole and no bomb."""
+        is_gzip, made = self.compression == "gzip", 0
+        try:
+            for piece in _gunzipped(self._raw) if is_gzip else inflated(self._raw, DECODERS[self.compression]):
+                yield piece
+                made += len(piece)
+                if made > BOMB_BYTES and made > BOMB_RATIO * self._raw.tell():
+                    raise Damaged(f"it grows to more than {BOMB_RATIO} times its size, as no list does")
+        except Damaged as error:
+            self.damage = f"its {self.compression} data is cut or damaged ({error})"
+
+
+_kept: list[_Unpacked] = []  # one at most
+_keeping = threading.Lock()
+
+
+def _taken(url: str, start: int) -> _Unpacked | None:
+    """The list that this process kept, if it is this one, as it was, and not beyond a place in its middle."""
+    with _keeping:
+        if not (_kept and start and _kept[0].place <= start):
+            return None
+        same = _kept[0].url == url and _kept[0].process == os.getpid() and _kept[0].state == _state(url)
+        return _kept.pop() if same else None
+
+
+def _state(url: str) -> tuple[int, ...]:
+    """What changes with a local file."""
+    try:
+        found = os.stat(url)
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _keep(unpacked: _Unpacked) -> None:
+    """Keep a compressed list for the part behind the one that was read."""
+    with _keeping:
+        unwanted = [unpacked] if unpacked.is_plain else _kept[:]
+        if not unpacked.is_plain:
+            _kept[:] = [unpacked]
+    for one in unwanted:
+        one.close()
 
 
 def _gunzipped(raw: IO[bytes]) -> Iterator[bytes]:
@@ -186,14 +259,6 @@ def _read(raw: IO[bytes]) -> Iterator[bytes]:
 def _in_front(first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield first
     yield from pieces
-
-
-def _behind(start: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The bytes of some pieces from `start` on."""
-    for piece in pieces:
-        if start < len(piece):
-            yield piece[start:]
-        start = max(0, start - len(piece))
 
 
 def _newline(head: bytes) -> bytes:

@@ -2,10 +2,11 @@
 
 What lies in one is called `zip://NAME::ADDRESS`, as fsspec does, the name escaped. Names are looked up
 and never become paths. Stored entries are ranges of the file; deflated ones are inflated from their
-front as they are read, and so cost much where they are read in no order.
+front as they are read: whoever reads them in no order makes a copy first.
 """
 
 import io
+import os
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -157,8 +158,31 @@ class _Range(_Placed):
         self._stream, self._start = stream, start
 
     def readinto(self, buffer: Any) -> int:
+        if self._place >= self._size:
+            return 0  # a place beyond what any file may have cannot be gone to
         self._stream.seek(self._start + self._place)
-        data = self._stream.read(min(len(buffer), max(self._size - self._place, 0)))
+        data = self._stream.read(min(len(buffer), self._size - self._place))
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+
+def reader(copy: IO[bytes]) -> IO[bytes]:
+    """A reader with a place of its own of a file on the disk that several read at once."""
+    return io.BufferedReader(_Shared(copy), 1 << 16)
+
+
+class _Shared(_Placed):
+    """A file on the disk whose own place does not matter."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(os.fstat(file.fileno()).st_size)
+        self._file = file
+
+    def readinto(self, buffer: Any) -> int:
+        if self._place >= self._size:
+            return 0
+        data = os.pread(self._file.fileno(), len(buffer), self._place)
         buffer[: len(data)] = data
         self._place += len(data)
         return len(data)

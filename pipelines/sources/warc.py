@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from pipelines.sources.boundaries import LINE, STARTS, next_boundary
-from pipelines.sources.frames import BLANKS, Cut, Damaged, Foreign, Frames, decoder_of, dictionary_of
+from pipelines.sources.frames import BLANKS, MARK, Cut, Damaged, Foreign, Frames, decoder_of, dictionary_of
 
 HEADER_BYTES = 1024 * 1024  # Browsertrix keeps JSON there, others data: addresses
 TAIL = 16  # bytes behind a block that are looked at: line ends, and how a record begins
@@ -21,6 +21,7 @@ MAGIC = b"WARC/"
 HEADER_END = re.compile(rb"\r?\n(?:\r?\n|(?=WARC/\d\.\d[ \t]*\r?\n))")
 FOLDED = re.compile(r"\r?\n[ \t]+")
 BLANK = re.compile(b"[%s]*" % BLANKS)
+BEFORE = re.compile(b"(?:%s)?[%s]*" % (MARK, BLANKS))  # a record
 SEPARATOR, LOOSE_SEPARATOR = b"\r\n\r\n", b"\n\n"
 LENGTH = re.compile(r"[0-9]{1,18}")
 
@@ -109,7 +110,7 @@ def _next(frames: Frames, limit: int) -> Record | None:
 def _reach(frames: Frames) -> bool:
     """Come to where a record should begin; False at the end of the file."""
     while True:
-        blank = BLANK.match(frames.data, frames.at)
+        blank = BEFORE.match(frames.data, frames.at)
         assert blank is not None
         frames.skip(blank.end() - blank.start())
         if frames.left >= len(MAGIC):

@@ -71,3 +71,8 @@ def test_findings_are_kept_beside_the_run(root: Folder, tmp_path: Path, monkeypa
     elsewhere = evaluate(root, tmp_path / "elsewhere", "matching", captions=captions)
     assert "not in this root" in elsewhere["near_duplicates"]["unknown"]
     assert not (tmp_path / "evaluation.json").exists()
+
+
+def test_sentences_are_for_classification(root: Folder, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--template is of --task classification, not of retrieval"):
+        evaluate(root, tmp_path, "retrieval", release="web-1", templates=["a photo of a {}."])

@@ -1,10 +1,14 @@
 """Training runs as data and as pages: what their folders say, whole or damaged, and nothing that a stranger wrote runs."""
 
+import base64
+import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from flows.report import read_curves, write_report
 from flows.report.data import Series
@@ -15,6 +19,7 @@ from flows.report.tree import document, node
 from pipelines.store import Folder
 
 DIGEST = "ab" * 16
+CHROMIUM = Path("/usr/bin/chromium")
 
 
 def run_folder(
@@ -74,6 +79,8 @@ EVALUATION: dict[str, Any] = {
     "matching": {
         "random": {"auc": 0.97, "accuracy": 91.0, "blind": {"shuffled_images": {"auc": 0.5}, "texts_alone": {"auc": 0.51}}},
     },
+    "vqa": {"accuracy": 61.5, "questions": 34, "blind": {"shuffled_images": {"accuracy": 40.0}, "texts_alone": {"accuracy": 38.25}}},
+    "nlvr2": {"accuracy": 70.0, "pairs": 12, "blind": {"shuffled_images": {"accuracy": 50.0}, "texts_alone": {"accuracy": 49.0}}},
     "captioning": {"cider": 44.0, "blind": {"shuffled_images": {"cider": 7.0}}, "examples": [
         {"image": "javascript:alert(1)", "caption": "<script>hacked = 1</script>", "references": ["a dog"]},
     ]},
@@ -162,6 +169,7 @@ def test_the_report_shows_everything_and_runs_nothing(tmp_path: Path) -> None:
         "Retrieval",
         "Matching",
         "Captions",
+        "Questions and sentences",
         "What they look at",
         "What data they saw",
     ]
@@ -170,6 +178,8 @@ def test_the_report_shows_everything_and_runs_nothing(tmp_path: Path) -> None:
     assert "3 images (30.0 %)" in page
     assert "shuffled images" in page
     assert "0.970" in page
+    assert "61.5" in page
+    assert "sentences about two images" in page
     assert "&lt;script&gt;" in page
     assert "<script" not in page
     assert "javascript:" not in page
@@ -193,3 +203,51 @@ def test_a_damaged_evaluation_is_said_or_left_out(tmp_path: Path, text: str) -> 
     runs, damaged = read_runs(Folder(str(tmp_path)))
     assert len(runs) + len(damaged) == 1
     assert [title for title, _ in run_sections(runs, damaged)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser: install Debian's chromium, which puts {CHROMIUM} there")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def thumbnail() -> str:
+    written = io.BytesIO()
+    Image.new("RGB", (48, 32), "teal").save(written, "JPEG")
+    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("dark", 390)])
+def test_runs_in_a_browser(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
+    shown = {**EVALUATION["captioning"]["examples"][0], "image": thumbnail(), "caption": "a teal wall"}
+    captioning = {**EVALUATION["captioning"], "examples": [*EVALUATION["captioning"]["examples"], shown]}
+    evaluation = {**EVALUATION, "captioning": captioning}
+    folders = [
+        run_folder(tmp_path / "one", steps=6, evaluation=evaluation),
+        run_folder(tmp_path / "two", steps=4, finished=False),
+    ]
+    path = write_report(tmp_path / "report.html", report_of_runs(list(map(read_run, folders))))
+
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    said: list[str] = []
+    page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: said.extend([] if request.url.startswith((path.as_uri(), "data:")) else [request.url]))
+    page.goto(path.as_uri())
+    page.wait_for_timeout(300)
+
+    assert said == []
+    assert page.evaluate("window.hacked") is None
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator(".multiple.runs svg").count() == len(together(list(map(read_run, folders))))
+    assert page.locator("figure img").evaluate_all("all => all.map(one => one.naturalWidth)") == [48]
+    rows = page.locator("tr", has_text="questions about images").first
+    assert rows.locator("td").all_inner_texts()[-4:] == ["34", "61.5", "40.0", "38.2"]
+    page.close()

@@ -527,6 +527,40 @@ def test_a_network_that_fails_is_no_damage_of_a_parquet_list(monkeypatch: pytest
             stage.process(part)
 
 
+@pytest.mark.parametrize("ending", list(PACKED))
+def test_parts_of_a_compressed_list_unpack_it_once(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked = list[int]()
+    known = list_bytes._Unpacked._decompressed
+
+    def counted(self: list_bytes._Unpacked) -> Iterator[bytes]:
+        for piece in known(self):
+            unpacked.append(len(piece))
+            yield piece
+
+    monkeypatch.setattr(list_bytes._Unpacked, "_decompressed", counted)
+    monkeypatch.setattr(list_bytes, "CHUNK", 512)
+    monkeypatch.setattr(pairs, "ROWS", 50)
+    lines = [f"http://a.example/{number}.jpg,text {number}" for number in range(1000)]
+    data = "\n".join(["url,text", *lines]).encode()
+    (tmp_path / f"a.csv.{ending}").write_bytes(PACKED[ending](data))
+
+    stage = Pairs(out=Folder(str(tmp_path / "out")), path=str(tmp_path / f"a.csv.{ending}"))
+    parts = stage.parts()
+    assert len(parts) == 20
+    unpacked.clear()
+    assert [stage.process(part).counts["candidates"] for part in parts] == [50] * 20
+    assert sum(unpacked) <= len(data) + 512
+
+    # in any order they are the same, and what is written anew is read anew
+    texts = [stage._rows(part.inputs[0], part.inputs[2], Counter()) for part in reversed(parts)]
+    assert sorted(row[2] for rows in texts for row in rows) == sorted(f"text {n}" for n in range(1000))
+    (tmp_path / f"a.csv.{ending}").write_bytes(PACKED[ending](data.replace(b"text", b"word")))
+    rows = stage._rows(parts[3].inputs[0], parts[3].inputs[2], Counter())
+    assert [row[2] for row in rows][:2] == ["word 150", "word 151"]
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.jsonl"])
 def test_what_is_no_ordinary_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)

@@ -4,12 +4,14 @@ import gzip
 import io
 import json
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
 from pipelines.collect import CollectConfig, collect
+from pipelines.pages.archives import response_at
 from pipelines.pages.extract import RECORDS, Extract
 from pipelines.pages.sources import expand, information, inside, opened, read_range
 from pipelines.sources import wacz
@@ -22,6 +24,12 @@ PHOTO = jpeg()
 PAGE = gzip.compress(record("http://a.example/1", b"<img src=/a.jpg alt='a dog'>"))
 IMAGE = gzip.compress(record("http://a.example/a.jpg", PHOTO, "Content-Type: image/jpeg\r\n"))
 OTHER = gzip.compress(record("http://a.example/2", b"<img src=/b.jpg alt='a cat'>"))
+
+
+def _placed(offset: str, length: str, name: str = "data.warc.gz", url: str = "") -> bytes:
+    """A line of an index."""
+    entry = {"url": url, "mime": "text/html", "status": "200", "filename": name}
+    return b"com,a)/ 2024 " + json.dumps({**entry, "offset": offset, "length": length}).encode()
 
 
 def package(files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
@@ -176,6 +184,81 @@ def test_addresses_in_packages_are_read_like_others(tmp_path: Path) -> None:
         assert file.read() == b""
     with pytest.raises(ValueError, match=r"holds no 'archive/none\.warc'"), opened(wacz.address("archive/none.warc", str(path))):
         pass
+
+
+def test_a_deflated_archive_is_inflated_once_for_whoever_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, opens = wacz.open_entry, list[str]()
+
+    def counted(stream: IO[bytes], entry: wacz.Entry) -> IO[bytes]:
+        opens.append(entry.name)
+        return known(stream, entry)
+
+    monkeypatch.setattr(wacz, "open_entry", counted)
+    pages = [record(f"http://a.example/{n}", b"<img src=/%d.jpg alt=x>" % n) for n in range(60)]
+    path = tmp_path / "a.wacz"
+    path.write_bytes(package({"archive/a.warc": b"".join(pages)}, zipfile.ZIP_DEFLATED))
+    url = wacz.address("archive/a.warc", str(path))
+    places = [sum(map(len, pages[:number])) for number in range(60)]
+    for number in [*range(59, -1, -1), *range(60)]:
+        found = response_at(url, places[number], limit=1 << 20)
+        assert found is not None
+        assert found.url == f"http://a.example/{number}"
+    assert opens == ["archive/a.warc"]
+
+    path.write_bytes(package({"archive/a.warc": pages[7]}, zipfile.ZIP_DEFLATED))
+    found = response_at(url, 0, limit=1 << 20)
+    assert found is not None
+    assert found.url == "http://a.example/7"
+
+
+LIES = [
+    (b"not json at all", "index.unreadable"),
+    (b'com,a)/ 2024 {"url": "http://a.example/1", "offset"', "index.unreadable"),
+    (b'com,a)/ 2024 ["http://a.example/1"]', "index.unreadable"),
+    (b"com,a)/ 2024 " + b'{"a":' * 100_000, "index.unreadable"),
+    (b"com,a)/ 2024 {" + b" " * (2 << 20) + b"}", "index.unreadable"),
+    (_placed("-5", "10"), "index.unreadable"),
+    (_placed("9" * 30, "10"), "index.unreadable"),
+    (_placed("1e3", "10"), "index.unreadable"),
+    (_placed("0", "0"), "index.unreadable"),
+    (_placed("9" * 18, "10"), "archive.short_range"),
+    (_placed("0", "9" * 18), "archive.large_record"),
+    (_placed("100000", "70000"), "archive.short_range"),
+    (_placed("3", "70"), "archive.no_record"),
+    (_placed("0", "70", "none.warc.gz"), "archive.missing"),
+    (_placed("0", "70", "../../../etc/passwd"), "archive.missing"),
+    (_placed("0", str(len(PAGE)), url="http://b.example/"), "archive.other_record"),
+]
+
+
+@pytest.mark.parametrize("kind", ["stored", "deflated", "beside a file"])
+def test_whatever_an_index_says_each_of_its_lines_is_counted(tmp_path: Path, kind: str) -> None:
+    good = _placed("0", str(len(PAGE)), url="http://a.example/1")
+    index = b"\n".join([good, *(line for line, _ in LIES)])
+    if kind == "beside a file":
+        (tmp_path / "data.warc.gz").write_bytes(TWO["archive/data.warc.gz"])
+        (tmp_path / "none.warc.gz").write_bytes(PAGE[:70])
+        (tmp_path / "a.cdxj").write_bytes(index)
+    else:
+        method = zipfile.ZIP_STORED if kind == "stored" else zipfile.ZIP_DEFLATED
+        (tmp_path / "a.wacz").write_bytes(package({**TWO, "indexes/a.cdxj": index}, method))
+    given = next(iter([*tmp_path.glob("a.wacz"), *tmp_path.glob("a.cdxj")]))
+
+    config = CollectConfig(index=(str(given),), fetch=False)
+    if kind == "beside a file":
+        config = config.model_copy(update={"path_prefix": str(tmp_path)})
+    made = collect(Folder(str(tmp_path / "root")), config, id="one")
+    rows, records = made.accounts[:2]
+    expected = Counter(outcome for _, outcome in LIES)
+    unreadable = expected.pop("index.unreadable")
+    if kind == "beside a file":
+        expected.update({"archive.no_record": 1, "archive.missing": -1})
+    chosen = sum(expected.values()) + 1
+    went = {"index.chosen": chosen, "index.unreadable": unreadable}
+    assert rows == {"of": "index.rows", "in": chosen + unreadable, "went": went}
+    assert records == {"of": "records", "in": chosen, "went": {"pages": 1, **expected}}
 
 
 def test_a_large_archive_in_a_package_becomes_parts(tmp_path: Path) -> None:

@@ -59,10 +59,27 @@ EMPTY = gzip.compress(b"")
         A + members(B, C),
         A + B + C,
         b"\r\n\r\n" + A + b"\r\n" + B + C + b"\0" * 512,
+        b"\xef\xbb\xbf" + A + B + C,
+        members(b"\xef\xbb\xbf" + A, B, C),
+        b"\xef\xbb\xbf\r\n" + A + members(B, C),
+        zstd.compress(b"\xef\xbb\xbf" + A + B) + zstd.compress(C),
     ],
 )
 def test_frames_of_all_kinds(data: bytes) -> None:
     assert told(data) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_an_archive_of_one_record_behind_a_mark_of_utf8(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / "a.warc").write_bytes(pack(b"\xef\xbb\xbf" + A))
+    counts: Counter[str] = Counter()
+    (found,) = responses(str(tmp_path / "a.warc"), counts, wanted=lambda status, media: True)
+    assert found.url == "http://a.example/a"
+    assert counts == {"records": 1}
+    again = response_of(io.BytesIO((tmp_path / "a.warc").read_bytes()), found.offset)
+    assert again == found
 
 
 def test_each_record_is_read_again_where_it_begins() -> None:

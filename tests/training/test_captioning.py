@@ -85,6 +85,12 @@ def test_a_broken_image_has_no_caption_and_costs_no_other(
 
     scored = evaluate(scorer, lines, java=False)
     assert (scored["images"], scored["unreadable"]) == (6, 1)
+    assert list(scored["left_out"]) == [str(lines[2].image)]
+    assert len(scored["examples"]) == 5
+    assert scored["examples"][0]["image"].startswith("data:image/jpeg;base64,")
+    assert scored["examples"][0]["references"] == list(lines[0].captions)
+    with pytest.raises(ValueError, match="none of 1 images can be used"):
+        evaluate(scorer, lines[2:3], java=False)
 
 
 def test_a_prompt_is_gone_on_with(scorer: Scorer, lines: list[Line]) -> None:

@@ -1,7 +1,12 @@
 """Features of frozen towers: kept by digest, gone on with after a kill, the same as the tower says."""
 
 import errno
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import threading
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -143,8 +148,103 @@ def test_a_full_disk_says_where_and_leaves_no_half_part(image_folder: TowerSpec,
         with pytest.raises(OSError, match=r"part-0000000000.arrow cannot be written: No space"):
             compute_features(spec, found, tmp_path / "features")
     (folder,) = (tmp_path / "features").iterdir()
-    assert list(folder.iterdir()) == []
+    assert [path.name for path in folder.iterdir()] == [".lock"]
     compute_features(spec, found, tmp_path / "features")
+
+
+def test_what_a_run_computes_another_waits_for(
+    image_folder: TowerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "PART", 2)
+    spec = _image_spec(image_folder)
+    found = release(tmp_path, "a", 4)
+    begun, waited = threading.Event(), threading.Event()
+    first: list[int] = []
+    second: list[int] = []
+
+    def hold(done: int, total: int) -> None:
+        first.append(done)
+        begun.set()
+        assert waited.wait(60), "the other run does not wait"
+
+    def compute() -> None:
+        compute_features(spec, found, tmp_path / "features", computing=Computing(progress=hold))
+
+    one = threading.Thread(target=compute)
+    one.start()
+    assert begun.wait(60)
+    other = Computing(
+        progress=lambda done, total: second.append(done), waiting=lambda folder: waited.set()
+    )
+    folder = compute_features(spec, found, tmp_path / "features", computing=other)
+    one.join(60)
+    assert (first, second) == ([2, 4], [])
+    assert Features(spec, {"a": folder}).bad("a") == frozenset()
+
+
+def test_what_a_killed_run_left_another_takes_over(
+    image_folder: TowerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "PART", 2)
+    spec = _image_spec(image_folder)
+    found = release(tmp_path, "a", 6)
+    folder = compute_features(spec, found, tmp_path / "features")
+    whole = sorted(path.name for path in folder.iterdir())
+    (folder / "features.json").unlink()
+    (folder / "part-0000000002.arrow").unlink()
+    (folder / ".part-0000000002.arrow.77.part").write_bytes(b"half of it")
+
+    code = (
+        "import fcntl, sys, time\n"
+        "lock = open(sys.argv[1], 'a')\n"
+        "fcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "print('held', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder / ".lock")], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+
+    done: list[int] = []
+    waiting = Computing(
+        progress=lambda count, total: done.append(count),
+        waiting=lambda folder: os.kill(holder.pid, signal.SIGKILL),
+    )
+    assert compute_features(spec, found, tmp_path / "features", computing=waiting) == folder
+    assert holder.wait(60) == -signal.SIGKILL
+    holder.stdout.close()
+    assert done == [6]
+    assert sorted(path.name for path in folder.iterdir()) == whole
+
+
+def test_a_model_trained_further_finds_the_features_of_its_release(
+    image_folder: TowerSpec, tmp_path: Path
+) -> None:
+    spec = _image_spec(image_folder)
+    found = {"a": release(tmp_path, "a", 4)}
+    own = features_of(spec, found, lambda _: tmp_path / "features")
+    done: list[int] = []
+    counting = Computing(progress=lambda count, total: done.append(count))
+    further = features_of(
+        spec, found, lambda _: tmp_path / "features", reduction=own.reduction, computing=counting
+    )
+    assert done == []
+    assert len(list((tmp_path / "features").iterdir())) == 1
+
+    # on another release they are cut to the model's components, in a folder that says so
+    other = {"b": release(tmp_path, "b", 5)}
+    third = features_of(
+        spec, other, lambda _: tmp_path / "features", reduction=own.reduction, computing=counting
+    )
+    assert done == [5]
+    assert own.reduction is not None
+    assert third.reduction is not None
+    assert further.reduction is not None
+    assert further.reduction.digest() == third.reduction.digest() == own.reduction.digest()
+    names = [path.name for path in (tmp_path / "features").iterdir()]
+    assert sum(name.endswith(own.reduction.digest()) for name in names) == 1
 
 
 def test_another_reduction_is_another_folder(image_folder: TowerSpec, tmp_path: Path) -> None:

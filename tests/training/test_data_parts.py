@@ -47,6 +47,18 @@ def test_splits_by_name_and_by_column(tmp_path: Path) -> None:
         assert [found[row].image_id for row in range(len(found))] == [f"i{n}" for n in numbers]
 
 
+@pytest.mark.parametrize(
+    ("samples", "numbers"),
+    [(0, range(7)), (9, range(7)), (7, range(7)), (6, range(6)), (3, range(3)), (1, range(1))],
+)
+def test_the_first_samples_of_a_release(tmp_path: Path, samples: int, numbers: range) -> None:
+    found = release(tmp_path, "web", 7, shards=3).first(samples)
+    assert [found[row].image_id for row in range(len(found))] == [f"i{n}" for n in numbers]
+    assert list(found.all_captions()) == [f"number {n}" for n in numbers]
+    with pytest.raises(IndexError):
+        found[len(numbers)]
+
+
 def test_a_remote_release_through_a_small_cache(tmp_path: Path) -> None:
     fsspec = pytest.importorskip("fsspec")
     release(tmp_path, "web", 12, shards=4)

@@ -4,14 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file
 
 from tests.training.towers import language_folder, tower_folder
 from tests.training.worlds import picture, release
+from training.data.features import FeatureSpec
+from training.data.images import ImageSpec
+from training.data.towers import TowerSpec, image_tower
 from training.embed import GridSpec
 from training.evaluate.captioning import evaluate
-from training.export import load_model
+from training.export import fit_grids, load_model
 from training.generate import Decoding
 from training.recipes import load
 from training.train import train
@@ -58,9 +62,21 @@ def _writes(model: Path, folder: Path) -> None:
     assert found["images"] == 1
 
 
-def test_a_tower_that_is_no_folder_is_named(tmp_path: Path) -> None:
-    shapes = release(tmp_path / "shapes", 8, shards=1)
-    init = {"image": str(tmp_path / "none"), "text": language_folder(tmp_path / "lm")}
-    plan = load("llava", size="tiny", smoke=True, init=init)
-    with pytest.raises(ValueError, match="none holds no tower: give a folder"):
-        train(plan, releases={"train": shapes}, out=tmp_path / "run", workers=0)
+def test_a_tower_of_timm_gives_its_last_grid(
+    tmp_path: Path, image_folder: TowerSpec
+) -> None:
+    init = {"image": image_folder.folder, "text": language_folder(tmp_path / "lm")}
+    plan = load("llava", size="tiny", init=init, smoke=True)
+    patches = plan.model.prepare["patches"]
+    assert isinstance(patches, FeatureSpec)
+    assert isinstance(patches.prepare, ImageSpec)
+    grid = fit_grids(plan.model).embeds["patches"]
+    assert isinstance(grid, GridSpec)
+
+    network = timm.create_model(f"local-dir:{image_folder.folder}", pretrained=True).eval()
+    pixels = torch.zeros(1, 3, patches.prepare.size, patches.prepare.size)
+    last = network.forward_features(pixels)
+    tokens = image_tower(patches.tower, "cpu")(pixels)
+    assert grid.features == last.shape[1]
+    assert grid.skip == 0
+    torch.testing.assert_close(tokens, last.flatten(2).transpose(1, 2))

@@ -95,8 +95,12 @@ def test_a_pair_is_looked_at(scorer: Scorer) -> None:
 
 def test_some_pairs_of_a_file(scorer: Scorer, shapes: Path, tmp_path: Path) -> None:
     (tmp_path / "red-circle.png").write_bytes(b"no picture")
+    shapes.write_text(shapes.read_text().replace('["a blue circle', '["", "a blue circle'))
     found = pictures.evaluate(scorer, shapes, shown=3)
     assert (len(found["pairs"]), found["unreadable"]) == (2, 1)
+    assert found["pairs"][0]["words"][:2] == ["a", "blue"]
+    with pytest.raises(ValueError, match="has no words"):
+        look(scorer, {"patches": [torch.zeros(32, 32, 3, dtype=torch.uint8)]}, " ")
     scorer.matching = None
     with pytest.raises(ValueError, match="does not join words and patches"):
         pictures.evaluate(scorer, shapes)

@@ -82,6 +82,11 @@ def test_a_larger_one_loads_towers_and_trains_them(text_folder: TowerSpec, tmp_p
     assert isinstance(plan.model.prepare["words"], TextSpec)
     assert plan.init == init
 
+    with pytest.raises(ValueError, match="holds no image tower, but words and the stacks text"):
+        load("clip", size="small", init={"image": text_folder.folder})
+    with pytest.raises(ValueError, match="holds no text tower, but patches and the stacks image"):
+        load("clip", size="small", init={"text": str(tmp_path / "vit")})
+
     release(tmp_path, "release", 6)
     said: list[str] = []
     train(

@@ -58,6 +58,55 @@ def test_a_wrong_change_is_named(change: str, message: str) -> None:
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("seed=-1", r"seed is -1: it must be in 0..9,223,"),
+        ("seed=99999999999999999999", r"seed is 99,999,999,999,999,999,999: it must be in"),
+        ("threads=1000000", r"threads is 1,000,000: it must be in 0..1,024"),
+        ("samples=-1", r"samples is -1: it must be in 0.."),
+        ("checkpoint_steps=0", r"checkpoint_steps is 0: it must be in 1.."),
+        ("stages.0.batch=1000000000000", r"stage pretrain: batch is 1,000,000,000,000: it must be in 2"),
+        ("stages.0.chunk=-1", r"stage pretrain: chunk is -1"),
+        ("stages.0.ema=1", r"stage pretrain: ema is 1.0: 0, or a share below 1"),
+        ("stages.0.objectives=[]", r"stage pretrain: it has no objectives"),
+        ('stages.0.weights={"itc": -1}', r"stage pretrain: the weight of itc is -1.0"),
+        ('stages.0.sources={"alt": 0}', r"stage pretrain: sources have shares from 0, and one above"),
+        ('stages.0.momentum={"queue": -5}', r"stages.0.momentum: queue is -5"),
+        ('stages.0.momentum={"keep": 2}', r"stages.0.momentum: keep is 2.0: it must be in 0..1"),
+        ('stages.0.buckets={"budget": 0}', r"stages.0.buckets: budget is 0"),
+        ("stages.0.schedule.start=7", r"stages.0.schedule: start is 7.0: it must be in 0..1"),
+        ("stages.0.optimizer.betas=[2, 3]", r"betas are \(2.0, 3.0\): each must be in 0..1"),
+        ("stages.0.optimizer.eps=0", r"eps is 0.0: it must be above 0"),
+        ("stages.0.optimizer.clip=-1", r"stages.0.optimizer: clip is -1.0"),
+        ('stages.0.optimizer.groups={"x": -1}', r"the factor of group 'x' is -1.0"),
+        ("model.stacks.text.width=0", r"model.stacks.text: width is 0"),
+        ("model.stacks.text.heads=0", r"model.stacks.text: heads is 0"),
+        ("model.stacks.text.layers=-1", r"model.stacks.text: layers is -1"),
+        ("model.stacks.text.dropout=2", r"model.stacks.text: dropout is 2.0"),
+        ("model.embeds.patches.patch=0", r"model.embeds.patches: patch is 0"),
+        ("model.embeds.words.length=0", r"model.embeds.words: length is 0"),
+        ("model.heads.image_project.dim=0", r"model.heads.image_project: dim is 0"),
+        ("model.heads.image_project.dim=7", r"have other sizes: image_project 7 and text_project 128"),
+        ("model.heads.scale.highest=0.5", r"model.heads.scale: lowest 1.0 is above highest 0.5"),
+        ("model.prepare.patches.std=[0, 1, 1]", r"std \(0.0, 1.0, 1.0\): .* must be above 0"),
+        ("model.prepare.words.length=0", r"model.prepare.words: length is 0"),
+    ],
+)
+def test_a_number_that_cannot_be_meant_is_refused_when_the_plan_is_read(
+    change: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        load("clip", size="tiny", changes=[change])
+
+
+def test_a_stage_that_begins_with_what_is_not_there(tmp_path: Path) -> None:
+    shapes = release(tmp_path / "shapes", 8, shards=1)
+    plan = load("clip", size="tiny", changes=[f"stages.0.init={tmp_path}"])
+    with pytest.raises(ValueError, match=r"stage pretrain: init .* holds no model; give the folder"):
+        train(plan, releases={"train": shapes}, out=tmp_path / "run", workers=0)
+
+
 def test_an_unknown_recipe_names_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"no training recipe 'blib'; there are: .* mean blip"):
         load("blib")
@@ -134,7 +183,7 @@ def test_cross_entropy_of_two_logits_is_binary_of_their_difference() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("control=stages", "control: 'stages' is none of staged, web, clean, mixed; did you mean"),
+        ("control=stages", "control: 'stages' is not one of staged, web, clean, mixed; did you mean"),
         ("over=albe", "no training recipe 'albe'; there are: .* mean albef"),
         ("over=clip", "over: clip judges no pairs; take one that does"),
         ("over=imagebert", "cannot be staged over itself"),
@@ -159,7 +208,7 @@ def test_arguments_of_a_recipe_stand_in_a_file(tmp_path: Path) -> None:
     assert plan.seed == 3
 
     path.write_text('recipe = "imagebert"\nsize = "tiny"\ncontrol = "mixd"\n')
-    with pytest.raises(ValueError, match=r"mine.toml, line 3: control: 'mixd' is none of"):
+    with pytest.raises(ValueError, match=r"mine.toml, line 3: control: 'mixd' is not one of"):
         load(str(path))
 
 
@@ -269,7 +318,7 @@ def test_a_vilt_is_fine_tuned_with_its_own_words_and_all_patches(tmp_path: Path)
 
 
 def test_what_cannot_be_mixed_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"stage pretrain: mixgen is 1.5: a share in 0..1"):
+    with pytest.raises(ValueError, match=r"stage pretrain: mixgen is 1.5: it must be in 0..1"):
         load("vilt", size="tiny", changes=["stages.0.mixgen=1.5"])
 
     changes = ["stages.0.mixgen=0.25", "model.prepare.patches.how=shorter"]

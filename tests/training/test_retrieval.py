@@ -132,6 +132,35 @@ def test_an_image_that_cannot_be_decoded_is_counted_and_left_out(
         retrieval.evaluate(scorer, shapes, shortlist=0)
 
 
+def test_an_image_that_kills_its_decoder_costs_itself(
+    scorer: Scorer, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that decodes runs another `open_image`, which dies of one image."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "class Hook:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'training.data.images':\n"
+        "            sys.meta_path.remove(self)\n"
+        "            import training.data.decode as d\n"
+        "            real = d.open_image\n"
+        "            def fake(encoded, shorter=0):\n"
+        "                if encoded == b'deadly': os.abort()\n"
+        "                return real(encoded, shorter)\n"
+        "            d.open_image = fake\n"
+        "sys.meta_path.insert(0, Hook())\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "blue-square.png").write_bytes(b"deadly")
+    (tmp_path / "red-circle.png").unlink()
+    found = retrieval.evaluate(scorer, shapes, shortlist=0, workers=1)
+    assert (found["candidates"], found["unreadable"]) == (16, 2)
+    assert found["left_out"] == {
+        str(tmp_path / "blue-square.png"): "its decoder was killed by SIGABRT",
+        str(tmp_path / "red-circle.png"): "there is no such file, or nothing in it",
+    }
+
+
 @pytest.mark.parametrize("head", ["match", "image_project", "text_project"])
 def test_a_score_that_is_no_number_is_an_error(scorer: Scorer, shapes: Path, head: str) -> None:
     broken = copy.deepcopy(scorer)

@@ -129,7 +129,8 @@ def test_all_losses_are_those_of_one_process(folder: Path, name: str) -> None:
         assert "loss" in losses
         assert losses.keys() == {key for key in other if _is_loss(key)}
         for key, value in losses.items():
-            assert other[key] == pytest.approx(value, rel=1e-5, abs=1e-6), (one["step"], key)
+            far = key == "gradient" or key.startswith("heldout_")  # rounding of all steps before
+            assert other[key] == pytest.approx(value, rel=1e-3 if far else 1e-5), (one["step"], key)
 
 
 def _is_loss(key: str) -> bool:

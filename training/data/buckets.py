@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from training.config import within
 from training.data.draws import generator
 from training.data.images import ImageSpec
 from training.data.order import Order, Place, Slot
@@ -37,6 +38,7 @@ class Buckets:
     multiple: int = 8
 
     def __post_init__(self) -> None:
+        within(1, 1_000_000_000, budget=self.budget)
         if self.multiple < 1 or self.window % self.multiple or self.window < 1:
             raise ValueError(f"window {self.window} is no multiple of {self.multiple}: change one")
 

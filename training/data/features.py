@@ -2,7 +2,8 @@
 
 It is what makes small machines useful: a step then costs what is trained, and not the tower. The
 folder is named by the digest of all that settles the numbers; its parts are written whole, so that
-a killed computation goes on where it was.
+a killed computation goes on where it was. One process at a time computes a folder: others that find
+it unfinished wait, and go on where it ends or is killed.
 """
 
 from __future__ import annotations
@@ -30,13 +31,14 @@ from training.data.reduction import Reduction
 from training.data.shards import Release
 from training.data.tokenizer import TextSpec
 from training.data.towers import TowerSpec
-from training.folder import write_json, write_whole
+from training.folder import locked, write_json, write_whole
 from training.inputs import FeatureInput
 
 VERSION = 1  # raised when the same tower and images give other numbers
 PART = 512  # samples: what a kill costs at most
 SAMPLED = 512  # images from which the principal components are computed
 DONE = "features.json"
+LOCK = ".lock"
 VIEWS = "views"  # the one column: a list of arrays for each sample, none where it is bad
 Array = NDArray[np.float16]
 
@@ -78,6 +80,7 @@ class Computing:
     batch: int = 64
     workers: int = 0
     progress: Callable[[int, int], None] = lambda done, total: None
+    waiting: Callable[[Path], None] = lambda folder: None  # told when another process computes it
 
 
 def compute_features(
@@ -96,10 +99,35 @@ def compute_features(
     """
     computing = computing or Computing()
     target = _target(folder / f"{spec.digest()}-{_name_of(release)}", reduction)
-    target.mkdir(parents=True, exist_ok=True)
-    missing = [rows for rows in _parts(release) if not _is_whole(_part(target, rows.start), rows)]
-    if not missing and (target / DONE).is_file():
+    if _is_done(target, release):
         return target
+
+    with locked(target / LOCK, lambda: computing.waiting(target)):
+        if not _is_done(target, release):
+            _compute(spec, release, target, reduction, computing)
+    return target
+
+
+def _is_done(target: Path, release: Release) -> bool:
+    return (target / DONE).is_file() and not _missing(target, release)
+
+
+def _missing(target: Path, release: Release) -> list[range]:
+    """Rows of the parts that are not there, or not whole."""
+    return [rows for rows in _parts(release) if not _is_whole(_part(target, rows.start), rows)]
+
+
+def _compute(
+    spec: FeatureSpec,
+    release: Release,
+    target: Path,
+    reduction: Reduction | None,
+    computing: Computing,
+) -> None:
+    """Make the parts that are missing; nobody else does."""
+    for unfinished in target.glob(".*.part"):  # of a process that was killed as it wrote
+        unfinished.unlink()
+    missing = _missing(target, release)
 
     tower = FrozenTower(spec.tower, spec.prepare, device=computing.device)
     tower.reduction = _reduction(spec, release, target, reduction, tower, computing)
@@ -111,7 +139,6 @@ def compute_features(
         done += len(rows)
         computing.progress(done, len(release))
     write_json(target / DONE, asdict(spec))
-    return target
 
 
 def _target(own: Path, given: Reduction | None) -> Path:

@@ -42,6 +42,8 @@ class ImageSpec:
     def __post_init__(self) -> None:
         if self.size < 1 or self.size % self.patch:
             raise ValueError(f"size {self.size} is no multiple of patch {self.patch}: change one")
+        if min(self.std) <= 0:
+            raise ValueError(f"std {self.std}: pixels are divided by it, so it must be above 0")
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"scale {self.scale} must go up from above 0 to at most 1")
 

@@ -103,6 +103,16 @@ class Release:
             shards.append(Shard(address=str(path), rows=rows))
         return cls(name, shards)
 
+    def first(self, samples: int) -> Release:
+        """So many samples from the front; all of them where there are no more, or for 0."""
+        if not 0 < samples < len(self):
+            return self
+        last = int(np.searchsorted(self._ends, samples))  # the shard in which the cut lies
+        cut = Release(self.name, self.shards[: last + 1], cache=self.cache)
+        cut.counts[last] -= len(cut) - samples
+        cut._ends = np.cumsum(cut.counts)
+        return cut
+
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
@@ -132,8 +142,13 @@ class Release:
 
     def all_captions(self) -> Iterator[str]:
         """Every text, a record batch at a time."""
-        for number in range(len(self.shards)):
-            yield from self._open(number).all_captions()
+        for number, rows in enumerate(self.counts):
+            shard = self._open(number)
+            if rows == shard.rows:
+                yield from shard.all_captions()
+                continue
+            for row in range(rows):
+                yield from shard.texts(row)[0]
 
     def digest(self) -> str:
         """The digest in the manifest beside the shards; without one, one over the shards' bytes."""

@@ -13,6 +13,7 @@ import torch
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
+from training.config import within
 from training.corrupt import Pieces
 from training.inputs import TextInput
 
@@ -47,6 +48,10 @@ class TextSpec:
     first: str = "[CLS]"
     last: str = "[SEP]"
     extra: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        within(1, 10_000_000, size=self.size, length=self.length)
+        within(0, 10_000_000, words=self.words)
 
     def cleaned(self, text: str) -> str:
         """A text as it goes to the tokenizer."""

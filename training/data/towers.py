@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from training.data.images import ImageSpec
 from training.data.tokenizer import TextSpec
 from training.folder import read_json, write_whole
+from training.hub import local_folder
 
 FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer.json", "vocab.txt")
 BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "merges.txt", "vocab.json")
@@ -59,6 +60,17 @@ def keep_tower(spec: TowerSpec, folder: Path) -> None:
         copy = folder / path.name
         if not copy.is_file() or copy.stat().st_size != path.stat().st_size:
             write_whole(copy, partial(shutil.copyfile, path))
+
+
+def given_folder(source: str, part: Literal["image", "text"]) -> str:
+    """The folder of a tower that `--init` gives for a part; ValueError when there is none."""
+    try:
+        return local_folder(source)
+    except ValueError as error:
+        raise ValueError(
+            f"init {part}={source}: {error}; give the folder of a tower of timm or transformers, "
+            "or its name on the hub"
+        ) from error
 
 
 def image_tower(spec: TowerSpec, device: torch.device | str) -> Callable[[Tensor], Tensor]:
@@ -139,14 +151,35 @@ def _timm(spec: TowerSpec) -> nn.Module:
 
 
 def _transformers(spec: TowerSpec, side: Literal["vision", "text"]) -> nn.Module:
-    from transformers import AutoConfig, AutoModel, CLIPTextModel, CLIPVisionModel
+    """The whole network, or of one with two towers (CLIP, SigLIP) the one that is asked for.
 
+    ValueError when it reads something else, or when the folder lacks some of its weights.
+    """
+    from transformers import MODEL_MAPPING, AutoConfig, AutoModel
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # a second of it, in the midst of what the run says
     config = AutoConfig.from_pretrained(spec.folder, local_files_only=True)
-    kind: Any = AutoModel
-    if config.model_type == "clip":
-        kind = CLIPVisionModel if side == "vision" else CLIPTextModel
-    model: nn.Module = kind.from_pretrained(spec.folder, local_files_only=True)
-    return model
+    one_of_two = getattr(config, f"{side}_config", None)
+    kind: Any = AutoModel if one_of_two is None else MODEL_MAPPING[type(one_of_two)]
+    model, report = kind.from_pretrained(
+        spec.folder, local_files_only=True, output_loading_info=True
+    )
+
+    reads = {"pixel_values": "images", "input_ids": "texts"}
+    wanted = "pixel_values" if side == "vision" else "input_ids"
+    if model.main_input_name != wanted:
+        raise ValueError(
+            f"{spec.folder} is a {config.model_type}, which does not read {reads[wanted]}: "
+            f"give a tower that does"
+        )
+    lacking = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if lacking:
+        raise ValueError(
+            f"{spec.folder} lacks {len(lacking)} weights of its tower, {lacking[0]} among them: "
+            "fetch it again"
+        )
+    return cast(nn.Module, model)
 
 
 def _hidden(model: nn.Module, spec: TowerSpec, argument: str) -> Callable[..., Tensor]:

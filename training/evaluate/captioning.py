@@ -138,12 +138,16 @@ def evaluate(
     METEOR and SPICE stand beside them where `java` asks for them and Java is there; else `skipped`
     says what is missing. `shuffled_images` is the blind baseline: each caption scored as that of
     another image. An image that cannot be decoded has an empty caption, which scores 0, and is
-    counted in `unreadable`. `examples` are some images, as the model saw them, with their captions.
+    counted in `unreadable`; ValueError when none can. `examples` are some images, as the model saw
+    them, with their captions.
     """
     scorer = model if isinstance(model, Scorer) else load_scorer(model)
     samples = opened(asked)
     captioner = Captioner(scorer=scorer, decoding=decoding or Decoding(), prompt=prompt, seed=seed)
     written = captioner.write(samples, workers=workers, tell=tell)
+    if all(one.bad for one in written):
+        count, reason = len(written), written[0].bad
+        raise ValueError(f"{samples.name}: none of {count} images can be used ({reason})")
 
     texts = [one.text for one in written]
     references = [samples.texts(row)[0] for row in range(len(samples))]

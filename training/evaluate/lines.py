@@ -93,6 +93,12 @@ class CaptionsFile(Release):
         """The lines of a file; ValueError as `read_lines`."""
         return cls(read_lines(file), name, file=Path(file))
 
+    def first(self, samples: int) -> CaptionsFile:
+        """So many lines from the front; all of them where there are no more, or for 0."""
+        if not 0 < samples < len(self):
+            return self
+        return CaptionsFile(self.lines[:samples], self.name, file=self._file)
+
     def __len__(self) -> int:
         return len(self.lines)
 

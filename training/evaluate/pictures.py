@@ -34,10 +34,11 @@ def evaluate(
     workers: int = 0,
     tell: Tell = silent,
 ) -> dict[str, Any]:
-    """Of some images with their first caption: word-patch alignment and patterns of attention.
+    """Of some images with a caption: word-patch alignment and patterns of attention.
 
-    As plain data for a report; the image is kept as the model saw it. ValueError when the model
-    does not join words and patches in one stack, or a number is none.
+    As plain data for a report; the image is kept as the model saw it, and the caption is the first
+    one that has words. ValueError when the model does not join words and patches in one stack, or a
+    number is none.
     """
     scorer = model if isinstance(model, Scorer) else load_scorer(model)
     check_joined(scorer)
@@ -45,19 +46,25 @@ def evaluate(
     looks: list[dict[str, Any]] = []
     unreadable = 0
     step = max(1, len(samples) // shown)
-    rows = [row for row in range(0, len(samples), step) if samples.texts(row)[0]]
+    chosen = {row: _worded(scorer, samples.texts(row)[0]) for row in range(0, len(samples), step)}
+    rows = [row for row, text in chosen.items() if text]
     for part in read_in_order(samples, scorer.image_specs, rows, batch=shown, workers=workers):
         for place, row in enumerate(part.rows):
             if row in part.bad:
                 unreadable += 1
             elif len(looks) < shown:
                 pixels = {name: [of[place]] for name, of in part.images.items()}
-                text = samples.texts(row)[0][0]
-                looks.append({"image_id": samples.image_id(row), **look(scorer, pixels, text)})
+                found = look(scorer, pixels, chosen[row])
+                looks.append({"image_id": samples.image_id(row), **found})
         tell("look at pairs", len(looks), shown)
         if len(looks) == shown:
             break
     return {"pairs": looks, "unreadable": unreadable}
+
+
+def _worded(scorer: Scorer, texts: Sequence[str]) -> str:
+    """The first text that has words; "" if none has."""
+    return next((text for text in texts if words_of(scorer, text)), "")
 
 
 def check_joined(scorer: Scorer) -> None:
@@ -96,6 +103,8 @@ def look(scorer: Scorer, image: Mapping[str, Sequence[Tensor]], text: str) -> di
     first = fused.part(Segment.IMAGE).x.shape[1] - rows * columns
     plan, distance = transport(fused, first)
     words = words_of(scorer, text)
+    if not words:
+        raise ValueError(f"the text {text!r} has no words that the model knows of")
     carried = _carried(plan, words).reshape(len(words), rows, columns)
     probability = float(torch.sigmoid(odds)[0])
     if not np.isfinite(carried).all() or not np.isfinite(probability):
@@ -149,8 +158,6 @@ def words_of(scorer: Scorer, text: str) -> list[tuple[str, list[int]]]:
             words[-1][1].append(place)
         else:
             words.append(([piece], [place]))
-    if not words:
-        raise ValueError(f"the text {text!r} has no words that the model knows of")
     return [(tokenizer.text_of(pieces) or "?", places) for pieces, places in words]
 
 

@@ -33,12 +33,19 @@ def names() -> list[str]:
 
 
 def check(recipe: str) -> None:
-    """ValueError when there is no such recipe or file; nobody has looked into it yet."""
+    """ValueError when there is no such recipe, file or model; nobody has looked into it yet."""
+    if _is_model(recipe):
+        return
     if Path(recipe).suffix in (".toml", ".py"):
         if not Path(recipe).is_file():
             raise ValueError(f"{recipe}: no such file; recipes by name are {', '.join(names())}")
     else:
         _check_name(recipe)
+
+
+def _is_model(recipe: str) -> bool:
+    """Whether it is the folder of a trained model, which is trained further."""
+    return (Path(recipe) / "config.json").is_file()
 
 
 def _check_name(recipe: str) -> None:
@@ -57,8 +64,9 @@ def load(
     smoke: bool = False,
     **settings: Any,
 ) -> TrainingPlan:
-    """A plan by the name of its recipe, or from a file of one's own (.toml or .py).
+    """A plan by the name of its recipe, from a file of one's own (.toml or .py), or for a model.
 
+    The folder of a trained model stands for a plan that trains it further, on the release `train`.
     A TOML file begins with `recipe = "blip"` and changes what it names; what is given here stands
     above it. `changes` are KEY=VALUE, such as `stages.0.batch=512`, or `over=albef` for an argument
     of the recipe itself; `init` says by which weights the towers begin; `smoke` shrinks whatever
@@ -71,7 +79,9 @@ def load(
         settings = {**settings, **arguments}
     given = {"size": size, "init": dict(init or {}) or None, **settings}
     given = {name: value for name, value in given.items() if value is not None}
-    if recipe.endswith(".toml"):
+    if _is_model(recipe):
+        plan = _of_model(Path(recipe), given)
+    elif recipe.endswith(".toml"):
         plan = _of_toml(Path(recipe), given)
     elif recipe.endswith(".py"):
         plan = _of_file(Path(recipe), given)
@@ -132,6 +142,11 @@ def _module(recipe: str) -> Any:
 
 def _of_name(recipe: str, given: Mapping[str, Any]) -> TrainingPlan:
     plan: TrainingPlan = _called(_module(recipe).plan, given, f"the recipe {recipe}")
+    known = list(dict.fromkeys(["image", "text", *plan.init]))
+    for part in given.get("init", {}):
+        if part not in known:
+            hint = nearest(part, known)
+            raise ValueError(f"init {part}: {recipe} begins with {', '.join(known)} alone{hint}")
     return plan
 
 
@@ -149,6 +164,16 @@ def _called(plan: Callable[..., Any], given: Mapping[str, Any], who: str) -> Any
     usual = {"size": "base", "init": {}}
     needed = [name for name in usual if name in takes and takes[name].default is takes[name].empty]
     return plan(**{**{name: usual[name] for name in needed}, **given})
+
+
+def _of_model(folder: Path, given: Mapping[str, Any]) -> TrainingPlan:
+    """A plan that trains a model further: its shape and its weights are there."""
+    from training.finetune import finetune
+
+    for name in ("size", "init"):
+        if name in given:
+            raise ValueError(f"{folder} is a trained model, which settles its {name}: leave it out")
+    return finetune(folder, **given)
 
 
 def _of_file(path: Path, given: Mapping[str, Any]) -> TrainingPlan:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
-from training.data.augment import RandAugment
-from training.data.images import CLIP_MEAN, CLIP_STD, ImageSpec
-from training.data.tokenizer import CAPTIONS, TextSpec
 from training.embed import PatchesSpec, WordsSpec
 from training.model import ModelSpec, Pass
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
 from training.objectives.mlm import MaskedWords
 from training.plan import Momentum, Optimizer, Schedule, TrainingPlan, TrainingStage
-from training.recipes.parts import PIXELS, albef_heads, bert, vit
+from training.recipes import Size, parts
 from training.stack import Cross
 
 # layers of the image tower and of each half of BERT, width, heads, patch, pixels, shared space
 SIZES = {
-    "tiny": (3, 2, 128, 4, 8, PIXELS, 128),
+    "tiny": (3, 2, 128, 4, 8, parts.PIXELS, 128),
     "small": (12, 3, 384, 6, 16, 224, 256),
     "base": (12, 6, 768, 12, 16, 256, 256),
 }
@@ -27,7 +23,7 @@ SIZES = {
 
 def plan(
     *,
-    size: Literal["tiny", "small", "base"] = "base",
+    size: Size = "base",
     init: Mapping[str, str] | None = None,
     data: Mapping[str, float] | None = None,
     seed: int = 0,
@@ -45,7 +41,6 @@ def plan(
     """
     init = init or {}
     layers, half, width, heads, patch, pixels, shared = SIZES[size]
-    tiny = size == "tiny"
 
     model = ModelSpec(
         embeds={
@@ -53,59 +48,41 @@ def plan(
             "patches": PatchesSpec(patch=patch, width=width, grid=pixels // patch),
         },
         stacks={
-            "image": vit(layers=layers, width=width, heads=heads),
-            "text": bert(layers=half, width=width, heads=heads),
-            "fusion": bert(layers=half, width=width, heads=heads, cross=Cross(width=width)),
+            "image": parts.vit(layers=layers, width=width, heads=heads),
+            "text": parts.bert(layers=half, width=width, heads=heads),
+            "fusion": parts.bert(layers=half, width=width, heads=heads, cross=Cross(width=width)),
         },
         passes={
             "image": Pass(stack="image", inputs=("patches",)),
             "text": Pass(stack="text", inputs=("words",)),
             "match": Pass(stack="fusion", inputs=("text",), reads="image"),
         },
-        heads=albef_heads(image=width, text=width, shared=shared),
+        heads=parts.albef_heads(image=width, text=width, shared=shared),
         prepare={
-            "words": TextSpec(
-                vocabulary=init.get("text", CAPTIONS),
-                length=25,
-                size=2000 if tiny else 30522,
-                clean="albef",
-                words=30,
-            ),
-            "patches": _images(patch, pixels, tiny=tiny),
+            "words": parts.albef_texts(vocabulary=init.get("text"), drawn=size == "tiny"),
+            "patches": parts.albef_images(patch=patch, pixels=pixels, drawn=size == "tiny"),
         },
     )
-    contrast = Contrast()
-    stage = TrainingStage(
-        name="pretrain",
-        data=data or {"train": 1.0},
-        objectives=(
-            contrast,
-            Matching(contrast=contrast, over="rank"),
-            MaskedWords(whole_words=False, soft=True),
-        ),
-        steps=1500 if tiny else 826_000,  # 30 epochs of 14.1 million
-        batch=32 if tiny else 512,
-        chunk=0 if tiny else 64,
-        optimizer=Optimizer(lr=1e-3 if tiny else 1e-4, betas=(0.9, 0.999), weight_decay=0.02),
-        schedule=Schedule(shape="cosine", warmup=100 if tiny else 1000, start=0.1, end=0.1),
-        momentum=Momentum(queue=512 if tiny else 65_536, alpha_warmup=150 if tiny else 27_500),
-    )
+    stage = _pretrain(data or {"train": 1.0})
+    if size == "tiny":
+        stage = parts.for_drawn_scenes(stage)
     if "text" in init:
         init = {**init, "fusion": init["text"]}  # its blocks behind those of the text stack
     return TrainingPlan(name=f"albef-{size}", model=model, stages=(stage,), init=init, seed=seed)
 
 
-def _images(patch: int, pixels: int, *, tiny: bool) -> ImageSpec:
-    """Crops, flips and two operations of strength 7; drawn scenes say where things are: none."""
-    if tiny:
-        return ImageSpec(size=pixels, patch=patch, mean=CLIP_MEAN, std=CLIP_STD)
-    return ImageSpec(
-        size=pixels,
-        how="crop",
-        patch=patch,
-        mean=CLIP_MEAN,
-        std=CLIP_STD,
-        evaluate="square",
-        flip=True,
-        augment=RandAugment(operations="blip", strength=7, probability=0.5),
+def _pretrain(data: Mapping[str, float]) -> TrainingStage:
+    """30 epochs of 14.1 million pairs; the queue holds 65,536 of them."""
+    contrast = Contrast()
+    matching = Matching(contrast=contrast, over="rank")
+    return TrainingStage(
+        name="pretrain",
+        data=data,
+        objectives=(contrast, matching, MaskedWords(whole_words=False, soft=True)),
+        steps=826_000,
+        batch=512,
+        chunk=64,
+        optimizer=Optimizer(lr=1e-4, betas=(0.9, 0.999), weight_decay=0.02),
+        schedule=Schedule(shape="cosine", warmup=1000, start=0.1, end=0.1),
+        momentum=Momentum(queue=65_536, alpha_warmup=27_500),
     )

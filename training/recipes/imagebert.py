@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Literal
 
-from training.config import nearest
-from training.objectives.itc import Contrast
-from training.objectives.itm import Matching
-from training.plan import Optimizer, TrainingPlan, TrainingStage
-from training.recipes import load
+from training.plan import TrainingPlan, TrainingStage
+from training.recipes import Size, load
+from training.recipes.parts import matching_alone, on_releases
 
-Control = Literal["staged", "web", "clean", "mixed"]
-WEB, CLEAN = 10, 4  # million pairs of LAIT, of CC with SBU: the shares of the steps
+# Releases by their shares of the samples, one table after the other, with the share of the steps:
+# LAIT has 10 million pairs, CC with SBU 4
+WEB, CLEAN = 10.0, 4.0
+CONTROLS: dict[str, list[tuple[dict[str, float], float]]] = {
+    "staged": [({"web": 1.0}, WEB / (WEB + CLEAN)), ({"clean": 1.0}, CLEAN / (WEB + CLEAN))],
+    "web": [({"web": 1.0}, 1.0)],
+    "clean": [({"clean": 1.0}, 1.0)],
+    "mixed": [({"web": WEB, "clean": CLEAN}, 1.0)],
+}
 
 
 def plan(
     *,
-    size: Literal["tiny", "small", "base"] = "base",
+    size: Size = "base",
     init: Mapping[str, str] | None = None,
     over: str = "vilt",
-    control: str = "staged",
+    control: Literal["staged", "web", "clean", "mixed"] = "staged",
     seed: int = 0,
 ) -> TrainingPlan:
     """The stages of `over` on the release `web`, then on `clean`, then its matching fine-tuned.
@@ -39,58 +44,22 @@ def plan(
     5e-5) by binary cross entropy, its best of four losses; of two logits, cross entropy is that of
     their difference. A contrast goes on beside it, because retrieval asks it for a shortlist.
     """
-    if control not in get_args(Control):
-        hint = nearest(control, get_args(Control))
-        raise ValueError(f"control: {control!r} is none of {', '.join(get_args(Control))}{hint}")
     if over == "imagebert":
         raise ValueError("over: imagebert cannot be staged over itself; take albef, blip or vilt")
-
     base = load(over, size=size, init=init, seed=seed)
-    stages = [stage for data, share in _data(control) for stage in _on(base.stages, data, share)]
-    name = f"imagebert-{control}-{base.name}"
-    return replace(base, name=name, stages=(*stages, _finetuning(over, base.stages[-1])))
+    last = base.stages[-1]
 
-
-def _data(control: str) -> list[tuple[Mapping[str, float], float]]:
-    """What is read, one after another, and for which share of the steps."""
-    whole = WEB + CLEAN
-    match control:
-        case "staged":
-            return [({"web": 1.0}, WEB / whole), ({"clean": 1.0}, CLEAN / whole)]
-        case "mixed":
-            return [({"web": float(WEB), "clean": float(CLEAN)}, 1.0)]
-    return [({control: 1.0}, 1.0)]
-
-
-def _on(
-    stages: Sequence[TrainingStage], data: Mapping[str, float], share: float
-) -> list[TrainingStage]:
-    """All stages of a recipe on other releases, for a share of their steps."""
-    return [
-        replace(
-            stage,
-            name=f"{'-'.join(data)}-{stage.name}",
-            data=data,
-            steps=max(1, round(share * stage.steps)),
-        )
-        for stage in stages
-    ]
-
-
-def _finetuning(over: str, stage: TrainingStage) -> TrainingStage:
-    contrasts = [one for one in stage.objectives if isinstance(one, Contrast)]
-    matchings = [one for one in stage.objectives if isinstance(one, Matching)]
-    if not matchings:
-        raise ValueError(f"over: {over} judges no pairs; take one that does, as albef does")
-    matching = replace(matchings[0], false="both", same_source=False, alignment=None)
-
-    settings: Optimizer = replace(stage.optimizer, lr=stage.optimizer.lr / 2)
-    return replace(
-        stage,
+    stages: list[TrainingStage] = []
+    for data, share in CONTROLS[control]:
+        stages += on_releases(base.stages, data, share)
+    finetuning = replace(
+        last,
         name="finetune",
         data={"clean": 1.0},
-        objectives=(*contrasts, matching),
+        objectives=matching_alone(over, last.objectives),
         weights={},
-        steps=max(1, stage.steps // 20),
-        optimizer=settings,
+        steps=max(1, last.steps // 20),
+        optimizer=replace(last.optimizer, lr=last.optimizer.lr / 2),
     )
+    name = f"imagebert-{control}-{base.name}"
+    return replace(base, name=name, stages=(*stages, finetuning))

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Literal
+from dataclasses import replace
 
 from training.data.features import FeatureSpec
-from training.data.images import ImageSpec
 from training.data.tokenizer import BEGIN, END, TextSpec
-from training.data.towers import TowerSpec, prepared_as
+from training.data.towers import given_folder
 from training.embed import GridSpec
-from training.folder import read_json
 from training.language import LanguageHeadSpec, LanguageSpec, LanguageWordsSpec
 from training.model import ModelSpec, Pass
 from training.objectives.lm import Captions
 from training.plan import Optimizer, Schedule, TrainingPlan, TrainingStage
+from training.recipes import Size, parts
 
-# tower, pixels, language model, rank of what is trained in it, steps and batch of both stages
+# tower, pixels, language model, rank of what is trained in it, steps and batch of the first stage
 SIZES = {
     "tiny": ("openai/clip-vit-base-patch32", 224, "HuggingFaceTB/SmolLM2-135M", 8, 300, 16),
     "small": ("openai/clip-vit-base-patch16", 224, "Qwen/Qwen2.5-0.5B", 64, 2180, 64),
@@ -27,7 +25,7 @@ SIZES = {
 
 def plan(
     *,
-    size: Literal["tiny", "small", "base"] = "base",
+    size: Size = "base",
     init: Mapping[str, str] | None = None,
     data: Mapping[str, float] | None = None,
     seed: int = 0,
@@ -42,14 +40,15 @@ def plan(
     captions and 665,000 instructions: 6 and 20 hours on 8 A100, VQAv2 78.5, GQA 62.0 (its Table 3);
     captions alone, as here, teach to describe and not to converse. `small` is a day on one GPU of
     24 GB; `tiny` takes an hour on two cores. Below `base` the tower's features are computed once
-    for a release and kept beside it. Towers of timm are asked for their grid.
+    for a release and kept beside it. Of a timm tower they are its last grid, before pooling.
     """
-    tower_folder, pixels, language_folder, rank, steps, batch = SIZES[size]
+    tower_folder, pixels, language, rank, steps, batch = SIZES[size]
     init = init or {}
-    language = LanguageSpec(
-        folder=init.get("text", language_folder), rank=rank, dropout=0.05, half=size == "base"
-    )
-    tower, prepare = _tower(init.get("image", tower_folder), pixels)
+    if "image" in init:
+        tower_folder = given_folder(init["image"], "image")
+    if "text" in init:
+        language = parts.given_language(init["text"])
+    tower, images = parts.patch_tower(tower_folder, pixels)
     kept = size != "base"
 
     model = ModelSpec(
@@ -61,14 +60,24 @@ def plan(
         passes={"caption": Pass(stack="language", inputs=("patches", "words"), rules=("causal",))},
         heads={"vocabulary": LanguageHeadSpec(language="language")},
         prepare={
-            "words": TextSpec(vocabulary=language.folder, length=64, first=BEGIN, last=END),
-            "patches": FeatureSpec(tower=tower, prepare=prepare) if kept else prepare,
+            "words": TextSpec(vocabulary=language, length=64, first=BEGIN, last=END),
+            "patches": FeatureSpec(tower=tower, prepare=images) if kept else images,
         },
-        languages={"language": language},
+        languages={
+            "language": LanguageSpec(folder=language, rank=rank, dropout=0.05, half=not kept)
+        },
     )
+    stages = _stages(data or {"train": 1.0}, steps, batch)
+    return TrainingPlan(name=f"llava-{size}", model=model, stages=stages, seed=seed)
+
+
+def _stages(
+    data: Mapping[str, float], steps: int, batch: int
+) -> tuple[TrainingStage, TrainingStage]:
+    """The projector alone, then the small matrices too: twice the steps, half the batch."""
     projector = TrainingStage(
         name="projector",
-        data=data or {"train": 1.0},
+        data=data,
         objectives=(Captions(),),
         steps=steps,
         batch=batch,
@@ -77,30 +86,13 @@ def plan(
         optimizer=Optimizer(lr=1e-3, betas=(0.9, 0.999), weight_decay=0.0),
         schedule=Schedule(shape="cosine", warmup=0.03),
     )
-    adapted = TrainingStage(
+    slower = replace(projector.optimizer, lr=2e-4, groups={r"^embeds\.": 0.1})
+    language = replace(
+        projector,
         name="language",
-        data=data or {"train": 1.0},
-        objectives=(Captions(),),
         steps=2 * steps,
         batch=max(2, batch // 2),
-        chunk=8,
-        optimizer=Optimizer(
-            lr=2e-4, betas=(0.9, 0.999), weight_decay=0.0, groups={r"^embeds\.": 0.1}
-        ),
-        schedule=projector.schedule,
+        freeze=(),
+        optimizer=slower,
     )
-    return TrainingPlan(name=f"llava-{size}", model=model, stages=(projector, adapted), seed=seed)
-
-
-def _tower(folder: str, pixels: int) -> tuple[TowerSpec, ImageSpec]:
-    """A tower of timm or transformers, at its own size where its folder says one."""
-    config = Path(folder) / "config.json"
-    told = read_json(config) if config.is_file() else {}
-    told = {**told, **told.get("vision_config", {})}
-    if "architecture" in told:
-        pixels = told.get("pretrained_cfg", {}).get("input_size", [pixels])[-1]
-        tower = TowerSpec(folder=folder, library="timm")
-    else:
-        pixels = told.get("image_size", pixels)
-        tower = TowerSpec(folder=folder, library="transformers", layers=-1)
-    return tower, prepared_as(tower, pixels)
+    return projector, language

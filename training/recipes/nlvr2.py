@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from training.finetune import answering, only
 from training.objectives.answers import Answers
 from training.plan import TrainingPlan
-from training.recipes.parts import answering, only
 from training.recipes.vqa import Size, finetuning, judging
 from training.second import SECOND, with_second
 
@@ -39,9 +39,7 @@ def plan(
     """
     spec, matching = judging(finetune, size)
     head = answering(spec, matching, classes=2, joined=2)
-    model = replace(
-        with_second(only(spec, matching.fused), matching.image), heads={"answer": head}
-    )
+    model = replace(with_second(only(spec, matching.fused), matching.image), heads={"answer": head})
     answers = Answers(
         fused=(matching.fused, f"{matching.fused}_{SECOND}"),
         images=(matching.image, SECOND),

@@ -2,82 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from training.config import decode
+from training.data.augment import RandAugment
 from training.data.features import FeatureSpec
-from training.data.images import ImageSpec
-from training.data.tokenizer import TextSpec
+from training.data.images import CLIP_MEAN, CLIP_STD, ImageSpec
+from training.data.tokenizer import CAPTIONS, TextSpec
 from training.data.towers import (
     TowerSpec,
+    given_folder,
     image_tower,
     is_timm,
     prepared_as,
     text_prepared_as,
 )
 from training.embed import GridSpec, PatchesSpec, QueriesSpec, WordsSpec
-from training.export import CONFIG, TOWER, decode_objectives
-from training.folder import read_json
+from training.finetune import trained
 from training.heads import ClassifySpec, Pooling, ProjectSpec, ScaleSpec, VocabularySpec
+from training.hub import find_file
 from training.masks import RuleName
 from training.model import EmbedSpec, HeadSpec, ModelSpec, Pass, PrepareSpec
+from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
-from training.plan import AnyObjective
+from training.plan import AnyObjective, TrainingStage
 from training.stack import Cross, StackSpec
 from training.tokens import Segment
-from training.weights.files import read
+from training.weights.files import check_sources, read
 
 PIXELS = 64  # a side, of images that two cores can learn from
 COMPONENTS = 256  # of EfficientNet-Lite0's 1,280: retrieval notices no loss (docs/log.md)
-
-
-def trained(folder: str) -> tuple[ModelSpec, tuple[AnyObjective, ...]]:
-    """A model that was exported, read from where it lies, and what it was trained for."""
-    home = Path(folder)
-    if not (home / CONFIG).is_file():
-        raise ValueError(f"finetune: {home} holds no model; give the folder `model` of a run")
-    plain = read_json(home / CONFIG)
-    spec = decode(ModelSpec, plain["model"], f"{home / CONFIG}: model")
-    prepare: dict[str, PrepareSpec] = {}
-    for name, one in spec.prepare.items():
-        kept = home / "prepare" / name
-        if isinstance(one, TextSpec):
-            one = replace(one, vocabulary=str(kept / "tokenizer.json"))
-        elif isinstance(one, FeatureSpec):
-            one = one.moved(str(kept / TOWER))
-        prepare[name] = one
-    objectives = decode_objectives(plain.get("objectives", []), home / CONFIG)
-    return replace(spec, prepare=prepare), objectives
-
-
-def only(spec: ModelSpec, node: str) -> ModelSpec:
-    """What a model needs to come to one pass; without heads."""
-    wanted, open_ = {node}, [node]
-    while open_:
-        step = spec.passes.get(open_.pop())
-        if step is not None:
-            found = {*step.inputs, *filter(None, [step.reads])} - wanted
-            wanted |= found
-            open_ += found
-    passes = {name: step for name, step in spec.passes.items() if name in wanted}
-    stacks = {step.stack for step in passes.values()}
-    return ModelSpec(
-        embeds={name: one for name, one in spec.embeds.items() if name in wanted},
-        stacks={name: one for name, one in spec.stacks.items() if name in stacks},
-        passes=passes,
-        prepare={name: one for name, one in spec.prepare.items() if name in wanted},
-    )
-
-
-def answering(spec: ModelSpec, matching: Matching, *, classes: int, joined: int) -> ClassifySpec:
-    """ViLT's head for answers, above whatever the head of the matching looks at."""
-    head = spec.heads[matching.head]
-    assert isinstance(head, ClassifySpec), "a matching has two classes"
-    return replace(head, classes=classes, joined=joined, hidden=2 * head.width)
 
 
 def vit(*, layers: int, width: int, heads: int, dropout: float = 0.0) -> StackSpec:
@@ -117,6 +75,136 @@ def albef_heads(*, image: int, text: int, shared: int) -> dict[str, HeadSpec]:
         "match": ClassifySpec(width=text, classes=2),
         "vocabulary": VocabularySpec(width=text, vocab=0, tied="words"),
     }
+
+
+def albef_texts(*, vocabulary: str | None, drawn: bool) -> TextSpec:
+    """ALBEF's captions: 30 words and 25 pieces at most; those of `drawn` scenes have few words."""
+    return TextSpec(
+        vocabulary=vocabulary or CAPTIONS,
+        length=25,
+        size=2000 if drawn else 30522,
+        clean="albef",
+        words=30,
+    )
+
+
+def albef_images(*, patch: int, pixels: int, drawn: bool) -> ImageSpec:
+    """Crops, flips and two operations of strength 7; drawn scenes say where things are: none."""
+    images = ImageSpec(size=pixels, patch=patch, mean=CLIP_MEAN, std=CLIP_STD)
+    if drawn:
+        return images
+    operations = RandAugment(operations="blip", strength=7, probability=0.5)
+    return replace(images, how="crop", evaluate="square", flip=True, augment=operations)
+
+
+def for_drawn_scenes(stage: TrainingStage) -> TrainingStage:
+    """A paper's stage for some thousand drawn scenes: minutes on two cores, a queue to match."""
+    momentum = stage.momentum
+    if momentum is not None:
+        momentum = replace(momentum, queue=512, alpha_warmup=150)
+    return replace(
+        stage,
+        steps=1500,
+        batch=32,
+        chunk=0,
+        optimizer=replace(stage.optimizer, lr=1e-3),
+        schedule=replace(stage.schedule, warmup=100),
+        momentum=momentum,
+    )
+
+
+def vilt_stack(*, layers: int, width: int, heads: int, dropout: float) -> StackSpec:
+    """The one stack; transformers' ViLT has one epsilon for all norms (the paper's: 1e-6)."""
+    return replace(vit(layers=layers, width=width, heads=heads, dropout=dropout), eps=1e-12)
+
+
+def vilt_patches(
+    *, patch: int, width: int, pixels: int, sample: int, dropout: float
+) -> PatchesSpec:
+    """Patches at places of ViT's grid, interpolated as ViLT does; at most `sample` are drawn."""
+    return PatchesSpec(
+        patch=patch,
+        width=width,
+        grid=pixels // patch,
+        interpolation="bilinear",
+        align_corners=True,
+        modality=True,
+        sample=sample,
+        dropout=dropout,
+    )
+
+
+def vilt_for_finetuning(folder: Path) -> ModelSpec:
+    """A trained ViLT with all its patches and the paper's RandAugment; ValueError for another."""
+    model, _ = trained(str(folder))
+    patches, images = model.embeds.get("patches"), model.prepare.get("patches")
+    if not (isinstance(patches, PatchesSpec) and isinstance(images, ImageSpec)):
+        raise ValueError(f"finetune: {folder} holds another model than ViLT's words and patches")
+    patches = replace(patches, sample=0)
+    images = replace(images, augment=RandAugment(operations="vilt"))
+    return replace(
+        model,
+        embeds={**model.embeds, "patches": patches},
+        prepare={**model.prepare, "patches": images},
+    )
+
+
+def on_releases(
+    stages: Sequence[TrainingStage], data: Mapping[str, float], share: float
+) -> list[TrainingStage]:
+    """Stages of a recipe on other releases, for a share of their steps."""
+    return [
+        replace(
+            stage,
+            name=f"{'-'.join(data)}-{stage.name}",
+            data=data,
+            steps=max(1, round(share * stage.steps)),
+        )
+        for stage in stages
+    ]
+
+
+def matching_alone(recipe: str, objectives: Sequence[AnyObjective]) -> tuple[AnyObjective, ...]:
+    """A recipe's matching with false texts and false images, and its contrast if it has one.
+
+    ValueError when there is no matching.
+    """
+    contrasts = [one for one in objectives if isinstance(one, Contrast)]
+    matchings = [one for one in objectives if isinstance(one, Matching)]
+    if not matchings:
+        raise ValueError(f"over: {recipe} judges no pairs; take one that does, as albef does")
+    matching = replace(matchings[0], false="both", same_source=False, alignment=None)
+    return (*contrasts, matching)
+
+
+def given_language(source: str) -> str:
+    """A causal language model, by its folder or name; ValueError where it is none."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    advice = "give the folder of a causal language model of transformers, or its name on the hub"
+    try:
+        config = find_file(source, "config.json")
+        if config is None:
+            raise ValueError(f"{source} has no config.json")
+        kind = AutoConfig.from_pretrained(config.parent)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"init text={source}: {error}; {advice}") from error
+    if type(kind) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ValueError(f"init text={source}: a {kind.model_type} writes no texts; {advice}")
+    return source
+
+
+def patch_tower(folder: str, pixels: int) -> tuple[TowerSpec, ImageSpec]:
+    """The tower that LLaVA asks, at its folder's own size; `pixels` is said of one not here yet.
+
+    Of transformers the last layer but one; of timm what it says before pooling: the last grid of a
+    convolution, or the tokens of a ViT's last layer.
+    """
+    if is_timm(folder):
+        tower = TowerSpec(folder=folder, library="timm")
+    else:
+        tower = TowerSpec(folder=folder, library="transformers", layers=-1)
+    return tower, prepared_as(tower, 0 if Path(folder).is_dir() else pixels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +263,7 @@ def frozen_image(
     components. A grid of a convolution has no places, so that it is given some; `drop` of the
     tokens and of their features are hidden in training.
     """
+    folder = given_folder(folder, "image")
     tower = TowerSpec(folder=folder, library="timm" if is_timm(folder) else "transformers")
     prepare = prepared_as(tower)
     pixels = torch.zeros(1, 3, prepare.size, prepare.size)
@@ -200,6 +289,7 @@ def frozen_text(folder: str, *, length: int, trained: int = 1, drop: float = 0.3
 
     Any text tower of transformers. `drop` of the tokens are hidden in training.
     """
+    folder = given_folder(folder, "text")
     tower = TowerSpec(folder=folder, library="transformers", layers=-trained)
     given = given_text(folder, length=length)
     stack = replace(given.stack, layers=trained, attention_dropout=0.0)  # slow on a CPU
@@ -219,6 +309,7 @@ def given_image(source: str, **how: Any) -> Tower:
 
     `how` says more of the preprocessing, whose size, mean and deviation are the file's.
     """
+    check_sources({"image": source})
     spec = read(source).family.spec
     patches = spec.embeds.get("patches")
     if not isinstance(patches, PatchesSpec) or "image" not in spec.stacks:
@@ -238,6 +329,7 @@ def _held(spec: ModelSpec) -> str:
 
 def given_text(source: str, *, length: int) -> Tower:
     """A text tower as a file has it, to be trained: BERT and its kin by their mean, CLIP's."""
+    check_sources({"text": source})
     spec = read(source).family.spec
     words = spec.embeds.get("words")
     if not isinstance(words, WordsSpec) or "text" not in spec.stacks:

@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from training.config import decode
-from training.data.augment import RandAugment
 from training.data.images import ImageSpec
 from training.data.tokenizer import TextSpec
-from training.embed import PatchesSpec, WordsSpec
-from training.folder import read_json
+from training.embed import WordsSpec
 from training.heads import ClassifySpec, VocabularySpec
-from training.model import ModelSpec, Pass, PrepareSpec
+from training.model import ModelSpec, Pass
 from training.objectives.itm import Matching
 from training.objectives.mlm import MaskedWords
 from training.objectives.wra import Alignment
 from training.plan import Optimizer, TrainingPlan, TrainingStage
-from training.recipes.parts import PIXELS
-from training.stack import StackSpec
+from training.recipes import Size, parts
 
-# layers, width, heads, patch, pixels of the shorter side, steps, batch, rate, share of masked words
+# layers, width, heads, patch, pixels of the shorter side, patches drawn, pieces of a text, dropout
 SIZES = {
-    "tiny": (4, 128, 4, 16, PIXELS, 6000, 32, 1e-3, 0.3),
-    "small": (12, 384, 6, 32, 384, 100_000, 512, 1e-4, 0.15),
-    "base": (12, 768, 12, 32, 384, 100_000, 4096, 1e-4, 0.15),
+    "tiny": (4, 128, 4, 16, parts.PIXELS, 0, 24, 0.0),
+    "small": (12, 384, 6, 32, 384, 200, 40, 0.1),
+    "base": (12, 768, 12, 32, 384, 200, 40, 0.1),
+}
+# steps, batch, rows at once, rate, share of masked words
+LEARNING = {
+    "tiny": (6000, 32, 0, 1e-3, 0.3),
+    "small": (100_000, 512, 64, 1e-4, 0.15),
+    "base": (100_000, 4096, 64, 1e-4, 0.15),
 }
 
 
 def plan(
     *,
-    size: Literal["tiny", "small", "base"] = "base",
+    size: Size = "base",
     init: Mapping[str, str] | None = None,
     data: Mapping[str, float] | None = None,
     finetune: str = "",
@@ -50,36 +50,21 @@ def plan(
     with all patches and the paper's RandAugment. `tiny` learns drawn scenes in an hour on two cores
     (docs/log.md).
     """
+    data = data or {"train": 1.0}
     if finetune:
-        return _finetuned(Path(finetune), data or {"train": 1.0}, seed)
-
-    layers, width, heads, patch, pixels, steps, batch, rate, share = SIZES[size]
+        return _finetuned(Path(finetune), data, seed)
+    layers, width, heads, patch, pixels, drawn, length, dropout = SIZES[size]
     tiny = size == "tiny"
-    length = 24 if tiny else 40
-    dropout = 0.0 if tiny else 0.1
 
     model = ModelSpec(
         embeds={
             "words": WordsSpec(vocab=0, width=width, length=length, modality=True, dropout=dropout),
-            "patches": PatchesSpec(
-                patch=patch,
-                width=width,
-                grid=pixels // patch,
-                interpolation="bilinear",
-                align_corners=True,
-                modality=True,
-                sample=0 if tiny else 200,
-                dropout=dropout,
+            "patches": parts.vilt_patches(
+                patch=patch, width=width, pixels=pixels, sample=drawn, dropout=dropout
             ),
         },
         stacks={
-            "fusion": StackSpec(
-                layers=layers,
-                width=width,
-                heads=heads,
-                eps=1e-12,  # transformers' ViLT has one for words and blocks (the paper's: 1e-6)
-                dropout=dropout,
-            )
+            "fusion": parts.vilt_stack(layers=layers, width=width, heads=heads, dropout=dropout)
         },
         passes={"match": Pass(stack="fusion", inputs=("words", "patches"))},
         heads={
@@ -93,19 +78,24 @@ def plan(
             ),
         },
     )
+    stage = _pretrain(size, data)
+    stacks = {"fusion" if part == "image" else part: name for part, name in (init or {}).items()}
+    return TrainingPlan(name=f"vilt-{size}", model=model, stages=(stage,), init=stacks, seed=seed)
+
+
+def _pretrain(size: Size, data: Mapping[str, float]) -> TrainingStage:
+    steps, batch, chunk, rate, share = LEARNING[size]
     matching = Matching(false="half", same_source=True, alignment=Alignment())
-    stage = TrainingStage(
+    return TrainingStage(
         name="pretrain",
-        data=data or {"train": 1.0},
+        data=data,
         objectives=(MaskedWords(share=share), matching),
         weights={"wra": 0.1},
         steps=steps,
         batch=batch,
-        chunk=0 if tiny else 64,
+        chunk=chunk,
         optimizer=Optimizer(lr=rate),
     )
-    stacks = {"fusion" if part == "image" else part: name for part, name in (init or {}).items()}
-    return TrainingPlan(name=f"vilt-{size}", model=model, stages=(stage,), init=stacks, seed=seed)
 
 
 def _finetuned(folder: Path, data: Mapping[str, float], seed: int) -> TrainingPlan:
@@ -113,24 +103,6 @@ def _finetuned(folder: Path, data: Mapping[str, float], seed: int) -> TrainingPl
 
     Each image's text stands against a false text, and each text's image against a false image.
     """
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"finetune: {folder} holds no model; give the folder `model` of a run")
-    spec = decode(ModelSpec, read_json(folder / "config.json")["model"], f"{folder}/config.json")
-    words, patches = spec.prepare.get("words"), spec.prepare.get("patches")
-    inputs = spec.embeds.get("patches")
-    if not (
-        isinstance(words, TextSpec)
-        and isinstance(patches, ImageSpec)
-        and isinstance(inputs, PatchesSpec)
-    ):
-        raise ValueError(f"finetune: {folder} holds another model than ViLT's words and patches")
-
-    vocabulary = folder / "prepare" / "words" / "tokenizer.json"
-    prepare: dict[str, PrepareSpec] = {
-        "words": replace(words, vocabulary=str(vocabulary)),
-        "patches": replace(patches, augment=RandAugment(operations="vilt")),
-    }
-    embeds = {**spec.embeds, "patches": replace(inputs, sample=0)}
     stage = TrainingStage(
         name="finetune",
         data=data,
@@ -141,5 +113,5 @@ def _finetuned(folder: Path, data: Mapping[str, float], seed: int) -> TrainingPl
         optimizer=Optimizer(lr=1e-4),
         init=str(folder),
     )
-    model = replace(spec, embeds=embeds, prepare=prepare)
+    model = parts.vilt_for_finetuning(folder)
     return TrainingPlan(name="vilt-finetune", model=model, stages=(stage,), seed=seed)

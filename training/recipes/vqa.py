@@ -9,12 +9,12 @@ from typing import Literal
 from training.data.augment import RandAugment
 from training.data.images import ImageSpec
 from training.embed import PatchesSpec
+from training.finetune import answering, only, trained
 from training.model import ModelSpec
 from training.objectives.answers import Answers
 from training.objectives.itm import Matching
 from training.plan import Optimizer, TrainingPlan, TrainingStage
 from training.recipes import vilt
-from training.recipes.parts import answering, only, trained
 
 Size = Literal["tiny", "small", "base"]
 # steps, batch, rows at once, rate: ten epochs of the 658,000 questions of VQA v2 in the paper

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig
-from transformers.utils.hub import cached_file
 
+from training.hub import find_file
 from training.weights import pairs, timm_vit, towers
 from training.weights.towers import Family
 
@@ -41,29 +43,35 @@ BLIP_SPELLINGS = (
     (r"^text_decoder\.cls\.predictions\.decoder\.bias$", "text_decoder.cls.predictions.bias"),
 )
 TIED = {"mlm_score.decoder.weight": "vilt.embeddings.text_embeddings.word_embeddings.weight"}
+IMAGE, TEXT, BOTH = ("image",), ("text",), ("image", "text")
+WANTED = {
+    "image": "a ViT, DeiT, DINOv2, CLIP or BLIP: its folder, or its name on the hub",
+    "text": "a BERT, RoBERTa, CLIP or BLIP: its folder, or its name on the hub",
+}
 NO_WEIGHTS = re.compile(r"(^|\.)(position_ids|attn_mask|num_batches_tracked)$")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """How files of one `model_type` are read."""
+    """How files of one `model_type` are read, and what their stacks can be the beginning of."""
 
     family: Callable[[Any, Set[str]], Family]
+    towers: tuple[str, ...] = BOTH
     spellings: tuple[tuple[str, str], ...] = ()
 
 
 KINDS: dict[str, Kind] = {
-    "bert": Kind(family=towers.bert, spellings=BERT_SPELLINGS),
-    "roberta": Kind(family=towers.roberta, spellings=BERT_SPELLINGS),
-    "xlm-roberta": Kind(family=towers.roberta, spellings=BERT_SPELLINGS),
-    "vit": Kind(family=towers.vit, spellings=VIT_SPELLINGS + PLAIN_SPELLINGS),
-    "deit": Kind(family=towers.deit, spellings=VIT_SPELLINGS + PLAIN_SPELLINGS),
-    "dinov2": Kind(family=towers.dinov2, spellings=VIT_SPELLINGS),
+    "bert": Kind(family=towers.bert, towers=TEXT, spellings=BERT_SPELLINGS),
+    "roberta": Kind(family=towers.roberta, towers=TEXT, spellings=BERT_SPELLINGS),
+    "xlm-roberta": Kind(family=towers.roberta, towers=TEXT, spellings=BERT_SPELLINGS),
+    "vit": Kind(family=towers.vit, towers=IMAGE, spellings=VIT_SPELLINGS + PLAIN_SPELLINGS),
+    "deit": Kind(family=towers.deit, towers=IMAGE, spellings=VIT_SPELLINGS + PLAIN_SPELLINGS),
+    "dinov2": Kind(family=towers.dinov2, towers=IMAGE, spellings=VIT_SPELLINGS),
     "clip": Kind(family=pairs.clip),
     "vilt": Kind(family=pairs.vilt, spellings=VILT_SPELLINGS),
     "blip": Kind(family=pairs.blip, spellings=BLIP_SPELLINGS),
     "open_clip": Kind(family=pairs.open_clip),
-    "timm": Kind(family=timm_vit.vit),
+    "timm": Kind(family=timm_vit.vit, towers=IMAGE),
 }
 
 
@@ -82,23 +90,62 @@ def read(source: str | Path) -> Checkpoint:
 
     ValueError when there is no such thing or its family is not known.
     """
-    if (config := _find(source, "open_clip_config.json")) is not None:
-        settings = json.loads(config.read_text())
+    kind, config = _described(source)
+    if kind == "open_clip":
         state = _state(source, "open_clip_model", "open_clip_pytorch_model")
-        return understand(settings["model_cfg"], "open_clip", state, str(source))
-
-    config = _find(source, "config.json")
-    if config is None:
-        raise ValueError(f"{source}: no folder with a config.json, and no such name on the hub")
-    settings = json.loads(config.read_text())
+        return understand(_table(config)["model_cfg"], kind, state, str(source))
     state = _state(source, "model", "pytorch_model")
+    settings = _table(config) if kind == "timm" else AutoConfig.from_pretrained(config.parent)
+    return understand(settings, kind, state, str(source))
+
+
+def check_sources(init: Mapping[str, str]) -> None:
+    """ValueError where a part is to begin with what is not there, or with another kind of tower.
+
+    Configurations are read, weights are not: a typo is told before anything long begins.
+    """
+    for part, source in init.items():
+        try:
+            kind, _ = _described(source)
+        except ValueError as error:
+            raise ValueError(f"init {part}={source}: {error}; {_wanted(part)}") from error
+        if part in WANTED and part not in KINDS[kind].towers:
+            has = " and ".join(KINDS[kind].towers)
+            raise ValueError(
+                f"init {part}={source}: it is a {kind}, a tower for {has}; {_wanted(part)}"
+            )
+
+
+def _wanted(part: str) -> str:
+    return f"give {WANTED.get(part, 'the folder of a model or its name on the hub')}"
+
+
+def _described(source: str | Path) -> tuple[str, Path]:
+    """The family of a checkpoint, and the file that names it. ValueError as `read`."""
+    if (config := find_file(source, "open_clip_config.json")) is not None:
+        return "open_clip", config
+    config = find_file(source, "config.json")
+    if config is None:
+        raise ValueError(
+            f"{source} is no folder with a config.json, nor a name of the hub with one"
+        )
+    settings = _table(config)
     if "model_type" in settings:
-        kind = settings["model_type"]
-        _known(kind, str(source))
-        return understand(AutoConfig.from_pretrained(config.parent), kind, state, str(source))
+        _known(settings["model_type"], str(source))
+        return str(settings["model_type"]), config
     if "architecture" in settings:
-        return understand(settings, "timm", state, str(source))
+        return "timm", config
     raise ValueError(f"{config} says neither model_type (transformers) nor architecture (timm)")
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): fetch the model again") from error
+    if not isinstance(table, dict):
+        raise ValueError(f"{path} is damaged: it holds no table; fetch the model again")
+    return table
 
 
 def understand(
@@ -136,31 +183,17 @@ def _known(kind: str, source: str) -> None:
         raise ValueError(f"{source} is a {kind}: no table for it; there are tables for: {known}")
 
 
-def _find(source: str | Path, name: str) -> Path | None:
-    """A file of the folder, or of a repository of the hub; None when it has none."""
-    folder = Path(source)
-    if folder.is_dir():
-        return folder / name if (folder / name).is_file() else None
-    if folder.is_absolute() or str(source).startswith("."):
-        return None
-    try:
-        found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False)
-    except OSError as error:
-        raise ValueError(f"{source} is no folder, and the hub says: {error}") from error
-    return None if found is None else Path(found)
-
-
 def _state(source: str | Path, *stems: str) -> dict[str, Tensor]:
     """All tensors, from one file or several, safetensors before pickles."""
     for stem in stems:
-        if (path := _find(source, f"{stem}.safetensors")) is not None:
-            return load_file(path)
-        if (path := _find(source, f"{stem}.safetensors.index.json")) is not None:
-            return _pieces(source, path, load_file)
+        if (path := find_file(source, f"{stem}.safetensors")) is not None:
+            return _load(path)
+        if (path := find_file(source, f"{stem}.safetensors.index.json")) is not None:
+            return _pieces(source, path, _load)
     for stem in stems:
-        if (path := _find(source, f"{stem}.bin")) is not None:
+        if (path := find_file(source, f"{stem}.bin")) is not None:
             return _unpickle(path)
-        if (path := _find(source, f"{stem}.bin.index.json")) is not None:
+        if (path := find_file(source, f"{stem}.bin.index.json")) is not None:
             return _pieces(source, path, _unpickle)
     raise ValueError(f"{source} has no weights: none of {', '.join(stems)} as .safetensors or .bin")
 
@@ -171,13 +204,23 @@ def _pieces(
     names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     state: dict[str, Tensor] = {}
     for name in names:
-        path = _find(source, name)
+        path = find_file(source, name)
         if path is None:
             raise ValueError(f"{source}: {index.name} names {name}, which is not there")
         state |= load(path)
     return state
 
 
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}): fetch the model again") from error
+
+
 def _unpickle(path: Path) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} is damaged, or holds more than weights: {error}") from error
     return state
