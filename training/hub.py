@@ -36,6 +36,10 @@ def local_folder(source: str) -> str:
     ValueError when there is none, or when it lacks one of them.
     """
     config = find_file(source, "config.json")
+    if config is None and not Path(source).is_dir():
+        raise ValueError(
+            f"there is no folder {source}, and the hub has no such model or cannot be reached"
+        )
     if config is None:
         raise ValueError(f"{source} has no config.json, as folders of timm and transformers have")
     if not Path(source).is_dir():

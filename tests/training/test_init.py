@@ -136,6 +136,12 @@ def test_a_name_that_the_hub_does_not_know(monkeypatch: pytest.MonkeyPatch) -> N
         load("clip", size="tiny", init={"image": "typo"})
 
 
+def test_a_hub_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "cached_file", lambda source, name, **more: None)
+    with pytest.raises(ValueError, match=r"there is no folder typo, and the hub has no such model"):
+        load("clip", size="tiny", init={"image": "typo"})
+
+
 def test_one_tower_of_two_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
     from transformers import SiglipConfig, SiglipModel, SiglipTextConfig, SiglipVisionConfig
