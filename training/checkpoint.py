@@ -25,6 +25,7 @@ warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavai
 
 NAME = re.compile(r"step-(\d{9})")
 META = "progress.json"
+GOES_ON = "and training goes on from the checkpoint before"
 
 
 @dataclass
@@ -39,6 +40,7 @@ class Checkpoints:
     folder: Path
     keep: int = 2
     group: dist.ProcessGroup | None = None  # of its own, since it speaks while training does
+    identity: dict[str, Any] = field(default_factory=dict)  # of the run: digests of what it read
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(max_workers=1))
     _pending: Future[None] | None = None
 
@@ -80,7 +82,7 @@ class Checkpoints:
                 no_dist=self.group is None,
             )
             if first:
-                write_json(part / META, progress)
+                write_json(part / META, {**self.identity, **progress})
                 _sync(part)
                 shutil.rmtree(self.folder / name, ignore_errors=True)
                 part.rename(self.folder / name)
@@ -101,9 +103,21 @@ class Checkpoints:
             shutil.rmtree(path)
 
     def peek(self) -> dict[str, Any] | None:
-        """The progress of the newest checkpoint; None without one. ValueError when damaged."""
+        """The progress of the newest checkpoint; None without one.
+
+        ValueError when it is damaged, or of a run that is not this one.
+        """
         newest = self.newest()
-        return None if newest is None else read_json(newest / META)
+        if newest is None:
+            return None
+        progress = read_json(newest / META, f"remove {newest}, {GOES_ON}")
+        odd = [key for key, value in self.identity.items() if progress.get(key) != value]
+        if odd:
+            raise ValueError(
+                f"{newest} is of another run, as its {odd[0]} says: choose another folder, or "
+                f"remove {self.folder} to train again"
+            )
+        return progress
 
     def load(self, tensors: dict[str, Any]) -> None:
         """Fill `tensors` in place from the newest checkpoint.
@@ -121,8 +135,7 @@ class Checkpoints:
             )
         except (OSError, ValueError, KeyError, RuntimeError, CheckpointException) as error:
             raise ValueError(
-                f"{newest} is damaged or of another model ({error}): remove it, and training goes "
-                "on from the one before"
+                f"{newest} is damaged or of another model ({error}): remove it, {GOES_ON}"
             ) from error
 
 

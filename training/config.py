@@ -208,6 +208,20 @@ def read_value(text: str) -> Plain:
         return text
 
 
+def differences(there: Plain, here: Plain, where: str = "") -> list[str]:
+    """What differs between two plain values: "stages.0.steps is 6 there and 7 here"."""
+    found: list[str] = []
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in {**there, **here}:
+            found += differences(there.get(key), here.get(key), _at(where, key))
+    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        for place, pair in enumerate(zip(there, here, strict=True)):
+            found += differences(*pair, _at(where, str(place)))
+    elif there != here:
+        found.append(f"{where} is {json.dumps(there):.60} there and {json.dumps(here):.60} here")
+    return found
+
+
 def nearest(name: str, known: object) -> str:
     """ "; did you mean NAME?", or nothing when no known name is like it."""
     names = [str(item) for item in known] if isinstance(known, Mapping | Sequence) else []

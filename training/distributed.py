@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,8 +13,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor
 
+_JOINED = itertools.count()  # what an earlier group of this process said in the store is not read
 PATIENCE = timedelta(days=2)  # features of a large release may be computed while the others wait
 
 
@@ -48,9 +52,17 @@ class Ranks:
         """The largest of the ranks' numbers."""
         if self.world == 1:
             return number
-        value = torch.tensor(number, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+        value = torch.tensor(number, device=_where())
         dist.all_reduce(value, dist.ReduceOp.MAX)
         return int(value)
+
+    def any_of(self, mine: Sequence[bool]) -> list[bool]:
+        """For each place whether it is true on some rank; all give equally many."""
+        if self.world == 1 or not mine:
+            return list(mine)
+        values = torch.tensor(mine, dtype=torch.uint8, device=_where())
+        dist.all_reduce(values, dist.ReduceOp.MAX)
+        return [bool(value) for value in values.tolist()]
 
     def merge(self, mine: Mapping[str, str]) -> dict[str, str]:
         """The entries of all ranks' tables."""
@@ -82,11 +94,15 @@ class Ranks:
         if self.world == 1:
             return dict(counts)
         names = sorted(counts)
-        values = torch.tensor([float(counts[name]) for name in names], dtype=torch.float64)
-        if dist.get_backend() == "nccl":
-            values = values.cuda()
+        numbers = [float(counts[name]) for name in names]
+        values = torch.tensor(numbers, dtype=torch.float64, device=_where())
         dist.all_reduce(values)
         return dict(zip(names, values.tolist(), strict=True))
+
+
+def _where() -> str:
+    """On which device the ranks speak to each other."""
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"
 
 
 class _Gather(torch.autograd.Function):
@@ -153,7 +169,9 @@ def joined() -> Iterator[Ranks]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "nccl"
-    dist.init_process_group(backend)
+    store, rank, world = next(rendezvous("env://"))
+    store = PrefixStore(f"winnow {next(_JOINED)}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world)
     try:
         yield Ranks.current()
     finally:

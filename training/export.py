@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -61,7 +62,7 @@ def export_model(
     tensors = _without_twice(model)
     if not Ranks.current().first:
         return
-    write_whole(folder / WEIGHTS, lambda temporary: save_file(tensors, temporary))
+    write_whole(folder / WEIGHTS, lambda temporary: _save(tensors, temporary))
     for name, one in prepared.items():
         place = folder / "prepare" / name
         place.mkdir(parents=True, exist_ok=True)
@@ -78,6 +79,14 @@ def export_model(
         "pieces": {name: one.size for name, one in _tokenizers(prepared).items()},
     }
     write_json(folder / CONFIG, config)
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    """OSError when the disk is full: the library has an error of its own for that."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        raise OSError(errno.EIO, str(error)) from error
 
 
 def _tokenizers(prepared: Mapping[str, Prepared]) -> dict[str, Tokenizer]:

@@ -10,9 +10,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from training.config import differences
+
 PLAN = "plan.json"
 RESULT = "result.json"
 METRICS = "metrics.jsonl"
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """An error of the disk says what could not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"{path} cannot be written: {error.strerror}") from error
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -20,12 +31,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, f"{path} cannot be written: {error.strerror}") from error
+        with _naming(path):
+            write(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -36,14 +46,14 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, remedy: str = "remove it, or train elsewhere") -> dict[str, Any]:
     """A table; ValueError with the path and a remedy when it is damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): remove it, or train elsewhere") from error
+        raise ValueError(f"{path} is damaged ({error}): {remedy}") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{path} is damaged: it holds no table; remove it, or train elsewhere")
+        raise ValueError(f"{path} is damaged: it holds no table; {remedy}")
     return value
 
 
@@ -78,33 +88,43 @@ def claim(out: Path, identity: Mapping[str, Any]) -> None:
     """Write the plan, or see that the one that is there is the same.
 
     `identity` has the plan's `digest` and the `releases` with their digests, and says more for
-    people.
+    people: its `name` and the whole `plan`.
     """
     path = out / PLAN
-    if not path.is_file():
-        write_json(path, identity)
-        return
-    there = read_json(path)
+    there = read_json(path) if path.is_file() else {}
     for key, what in (("digest", "another plan"), ("releases", "the same plan on other releases")):
-        if there.get(key) != identity[key]:
+        if there and there.get(key) != identity[key]:
             raise ValueError(
-                f"{out} holds a run of {what} ({there.get('name')}): choose another folder, "
-                "or delete this one to train again"
+                f"{out} holds a run of {what} ({there.get('name')}{_why(there, identity)}): choose "
+                "another folder, or delete this one to train again"
             )
+    if there != identity:
+        write_json(path, identity)
+
+
+def _why(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """The first things in which two runs differ."""
+    found = differences(there.get("plan"), here["plan"])
+    found += differences(there.get("releases"), here["releases"], "releases")
+    more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+    return "".join(f"; {one}" for one in found[:3]) + more
 
 
 class Metrics:
-    """metrics.jsonl: a line a step, and TensorBoard's own files where it is installed.
+    """metrics.jsonl: a line a step, and TensorBoard's own files.
 
     Lines of steps after the checkpoint, which will be taken again, are cut away at the beginning,
     and so is a line that a kill left unfinished.
     """
 
     def __init__(self, out: Path, done: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
         self.path = out / METRICS
+        self._events = out / "tensorboard"
         self._cut(done)
-        self._file = self.path.open("a", encoding="utf-8", buffering=1)
-        self._board = _tensorboard(out / "tensorboard", done)
+        with _naming(self._events):
+            self._board = SummaryWriter(str(self._events), purge_step=done + 1)
 
     def _cut(self, done: int) -> None:
         if not self.path.is_file():
@@ -114,17 +134,17 @@ class Metrics:
         write_whole(self.path, lambda temporary: temporary.write_text(kept, encoding="utf-8"))
 
     def write(self, step: int, stage: str, numbers: Mapping[str, float]) -> None:
-        """One line, on the disk's way at once."""
-        line = {"step": step, "stage": stage, **numbers}
-        self._file.write(json.dumps(line) + "\n")
-        if self._board is not None:
+        """One line, on the disk's way at once. OSError, with the path, when it is full."""
+        line = json.dumps({"step": step, "stage": stage, **numbers}) + "\n"
+        with _naming(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+        with _naming(self._events):
             for name, value in numbers.items():
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Everything written."""
-        self._file.close()
-        if self._board is not None:
+        with _naming(self._events):
             self._board.close()
 
 
@@ -133,11 +153,3 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (json.JSONDecodeError, KeyError, TypeError, ValueError):
         return float("inf")
-
-
-def _tensorboard(folder: Path, done: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=done + 1)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, which wait for the end of a step."""
+"""Ctrl-C, SIGTERM and SIGHUP, which wait for the end of a step."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def patient_stop() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM wait for the end of the step; a second one does not.
+    """Whoever asks to stop waits for the end of the step; a second Ctrl-C does not.
 
-    Outside the main thread signals are left alone.
+    A second SIGTERM does: torchrun and service managers send it to a process and to its parent,
+    which hands it on, and they kill whoever takes too long. A hang-up that is ignored (nohup) stays
+    so. Outside the main thread signals are left alone.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -20,13 +22,20 @@ def patient_stop() -> Iterator[threading.Event]:
         return
 
     def ask(number: int, frame: object) -> None:
-        if stop.is_set():
+        if number == signal.SIGINT and stop.is_set():
             raise KeyboardInterrupt
         stop.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in _heard()}
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _heard() -> list[signal.Signals]:
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        heard.append(signal.SIGHUP)  # a terminal that closes
+    return heard

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from training.checkpoint import Checkpoints
 from training.data.batch import Batch
 from training.data.draws import number_of
 from training.data.feed import Feed, Weighted, places_of
+from training.distributed import local
 from training.folder import Metrics
 from training.interrupt import patient_stop
 from training.meter import Meter
@@ -105,6 +107,23 @@ def check(run: Run, numbers: Mapping[str, float], batches: Sequence[Batch]) -> N
     )
 
 
+def check_weights(run: Run) -> None:
+    """ValueError when a step has left weights that are no numbers: they are not written."""
+    bad = {
+        name: run.now.name
+        for name, parameter in run.model.named_parameters()
+        if parameter.requires_grad and not bool(torch.isfinite(local(parameter)).all())
+    }
+    if not run.ranks.most(len(bad)):
+        return
+    names = sorted(run.ranks.merge(bad))
+    raise ValueError(
+        f"step {run.done} (stage {run.now.name}) left numbers that are none in {len(names)} "
+        f"parameters, {names[0]} first; they are not written, and the checkpoint before is whole: "
+        f"lower lr ({run.now.optimizer.lr}) or set clip"
+    )
+
+
 def chosen_objectives(run: Run) -> Sequence[AnyObjective]:
     """All objectives of the stage, or with mixing "one" the one whose turn it is."""
     stage = run.now
@@ -169,21 +188,37 @@ class Loop:
     on_progress: Callable[[Progress], None]
 
     def run_stages(self) -> None:
-        """All stages to their ends. KeyboardInterrupt, after a checkpoint, when asked to stop."""
-        run = self.run
-        self._meter = Meter(run)
+        """All stages to their ends. KeyboardInterrupt, after a checkpoint, when asked to stop.
+
+        However it ends, a checkpoint that was begun is brought to its end: it is of good steps.
+        """
+        self._meter = Meter(self.run)
         self._saved = time.monotonic()
-        with patient_stop() as stop:
-            while run.stage < len(run.plan.stages):
-                run.model.train()
-                with self.open_feed(run) as feed:
-                    while run.step < run.now.steps:
-                        self._step(feed)
-                        self._save_if_due(stop.is_set())
-                next_stage(run)
-                if run.stage < len(run.plan.stages):
-                    save(run, self.checkpoints)
+        try:
+            with patient_stop() as stop:
+                while self.run.stage < len(self.run.plan.stages):
+                    self._run_stage(stop)
+        finally:
             self.checkpoints.wait()
+
+    def _run_stage(self, stop: threading.Event) -> None:
+        run = self.run
+        run.model.train()
+        with self.open_feed(run) as feed:
+            while run.step < run.now.steps:
+                self._step(feed)
+                self._save_if_due(stop.is_set())
+        self._end_stage()
+
+    def _end_stage(self) -> None:
+        """A checkpoint of the next stage's beginning, or of the end: an export can be repeated."""
+        check_weights(self.run)
+        last = self.run.stage + 1 == len(self.run.plan.stages)
+        if last:
+            self._save()
+        next_stage(self.run)
+        if not last:
+            self._save()
 
     def _step(self, feed: Feed) -> None:
         run = self.run
@@ -212,14 +247,18 @@ class Loop:
         late = time.monotonic() - self._saved > run.plan.checkpoint_seconds
         stop = bool(run.ranks.most(int(asked)))
         due = bool(run.ranks.most(int(late and run.ranks.first)))
-        if stop or due or run.done % run.plan.checkpoint_steps == 0:
-            save(run, self.checkpoints)
-            self._saved = time.monotonic()
+        due = due or run.done % run.plan.checkpoint_steps == 0
+        if stop or (due and run.step < run.now.steps):
+            check_weights(run)
+            self._save()
         if stop:
-            self.checkpoints.wait()
             raise KeyboardInterrupt(
                 f"stopped after step {run.done} of {run.plan.steps}; the same command goes on"
             )
+
+    def _save(self) -> None:
+        save(self.run, self.checkpoints)
+        self._saved = time.monotonic()
 
     def _tell(self, speed: Mapping[str, float]) -> None:
         run = self.run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -129,6 +129,24 @@ class ModelSpec:
         if not step.attention and len(stack.attentions) > 1:
             known = ", ".join(stack.attentions)
             raise ValueError(f"pass {name} must say which attention it uses: {known}")
+
+    def at_resolution(self, size: int) -> ModelSpec:
+        """The same model, its patches cut from images of another size in pixels; 0: unchanged.
+
+        ValueError where it cuts none, or not evenly.
+        """
+        if not size:
+            return self
+        resized: dict[str, PrepareSpec] = {}
+        for name, embed in self.embeds.items():
+            images = self.prepare.get(name)
+            if isinstance(embed, PatchesSpec) and isinstance(images, ImageSpec):
+                if size < 1 or size % embed.patch:
+                    raise ValueError(f"resolution {size} is no multiple of patch {embed.patch}")
+                resized[name] = images.resized(size)
+        if not resized:
+            raise ValueError(f"resolution {size} asks for patches of images, and there are none")
+        return replace(self, prepare={**self.prepare, **resized})
 
     def roots_of_all(self) -> dict[str, frozenset[str]]:
         """For each embedding and pass the embeddings with data that it depends on.

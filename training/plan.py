@@ -24,6 +24,7 @@ MOST_ROWS = 10_000_000  # of a batch or a queue: a hundred times those of the pa
 SMOKE_SAMPLES = 64  # of each release: eight batches of a smoke run, and components enough of a grid
 
 AnyObjective = Contrast | Matching | MaskedWords | Captions | Answers
+OF_RUNNING = ("checkpoint_steps", "checkpoint_seconds", "shard", "recompute")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,9 @@ class TrainingStage:
     not trained. `sources` weighs the sources of captions where an image has several, `near`
     shuffles so many shards together instead of all, and with `buckets` rows of like length are
     batched within a budget of tokens, `batch` being the most. `mixgen` of the samples are mixed
-    with another of their release, image and text (Hao et al. 2023: a quarter). `fresh` maps
+    with another of their release, image and text (Hao et al. 2023: a quarter). `resolution` cuts
+    patches from images of another size than the model's (BLIP: 384 behind 224): their places are
+    interpolated, and the model of the last stage is used at the last stage's. `fresh` maps
     beginnings of names of parameters that `init` lacks to beginnings of those in it that they are
     copied from; to "" where they start as new ones.
     """
@@ -113,6 +116,7 @@ class TrainingStage:
     near: int = 0
     buckets: Buckets | None = None
     mixgen: float = 0.0
+    resolution: int = 0  # of images, in pixels; 0: what the model says
     objectives: tuple[AnyObjective, ...]
     weights: Mapping[str, float] = field(default_factory=dict)  # of losses; 1 where it is silent
     mixing: Literal["sum", "one", "accumulate"] = "sum"
@@ -209,6 +213,7 @@ class TrainingPlan:
                     f"init: the model has no part {part!r}; there are {', '.join(known)}{hint}"
                 )
         for stage in self.stages:
+            _check_resolution(self.model, stage)
             for objective in stage.objectives:
                 check_names(self.model, objective, stage.name)
 
@@ -224,9 +229,13 @@ class TrainingPlan:
 
     @property
     def digest(self) -> str:
-        """128 bits over the plan's values, as hex; 1 and 1.0 are one value."""
-        settled = decode(TrainingPlan, encode(self))
-        text = json.dumps(encode(settled), sort_keys=True)
+        """128 bits over the plan's values, as hex; 1 and 1.0 are one value.
+
+        What changes no result is left out: a run goes on with another value of it.
+        """
+        settled = encode(decode(TrainingPlan, encode(self)))
+        kept = {name: value for name, value in settled.items() if name not in OF_RUNNING}
+        text = json.dumps(kept, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -263,6 +272,13 @@ def _smoke_stage(stage: TrainingStage) -> TrainingStage:
         schedule=replace(stage.schedule, warmup=min(stage.schedule.warmup, 1.0)),
         momentum=momentum,
     )
+
+
+def _check_resolution(model: ModelSpec, stage: TrainingStage) -> None:
+    try:
+        model.at_resolution(stage.resolution)
+    except ValueError as error:
+        raise ValueError(f"stage {stage.name}: {error}") from error
 
 
 def check_names(model: ModelSpec, objective: AnyObjective, stage: str) -> None:

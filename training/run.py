@@ -73,16 +73,16 @@ class Run:
         return {**held, "optimizer": optimizer_state(self.model, self.optimizer)}
 
     def progress(self) -> dict[str, Any]:
-        """What a checkpoint keeps as plain values."""
+        """What a checkpoint keeps as plain values, of its own: it is written while steps go on."""
         return {
             "stage": self.stage,
             "step": self.step,
             "places": {name: place.to_json() for name, place in self.places.items()},
-            "bad": self.bad,
-            "numbers": self.numbers,
+            "bad": dict(self.bad),
+            "numbers": dict(self.numbers),
             "recent": list(self.recent),
-            "heldout": self.heldout,
-            "best": self.best,
+            "heldout": list(self.heldout),
+            "best": dict(self.best),
         }
 
 
@@ -92,6 +92,7 @@ def begin_stage(run: Run, *, fresh: bool = True) -> None:
     `fresh`: with the weights that the stage starts from; a checkpoint brings its own.
     """
     stage = run.now
+    run.model.spec = run.plan.model.at_resolution(stage.resolution)
     if stage.init and fresh:
         start_from(run, Path(stage.init), stage.fresh)
     freeze(run.model, stage)

@@ -44,7 +44,9 @@ def _cut(model: Model, ranks: Ranks, device: torch.device) -> None:
         for block in stack.blocks:
             if any(uses[id(one)] > 1 for one in block.parameters()):
                 continue  # what stands in two places stays whole
-            fully_shard(block, mesh=mesh)
+            # by default a block that no other one holds stays whole until its way back, and a twin
+            # and held-out samples have none
+            fully_shard(block, mesh=mesh, reshard_after_forward=True)
             assert isinstance(block, FSDPModule)
             block.set_gradient_divide_factor(1.0)  # losses are divided by global counts already
             block.set_force_sum_reduction_for_comms(True)  # the one reduction that gloo has too

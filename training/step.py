@@ -32,7 +32,7 @@ def accumulate_gradients(
             name: weights.get(name, 1.0) / max(1.0, counts[name]) for name in objective.losses
         }
         for number, part in enumerate(work.parts):
-            torch.manual_seed(views.draws.number(f"{objective.losses} {number}"))
+            views.draws.begin(f"{objective.losses} {number}")
             with views.precision():
                 values = part()
             _send_back(values, factors)
@@ -72,17 +72,20 @@ def add_up_gradients(model: nn.Module, ranks: Ranks) -> None:
     """Sum the gradients of all ranks, in one flat message for each type of number.
 
     A parameter without a gradient on one rank may have one on another: it takes part with zeros.
-    Those that are cut among ranks (FSDP2) were added up on the way back.
+    One that has none anywhere keeps none, so that the optimizer leaves it alone, as it does in a
+    process alone. Those that are cut among ranks (FSDP2) were added up on the way back.
     """
     if ranks.world == 1:
         return
     trained = [one for one in model.parameters() if one.requires_grad and not _is_cut(one)]
-    for parameter in trained:
+    asked = ranks.any_of([one.grad is not None for one in trained])
+    reached = [one for one, somewhere in zip(trained, asked, strict=True) if somewhere]
+    for parameter in reached:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
 
-    for kind in sorted({parameter.dtype for parameter in trained}, key=str):
-        gradients = [p.grad for p in trained if p.dtype == kind and p.grad is not None]
+    for kind in sorted({parameter.dtype for parameter in reached}, key=str):
+        gradients = [p.grad for p in reached if p.dtype == kind and p.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
         pieces = flat.split([gradient.numel() for gradient in gradients])

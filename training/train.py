@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.distributed import ProcessGroup
 
 from training.checkpoint import Checkpoints
 from training.config import encode
@@ -77,8 +80,8 @@ def train(
     the model that does best on them is exported to `out`/best. `cache` is where features of frozen
     towers are kept (otherwise "features" beside the shards of a release, or in `out` if they lie on
     another machine), `workers` how many processes decode (a core less than there are otherwise).
-    `say` is told how far the features are, and what was loaded of the
-    initial weights, and what was not.
+    `say` is told how far the features are, and what was loaded of the initial weights, and what was
+    not.
 
     ValueError when a release is missing or damaged, when `out` holds another run or somebody trains
     there, or when a number of a step is none; KeyboardInterrupt after Ctrl-C or SIGTERM, with a
@@ -86,95 +89,132 @@ def train(
     """
     opened = open_releases(plan, releases)
     plan = fit_answers(plan, opened)
-    with joined() as ranks, flushed(), threads(plan.threads), _claimed(plan, opened, out, ranks):
-        if (out / RESULT).is_file() and (out / "model" / CONFIG).is_file():
-            return _result(plan, out, read_json(out / RESULT), ran=False)
-        check_beginnings(plan)
-        told = say if ranks.first else _silent
-        apart = held_out(plan, releases)
-        result = _train(plan, opened, apart, out, ranks, cache, workers, on_progress, told)
-        ranks.meet()
-        return _result(plan, out, result, ran=True)
+    with joined() as ranks, flushed(), threads(plan.threads):
+        job = _Job(
+            plan=plan,
+            releases=opened,
+            heldout=held_out(plan, releases),
+            out=out,
+            cache=cache,
+            workers=_workers(workers),
+            ranks=ranks,
+            on_progress=on_progress,
+            say=say if ranks.first else _silent,
+        )
+        with _claimed(job):
+            if (out / RESULT).is_file() and (out / "model" / CONFIG).is_file():
+                return _result(plan, out, read_json(out / RESULT), ran=False)
+            check_beginnings(plan)
+            result = _train(job)
+            ranks.meet()
+            return _result(plan, out, result, ran=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What a run is asked for, its releases opened."""
+
+    plan: TrainingPlan
+    releases: Mapping[str, Release]
+    heldout: Mapping[str, Release]
+    out: Path
+    cache: Path | None
+    workers: int
+    ranks: Ranks
+    on_progress: Callable[[Progress], None]
+    say: Callable[[str], None]
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What a folder and its checkpoints belong to."""
+        read = {name: release.digest() for name, release in self.releases.items()}
+        return {"digest": self.plan.digest, "releases": read}
+
+    def place(self, release: Release) -> Path:
+        """Where features of a release are kept."""
+        return self.cache or (release.home or self.out) / "features"
 
 
 @contextmanager
-def _claimed(
-    plan: TrainingPlan, releases: Mapping[str, Release], out: Path, ranks: Ranks
-) -> Iterator[None]:
+def _claimed(job: _Job) -> Iterator[None]:
     """The first rank claims the folder for all of them."""
-    identity = {
-        "name": plan.name,
-        "digest": plan.digest,
-        "releases": {name: release.digest() for name, release in releases.items()},
-        "plan": encode(plan),
-    }
-    with alone(out) if ranks.first else nullcontext():
-        if ranks.first:
-            claim(out, identity)
-        ranks.meet()
+    with alone(job.out) if job.ranks.first else nullcontext():
+        if job.ranks.first:
+            claim(job.out, {"name": job.plan.name, **job.identity, "plan": encode(job.plan)})
+        job.ranks.meet()
         yield
 
 
-def _train(
-    plan: TrainingPlan,
-    releases: Mapping[str, Release],
-    heldout: Mapping[str, Release],
-    out: Path,
-    ranks: Ranks,
-    cache: Path | None,
-    workers: int | None,
-    on_progress: Callable[[Progress], None],
-    say: Callable[[str], None],
-) -> dict[str, object]:
-    group = patient_group(ranks)
-
-    def place(release: Release) -> Path:
-        return cache or (release.home or out) / "features"
-
-    if ranks.first:
-        prepared = prepare(plan, releases, place, heldout, say)
-    ranks.meet(group)
-    if not ranks.first:
-        prepared = prepare(plan, releases, place, heldout)
-
-    run = make_run(plan, prepared)
-    checkpoints = Checkpoints(folder=out / "checkpoints", group=group)
-    if checkpoints.newest() is None:
-        load_initial_weights(run, say)
-    prepare_stacks(run.model, plan, ranks, run.device)
-    if not restore(run, checkpoints):
-        begin_stage(run)
-
-    data = Data(plan=plan, prepared=prepared, ranks=ranks, workers=_workers(workers))
-    validator = Validator(
-        lambda run: data.validation(run.now, heldout),
-        lambda run, model: export_model(out / "best", model, prepared, learned(plan)),
+def _train(job: _Job) -> dict[str, object]:
+    group = patient_group(job.ranks)
+    prepared = _prepared(job, group)
+    checkpoints = Checkpoints(
+        folder=job.out / "checkpoints", group=group, identity=job.identity
     )
-    metrics = Metrics(out, run.done) if ranks.first else None
-    loop = Loop(
-        run=run,
-        checkpoints=checkpoints,
-        metrics=metrics,
-        open_feed=lambda run: data.training(run.now, releases, run.places),
-        validator=validator,
-        on_progress=on_progress,
-    )
-    try:
-        loop.run_stages()
-    finally:
-        if metrics is not None:
-            metrics.close()
-    export_model(out / "model", run.model, prepared, learned(plan))
-    _say_which(run, out, say)
+    run = _begun(job, prepared, checkpoints)
+
+    with _metrics(job, run) as metrics:
+        _loop(job, run, prepared, checkpoints, metrics).run_stages()
+    export_model(job.out / "model", run.model, prepared, learned(job.plan))
+    _say_which(run, job.out, job.say)
+
     result = {
-        "steps": plan.steps,
+        "steps": job.plan.steps,
         "numbers": run.numbers,
         "bad": len(run.bad),
         "best": run.best,
     }
-    if ranks.first:
-        write_json(out / RESULT, result)
+    if job.ranks.first:
+        write_json(job.out / RESULT, result)
     return result
+
+
+def _metrics(job: _Job, run: Run) -> AbstractContextManager[Metrics | None]:
+    """The first rank writes for all."""
+    return closing(Metrics(job.out, run.done)) if job.ranks.first else nullcontext()
+
+
+def _prepared(job: _Job, group: ProcessGroup | None) -> dict[str, Prepared]:
+    """The first rank computes what is to be computed, and the others find it."""
+    if job.ranks.first:
+        made = prepare(job.plan, job.releases, job.place, job.heldout, job.say)
+    job.ranks.meet(group)
+    if not job.ranks.first:
+        made = prepare(job.plan, job.releases, job.place, job.heldout)
+    return made
+
+
+def _begun(job: _Job, prepared: Mapping[str, Prepared], checkpoints: Checkpoints) -> Run:
+    """A run at its beginning, or where its newest checkpoint left it."""
+    run = make_run(job.plan, prepared)
+    if checkpoints.newest() is None:
+        load_initial_weights(run, job.say)
+    prepare_stacks(run.model, job.plan, job.ranks, run.device)
+    if not restore(run, checkpoints):
+        begin_stage(run)
+    return run
+
+
+def _loop(
+    job: _Job,
+    run: Run,
+    prepared: Mapping[str, Prepared],
+    checkpoints: Checkpoints,
+    metrics: Metrics | None,
+) -> Loop:
+    data = Data(plan=job.plan, prepared=prepared, ranks=job.ranks, workers=job.workers)
+    validator = Validator(
+        lambda run: data.validation(run.now, job.heldout),
+        lambda run, model: export_model(job.out / "best", model, prepared, learned(job.plan)),
+    )
+    return Loop(
+        run=run,
+        checkpoints=checkpoints,
+        metrics=metrics,
+        open_feed=lambda run: data.training(run.now, job.releases, run.places),
+        validator=validator,
+        on_progress=job.on_progress,
+    )
 
 
 def _say_which(run: Run, out: Path, say: Callable[[str], None]) -> None:

@@ -45,6 +45,15 @@ class Draws:
         """63 bits."""
         return number_of(f"{self.seed} {self.step} {name}")
 
+    def begin(self, name: str) -> None:
+        """Dropout draws from here on what the name settles.
+
+        As torch.manual_seed, which looks for every kind of device each time: a millisecond.
+        """
+        torch.default_generator.manual_seed(self.number(name))
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed(self.number(name))
+
 
 @dataclass(kw_only=True)
 class _Leaf:
@@ -145,7 +154,7 @@ class Views:
 
     def _encode(self, node: str, variant: str, first: str) -> _Leaf:
         def encode(start: int, stop: int) -> Tokens:
-            torch.manual_seed(self.draws.number(f"dropout {node} {variant} {start}"))
+            self.draws.begin(f"dropout {node} {variant} {start}")
             with self.precision():
                 return self._compute(node, variant, first, start, stop)
 

@@ -6,15 +6,20 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.training.worlds import release, shapes_plan
-from training.export import load_model, load_scorer
+from tests.training.worlds import Killed, release, shapes_plan, trained
+from training.export import export_model, load_model, load_scorer
+from training.folder import Metrics
+from training.model import Model
 from training.train import train
 
 ROOT = Path(__file__).parents[2]
@@ -132,3 +137,52 @@ except OSError as error:
     assert "File too large" in found.stdout
     assert not list((tmp_path / "run").rglob("*.part"))
     assert train(shapes_plan(), releases=releases, out=tmp_path / "run", workers=0).ran
+
+
+@contextmanager
+def _files_of_at_most(size: int) -> Iterator[None]:
+    """As if the disk were full: files may not grow beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_model_for_which_there_is_no_room_is_said_with_its_path(tmp_path: Path) -> None:
+    model = Model(shapes_plan().model)
+    said = r"model\.safetensors cannot be written: .*File too large"
+    with _files_of_at_most(10_000), pytest.raises(OSError, match=said):
+        export_model(tmp_path / "model", model, {})
+    assert not list((tmp_path / "model").iterdir())
+
+
+def test_metrics_for_which_there_is_no_room_are_said_with_their_path(tmp_path: Path) -> None:
+    before = "".join(f'{{"step": 1, "loss": {number}}}\n' for number in range(500))
+    (tmp_path / "metrics.jsonl").write_text(before)
+    metrics = Metrics(tmp_path, 1)
+    full = _files_of_at_most(len(before) + 10)
+    with full, pytest.raises(OSError, match=r"metrics\.jsonl cannot be written: File too large"):
+        metrics.write(2, "web", {"loss": 1.0})
+    metrics.close()
+
+    again = Metrics(tmp_path, 1)
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+    again.write(2, "web", {"loss": 1.0})
+    again.close()
+    line = '{"step": 2, "stage": "web", "loss": 1.0}\n'
+    assert (tmp_path / "metrics.jsonl").read_text() == before + line
+
+
+def test_tensorboard_reads_what_a_run_writes(tmp_path: Path, releases: dict[str, Path]) -> None:
+    """Steps that a kill made be taken again stand there once."""
+    with pytest.raises(Killed):
+        trained(shapes_plan(steps=4), releases["web"].parent, str(tmp_path / "run"), kill=3)
+    train(shapes_plan(steps=4), releases=releases, out=tmp_path / "run", workers=0)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    for name in ("loss", "itc", "rate", "samples_per_s"):
+        found = [(one.step, one.value) for one in events.Scalars(name)]
+        assert [step for step, _ in found] == list(range(1, 9))
+        assert [value for _, value in found] == pytest.approx([line[name] for line in lines], rel=1e-6)

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ from training.model import ModelSpec
 from training.momentum import Queue, follow
 from training.negatives import Keys
 from training.objectives.base import Objective
+from training.objectives.itc import Contrast
+from training.objectives.itm import Matching
+from training.objectives.mlm import MaskedWords
 from training.step import accumulate_gradients, add_up_gradients
 from training.views import Draws, Views
 
@@ -92,41 +96,64 @@ def test_the_twin_and_its_queue_change_the_targets() -> None:
     _nearly(cut_gradients, gradients, 1e-12)
 
 
+def _contrast_alone() -> tuple[ModelSpec, list[Objective]]:
+    """Matching and captions rest, and so do the heads and attentions that only they use."""
+    spec, objectives = tiny.blip()
+    return spec, objectives[:1]
+
+
+def _albef() -> tuple[ModelSpec, list[Objective]]:
+    spec, (contrast, matching, _) = tiny.blip()
+    return spec, [contrast, matching, MaskedWords(soft=True)]
+
+
+def _local() -> tuple[ModelSpec, list[Objective]]:
+    """Candidates and wrong partners of a rank's own rows, as the papers have it."""
+    contrast = Contrast(local=True)
+    spec, _ = tiny.blip()
+    return spec, [contrast, Matching(contrast=contrast, over="rank")]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What two ranks do."""
+
+    make: Make
+    chunk: int = 0
+    twin: bool = False  # with its queue
+    crowded: bool = False  # some rows have no wrong partner: 10 pairs here, 12 there
+
+    def batch(self) -> tuple[dict[str, Input], Keys]:
+        inputs, keys = tiny.batch(8)
+        return inputs, _crowded(keys) if self.crowded else keys
+
+    def wanted(self) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+        """What one process gives for the whole batch."""
+        if self.make is _local:
+            return _of_halves(self.make, *self.batch())
+        return _gradients(self.make, *self.batch(), twin=self.twin)
+
+
+CASES = [
+    Case(tiny.vilt),
+    Case(tiny.blip),
+    Case(tiny.blip, chunk=3),
+    Case(tiny.blip, twin=True),
+    Case(tiny.blip, chunk=5, crowded=True),  # ranks with fewer pairs wait for the others
+    Case(_albef, twin=True),
+    Case(_albef, chunk=3, twin=True),
+    Case(_contrast_alone),
+    Case(_local),
+]
+
+
 def test_two_ranks_give_the_gradient_of_one(tmp_path: Path) -> None:
-    cases = [(tiny.vilt, 0, False), (tiny.blip, 0, False), (tiny.blip, 3, False)]
-    cases.append((tiny.blip, 0, True))
-    mp.spawn(_rank, args=(str(tmp_path), cases), nprocs=2)
-
-    inputs, keys = tiny.batch(8)
-    for number, (make, _, twin) in enumerate(cases):
-        wanted_numbers, wanted = _gradients(make, inputs, keys, twin=twin)
+    mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
+    for number, case in enumerate(CASES):
+        numbers, gradients = case.wanted()
         found = torch.load(tmp_path / f"{number}.pt", weights_only=True)
-        assert found["numbers"] == pytest.approx(wanted_numbers, rel=1e-9)
-        _nearly(found["gradients"], wanted, 1e-9)
-
-
-def _rank(rank: int, folder: str, cases: list[tuple[Make, int, bool]]) -> None:
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    store = dist.FileStore(f"{folder}/store", 2)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    whole, all_keys = tiny.batch(8)
-    inputs, keys = tiny.rows_of(whole, all_keys, 4 * rank, 4 * rank + 4)
-    for number, (make, chunk, twin) in enumerate(cases):
-        numbers, gradients = _gradients(make, inputs, keys, chunk=chunk, ranks=Ranks.current(), twin=twin)
-        if rank == 0:
-            torch.save({"numbers": numbers, "gradients": gradients}, f"{folder}/{number}.pt")
-    dist.destroy_process_group()
-
-
-def test_ranks_with_fewer_pairs_wait_for_the_others(tmp_path: Path) -> None:
-    """A row that has no wrong partner makes no pair: 10 pairs here, 12 there, 5 at a time."""
-    mp.spawn(_uneven, args=(str(tmp_path),), nprocs=2)
-    inputs, keys = tiny.batch(8)
-    numbers, gradients = _gradients(tiny.blip, inputs, _crowded(keys))
-    found = torch.load(tmp_path / "uneven.pt", weights_only=True)
-    assert found["numbers"] == pytest.approx(numbers, rel=1e-9)
-    _nearly(found["gradients"], gradients, 1e-9)
+        assert found["numbers"] == pytest.approx(numbers, rel=1e-9), case
+        _nearly(found["gradients"], gradients, 1e-9)
 
 
 def _crowded(keys: Keys) -> Keys:
@@ -136,16 +163,57 @@ def _crowded(keys: Keys) -> Keys:
     return Keys(image=torch.tensor([0, 0, 0, 0, 4, 5, 6, 7]), text=texts, source=keys.source)
 
 
-def _uneven(rank: int, folder: str) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Half(Draws):
+    """A process alone that draws what one of two ranks draws."""
+
+    half: int
+
+    def uniform(self, name: str, rows: int, *shape: int) -> torch.Tensor:
+        every = super().uniform(name, 2 * rows, *shape)
+        return every[self.half * rows : (self.half + 1) * rows]
+
+
+def _of_halves(
+    make: Make, inputs: dict[str, Input], keys: Keys
+) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    """Each half of a batch by itself, counted together."""
+    spec, objectives = make()
+    model = tiny.build(spec)
+
+    def views(half: int) -> Views:
+        rows, mine = tiny.rows_of(inputs, keys, 4 * half, 4 * half + 4)
+        return Views(model, rows, mine, _Half(seed=3, step=5, half=half))
+
+    counts = []
+    for half in range(2):
+        given = [one.prepare(views(half)).counts for one in objectives]
+        counts.append({name: count for each in given for name, count in each.items()})
+
+    numbers = dict.fromkeys(counts[0], 0.0)
+    for half in range(2):
+        shares = {name: counts[half][name] / (counts[0][name] + counts[1][name]) for name in numbers}
+        for name, mean in accumulate_gradients(objectives, shares, views(half)).items():
+            numbers[name] += shares[name] * mean
+    return numbers, {
+        name: parameter.grad
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def _rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     store = dist.FileStore(f"{folder}/store", 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    whole, keys = tiny.batch(8)
-    inputs, mine = tiny.rows_of(whole, _crowded(keys), 4 * rank, 4 * rank + 4)
-    numbers, gradients = _gradients(tiny.blip, inputs, mine, chunk=5, ranks=Ranks.current())
-    if rank == 0:
-        torch.save({"numbers": numbers, "gradients": gradients}, f"{folder}/uneven.pt")
+    for number, case in enumerate(CASES):
+        inputs, keys = tiny.rows_of(*case.batch(), 4 * rank, 4 * rank + 4)
+        numbers, gradients = _gradients(
+            case.make, inputs, keys, chunk=case.chunk, ranks=Ranks.current(), twin=case.twin
+        )
+        if rank == 0:
+            torch.save({"numbers": numbers, "gradients": gradients}, f"{folder}/{number}.pt")
     dist.destroy_process_group()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.worlds import release, shapes_plan
+from tests.training.worlds import Killed, random_plan, release, shapes_plan, trained
 from training.export import load_model
+from training.interrupt import patient_stop
 from training.loop import Progress
 from training.train import train
 
@@ -37,8 +39,15 @@ def _losses(out: Path) -> list[tuple[int, float]]:
     return [(line["step"], line["loss"]) for line in map(json.loads, lines)]
 
 
+def _numbers(out: Path) -> list[dict[str, float]]:
+    """All lines of metrics, but for what a clock says."""
+    clock = ("samples_per_s", "waited", "peak_share", "seconds_left")
+    lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
+    return [{key: value for key, value in line.items() if key not in clock} for line in lines]
+
+
 def _same(one: Path, other: Path) -> None:
-    assert _losses(one) == _losses(other)
+    assert _numbers(one) == _numbers(other)
     mine, theirs = _weights(one), _weights(other)
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
@@ -58,11 +67,34 @@ def test_training_lowers_the_loss(tmp_path: Path, releases: dict[str, Path]) -> 
     assert objectives == plan.stages[-1].objectives
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_bits(tmp_path: Path, releases: dict[str, Path]) -> None:
+def test_a_run_killed_after_any_step_sees_and_gives_the_same(tmp_path: Path) -> None:
+    """Twin and queue, average, chunks, dropout, MixGen, several releases a step, two stages."""
+    release(tmp_path / "web", 40, heldout=8)
+    release(tmp_path / "clean", 30, seed=1, heldout=8)
+    plan = random_plan()
+    trained(plan, tmp_path, "whole", ids=True)
+    wanted = json.loads((tmp_path / "whole-0.json").read_text())
+    numbers = _numbers(tmp_path / "whole")
+    assert [len(ids) for ids in wanted] == [8] * 4 + [16] * 4
+    assert {"itc", "itm", "mlm", "heldout_loss"} <= numbers[-1].keys()
+
+    for step in range(1, 9):
+        with pytest.raises(Killed):
+            trained(plan, tmp_path, "cut", kill=step, ids=True, workers={3: 2}.get(step, 0))
+        half = tmp_path / "cut" / "checkpoints" / f".step-{step:09d}.part"
+        half.mkdir(parents=True, exist_ok=True)  # so far a writer may have come
+        assert _numbers(tmp_path / "cut") == numbers[:step]
+        seen = json.loads((tmp_path / "cut-0.json").read_text())
+        assert seen == wanted[step - len(seen) : step]
+    trained(plan, tmp_path, "cut")
+    _same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_killed_process_goes_on_and_ends_with_the_same_bits(
+    tmp_path: Path, releases: dict[str, Path]
+) -> None:
     train(shapes_plan(), releases=releases, out=tmp_path / "whole", workers=0)
-    # step 5 lies after a checkpoint in the first stage, step 9 in the second
-    for last in (5, 9):
-        assert _child(tmp_path, tmp_path / "cut", last).returncode == -signal.SIGKILL
+    assert _child(tmp_path, tmp_path / "cut", last=5).returncode == -signal.SIGKILL
     result = train(shapes_plan(), releases=releases, out=tmp_path / "cut", workers=1)
     assert result.ran
     _same(tmp_path / "whole", tmp_path / "cut")
@@ -87,18 +119,43 @@ train(shapes_plan(), releases=releases, out=Path({str(out)!r}), workers=0, on_pr
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
 
 
-def test_sigterm_writes_a_checkpoint_and_stops(tmp_path: Path, releases: dict[str, Path]) -> None:
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_who_is_asked_to_stop_writes_a_checkpoint_and_goes_on_elsewhere(
+    tmp_path: Path, releases: dict[str, Path], asked: signal.Signals
+) -> None:
     train(shapes_plan(), releases=releases, out=tmp_path / "whole", workers=0)
 
     def told(progress: Progress) -> None:
         if progress.step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(1 if asked == signal.SIGINT else 2):  # a manager, and who hands it on
+                os.kill(os.getpid(), asked)
 
-    with pytest.raises(KeyboardInterrupt, match="stopped after step 3 of 12"):
-        train(shapes_plan(), releases=releases, out=tmp_path / "cut", workers=0, on_progress=told)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
+    try:
+        with pytest.raises(KeyboardInterrupt, match="stopped after step 3 of 12"):
+            train(
+                shapes_plan(), releases=releases, out=tmp_path / "cut", workers=0, on_progress=told
+            )
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert (tmp_path / "cut" / "checkpoints" / "step-000000003").is_dir()
-    train(shapes_plan(), releases=releases, out=tmp_path / "cut", workers=0)
-    _same(tmp_path / "whole", tmp_path / "cut")
+    (tmp_path / "cut").rename(tmp_path / "moved")
+    train(shapes_plan(), releases=releases, out=tmp_path / "moved", workers=0)
+    _same(tmp_path / "whole", tmp_path / "moved")
+
+
+def test_a_second_control_c_does_not_wait_and_what_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with patient_stop() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.is_set()
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.is_set()
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path, releases: dict[str, Path]) -> None:
@@ -120,8 +177,32 @@ def test_chunks_change_no_loss(tmp_path: Path, releases: dict[str, Path]) -> Non
 
 def test_another_plan_does_not_train_in_the_same_folder(tmp_path: Path, releases: dict[str, Path]) -> None:
     train(shapes_plan(), releases=releases, out=tmp_path / "run", workers=0)
-    with pytest.raises(ValueError, match="holds a run of another plan"):
+    said = r"another plan \(shapes; stages.0.steps is 6 there and 7 here; stages.1.steps is 6 there"
+    with pytest.raises(ValueError, match=said):
         train(shapes_plan(steps=7), releases=releases, out=tmp_path / "run", workers=0)
+
+
+def test_what_changes_no_result_may_change_between_two_runs(
+    tmp_path: Path, releases: dict[str, Path]
+) -> None:
+    out = tmp_path / "run"
+    trained(shapes_plan(), tmp_path, "run", stop=3)
+    plan = shapes_plan(checkpoint_steps=5, recompute=True, shard="fsdp")
+    assert train(plan, releases=releases, out=out, workers=0).ran
+    train(shapes_plan(), releases=releases, out=tmp_path / "whole", workers=0)
+    _same(tmp_path / "whole", out)
+    assert json.loads((out / "plan.json").read_text())["plan"]["recompute"] is True
+
+
+def test_checkpoints_know_whose_they_are(tmp_path: Path, releases: dict[str, Path]) -> None:
+    trained(shapes_plan(), tmp_path, "run", stop=3)
+    (tmp_path / "run" / "plan.json").unlink()
+    with pytest.raises(ValueError, match="step-000000003 is of another run, as its digest says"):
+        train(shapes_plan(steps=7), releases=releases, out=tmp_path / "run", workers=0)
+    (tmp_path / "run" / "plan.json").unlink()
+    swapped = {"web": releases["clean"], "clean": releases["web"]}
+    with pytest.raises(ValueError, match="step-000000003 is of another run, as its releases says"):
+        train(shapes_plan(), releases=swapped, out=tmp_path / "run", workers=0)
 
 
 def test_two_runs_do_not_train_in_one_folder(tmp_path: Path, releases: dict[str, Path]) -> None:
@@ -148,20 +229,40 @@ def test_a_release_that_is_not_given_is_named(tmp_path: Path, releases: dict[str
         train(shapes_plan(), releases={"clean": releases["clean"]}, out=tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", ["plan.json", "checkpoints"])
-def test_damaged_files_of_a_run_are_named(tmp_path: Path, releases: dict[str, Path], name: str) -> None:
-    out = tmp_path / "run"
+@pytest.mark.parametrize("stages", [1, 2])
+def test_weights_that_the_last_step_has_ruined_are_not_written(
+    tmp_path: Path, releases: dict[str, Path], stages: int
+) -> None:
+    plan = shapes_plan(steps=1, validate_steps=0)
+    wild = replace(plan.stages[0], optimizer=replace(plan.stages[0].optimizer, lr=1e39))
+    plan = replace(plan, stages=(wild, plan.stages[1])[:stages])
+    with pytest.raises(ValueError, match=r"step 1 \(stage web\) left numbers that are none in \d+"):
+        train(plan, releases=releases, out=tmp_path / "run", workers=0)
+    assert not (tmp_path / "run" / "model").exists()
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
-    def told(progress: Progress) -> None:
-        if progress.step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(KeyboardInterrupt):
-        train(shapes_plan(), releases=releases, out=out, workers=0, on_progress=told)
-    if name == "plan.json":
-        (out / name).write_text("{")
+@pytest.mark.parametrize(
+    ("name", "kept", "message"),
+    [
+        ("plan.json", 0.5, "plan.json is damaged"),
+        ("checkpoints/step-000000003/progress.json", 0.5, "remove .*step-000000003, and training"),
+        ("checkpoints/step-000000003/__0_0.distcp", 0.5, "step-000000003 is damaged"),
+        ("checkpoints/step-000000003/__0_0.distcp", None, "step-000000003 is damaged"),
+        ("checkpoints/step-000000003/.metadata", 0.5, "step-000000003 is damaged"),
+    ],
+)
+def test_damaged_files_of_a_run_are_named(
+    tmp_path: Path, releases: dict[str, Path], name: str, kept: float | None, message: str
+) -> None:
+    trained(shapes_plan(), tmp_path, "run", stop=3)
+    path = tmp_path / "run" / name
+    if kept is None:
+        path.unlink()
     else:
-        for path in (out / name / "step-000000003").glob("*.distcp"):
-            path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match="damaged"):
-        train(shapes_plan(), releases=releases, out=out, workers=0)
+        path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(ValueError, match=message):
+        train(shapes_plan(), releases=releases, out=tmp_path / "run", workers=0)
+    if "checkpoints" in name:  # what the message says is a remedy
+        shutil.rmtree(path.parent)
+        assert train(shapes_plan(), releases=releases, out=tmp_path / "run", workers=0).ran

@@ -174,6 +174,29 @@ def all_plan(**changes: object) -> TrainingPlan:
     return replace(plan, stages=(first, second))
 
 
+def random_plan() -> TrainingPlan:
+    """The same with everything that draws numbers: dropout, sampled patches, MixGen, soft targets."""
+    plan = all_plan()
+    embeds = dict(plan.model.embeds)
+    embeds["words"] = replace(embeds["words"], dropout=0.1)
+    embeds["patches"] = replace(embeds["patches"], dropout=0.1, sample=12)
+    stacks = {
+        name: replace(stack, dropout=0.1, attention_dropout=0.1)
+        for name, stack in plan.model.stacks.items()
+    }
+    first, second = plan.stages
+    contrast, matching, _ = first.objectives
+    soft = (contrast, matching, MaskedWords(soft=True))
+    first = replace(first, mixgen=0.5, objectives=soft)
+    second = replace(second, mixgen=0.5, momentum=Momentum(keep=0.9, queue=40, alpha_warmup=3))
+    model = replace(plan.model, embeds=embeds, stacks=stacks)
+    return replace(plan, model=model, stages=(first, second))
+
+
+class Killed(BaseException):
+    """In the place of a kill: nobody tidies up behind it."""
+
+
 def trained(
     plan: TrainingPlan,
     folder: Path,
@@ -186,7 +209,8 @@ def trained(
 ) -> None:
     """Train on folder/web and folder/clean into folder/name, till a stop is asked after a step.
 
-    `kill`: the process kills itself after a step, and says in folder/seen-STEP.json what it saw.
+    `kill`: Killed is raised after a step, when its line is written and before its checkpoint is;
+    those that were begun before are whole.
     `ids`: what this rank saw of every step goes to folder/name-RANK.json.
     """
     seen: list[list[str]] = []
@@ -200,8 +224,7 @@ def trained(
         if progress.step == stop:
             os.kill(os.getpid(), signal.SIGTERM)
         if progress.step == kill:
-            (folder / f"seen-{kill}.json").write_text(json.dumps(seen))
-            os.kill(os.getpid(), signal.SIGKILL)
+            raise Killed
 
     loop.train_step = step  # type: ignore[assignment]
     releases = {one: folder / one for one in plan.releases}
@@ -212,6 +235,6 @@ def trained(
         assert stop, "nobody asked"
     finally:
         loop.train_step = step_of
-    if ids:
-        rank = os.environ.get("RANK", "0")
-        (folder / f"{name}-{rank}.json").write_text(json.dumps(seen))
+        if ids:
+            rank = os.environ.get("RANK", "0")
+            (folder / f"{name}-{rank}.json").write_text(json.dumps(seen))

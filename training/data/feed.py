@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from training.data.batch import Batch
+from training.data.images import ImageSpec
 from training.data.loader import DataSpec, Loader, Prepared
 from training.data.order import Place
 from training.data.shards import Release
@@ -82,6 +83,7 @@ class Data:
     ) -> Feed:
         """Endless, from these places on."""
         streams = streams_of(stage)
+        prepared = self._prepared(stage)
 
         def open_loader(stream: str) -> Loader:
             data = DataSpec(
@@ -95,7 +97,7 @@ class Data:
             return Loader(
                 releases,
                 data,
-                self.prepared,
+                prepared,
                 seed=self.plan.seed,
                 stage=stage.name,
                 ranks=self.ranks,
@@ -120,12 +122,13 @@ class Data:
             return None
         named = {heldout[name].name: heldout[name] for name in kept}
         streams = streams_of(stage, {heldout[name].name: share for name, share in kept.items()})
+        prepared = self._prepared(stage)
 
         def open_loader(stream: str) -> Loader:
             return Loader(
                 named,
                 DataSpec(shares=streams[stream], batch=rows, sources=stage.sources),
-                self.prepared,
+                prepared,
                 seed=self.plan.seed,
                 stage="validation",
                 ranks=self.ranks,
@@ -135,6 +138,15 @@ class Data:
 
         count = min(self.plan.validate_batches, size // rows)
         return Feed(open_loader, shares_of(streams)), count
+
+    def _prepared(self, stage: TrainingStage) -> dict[str, Prepared]:
+        """Images in the stage's resolution."""
+        wanted = self.plan.model.at_resolution(stage.resolution).prepare
+        found: dict[str, Prepared] = {}
+        for name, one in self.prepared.items():
+            spec = wanted.get(name)
+            found[name] = spec if isinstance(spec, ImageSpec) else one
+        return found
 
     def _workers(self, streams: Mapping[str, object]) -> int:
         """For each stream at least one, if there are any."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -51,6 +51,10 @@ class ImageSpec:
     def random(self) -> bool:
         """Whether training draws numbers for it, flips aside."""
         return self.how == "crop" or self.augment is not None
+
+    def resized(self, size: int) -> ImageSpec:
+        """The same for images of another size, longer sides in the same proportion."""
+        return replace(self, size=size, longest=self.longest * size // self.size)
 
     @property
     def most(self) -> tuple[int, int]:

@@ -62,10 +62,12 @@ class MaskedWords:
         return Prepared(counts={"mlm": count, "mlm_right": count}, parts=parts)
 
     def _seen_by(self, views: Views) -> list[Views]:
-        """Who looks at the masked texts: the model, and the twin if it is believed."""
-        if not self.soft:
+        """Who looks at the masked texts: the model, and the twin if it is believed.
+
+        A stage that trains soft targets has a twin; held-out samples are looked at without it.
+        """
+        if not self.soft or views.twin is None:
             return [views]
-        assert views.twin is not None, "the stage says that a twin is needed"
         return [views, views.twin]
 
     def _loss(self, views: Views, labels: Tensor, part: slice) -> Sums:
