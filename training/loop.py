@@ -26,8 +26,11 @@ from training.precision import precision
 from training.run import Run, next_stage, save
 from training.spike import leaps
 from training.step import accumulate_gradients, add_up_gradients, total_loss
+from training.threads import give_back_memory
 from training.validation import Validator
 from training.views import Draws, Views
+
+TRIM = 20  # steps; one such look through free memory takes milliseconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +232,8 @@ class Loop:
         run.places |= places_of(batches)
         self._name_bad(batches)
         run.step += 1
+        if run.device.type == "cpu" and run.step % TRIM == 0:
+            give_back_memory()
 
         samples = run.ranks.world * sum(len(one.batch) for one in batches)
         waited = sum(one.batch.waited for one in batches)

@@ -22,9 +22,7 @@ from training.plan import TrainingPlan
 from training.stack import Stack
 
 
-def prepare_stacks(
-    model: Model, plan: TrainingPlan, ranks: Ranks, device: torch.device
-) -> None:
+def prepare_stacks(model: Model, plan: TrainingPlan, ranks: Ranks, device: torch.device) -> None:
     """Recompute, compile and cut the blocks of a model as the plan says."""
     for stack in model.stacks.values():
         assert isinstance(stack, Stack)

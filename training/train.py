@@ -148,9 +148,7 @@ def _claimed(job: _Job) -> Iterator[None]:
 def _train(job: _Job) -> dict[str, object]:
     group = patient_group(job.ranks)
     prepared = _prepared(job, group)
-    checkpoints = Checkpoints(
-        folder=job.out / "checkpoints", group=group, identity=job.identity
-    )
+    checkpoints = Checkpoints(folder=job.out / "checkpoints", group=group, identity=job.identity)
     run = _begun(job, prepared, checkpoints)
 
     with _metrics(job, run) as metrics:

@@ -110,7 +110,7 @@ class Release:
         last = int(np.searchsorted(self._ends, samples))  # the shard in which the cut lies
         cut = Release(self.name, self.shards[: last + 1], cache=self.cache)
         cut.counts[last] -= len(cut) - samples
-        cut._ends = np.cumsum(cut.counts)
+        cut._ends = list(accumulate(cut.counts))
         return cut
 
     def __len__(self) -> int:
