@@ -1,4 +1,4 @@
-"""BLIP on frozen towers: three stages, each with its own task, and one model that does all three."""
+"""BLIP on frozen towers: four stages, each with its own task, and one model that does all three."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from training.objectives.lm import Captions
 from training.recipes import load
 from training.train import load_initial_weights, make_run, train
 
-STEPS = [f"stages.{stage}.{one}" for stage in range(3) for one in ("steps=2", "batch=4")]
+STEPS = [f"stages.{stage}.{one}" for stage in range(4) for one in ("steps=2", "batch=4")]
 SMALL = [*STEPS, "precision=float32", "threads=1"]
 
 
@@ -31,13 +31,13 @@ def test_a_tiny_one_compares_matches_and_writes(
     plan = load("blip", size="tiny", init=init, changes=SMALL)
     frozen = {name for name, one in plan.model.prepare.items() if isinstance(one, FeatureSpec)}
     assert frozen == {{"image": "grid", "text": "states"}[part] for part in given}
-    assert [stage.name for stage in plan.stages] == ["itc", "itm", "lm"]
+    assert [stage.name for stage in plan.stages] == ["itc", "itm-random", "itm", "lm"]
 
     home = release(tmp_path, "release", 6).home
     assert home is not None
     said: list[str] = []
     result = train(plan, releases={"train": home}, out=tmp_path / "run", workers=0, say=said.append)
-    assert result.steps == 6
+    assert result.steps == 8
 
     scorer = load_scorer(result.model)
     (tmp_path / "0.png").write_bytes(picture(0))

@@ -21,7 +21,7 @@ from training.data.towers import (
     prepared_as,
     text_prepared_as,
 )
-from training.embed import GridSpec, PatchesSpec, QueriesSpec, WordsSpec
+from training.embed import GridSpec, PatchesSpec, WordsSpec
 from training.finetune import trained
 from training.heads import ClassifySpec, Pooling, ProjectSpec, ScaleSpec, VocabularySpec
 from training.hub import find_file
@@ -211,16 +211,14 @@ def patch_tower(folder: str, pixels: int) -> tuple[TowerSpec, ImageSpec]:
 class Tower:
     """What a model needs of an image tower or a text tower.
 
-    `embed` goes into the model as `name`, and `stack` takes it in, or looks at it with `queries`;
-    `pool` is where the vector of the whole lies; `init` is what weights of the stack are loaded
-    from ("": none are).
+    `embed` goes into the model as `name`, and `stack` takes it in; `pool` is where the vector of
+    the whole lies; `init` is what weights of the stack are loaded from ("": none are).
     """
 
     name: str
     embed: EmbedSpec
     stack: StackSpec
     prepare: PrepareSpec
-    queries: QueriesSpec | None = None
     rules: tuple[RuleName, ...] = ("full",)
     pool: Pooling = "first"
     init: str = ""
@@ -228,35 +226,14 @@ class Tower:
     @property
     def embeds(self) -> dict[str, EmbedSpec]:
         """What the model embeds for it."""
-        asked = {} if self.queries is None else {"queries": self.queries}
-        return {self.name: self.embed, **asked}
+        return {self.name: self.embed}
 
     def run(self, stack: str) -> Pass:
         """The pass through its stack, which the model calls `stack`."""
-        if self.queries is not None:
-            return Pass(stack=stack, inputs=("queries",), reads=self.name)
         return Pass(stack=stack, inputs=(self.name,), rules=self.rules)
 
 
-def asking(*, queries: int, layers: int, width: int, heads: int) -> tuple[QueriesSpec, StackSpec]:
-    """Learned vectors that look at the tokens of a frozen tower (Perceiver, BLIP-2).
-
-    A layer over 49 tokens costs a CPU four times what eight queries cost.
-    """
-    asked = QueriesSpec(count=queries, width=width)
-    stack = StackSpec(
-        layers=layers, width=width, heads=heads, cross=Cross(width=width), dropout=0.1
-    )
-    return asked, stack
-
-
-def frozen_image(
-    folder: str,
-    stack: StackSpec,
-    *,
-    queries: QueriesSpec | None = None,
-    drop: float = 0.3,
-) -> Tower:
+def frozen_image(folder: str, stack: StackSpec, *, drop: float = 0.3) -> Tower:
     """A stack of one's own on the tokens of a frozen tower, which are computed once and kept.
 
     Any image tower of timm or transformers, at its own size; in two views, cut to their principal
@@ -281,7 +258,7 @@ def frozen_image(
     cut = FeatureSpec(
         tower=tower, prepare=prepare, reduce=kept if kept < features else 0, flip=True
     )
-    return Tower(name="grid", embed=grid, stack=stack, prepare=cut, queries=queries, pool="mean")
+    return Tower(name="grid", embed=grid, stack=stack, prepare=cut, pool="mean")
 
 
 def frozen_text(folder: str, *, length: int, trained: int = 1, drop: float = 0.3) -> Tower:
