@@ -123,8 +123,7 @@ TABLE: dict[str, Run | Not] = {
     "winnow train clip --size tiny --release photos --init image=…/efficientnet-lite0 --init text=…/minilm": Not(
         "needs towers and photographs that are not shipped"
     ),
-    "winnow train blip --size tiny --release photos --init image=…/efficientnet-lite0 --init text=…/minilm"
-    " --set threads=1 --set stages.0.steps=220 --set stages.1.steps=200 --set stages.2.steps=700": Not(
+    "winnow train blip --size tiny --release photos --init image=…/efficientnet-lite0 --init text=…/minilm --set threads=1": Not(
         "needs towers and photographs that are not shipped"
     ),
     "winnow evaluate …/model --captions heldout.jsonl --json": Not("needs towers and photographs that are not shipped"),
@@ -152,6 +151,14 @@ TABLE: dict[str, Run | Not] = {
     "winnow caption --images images.jsonl --captioner models/blip/model --json": Run(instead=(("images.jsonl", "captions.jsonl"),)),
     "winnow train demo --release web=web-1 clean=web-2 --smoke --out models/two": AS_IT_STANDS,
     "winnow train models/clip/model --release captions.jsonl --out models/mine": Run(more="--smoke"),
+    "winnow train vqa --set finetune=models/vilt/model --release questions.jsonl --out models/vqa": Run(
+        instead=(("models/vilt", "data/models/vilt-1"),), more="--smoke"
+    ),
+    "winnow evaluate models/vqa/model --captions val.jsonl --task vqa": Run(instead=(("val.jsonl", "questions.jsonl"),)),
+    "winnow train nlvr2 --set finetune=models/vilt/model --release sentences.jsonl --out models/nlvr2": Run(
+        instead=(("models/vilt", "data/models/vilt-1"),), more="--smoke"
+    ),
+    "winnow evaluate models/nlvr2/model --captions dev.jsonl --task nlvr2": Run(instead=(("dev.jsonl", "sentences.jsonl"),)),
     "winnow train clip --size small --release web-1 --out models/small --dry-run": Run(instead=(("--size small", "--size tiny"),)),
     # docs/scale-out.md
     "PATH=$PWD/.venv/bin:$PATH .venv/bin/python -m apache_beam.runners.worker.worker_pool_main --service_port 50000": CLUSTER,
@@ -194,7 +201,7 @@ TABLE: dict[str, Run | Not] = {
 # Options of other programs that the documents name.
 FOREIGN = {
     "--add-opens", "--artifacts-dir", "--bind", "--directory", "--dist", "--environment_config", "--environment_type", "--extra",
-    "--flink-master", "--nproc-per-node",
+    "--flink-master", "--logdir", "--nproc-per-node", "--shutdown-timeout",
     "--flink_master", "--job-host", "--job-port", "--job_endpoint", "--limit", "--no-annotate", "--no-header", "--out", "--pairs",
     "--parallelism", "--python-version", "--service_port",
 }  # fmt: skip
@@ -317,6 +324,18 @@ class Sandbox:
         pq.write_table(pa.table({"url": urls, "text": TEXTS}), self.work / "pairs.parquet")
         self.write_coco()
         self.write_lines("captions.jsonl", [{"image": f"coco/{number}.jpg", "captions": [text]} for number, text in enumerate(TEXTS[:8])])
+        answers = ["yes", "no"]
+        self.write_lines(
+            "questions.jsonl",
+            [{"image": f"coco/{number}.jpg", "question": f"is it {number}?", "answers": [answers[number % 2]]} for number in range(8)],
+        )
+        self.write_lines(
+            "sentences.jsonl",
+            [
+                {"images": [f"coco/{number}.jpg", "coco/0.jpg"], "sentence": f"one shows {number}", "label": number % 2 == 0}
+                for number in range(8)
+            ],
+        )
         pairs = read_table(Folder(str(self.work / "data/collections/web/candidates")), "part-00000.parquet", ["candidate_id"])
         self.write_lines("labels.jsonl", [{"candidate_id": id, "label": True} for id in pairs["candidate_id"].to_pylist()])
         shutil.copy(HOME / "filters/recipes/winnow.toml", self.work / "mine.toml")

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.attention import Cache
 from training.heads import at_least_float
 from training.model import Model
-from training.stack import Cache
 from training.tokens import Tokens
 
 

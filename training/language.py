@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.pytorch_utils import Conv1D
 
-from training.stack import Cache
+from training.attention import Cache
 from training.tokens import Segment, Span, Tokens
 
 HALF = (torch.float16, torch.bfloat16)

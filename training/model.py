@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from training.attention import Cache
 from training.data.features import FeatureSpec
 from training.data.images import ImageSpec, SecondImageSpec
 from training.data.tokenizer import TextSpec
@@ -18,8 +19,6 @@ from training.embed import (
     PatchesSpec,
     Queries,
     QueriesSpec,
-    Regions,
-    RegionsSpec,
     Words,
     WordsSpec,
 )
@@ -45,7 +44,8 @@ from training.language import (
     Lora,
 )
 from training.masks import RuleName
-from training.stack import Cache, Stack, StackSpec
+from training.regions import Regions, RegionsSpec
+from training.stack import Stack, StackSpec
 from training.tokens import Tokens, join
 
 EmbedSpec = WordsSpec | PatchesSpec | RegionsSpec | GridSpec | QueriesSpec | LanguageWordsSpec

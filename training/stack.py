@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.checkpoint import checkpoint
 
+from training.attention import Cache, better_plain, plain_attention, taken
 from training.config import within
 from training.masks import Mask, lower
 from training.tokens import Segment, Tokens
@@ -90,43 +91,6 @@ class StackSpec:
             )
 
 
-@dataclass
-class Cache:
-    """Keys and values of tokens that were seen before, one entry an attention; for generation."""
-
-    held: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    looked_at: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # by cross-attention
-    length: int = 0  # tokens of the sequence seen so far
-
-    def __getitem__(self, rows: Tensor) -> Cache:
-        """The same for chosen rows, as beam search asks for: each takes the place of one that
-        looks at the same tokens.
-        """
-        held = {name: (key[rows], value[rows]) for name, (key, value) in self.held.items()}
-        return Cache(held=held, looked_at=self.looked_at, length=self.length)
-
-
-def _better_plain(query: Tensor, key: Tensor, mask: Mask) -> bool:
-    """Whether few keys are faster looked at by two products than by torch's kernel.
-
-    Its way back in bfloat16 on a CPU takes four times as long (torch 2.13, 512 rows of 12 heads, 30
-    tokens: 1.02 s against 0.25; of 240 tokens 1.3 times).
-    """
-    few = query.device.type == "cpu" and key.shape[2] <= 256
-    return few and query.dtype == torch.bfloat16 and not mask.is_causal and query.requires_grad
-
-
-def _plain_attention(
-    query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, dropout: float
-) -> Tensor:
-    """softmax(query key / sqrt(width)) value, nothing where `seen` is false."""
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    if seen is not None:
-        scores = scores.masked_fill(~seen, -torch.inf)
-    shares = F.dropout(scores.softmax(dim=-1), dropout)
-    return shares @ value
-
-
 class Attention(nn.Module):
     """Multi-head attention; the three maps of self-attention are one matrix."""
 
@@ -176,8 +140,8 @@ class Attention(nn.Module):
             seen: Tensor = flex_attention(query, key, value, block_mask=mask.blocks)
             return seen
         dropout = self.dropout if self.training else 0.0
-        if _better_plain(query, key, mask):
-            return _plain_attention(query, key, value, mask.dense, dropout)
+        if better_plain(query, key, mask):
+            return plain_attention(query, key, value, mask.dense, dropout)
         mixed: Tensor = F.scaled_dot_product_attention(
             query,
             key,
@@ -199,7 +163,7 @@ class Attention(nn.Module):
         if cache is not None and id(self) in cache.looked_at:
             return cache.looked_at[id(self)]
         assert keys is not None, "cross-attention needs tokens to look at"
-        both = _taken(self.key_value(keys), rows)
+        both = taken(self.key_value(keys), rows)
         key, value = both.chunk(2, dim=-1)
         made = self._split(key), self._split(value)
         if cache is not None:
@@ -215,15 +179,6 @@ class Attention(nn.Module):
             value = torch.cat([before_value, value], dim=2)
         cache.held[id(self)] = key, value
         return key, value
-
-
-def _taken(x: Tensor, rows: Tensor | None) -> Tensor:
-    """Rows of x, each of which may come several times; all of them when nobody says which."""
-    if rows is None:
-        return x
-    if len(x) == 1:
-        return x.expand(len(rows), *x.shape[1:])
-    return x.index_select(0, rows)
 
 
 class FeedForward(nn.Module):
@@ -315,7 +270,7 @@ class Block(nn.Module):
             keys, rows = self.keys_norm(run.keys), run.keys_rows
             if self.see_self:
                 own = self.cross.norm(x) if self.cross.pre else x
-                keys, rows = torch.cat([_taken(keys, rows), own], dim=1), None
+                keys, rows = torch.cat([taken(keys, rows), own], dim=1), None
             x = self.cross(x, run.keys_mask, keys, run.cache, rows)
 
         if len(run.spans) == 1:

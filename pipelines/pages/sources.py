@@ -14,12 +14,11 @@ import re
 import shutil
 import tempfile
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import fsspec
 import msgspec
@@ -27,6 +26,7 @@ from fsspec.implementations.http import HTTPFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import get_protocol
 
+from pipelines.pages.patience import ADVICE, NoRanges, Unreachable, patiently
 from pipelines.schema import identify
 from pipelines.sources import wacz
 
@@ -40,17 +40,7 @@ COPIES = 2  # of deflated entries of WACZ files that a process holds on the disk
 PACKAGES = 4  # WACZ files whose directories are held; a package of packages has two
 MULTI_WACZ = "multi-wacz-package"  # profile of a datapackage.json that names WACZ files
 BLOCK = 8 * 1024 * 1024  # bytes of a remote file asked for at once
-REFUSALS = frozenset({401, 403, 404, 410})  # HTTP statuses that asking again does not change
-ATTEMPTS = 4
-PAUSE = 0.5  # seconds before the second attempt, doubled for each further one
-T = TypeVar("T")
 _inflating = threading.RLock()  # a package may lie in a package
-_heard: dict[str, bool] = {}  # hosts that answered, and those that did not from the first: long lists are not waited for line by line
-ADVICE = "give a file, a pattern such as 'dir/*.warc.gz', an fsspec URL, or a path list such as warc.paths.gz"
-
-
-class Unreachable(RuntimeError):
-    """A remote file that could not be read after several attempts; reading it later may succeed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +49,6 @@ class Source:
 
     url: str
     listed: bool = False
-
-
-class NoRanges(RuntimeError):
-    """A server that sends the whole file whatever range is asked for."""
 
 
 def is_local(url: str) -> bool:
@@ -208,7 +194,7 @@ def information(url: str) -> dict[str, Any]:
     if (entry := wacz.parted(url)) is not None:
         return {"size": _entry(*entry).size}
     system, path = fsspec.core.url_to_fs(url)
-    return dict(_patiently(lambda: system.info(path), url))
+    return dict(patiently(lambda: system.info(path), url))
 
 
 def _entry(name: str, package: str) -> wacz.Entry:
@@ -255,40 +241,6 @@ def fingerprint(source: Source | str) -> str:
     return identify(str(info.get("size")), str(changed))
 
 
-def _patiently(ask: Callable[[], T], url: str) -> T:
-    """The answer of a file system, asked again while it fails; ValueError if there is no such file, Unreachable in the end."""
-    host = "/".join(url.split("/", 3)[:3])
-    attempts = 1 if _heard.get(host) is False else ATTEMPTS
-    for attempt in range(attempts):
-        try:
-            answer = ask()
-            _heard[host] = True
-            return answer
-        except NoRanges:
-            raise
-        except Exception as error:  # each file system raises its own kinds
-            if (why := _refusal(error)) is not None:
-                raise ValueError(f"there is no archive at {url}{why}: {ADVICE}") from error
-            if attempt == attempts - 1:
-                _heard.setdefault(host, False)
-                raise Unreachable(f"{url} cannot be read ({type(error).__name__}: {error}); run the same command again later") from error
-            time.sleep(PAUSE * 2**attempt)
-    raise AssertionError
-
-
-def _refusal(error: BaseException) -> str | None:
-    """Why asking again cannot help, empty if a file simply is not there; None if it can.
-
-    The http file system says of whatever went wrong that the file was not found, and gives the cause beside it.
-    """
-    status = getattr(error, "status", None) or getattr(error.__cause__, "status", None)
-    if status is not None:
-        return f" (HTTP status {status})" if status in REFUSALS else None
-    if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError) and error.__cause__ is None:
-        return ""
-    return None
-
-
 def read_range(url: str, start: int, end: int) -> bytes:
     """Bytes [start, end) of a file, fewer only where it ends.
 
@@ -300,7 +252,7 @@ def read_range(url: str, start: int, end: int) -> bytes:
             file.seek(min(start, size))  # an index may name a place that no file can have
             return file.read(end - start)
     system, path = fsspec.core.url_to_fs(url)
-    return _patiently(lambda: _range(system, path, start, end), url)
+    return patiently(lambda: _range(system, path, start, end), url)
 
 
 def _range(system: Any, path: str, start: int, end: int) -> bytes:
@@ -375,7 +327,7 @@ def opened(url: str, block: int = BLOCK) -> Iterator[IO[bytes]]:
         yield io.BufferedReader(Ranged(url, int(info["size"]), block), 1 << 16)
         return
     with tempfile.TemporaryFile() as copy:
-        _patiently(lambda: _copied(system, path, copy), url)
+        patiently(lambda: _copied(system, path, copy), url)
         copy.seek(0)
         yield copy
 

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.collect import CollectConfig, collect
-from pipelines.pages import sources
 from pipelines.pages.archive_index import CHOSEN, Choose
 from pipelines.pages.extract_index import ExtractChosen, same_address, stretches
 from pipelines.stage import run_stage
@@ -23,7 +22,7 @@ from tests.pipelines.web import jpeg
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "PAUSE", 0.01)
+    monkeypatch.setattr("pipelines.pages.patience.PAUSE", 0.01)
 
 
 HOSTS = ["a.example", "www.a.example", "b.example", "a.example.b.example"] * 5

@@ -518,7 +518,7 @@ def test_a_network_that_fails_is_no_damage_of_a_parquet_list(monkeypatch: pytest
         web.fail = 1000
         return list_rows(*given)
 
-    monkeypatch.setattr(sources, "PAUSE", 0.001)
+    monkeypatch.setattr("pipelines.pages.patience.PAUSE", 0.001)
     monkeypatch.setattr(pairs, "list_rows", failing)
     with ranged({"/a.parquet": buffer.getvalue()}) as web:
         stage = Pairs(out=Folder("memory://nowhere"), path=f"{web.url}/a.parquet")

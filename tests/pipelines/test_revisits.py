@@ -107,7 +107,7 @@ def test_what_is_said_today_of_an_image_counts(tmp_path: Path) -> None:
 
 
 def test_a_network_that_fails_leaves_no_revisit_unresolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "PAUSE", 0.001)
+    monkeypatch.setattr("pipelines.pages.patience.PAUSE", 0.001)
     (tmp_path / "a.warc.gz").write_bytes(revisit("http://b.example/2", refers()))
     with ranged({"/b.warc.gz": PAGE}) as web:
         stage = Extract(out=Folder(str(tmp_path / "out")), archives=(str(tmp_path / "a.warc.gz"), f"{web.url}/b.warc.gz"))

@@ -11,7 +11,8 @@ import pytest
 from pipelines.pages import sources
 from pipelines.pages.archives import responses
 from pipelines.pages.extract import Extract
-from pipelines.pages.sources import NoRanges, Source, Unreachable, expand, fingerprint, opened, read_range
+from pipelines.pages.patience import ATTEMPTS, NoRanges, Unreachable
+from pipelines.pages.sources import Source, expand, fingerprint, opened, read_range
 from pipelines.sources.boundaries import first_boundary
 from pipelines.store import Folder
 from tests.pipelines.ranges import ranged
@@ -22,7 +23,7 @@ DATA = bytes(range(256)) * 400
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "PAUSE", 0.01)
+    monkeypatch.setattr("pipelines.pages.patience.PAUSE", 0.01)
 
 
 def urls(*patterns: str, prefix: str = "") -> list[str]:
@@ -54,7 +55,7 @@ def test_a_host_that_never_answered_is_not_waited_for_at_each_line_of_a_list() -
         for _ in range(3):
             with pytest.raises(Unreachable):
                 read_range(f"{web.url}/a", 0, 10)
-        assert len(web.asked) == sources.ATTEMPTS + 2
+        assert len(web.asked) == ATTEMPTS + 2
         web.fail = 0
         assert read_range(f"{web.url}/a", 0, 10) == DATA[:10]
         web.fail = 2

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.embed import Patches, PatchesSpec, Words, WordsSpec, geometry
+from training.embed import Patches, PatchesSpec, Words, WordsSpec
+from training.regions import geometry
 
 SPEC = PatchesSpec(patch=2, width=6, grid=5)
 SIZES = torch.tensor([[5, 5], [3, 7], [8, 2], [1, 4], [6, 1]])

@@ -13,8 +13,8 @@ from transformers import (
 )
 
 from tests.training import parity
+from training.attention import Cache
 from training.model import Model
-from training.stack import Cache
 from training.tokens import Tokens
 
 GRID, OTHER = (12, 12), (8, 16)

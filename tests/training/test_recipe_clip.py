@@ -82,11 +82,11 @@ def test_a_larger_one_loads_towers_and_trains_them(text_folder: TowerSpec, tmp_p
     assert isinstance(plan.model.prepare["words"], TextSpec)
     assert plan.init == init
 
-    with pytest.raises(ValueError, match="holds no image tower, but words and the stacks text"):
+    with pytest.raises(ValueError, match="it is a bert, a tower for text; give a ViT"):
         load("clip", size="small", init={"image": text_folder.folder})
     with pytest.raises(ValueError, match="is a bert, which does not read images"):
         load("clip", size="tiny", init={"image": text_folder.folder})
-    with pytest.raises(ValueError, match="holds no text tower, but patches and the stacks image"):
+    with pytest.raises(ValueError, match="it is a vit, a tower for image; give a BERT"):
         load("clip", size="small", init={"text": str(tmp_path / "vit")})
 
     release(tmp_path, "release", 6)

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from training.attention import Cache
 from training.model import Model, ModelSpec, Pass, initialise
-from training.stack import Cache, Cross, Stack, StackSpec
+from training.stack import Cross, Stack, StackSpec
 from training.tokens import Segment, Span, Tokens, join
 
 SPEC = StackSpec(layers=3, width=12, heads=3, hidden=20)

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from training.hub import find_file
-from training.weights import pairs, timm_vit, towers
+from training.weights import open_clip, pairs, timm_vit, towers
 from training.weights.towers import Family
 
 # A file may be of any age: transformers 5 renamed what ViT and DINOv2 are called in memory, and
@@ -70,7 +70,7 @@ KINDS: dict[str, Kind] = {
     "clip": Kind(family=pairs.clip),
     "vilt": Kind(family=pairs.vilt, spellings=VILT_SPELLINGS),
     "blip": Kind(family=pairs.blip, spellings=BLIP_SPELLINGS),
-    "open_clip": Kind(family=pairs.open_clip),
+    "open_clip": Kind(family=open_clip.open_clip),
     "timm": Kind(family=timm_vit.vit, towers=IMAGE),
 }
 
