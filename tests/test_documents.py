@@ -123,6 +123,9 @@ TABLE: dict[str, Run | Not] = {
     "winnow train clip --size tiny --release photos --init image=…/efficientnet-lite0 --init text=…/minilm": Not(
         "needs towers and photographs that are not shipped"
     ),
+    "winnow train clip --size tiny --release photos --init image=…/efficientnet-lite0 --init text=…/minilm --set threads=1": Not(
+        "needs towers and photographs that are not shipped"
+    ),
     "winnow train blip --size tiny --release photos --init image=…/efficientnet-lite0 --init text=…/minilm --set threads=1": Not(
         "needs towers and photographs that are not shipped"
     ),
