@@ -11,7 +11,7 @@ from zlib_ng import zlib_ng
 from pipelines.pages.sources import opened
 from pipelines.sources.boundaries import first_boundary, next_boundary
 from pipelines.sources.content_codings import undone
-from pipelines.sources.frames import BROKEN, GZIP, begins_warc, decoder_of
+from pipelines.sources.frames import BROKEN, GZIP, decoder_of, first_record
 from pipelines.sources.media_types import HTML, is_html, media_type
 from pipelines.sources.warc import Record, records, unfolded
 
@@ -140,7 +140,7 @@ def _require_warc(url: str, stream: IO[bytes]) -> None:
     if decoder_of(head) is not None and not head.startswith(GZIP):
         return
     start = _inflated_start(head) if head.startswith(GZIP) else head
-    if begins_warc(start) or next_boundary(stream, 1)[0] is not None:  # else its beginning alone is damaged
+    if first_record(start).startswith(b"WARC/") or next_boundary(stream, 1)[0] is not None:  # else its beginning alone is damaged
         return
     kind = "an ARC file, the format before WARC; convert it with `warcio recompress`" if start.startswith(b"filedesc:") else "no WARC file"
     raise ValueError(f"{url} is {kind}: it begins with {start[:24]!r} instead of b'WARC/'")

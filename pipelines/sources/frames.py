@@ -128,9 +128,9 @@ def dictionary_of(stream: IO[bytes]) -> zstd.ZstdDict | None:
         raise ValueError(f"the dictionary of a zstd archive cannot be read: {error}") from error
 
 
-def begins_warc(data: bytes) -> bool:
-    """Whether the first record of an archive may begin so, blanks and a mark of UTF-8 aside."""
-    return data.removeprefix(MARK).lstrip(BLANKS).startswith(b"WARC")
+def first_record(data: bytes) -> bytes:
+    """The beginning of an archive, blanks and a mark of UTF-8 aside."""
+    return data.removeprefix(MARK).lstrip(BLANKS)
 
 
 class Frames:
@@ -207,7 +207,7 @@ class Frames:
 
         start = self._behind - len(self._raw)
         made = decoder_of(self._raw[:4], self._dictionary)
-        foreign = made is None and not begins_warc(self._raw)
+        foreign = made is None and not first_record(self._raw).startswith(b"WARC")
         if not self.left:
             self._forget()
         self._marks.append(_Mark(self._dropped + len(self.data), start, made is None))
