@@ -12,13 +12,13 @@ from pipelines.store import Folder
 from training.data.shards import Release
 from training.evaluate.duplicates import near_duplicates
 from training.evaluate.encoded import silent
-from training.evaluate.lines import CaptionsFile, Samples
+from training.evaluate.lines import CaptionsFile
 from training.folder import PLAN, read_json, write_json
 
 DECODERS = 1  # processes: it decodes some 500 photographs a second, more than towers on a CPU take
 
 
-def asked_about(root: Folder, captions: Path | None, release: str | None, split: str) -> Samples:
+def asked_about(root: Folder, captions: Path | None, release: str | None, split: str) -> Release:
     """The samples of one of the two; ValueError unless exactly one is given, and where it is not there or damaged."""
     if (captions is None) == (release is None):
         raise ValueError("give --captions FILE, or --release NAME")
@@ -75,7 +75,7 @@ def evaluate(
         raise ValueError(f"--template is of --task classification, not of {task}")
     more = {"templates": templates} if templates else {}
     if captions is not None and task == "classification":
-        asked: Samples | Path = captions
+        asked: Release | Path = captions
     else:
         asked = asked_about(root, captions, release, split)
     found: dict[str, Any] = import_module(f"training.evaluate.{task}").evaluate(
@@ -89,7 +89,7 @@ def evaluate(
 
 
 def _near_duplicates(
-    root: Folder, model: Path, asked: Samples, tell: Callable[[str, int, int], None]
+    root: Folder, model: Path, asked: Release, tell: Callable[[str, int, int], None]
 ) -> dict[str, Any]:
     """Of which releases that is not known, because they are not in this root, is said in `missing`."""
     releases, missing = trained_on(root, model)

@@ -31,7 +31,6 @@ from pipelines.decisions.decision import decide
 from pipelines.store import Folder, read_table
 from tests.flows.drawn import HOSTILE, NIGHTS, collect_all
 
-CHROMIUM = Path("/usr/bin/chromium")
 PICTURES = os.environ.get("WINNOW_PICTURES")
 NAMES = [name for name, _ in NIGHTS]
 
@@ -227,18 +226,6 @@ def _ready(url: str, child: "subprocess.Popen[bytes]") -> None:
         else:
             return
     raise AssertionError("the server did not answer within a minute")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser: install Debian's chromium, which puts {CHROMIUM} there")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

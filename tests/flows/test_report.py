@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from PIL import Image
 from filters.statistics import TINY, Statistics
 from flows.report import Curve, Group, Histogram, ReportData, Sample, distribution, read_curves, write_report
 
-CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(2)>',
@@ -253,18 +251,6 @@ def test_curves_of_a_log(tmp_path: Path) -> None:
         Curve(stage="raw, one", steps=(0, 10, 20), losses={"loss": (3.0, 2.0, 1.5), "itc": (1.0, 0.5, 0.5), "itm": (2.0, 5.0, None)}),
         Curve(stage="raw, two", steps=(20,), losses={"loss": (1.5,)}),
     )
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser: install Debian's chromium, which puts {CHROMIUM} there")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.mark.browser

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from flows.report.tree import document, node
 from pipelines.store import Folder
 
 DIGEST = "ab" * 16
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 def run_folder(
@@ -204,18 +202,6 @@ def test_a_damaged_evaluation_is_said_or_left_out(tmp_path: Path, text: str) -> 
     runs, damaged = read_runs(Folder(str(tmp_path)))
     assert len(runs) + len(damaged) == 1
     assert [title for title, _ in run_sections(runs, damaged)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser: install Debian's chromium, which puts {CHROMIUM} there")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 def thumbnail() -> str:

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from training.data.draws import generator
 from training.data.reading import read_in_order
+from training.data.shards import Release
 from training.data.tokenizer import Tokenizer
 from training.evaluate.caption_scores import caption_scores, java_scores
 from training.evaluate.encoded import Tell, left_out, seen, silent
-from training.evaluate.lines import Asked, Samples, opened
+from training.evaluate.lines import Asked, opened
 from training.evaluate.retrieval import shuffled
 from training.evaluate.scorer import Scorer
 from training.export import load_scorer
@@ -47,7 +48,7 @@ class Captioner:
     seed: int = 0
 
     def write(
-        self, samples: Samples, *, start: int = 0, workers: int = 0, tell: Tell = silent
+        self, samples: Release, *, start: int = 0, workers: int = 0, tell: Tell = silent
     ) -> list[Written]:
         """A caption for each image; one that cannot be decoded has none.
 
@@ -168,7 +169,7 @@ def evaluate(
 
 
 def _examples(
-    scorer: Scorer, samples: Samples, texts: Sequence[str], workers: int
+    scorer: Scorer, samples: Release, texts: Sequence[str], workers: int
 ) -> list[dict[str, Any]]:
     """Some images, spread evenly, with what was said of them: for a report."""
     said = [row for row, text in enumerate(texts) if text]

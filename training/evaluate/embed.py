@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from training.data.reading import read_in_order
+from training.data.shards import Release
 from training.evaluate.encoded import Tell, numbers, silent
-from training.evaluate.lines import Asked, Samples, opened
+from training.evaluate.lines import Asked, opened
 from training.evaluate.scorer import Scorer
 from training.export import load_scorer
 from training.folder import write_whole
@@ -53,7 +54,7 @@ def embed(
 
 def _rows(
     scorer: Scorer,
-    samples: Samples,
+    samples: Release,
     batch: int,
     workers: int,
     tell: Tell,

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from training.data.reading import read_in_order
-from training.evaluate.lines import Samples
+from training.data.shards import Release
 from training.evaluate.scorer import Scorer
 
 ROOM = 1 << 30  # bytes of inputs and tokens that images, and texts, may each take
@@ -122,7 +122,7 @@ class Encoded:
 
 def encode(
     scorer: Scorer,
-    samples: Samples,
+    samples: Release,
     *,
     room: int = ROOM,
     workers: int = 0,
@@ -185,7 +185,7 @@ class _Reader:
     """Decoded images of samples, given to a scorer."""
 
     scorer: Scorer
-    samples: Samples
+    samples: Release
     workers: int
     good: list[int] = field(default_factory=list)  # rows
     bad: dict[str, str] = field(default_factory=dict)  # image_id -> why

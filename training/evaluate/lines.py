@@ -142,8 +142,7 @@ class CaptionsFile(Release):
         return captions, [""] * len(captions)
 
 
-Samples = Release
-Asked = str | Path | Sequence[Line] | Samples  # what a model is evaluated on
+Asked = str | Path | Sequence[Line] | Release  # what a model is evaluated on
 
 
 def opened_release(name: str, address: str | Path) -> Release:
@@ -153,7 +152,7 @@ def opened_release(name: str, address: str | Path) -> Release:
     return Release.open(name, address)
 
 
-def opened(asked: Asked) -> Samples:
+def opened(asked: Asked) -> Release:
     """The samples of a file of captions or of its lines, or those that are given as such."""
     match asked:
         case Release():

@@ -11,8 +11,9 @@ import torch
 
 from training.answers import accuracy, normal
 from training.data.reading import read_in_order
+from training.data.shards import Release
 from training.evaluate.encoded import Tell, grey, left_out, numbers, silent
-from training.evaluate.lines import PAIR, QUESTION, Asked, Samples, opened
+from training.evaluate.lines import PAIR, QUESTION, Asked, opened
 from training.evaluate.retrieval import shuffled
 from training.evaluate.scorer import Scorer
 from training.export import load_scorer
@@ -108,7 +109,7 @@ def _one_answer(references: Sequence[Sequence[str]], classes: Sequence[str]) -> 
     return {"accuracy": round(100 * totals[best] / max(1, len(references)), 2), "answer": best}
 
 
-def answers_to(scorer: Scorer, samples: Samples, workers: int, tell: Tell) -> Answered:
+def answers_to(scorer: Scorer, samples: Release, workers: int, tell: Tell) -> Answered:
     """What a model answers; ValueError when it answers nothing, when samples bring no answers to
     compare, or none of their images can be decoded.
     """
@@ -134,7 +135,7 @@ def answers_to(scorer: Scorer, samples: Samples, workers: int, tell: Tell) -> An
 
 def _said(
     scorer: Scorer,
-    samples: Samples,
+    samples: Release,
     images: Sequence[int],
     bad: dict[str, str],
     workers: int,
@@ -158,7 +159,7 @@ def _said(
     return said
 
 
-def _alone(scorer: Scorer, samples: Samples) -> Said:
+def _alone(scorer: Scorer, samples: Release) -> Said:
     scorer.images([grey()])
     said: Said = []
     for start in range(0, len(samples), scorer.batch):
@@ -167,7 +168,7 @@ def _alone(scorer: Scorer, samples: Samples) -> Said:
     return said
 
 
-def _answers(scorer: Scorer, samples: Samples, rows: Sequence[int], images: torch.Tensor) -> Said:
+def _answers(scorer: Scorer, samples: Release, rows: Sequence[int], images: torch.Tensor) -> Said:
     assert scorer.answers is not None, "looked at before"
     scorer.texts([samples.texts(row)[0][0] for row in rows])
     logits = numbers(scorer.answer(images, torch.arange(len(rows))).float().cpu())

@@ -11,7 +11,7 @@ from training.data.images import CLIP_MEAN, CLIP_STD, ImageSpec
 from training.data.tokenizer import TextSpec
 from training.embed import PatchesSpec, WordsSpec
 from training.heads import ClassifySpec, ProjectSpec, ScaleSpec, VocabularySpec
-from training.model import ModelSpec, Pass
+from training.model import ModelSpec, Pass, PrepareSpec
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
 from training.objectives.lm import Captions
@@ -78,27 +78,7 @@ def plan(
         stacks={"image": vit(layers=layers, width=width, heads=heads), "text": stack},
         passes=_passes(),
         heads=albef_heads(image=width, text=text_width, shared=shared),
-        prepare={
-            "words": TextSpec(
-                length=length,
-                size=2000 if tiny else 30522,
-                clean="blip",
-                words=30,
-                extra=("[DEC]", "[ENC]"),
-            ),
-            "patches": ImageSpec(
-                size=pixels,
-                how="square" if tiny else "crop",
-                patch=patch,
-                mean=CLIP_MEAN,
-                std=CLIP_STD,
-                evaluate="square",
-                flip=not tiny,
-                augment=None
-                if tiny
-                else RandAugment(operations="blip", strength=5, probability=0.5),
-            ),
-        },
+        prepare=_prepare(length=length, patch=patch, pixels=pixels, tiny=tiny),
     )
     return TrainingPlan(
         name=f"blip-{size}",
@@ -107,6 +87,29 @@ def plan(
         init=given,
         seed=seed,
     )
+
+
+def _prepare(*, length: int, patch: int, pixels: int, tiny: bool) -> dict[str, PrepareSpec]:
+    """The paper's: a crop and RandAugment in training, the image whole in evaluation."""
+    return {
+        "words": TextSpec(
+            length=length,
+            size=2000 if tiny else 30522,
+            clean="blip",
+            words=30,
+            extra=("[DEC]", "[ENC]"),
+        ),
+        "patches": ImageSpec(
+            size=pixels,
+            how="square" if tiny else "crop",
+            patch=patch,
+            mean=CLIP_MEAN,
+            std=CLIP_STD,
+            evaluate="square",
+            flip=not tiny,
+            augment=None if tiny else RandAugment(operations="blip", strength=5, probability=0.5),
+        ),
+    }
 
 
 def _passes() -> dict[str, Pass]:
@@ -164,8 +167,39 @@ def _on_features(init: Mapping[str, str], data: Mapping[str, float], seed: int) 
     text = _text_tower(init.get("text", ""))
     width, heads = text.stack.width, text.stack.heads  # of both: cross-attention is a copy
     image = frozen_image(init["image"], vit(layers=1, width=width, heads=heads, dropout=0.1))
+    contrast = Contrast(smoothing=0.1)
+    matching = Matching(text=text.name, image=image.name, contrast=contrast)
+    captions = Captions(text="spoken", image=image.name, smoothing=0.1)
+    easy = replace(matching, contrast=None)
+    # what was pretrained learns slowly; cross-attention was not, and begins behind a closed gate
+    rates = {r"\.gate$": 10.0}
+    if text.init:
+        rates[r"^stacks\.text\.(?!blocks\.\d+\.cross)"] = 0.3
+    towers = (
+        r"^embeds\.(grid|states|words)",
+        r"^stacks\.(image|text)",
+        r"^heads\.(image|text)_project",
+        "scale",
+    )
+    return TrainingPlan(
+        name="blip-tiny-towers",
+        model=_staged_model(image, text),
+        stages=(
+            _stage("itc", data, (contrast,), steps=350, batch=512, groups=rates),
+            _stage("itm-random", data, (contrast, easy), steps=200, batch=128, groups=rates),
+            _stage("itm", data, (contrast, matching), steps=400, batch=128, groups=rates),
+            _stage("lm", data, (captions,), steps=1500, batch=128, freeze=towers),
+        ),
+        init={"text": text.init} if text.init else {},
+        seed=seed,
+    )
+
+
+def _staged_model(image: Tower, text: Tower) -> ModelSpec:
+    """Encoder and matcher in the text tower's stack, and a decoder beside it."""
+    width = text.stack.width
     decoder = StackSpec(layers=2, width=256, heads=4, dropout=0.3, cross=Cross(width=width))
-    model = ModelSpec(
+    return ModelSpec(
         embeds={
             image.name: image.embed,
             text.name: text.embed,
@@ -192,32 +226,6 @@ def _on_features(init: Mapping[str, str], data: Mapping[str, float], seed: int) 
             text.name: text.prepare,
             "spoken": TextSpec(size=3000, length=24, clean="blip"),
         },
-    )
-    contrast = Contrast(smoothing=0.1)
-    matching = Matching(text=text.name, image=image.name, contrast=contrast)
-    captions = Captions(text="spoken", image=image.name, smoothing=0.1)
-    easy = replace(matching, contrast=None)
-    # what was pretrained learns slowly; cross-attention was not, and begins behind a closed gate
-    rates = {r"\.gate$": 10.0}
-    if text.init:
-        rates[r"^stacks\.text\.(?!blocks\.\d+\.cross)"] = 0.3
-    towers = (
-        r"^embeds\.(grid|states|words)",
-        r"^stacks\.(image|text)",
-        r"^heads\.(image|text)_project",
-        "scale",
-    )
-    return TrainingPlan(
-        name="blip-tiny-towers",
-        model=model,
-        stages=(
-            _stage("itc", data, (contrast,), steps=350, batch=512, groups=rates),
-            _stage("itm-random", data, (contrast, easy), steps=200, batch=128, groups=rates),
-            _stage("itm", data, (contrast, matching), steps=400, batch=128, groups=rates),
-            _stage("lm", data, (captions,), steps=1500, batch=128, freeze=towers),
-        ),
-        init={"text": text.init} if text.init else {},
-        seed=seed,
     )
 
 

@@ -58,7 +58,7 @@ def plan(
     shared = 256 if on_features else SIZES[size][-1]
     tiny = size == "tiny"
     model = ModelSpec(
-        embeds={**text.embeds, **image.embeds},
+        embeds={text.name: text.embed, image.name: image.embed},
         stacks={"image": image.stack, "text": text.stack},
         passes={"image": image.run("image"), "text": text.run("text")},
         heads={

@@ -223,11 +223,6 @@ class Tower:
     pool: Pooling = "first"
     init: str = ""
 
-    @property
-    def embeds(self) -> dict[str, EmbedSpec]:
-        """What the model embeds for it."""
-        return {self.name: self.embed}
-
     def run(self, stack: str) -> Pass:
         """The pass through its stack, which the model calls `stack`."""
         return Pass(stack=stack, inputs=(self.name,), rules=self.rules)
