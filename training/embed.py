@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from training.config import within
 from training.data.towers import TowerSpec, image_tower
+from training.dropout import Dropout
 from training.tokens import Segment, Span, Tokens
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -50,7 +51,7 @@ class Words(nn.Module):
         self.token_type = _table(spec.types, spec.width)
         self.norm = nn.LayerNorm(spec.width, eps=spec.eps) if spec.norm else nn.Identity()
         self.modality = nn.Parameter(torch.zeros(spec.width)) if spec.modality else None
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
 
     def forward(self, ids: Tensor, valid: Tensor | None = None, start: int = 0) -> Tokens:
         """ids [n, t] int64, valid [n, t] bool; the first stands at place `start`. -> [n, t, width].
@@ -111,7 +112,7 @@ class Patches(nn.Module):
         if spec.registers:
             self.registers = nn.Parameter(torch.zeros(spec.registers, spec.width))
         self.modality = nn.Parameter(torch.zeros(spec.width)) if spec.modality else None
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
 
     def forward(
         self, pixels: Tensor, sizes: Tensor | None = None, draw: Tensor | None = None
@@ -267,7 +268,7 @@ class Grid(nn.Module):
         self.linear = _maps(spec)
         self.norm = nn.LayerNorm(spec.width, eps=spec.eps) if spec.norm else nn.Identity()
         self.place = _table(spec.places, spec.width)
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
 
     def forward(
         self, features: Tensor, valid: Tensor | None = None, draw: Tensor | None = None
@@ -324,7 +325,7 @@ class Queries(nn.Module):
         self.spec = spec
         self.query = nn.Parameter(torch.zeros(spec.count, spec.width))
         self.norm = nn.LayerNorm(spec.width, eps=spec.eps) if spec.norm else nn.Identity()
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
 
     def forward(self, rows: int) -> Tokens:
         """[rows, count, width]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -108,13 +108,24 @@ class Mask:
 
     Nothing set: all may look at all. `is_causal`: the kernel's own causal form. `dense`: bool,
     broadcasts to [n, heads, queries, keys]. `blocks`: FlexAttention's. `blind` [n, queries] is true
-    for queries that may look at nothing at all: attention gives them zero.
+    for queries that may look at nothing at all: attention gives them zero. `queries` is how many
+    tokens from the front ask at all; 0: every one.
     """
 
     is_causal: bool = False
     dense: Tensor | None = None
     blocks: BlockMask | None = None
     blind: Tensor | None = None
+    queries: int = 0
+
+    def front(self, queries: int) -> Mask:
+        """The same for so many tokens from the front, which alone ask."""
+        return replace(
+            self,
+            dense=None if self.dense is None else self.dense[..., :queries, :],
+            blind=None if self.blind is None else self.blind[:, :queries],
+            queries=queries,
+        )
 
 
 def dense(rules: tuple[str, ...], query: Tokens, key: Tokens) -> Tensor:

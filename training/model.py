@@ -130,6 +130,12 @@ class ModelSpec:
             known = ", ".join(stack.attentions)
             raise ValueError(f"pass {name} must say which attention it uses: {known}")
 
+    def leads(self, node: str, embed: str) -> bool:
+        """Whether the tokens of an embedding stand before all others of a pass."""
+        while node in self.passes:
+            node = self.passes[node].inputs[0]
+        return node == embed
+
     def at_resolution(self, size: int) -> ModelSpec:
         """The same model, its patches cut from images of another size in pixels; 0: unchanged.
 
@@ -232,11 +238,12 @@ class Model(nn.Module):
         reads: Tokens | None = None,
         cache: Cache | None = None,
         reads_rows: Tensor | None = None,
+        front: int = 0,
     ) -> Tokens:
         """One pass, on tokens of its inputs and of what it reads.
 
         `reads_rows` says which row of that each row of the inputs looks at, where several look at
-        one: its keys and values are then made once.
+        one: its keys and values are then made once. Of a stack, `front` tokens come out; 0: all.
         """
         step = self.spec.passes[name]
         if step.stack in self.spec.languages:
@@ -251,6 +258,7 @@ class Model(nn.Module):
             keys_rules=step.reads_rules,
             keys_rows=reads_rows,
             cache=cache,
+            front=front,
         )
         return tokens
 

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from training.dropout import Dropout
 from training.tokens import Segment, Span, Tokens
 
 
@@ -37,7 +38,7 @@ class Regions(nn.Module):
         self.box = nn.Linear(spec.geometry, spec.width)
         self.token_type = nn.Parameter(torch.zeros(spec.width))
         self.norm = nn.LayerNorm(spec.width, eps=spec.eps)
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
 
         self.place: nn.Parameter | None = None
         self.feature_norm: nn.Module = nn.Identity()

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.checkpoint import checkpoint
 
-from training.attention import Cache, better_plain, plain_attention, taken
+from training.attention import Attention, Cache, taken
 from training.config import within
+from training.dropout import Dropout
 from training.masks import Mask, lower
 from training.tokens import Segment, Tokens
 
@@ -91,96 +91,6 @@ class StackSpec:
             )
 
 
-class Attention(nn.Module):
-    """Multi-head attention; the three maps of self-attention are one matrix."""
-
-    def __init__(self, spec: StackSpec, *, keys_width: int | None = None) -> None:
-        super().__init__()
-        inner = spec.heads * (spec.head_width or spec.width // spec.heads)
-        self.heads = spec.heads
-        self.dropout = spec.attention_dropout
-        self.crossing = keys_width is not None
-
-        if keys_width is None:
-            self.qkv = nn.Linear(spec.width, 3 * inner, bias=spec.bias)
-        else:
-            self.query = nn.Linear(spec.width, inner, bias=spec.bias)
-            self.key_value = nn.Linear(keys_width, 2 * inner, bias=spec.bias)
-        self.out = nn.Linear(inner, spec.width, bias=spec.bias)
-
-    def forward(
-        self,
-        x: Tensor,
-        mask: Mask,
-        keys: Tensor | None = None,
-        cache: Cache | None = None,
-        rows: Tensor | None = None,
-    ) -> Tensor:
-        """x [n, t, width], keys [n, k, keys_width] for cross-attention -> [n, t, width].
-
-        With a cache, x holds only new tokens; keys and values of the earlier ones come from it, and
-        those of `keys` are made once. `rows` [n] says which row of `keys` each one looks at.
-        """
-        if self.crossing:
-            query = self.query(x)
-            key, value = self._keys(keys, cache, rows)
-        else:
-            query, key, value = self.qkv(x).chunk(3, dim=-1)
-            key, value = self._grown(self._split(key), self._split(value), cache)
-
-        mixed = self._attend(self._split(query), key, value, mask)
-        mixed = mixed.transpose(1, 2).flatten(2)
-        if mask.blind is not None:
-            mixed = mixed.masked_fill(mask.blind[..., None], 0.0)
-        out: Tensor = self.out(mixed)
-        return out
-
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
-        if mask.blocks is not None:
-            seen: Tensor = flex_attention(query, key, value, block_mask=mask.blocks)
-            return seen
-        dropout = self.dropout if self.training else 0.0
-        if better_plain(query, key, mask):
-            return plain_attention(query, key, value, mask.dense, dropout)
-        mixed: Tensor = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask.dense,
-            dropout_p=dropout,
-            is_causal=mask.is_causal,
-        )
-        return mixed
-
-    def _split(self, x: Tensor) -> Tensor:
-        """[n, t, inner] -> [n, heads, t, inner / heads]."""
-        n, t, inner = x.shape
-        return x.view(n, t, self.heads, inner // self.heads).transpose(1, 2)
-
-    def _keys(
-        self, keys: Tensor | None, cache: Cache | None, rows: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        if cache is not None and id(self) in cache.looked_at:
-            return cache.looked_at[id(self)]
-        assert keys is not None, "cross-attention needs tokens to look at"
-        both = taken(self.key_value(keys), rows)
-        key, value = both.chunk(2, dim=-1)
-        made = self._split(key), self._split(value)
-        if cache is not None:
-            cache.looked_at[id(self)] = made
-        return made
-
-    def _grown(self, key: Tensor, value: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:
-        if cache is None:
-            return key, value
-        if id(self) in cache.held:
-            before_key, before_value = cache.held[id(self)]
-            key = torch.cat([before_key, key], dim=2)
-            value = torch.cat([before_value, value], dim=2)
-        cache.held[id(self)] = key, value
-        return key, value
-
-
 class FeedForward(nn.Module):
     """Two maps with an activation between them."""
 
@@ -210,7 +120,7 @@ class Sublayer(nn.Module):
         self.pre = spec.norm == "pre"
         self.norm = nn.LayerNorm(spec.width, eps=spec.eps)
         self.inner = inner
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
         self.gate = nn.Parameter(torch.zeros(())) if gate else None
         self.scale = nn.Parameter(torch.ones(spec.width)) if spec.layer_scale else None
 
@@ -221,7 +131,7 @@ class Sublayer(nn.Module):
             added = added * self.scale
         if self.gate is not None:
             added = added * torch.tanh(self.gate)
-        x = x + self.dropout(added)
+        x = x[:, : added.shape[1]] + self.dropout(added)  # some, where not all tokens ask
         return x if self.pre else self.norm(x)
 
 
@@ -243,14 +153,14 @@ class Block(nn.Module):
 
     def __init__(self, spec: StackSpec, index: int) -> None:
         super().__init__()
-        attentions = {name: Sublayer(spec, Attention(spec)) for name in spec.attentions}
+        attentions = {name: Sublayer(spec, _attention(spec)) for name in spec.attentions}
         self.attentions = nn.ModuleDict(attentions)
 
         self.cross: Sublayer | None = None
         self.see_self = False
         self.keys_norm: nn.Module = nn.Identity()
         if spec.cross is not None and index % spec.cross.every == 0:
-            attention = Attention(spec, keys_width=spec.cross.width)
+            attention = _attention(spec, keys_width=spec.cross.width)
             self.cross = Sublayer(spec, attention, gate=spec.cross.gate)
             self.see_self = spec.cross.see_self
             if spec.cross.norm_keys:
@@ -306,26 +216,48 @@ class Stack(nn.Module):
         keys_rules: tuple[str, ...] = ("full",),
         keys_rows: Tensor | None = None,
         cache: Cache | None = None,
+        front: int = 0,
     ) -> Tokens:
         """Tokens through all blocks.
 
         `attention` names the self-attention to use (may be left out when there is one); `keys` are
         the tokens that cross-attention looks at, None to go without it; `keys_rows` [n] says which
         row of them each row looks at, when several look at one. With a cache, tokens are new ones
-        behind those that it holds: all of a prompt at first, then one at a time.
+        behind those that it holds: all of a prompt at first, then one at a time. `front` tokens
+        (0: all) are what the caller will read: the last block works for them alone.
         """
         run = self._run(tokens, rules, attention, keys, keys_rules, keys_rows, cache)
+        last = self._last(run, tokens, front)
         x = self.first_norm(tokens.x)
 
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks, 1):
+            given = last if number == len(self.blocks) else run
             if self.checkpointing and self.training:
-                x = checkpoint(block, x, run, use_reentrant=False)
+                x = checkpoint(block, x, given, use_reentrant=False)
             else:
-                x = block(x, run)
+                x = block(x, given)
 
         if cache is not None:
             cache.length += tokens.x.shape[1]
+        if front:
+            tokens, x = tokens.front(front), x[:, :front]
         return tokens.with_x(self.last_norm(x))
+
+    def _last(self, run: Run, tokens: Tokens, front: int) -> Run:
+        """How the last block runs; as the others where kernels or keys want all tokens."""
+        cross = self.spec.cross
+        fixed = (
+            run.mask.is_causal or run.mask.blocks is not None or run.keys_mask.blocks is not None
+        )
+        all_tokens = run.cache is not None or fixed or (cross is not None and cross.see_self)
+        if not front or all_tokens or not run.attention:
+            return run
+        return replace(
+            run,
+            mask=run.mask.front(front),
+            keys_mask=replace(run.keys_mask.front(front), queries=0),
+            spans=self._spans(tokens.front(front)),
+        )
 
     def _run(
         self,
@@ -379,3 +311,14 @@ class Stack(nn.Module):
 
 def _norm(spec: StackSpec, wanted: bool) -> nn.Module:
     return nn.LayerNorm(spec.width, eps=spec.eps) if wanted else nn.Identity()
+
+
+def _attention(spec: StackSpec, *, keys_width: int | None = None) -> Attention:
+    return Attention(
+        width=spec.width,
+        heads=spec.heads,
+        head_width=spec.head_width or spec.width // spec.heads,
+        bias=spec.bias,
+        dropout=spec.attention_dropout,
+        keys_width=keys_width,
+    )

@@ -76,6 +76,16 @@ class Tokens:
         spans = (Span(segment=segment, length=stop - start),)
         return self._each(lambda field: field[:, start:stop], spans)
 
+    def front(self, count: int) -> Tokens:
+        """The first `count` tokens of every row."""
+        spans, left = [], count
+        for span in self.spans:
+            length = min(span.length, left)
+            if length:
+                spans.append(replace(span, length=length))
+            left -= length
+        return self._each(lambda field: field[:, :count], tuple(spans))
+
     def mask(self) -> Tensor:
         """`valid`, written out: [n, t] bool."""
         if self.valid is not None:

@@ -132,14 +132,19 @@ class Views:
             self._leaves[key] = self._encode(node, variant, first)
         return self._leaves[key].tokens
 
-    def pairs(self, node: str, rows: Mapping[str, Tensor], *, variant: str = "") -> Tokens:
-        """A pass over pairs: `rows` says for each embedding which global rows are meant."""
+    def pairs(
+        self, node: str, rows: Mapping[str, Tensor], *, variant: str = "", front: int = 0
+    ) -> Tokens:
+        """A pass over pairs: `rows` says for each embedding which global rows are meant.
+
+        `front` is how many tokens of a pair are read; 0: all.
+        """
 
         def tower(name: str, first: str, chosen: Tensor) -> Tokens:
             tokens = self.tokens(name, variant=variant, first=first)
             return self._taken(tokens, chosen)
 
-        return run_pairs(self.model, node, rows, tower)
+        return run_pairs(self.model, node, rows, tower, front=front)
 
     def _taken(self, tokens: Tokens, rows: Tensor) -> Tokens:
         rows = rows.to(tokens.x.device)
@@ -258,11 +263,13 @@ def run_pairs(
     rows: Mapping[str, Tensor],
     tower: Callable[[str, str, Tensor], Tokens],
     first: str = "",
+    front: int = 0,
 ) -> Tokens:
     """A pass over pairs, whose towers somebody else has run.
 
     `rows` says for each embedding with data which of its rows are meant; `tower` gives rows of what
-    depends on one embedding: it is asked with the name, the first token, and the rows.
+    depends on one embedding: it is asked with the name, the first token, and the rows. Of a pass
+    over several, `front` tokens are read; 0: all.
     """
     roots = model.spec.roots(node)
     if not roots:
@@ -275,10 +282,10 @@ def run_pairs(
     step = model.spec.passes[node]
     inputs = [run_pairs(model, name, rows, tower, step.first) for name in step.inputs]
     if not step.reads:
-        return model.run(node, inputs)
+        return model.run(node, inputs, front=front)
     rows, reads_rows = _once(model, step.reads, rows)
     reads = run_pairs(model, step.reads, rows, tower)
-    return model.run(node, inputs, reads, reads_rows=reads_rows)
+    return model.run(node, inputs, reads, reads_rows=reads_rows, front=front)
 
 
 def _once(

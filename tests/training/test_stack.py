@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from training.attention import Cache
+from training.dropout import Dropout, dropout
 from training.model import Model, ModelSpec, Pass, initialise
 from training.stack import Cross, Stack, StackSpec
 from training.tokens import Segment, Span, Tokens, join
@@ -180,3 +181,75 @@ def test_a_pass_that_asks_for_what_is_not_there() -> None:
                 "match": Pass(stack="text", inputs=(), reads="image"),
             },
         )
+
+
+@pytest.mark.parametrize("front", [1, 3, 5])
+@pytest.mark.parametrize(
+    ("spec", "rules"),
+    [
+        (SPEC, ("full",)),
+        (replace(SPEC, norm="post", bias=False), ("full",)),
+        (replace(SPEC, layer_scale=True, feedforwards=(Segment.IMAGE,)), ("full",)),
+        (replace(SPEC, cross=Cross(width=12)), ("unilm",)),
+        (replace(SPEC, cross=Cross(width=12, see_self=True)), ("full",)),
+        (replace(SPEC, layers=0), ("full",)),
+        (SPEC, ("causal",)),
+    ],
+)
+def test_tokens_from_the_front_alone(spec: StackSpec, rules: tuple[str, ...], front: int) -> None:
+    """What is read is the same, and so are all gradients; padding and blind queries included."""
+    found = []
+    for trimmed in (True, False):
+        stack = _stack(spec)
+        see_self = spec.cross is not None and spec.cross.see_self
+        text, image = _tokens(Segment.TEXT, 2, 3, 1), _tokens(Segment.IMAGE, 2, 4, 2)
+        text = replace(text, valid=torch.tensor([[True] * 3, [True, False, False]]))
+        tokens = join([text, image])
+        leaf = tokens.x.requires_grad_()
+        keys = None if spec.cross is None else _tokens(Segment.IMAGE, 2, 4, 3)
+        if keys is not None and not see_self:
+            keys = replace(keys, valid=torch.tensor([[True, True, False, False], [False] * 4]))
+        out = stack(tokens, rules=rules, keys=keys, front=front if trimmed else 0)
+        out = out if trimmed else out.front(front)
+        assert sum(span.length for span in out.spans) == front
+        weights = torch.randn(out.x.shape, generator=torch.Generator().manual_seed(4))
+        (out.x * weights).sum().backward()
+        gradients = [
+            torch.zeros_like(one) if one.grad is None else one.grad for one in stack.parameters()
+        ]
+        found.append([out.x, *gradients, leaf.grad])
+    assert len(found[0]) == len(found[1])
+    for ours, wanted in zip(*found, strict=True):
+        assert torch.allclose(ours, wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(3, 1), (1001, 7), (64, 30, 33)])
+def test_dropout(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    module = Dropout(0.3)
+    torch.manual_seed(3)
+    x = torch.ones(shape, dtype=dtype, requires_grad=True)
+    out = module(x)
+    out.float().sum().backward()  # type: ignore[no-untyped-call]
+    assert out.shape == x.shape
+    assert out.dtype == dtype
+    larger = out[out != 0]
+    assert torch.allclose(larger, torch.full_like(larger, 1 / 0.7), rtol=1e-4)
+    assert x.grad is not None
+    assert torch.equal(x.grad, out)  # the same numbers go back
+    torch.manual_seed(3)
+    assert torch.equal(module(x), out)
+    assert torch.equal(module.eval()(x), x)
+
+
+def test_draws_of_dropout() -> None:
+    """Four to a random number: each with its share, none of which says anything of another."""
+    kept = dropout(torch.ones(400_000), 0.3) != 0
+    columns = kept.view(-1, 4).float()
+    assert torch.allclose(columns.mean(0), torch.full((4,), 0.7), atol=0.006)  # four deviations
+    assert (torch.corrcoef(columns.T) - torch.eye(4)).abs().max() < 0.013
+
+
+def test_dropout_of_nothing_and_of_all() -> None:
+    assert torch.equal(dropout(torch.ones(5), 0.0), torch.ones(5))
+    assert not dropout(torch.ones(5), 1.0).any()

@@ -20,7 +20,7 @@ from training.evaluate.lines import Asked, opened
 from training.evaluate.scorer import Scorer
 from training.export import load_scorer
 from training.objectives.wra import Alignment, ipot
-from training.stack import Attention
+from training.attention import Attention
 from training.tokens import Segment, Tokens
 
 SHOWN = 6  # images, spread evenly over what is asked about

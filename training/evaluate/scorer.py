@@ -154,18 +154,20 @@ class Scorer:
 
     def _odds(self, images: Tensor, texts: Tensor, view: int) -> Tensor:
         assert self.matching is not None, "whoever asks has looked"
-        fused = self.fused(images, texts, view=view)
+        front = self.matching.front(self.model.spec)
+        fused = self.fused(images, texts, view=view, front=front)
         logits = at_least_float(self.model.head(self.matching.head, fused))
         return logits[:, 1] - logits[:, 0]
 
     @torch.inference_mode()
-    def fused(self, images: Tensor, texts: Tensor, *, view: int = 0) -> Tokens:
-        """Tokens of pairs behind the pass that the matching head looks at."""
+    def fused(self, images: Tensor, texts: Tensor, *, view: int = 0, front: int = 0) -> Tokens:
+        """Tokens of pairs, some from the front or (0) all, behind the pass that matching reads."""
         matching = self.matching
         if matching is None:
             raise ValueError("this model judges no pairs: it has no matching objective")
         rows = {matching.image: images, matching.text: texts}
-        return run_pairs(self.model, matching.fused, rows, partial(self._rows_of, view))
+        tower = partial(self._rows_of, view)
+        return run_pairs(self.model, matching.fused, rows, tower, front=front)
 
     @torch.inference_mode()
     def answer(self, images: Tensor, texts: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.heads import at_least_float
+from training.heads import ClassifySpec, at_least_float
+from training.model import ModelSpec
 from training.negatives import hard_rows, other_source, random_rows, same
 from training.objectives.base import Prepared, Sums
 from training.objectives.itc import Contrast
@@ -46,6 +47,12 @@ class Matching:
     def losses(self) -> tuple[str, ...]:
         """`itm`, with alignment `wra` too."""
         return ("itm",) if self.alignment is None else ("itm", "wra")
+
+    def front(self, model: ModelSpec) -> int:
+        """How many tokens of a pair are read, from the front; 0: all."""
+        head = model.heads[self.head]
+        first = isinstance(head, ClassifySpec) and head.pool == "first"
+        return 1 if first and self.alignment is None else 0
 
     def prepare(self, views: Views) -> Prepared:
         """Draw the false pairs; parts are runs of pairs."""
@@ -122,7 +129,7 @@ class Matching:
         return similarity
 
     def _loss(self, views: Views, rows: Mapping[str, Tensor], labels: Tensor) -> Sums:
-        fused = views.pairs(self.fused, rows)
+        fused = views.pairs(self.fused, rows, front=self.front(views.model.spec))
         logits = at_least_float(views.model.head(self.head, fused))
         labels = labels.to(logits.device)
         sums = {

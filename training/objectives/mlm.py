@@ -87,6 +87,8 @@ class MaskedWords:
 
     def _logits(self, views: Views, rows: Tensor, asked: Tensor) -> Tensor:
         """[m, vocab] of the masked places of some pairs."""
-        fused = views.pairs(self.fused, {self.text: rows, self.image: rows}, variant=MASKED)
+        pairs = {self.text: rows, self.image: rows}
+        length = asked.shape[1] if views.model.spec.leads(self.fused, self.text) else 0
+        fused = views.pairs(self.fused, pairs, variant=MASKED, front=length)
         words = fused.part(Segment.TEXT).x
         return at_least_float(views.model.head(self.head, words[asked.to(words.device)]))
