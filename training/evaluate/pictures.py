@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from training.attention import Attention
 from training.data.reading import read_in_order
 from training.data.tokenizer import Tokenizer
 from training.embed import PatchesSpec
@@ -20,7 +21,6 @@ from training.evaluate.lines import Asked, opened
 from training.evaluate.scorer import Scorer
 from training.export import load_scorer
 from training.objectives.wra import Alignment, ipot
-from training.attention import Attention
 from training.tokens import Segment, Tokens
 
 SHOWN = 6  # images, spread evenly over what is asked about
