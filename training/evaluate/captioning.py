@@ -21,7 +21,7 @@ from training.evaluate.lines import Asked, opened
 from training.evaluate.retrieval import shuffled
 from training.evaluate.scorer import Scorer
 from training.export import load_scorer
-from training.generate import Decoding, Writer
+from training.generate import Decoding, TextGenerator
 
 SHOWN = 12  # images with captions, for a report
 
@@ -81,13 +81,13 @@ class Captioner:
         drawn = [generator(self.seed, "caption", row).random(pieces) for row in rows]
         return torch.tensor(np.array(drawn))
 
-    def _writer(self) -> tuple[Writer, Tokenizer]:
+    def _writer(self) -> tuple[TextGenerator, Tokenizer]:
         objective = self.scorer.captions
         if objective is None:
             raise ValueError("this model writes no captions: it has no such objective")
         tokenizer = self.scorer.prepared[objective.text]
         assert isinstance(tokenizer, Tokenizer), f"{objective.text} is not a text"
-        writer = Writer(
+        writer = TextGenerator(
             self.scorer.model,
             decoder=objective.decoder,
             head=objective.head,
@@ -107,15 +107,15 @@ class Captioner:
         return replace(self.decoding, longest=longest, shortest=shortest)
 
     def _ids(
-        self, writer: Writer, tokenizer: Tokenizer, decoding: Decoding, draws: Tensor
+        self, writer: TextGenerator, tokenizer: Tokenizer, decoding: Decoding, draws: Tensor
     ) -> Tensor:
         step = self.scorer.model.spec.passes[writer.decoder]
         before = [self.scorer.tokens(name, step.first) for name in step.inputs[:-1]]
         reads = self.scorer.tokens(step.reads) if step.reads else None
         prompt = self._prompt(writer, tokenizer, len(draws))
-        return writer.write(prompt, decoding, before=before, reads=reads, draws=draws)
+        return writer.generate(prompt, decoding, before=before, reads=reads, draws=draws)
 
-    def _prompt(self, writer: Writer, tokenizer: Tokenizer, rows: int) -> Tensor:
+    def _prompt(self, writer: TextGenerator, tokenizer: Tokenizer, rows: int) -> Tensor:
         """The decoder's first piece and those of the prompt: [rows, pieces]."""
         given = tokenizer([self.prompt])
         given = given.begin_with(self.scorer.model.spec.passes[writer.decoder].first)

@@ -194,7 +194,7 @@ def attention_of(stack: nn.Module) -> Iterator[list[Tensor]]:
     handles = [
         module.register_forward_hook(listen)
         for module in stack.modules()
-        if isinstance(module, Attention) and not module.crossing
+        if isinstance(module, Attention) and not module.is_cross
     ]
     try:
         yield found
