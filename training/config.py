@@ -173,7 +173,8 @@ def within(low: float, high: float, /, **numbers: float) -> None:
 def change(table: Plain, key: str, text: str) -> None:
     """Set a key such as `stages.0.batch` in plain values; the text is JSON, or else a string.
 
-    Only existing keys can be set, except in mappings, whose keys the decoder checks.
+    Only existing keys can be set, except in mappings, whose keys the decoder checks. The name of a
+    table may be left out where one alone has such a key: stages.0.lr is the optimizer's.
     """
     *names, last = key.split(".")
     path = ""
@@ -181,9 +182,12 @@ def change(table: Plain, key: str, text: str) -> None:
         table = table[_existing(table, name, path)]
         path = _join(path, name)
 
-    is_mapping = isinstance(table, dict) and "kind" not in table
-    name_or_index = last if is_mapping else _existing(table, last, path)
-    table[name_or_index] = read_value(text)
+    if isinstance(table, dict):
+        if "kind" in table and last not in table:
+            table = table_with(last, table, key)
+        table[last] = read_value(text)
+        return
+    table[_existing(table, last, path)] = read_value(text)
 
 
 def _existing(parent: Plain, name: str, path: str) -> str | int:
@@ -195,6 +199,25 @@ def _existing(parent: Plain, name: str, path: str) -> str | int:
     if name not in parent:
         raise ValueError(f"{_join(path, name)} is not known{nearest(name, parent)}")
     return name
+
+
+def table_with(name: str, table: dict[str, Plain], key: str) -> dict[str, Plain]:
+    """The table right below that has such a key; ValueError unless one alone has it."""
+    known = list(table)
+    holders: dict[str, dict[str, Plain]] = {}
+    for field, value in table.items():
+        if isinstance(value, dict) and "kind" in value:
+            known += value
+            if name in value:
+                holders[field] = value
+
+    if len(holders) == 1:
+        (holder,) = holders.values()
+        return holder
+    if holders:
+        choices = " or ".join(f"{field}.{name}" for field in holders)
+        raise ValueError(f"{key} is not known: say whether you mean {choices}")
+    raise ValueError(f"{key} is not known{nearest(name, known)}")
 
 
 def _index(items: list[Plain], name: str, path: str) -> int:
