@@ -303,7 +303,7 @@ def _anchored(plan: Configuration, folder: Path) -> Configuration:
     """The plan with every relative path made absolute."""
 
     def at(path: str) -> str:
-        return path if "://" in path else str(folder / Path(path).expanduser())
+        return path if "://" in path else str(folder / os.path.expanduser(path))
 
     def anchored(value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
         return tuple(map(at, value)) if isinstance(value, tuple) else value and at(value)
@@ -314,7 +314,7 @@ def _anchored(plan: Configuration, folder: Path) -> Configuration:
         """A model or list by its path where it is one; names of a hub stay."""
         if isinstance(value, tuple):
             return tuple(map(there, value))
-        return at(value) if isinstance(value, str) and (folder / Path(value).expanduser()).exists() else value
+        return at(value) if isinstance(value, str) and (folder / os.path.expanduser(value)).exists() else value
 
     def of_curate(entry: CurateTable) -> CurateTable:
         recipe = at(entry.recipe) if entry.recipe.endswith(".toml") else entry.recipe

@@ -53,12 +53,13 @@ def fit(
     progress: Callable[[Progress], None] = silent,
     *,
     cache: Path | None = None,
+    amend: bool = False,
     say: Callable[[str], None] = print,
 ) -> TrainResult:
     """Train a plan on releases (name in its stages -> release of the root) into the folder `out`, resuming what was begun there."""
     addresses = {name: address(root, release) for name, release in releases.items()}
     progress = progress if speaks() else silent
-    return train(plan, releases=addresses, out=out, cache=cache, on_progress=_told(progress), say=say)
+    return train(plan, releases=addresses, out=out, cache=cache, amend=amend, on_progress=_told(progress), say=say)
 
 
 def speaks() -> bool:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,7 @@ class Checkpoints:
     keep: int = 2
     group: dist.ProcessGroup | None = None  # of its own, since it speaks while training does
     identity: dict[str, Any] = field(default_factory=dict)  # of the run: digests of what it read
+    earlier: Sequence[str] = ()  # digests of its plan before it was amended
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(max_workers=1))
     _pending: Future[None] | None = None
 
@@ -111,7 +113,9 @@ class Checkpoints:
         if newest is None:
             return None
         progress = read_json(newest / META, f"remove {newest}, {GOES_ON}")
-        odd = [key for key, value in self.identity.items() if progress.get(key) != value]
+        known = {key: [value] for key, value in self.identity.items()}
+        known.get("digest", []).extend(self.earlier)
+        odd = [key for key, values in known.items() if progress.get(key) not in values]
         if odd:
             raise ValueError(
                 f"{newest} is of another run, as its {odd[0]} says: choose another folder, or "

@@ -159,7 +159,8 @@ def within(low: float, high: float, /, **numbers: float) -> None:
 def change(table: Plain, key: str, text: str) -> None:
     """Set `stages.0.batch` and the like, in plain values; the text is JSON, or else a string.
 
-    Only what is there can be set, but for the keys of mappings, which the decoder checks.
+    Only what is there can be set, but for the keys of mappings, which the decoder checks. The name
+    of a table may be left out where one alone has such a key: stages.0.lr is the optimizer's.
     """
     *path, last = key.split(".")
     at, where = table, ""
@@ -171,10 +172,25 @@ def change(table: Plain, key: str, text: str) -> None:
         at[_index(at, last, where)] = value
     elif isinstance(at, dict):
         if "kind" in at and last not in at:
-            raise ValueError(f"{key} is not known{nearest(last, at)}")
+            at = table_with(last, at, key)
         at[last] = value
     else:
         raise ValueError(f"{where} is {at!r}, and has nothing called {last}")
+
+
+def table_with(name: str, at: dict[str, Plain], key: str) -> dict[str, Plain]:
+    """The table right below that has such a key; ValueError unless one alone has it."""
+    tables = {
+        field: value for field, value in at.items() if isinstance(value, dict) and "kind" in value
+    }
+    holders = [field for field, value in tables.items() if name in value]
+    if len(holders) == 1:
+        return tables[holders[0]]
+    if holders:
+        several = " or ".join(f"{field}.{name}" for field in holders)
+        raise ValueError(f"{key} is not known: say whether you mean {several}")
+    below = [inner for value in tables.values() for inner in value]
+    raise ValueError(f"{key} is not known{nearest(name, [*at, *below])}")
 
 
 def _inside(at: Plain, name: str, where: str) -> Plain:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from training.config import differences
 PLAN = "plan.json"
 RESULT = "result.json"
 METRICS = "metrics.jsonl"
+AMENDABLE = re.compile(r"stages\.\d+\.(optimizer|schedule|weights)\b")  # while a run is under way
 
 
 @contextmanager
@@ -84,22 +86,37 @@ def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-def claim(out: Path, identity: Mapping[str, Any]) -> None:
+def claim(out: Path, identity: Mapping[str, Any], *, amend: bool = False) -> None:
     """Write the plan, or see that the one that is there is the same.
 
     `identity` has the plan's `digest` and the `releases` with their digests, and says more for
-    people: its `name` and the whole `plan`.
+    people: its `name` and the whole `plan`. With `amend` the plan may have other rates, schedules
+    and weights of losses: what they were is kept under `amended`, the newest last.
     """
     path = out / PLAN
     there = read_json(path) if path.is_file() else {}
+    amended = there.get("amended", [])
     for key, what in (("digest", "another plan"), ("releases", "the same plan on other releases")):
-        if there and there.get(key) != identity[key]:
+        if not there or there.get(key) == identity[key]:
+            continue
+        changes = differences(there.get("plan"), identity["plan"])
+        amendable = key == "digest" and all(AMENDABLE.match(change) for change in changes)
+        if not (amend and amendable):
+            hint = ", or go on with it so (--amend)" if amendable else ""
             raise ValueError(
                 f"{out} holds a run of {what} ({there.get('name')}{_why(there, identity)}): choose "
-                "another folder, or delete this one to train again"
+                f"another folder, or delete this one to train again{hint}"
             )
-    if there != identity:
-        write_json(path, identity)
+        amended = [*amended, {"digest": there["digest"], "changes": changes}]
+
+    settled = {**identity, "amended": amended} if amended else identity
+    if there != settled:
+        write_json(path, settled)
+
+
+def earlier_digests(out: Path) -> list[str]:
+    """Digests of the plans that a run had before it was amended."""
+    return [before["digest"] for before in read_json(out / PLAN).get("amended", [])]
 
 
 def _why(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

@@ -106,7 +106,8 @@ def check(run: Run, numbers: Mapping[str, float], batches: Sequence[Batch]) -> N
     shown = ", ".join(samples[:8]) + (f" and {len(samples) - 8} more" if len(samples) > 8 else "")
     raise ValueError(
         f"step {run.done + 1} (stage {run.now.name}): {what}; its samples: {shown}. The last "
-        f"checkpoint is whole: lower lr ({run.now.optimizer.lr}), set clip, or take samples out"
+        f"checkpoint is whole: go on from it with a lower lr ({run.now.optimizer.lr}) or with clip "
+        "(--amend --set …), or take samples out"
     )
 
 
@@ -123,7 +124,7 @@ def check_weights(run: Run) -> None:
     raise ValueError(
         f"step {run.done} (stage {run.now.name}) left numbers that are none in {len(names)} "
         f"parameters, {names[0]} first; they are not written, and the checkpoint before is whole: "
-        f"lower lr ({run.now.optimizer.lr}) or set clip"
+        f"go on with a lower lr ({run.now.optimizer.lr}) or with clip (--amend --set …)"
     )
 
 

@@ -33,7 +33,7 @@ from training.export import (
     fit_grids,
     fit_vocabularies,
 )
-from training.folder import RESULT, Metrics, alone, claim, read_json, write_json
+from training.folder import RESULT, Metrics, alone, claim, earlier_digests, read_json, write_json
 from training.loop import Loop, Progress
 from training.model import Model, initialise
 from training.plan import AnyObjective, TrainingPlan
@@ -70,6 +70,7 @@ def train(
     out: Path,
     cache: Path | None = None,
     workers: int | None = None,
+    amend: bool = False,
     on_progress: Callable[[Progress], None] = _silent,
     say: Callable[[str], None] = print,
 ) -> TrainResult:
@@ -80,8 +81,9 @@ def train(
     the model that does best on them is exported to `out`/best. `cache` is where features of frozen
     towers are kept (otherwise "features" beside the shards of a release, or in `out` if they lie on
     another machine), `workers` how many processes decode (a core less than there are otherwise).
-    `say` is told how far the features are, and what was loaded of the initial weights, and what was
-    not.
+    With `amend` a run under way goes on although the plan has other rates, schedules or weights
+    of losses now, as it must after a number that was none. `say` is told how far the features
+    are, and what was loaded of the initial weights, and what was not.
 
     ValueError when a release is missing or damaged, when `out` holds another run or somebody trains
     there, or when a number of a step is none; KeyboardInterrupt after Ctrl-C or SIGTERM, with a
@@ -97,6 +99,7 @@ def train(
             out=out,
             cache=cache,
             workers=_workers(workers),
+            amend=amend,
             ranks=ranks,
             on_progress=on_progress,
             say=say if ranks.first else _silent,
@@ -120,6 +123,7 @@ class _Job:
     out: Path
     cache: Path | None
     workers: int
+    amend: bool
     ranks: Ranks
     on_progress: Callable[[Progress], None]
     say: Callable[[str], None]
@@ -140,7 +144,8 @@ def _claimed(job: _Job) -> Iterator[None]:
     """The first rank claims the folder for all of them."""
     with alone(job.out) if job.ranks.first else nullcontext():
         if job.ranks.first:
-            claim(job.out, {"name": job.plan.name, **job.identity, "plan": encode(job.plan)})
+            identity = {"name": job.plan.name, **job.identity, "plan": encode(job.plan)}
+            claim(job.out, identity, amend=job.amend)
         job.ranks.meet()
         yield
 
@@ -148,7 +153,12 @@ def _claimed(job: _Job) -> Iterator[None]:
 def _train(job: _Job) -> dict[str, object]:
     group = patient_group(job.ranks)
     prepared = _prepared(job, group)
-    checkpoints = Checkpoints(folder=job.out / "checkpoints", group=group, identity=job.identity)
+    checkpoints = Checkpoints(
+        folder=job.out / "checkpoints",
+        group=group,
+        identity=job.identity,
+        earlier=earlier_digests(job.out),
+    )
     run = _begun(job, prepared, checkpoints)
 
     with _metrics(job, run) as metrics:

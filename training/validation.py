@@ -101,5 +101,6 @@ def _check(run: Run, numbers: dict[str, float]) -> None:
         what = f"{', '.join(bad)} is not a number"
     raise ValueError(
         f"step {run.done} (stage {run.now.name}), on held-out samples: {what}. The last "
-        f"checkpoint is whole: lower lr ({run.now.optimizer.lr}) or set clip"
+        f"checkpoint is whole: go on from it with a lower lr ({run.now.optimizer.lr}) or with clip "
+        "(--amend --set …)"
     )

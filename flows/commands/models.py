@@ -39,6 +39,9 @@ def train(
     cache: Annotated[Path | None, Parameter(help="Where features of frozen towers are kept, for all runs that read them.")] = None,
     seed: Annotated[int | None, Parameter(help="Seed of weights, order and masks; 0 unless a file says otherwise.")] = None,
     smoke: Annotated[bool, Parameter(negative="", help="The recipe shrunk to seconds, to see that all runs.")] = False,
+    amend: Annotated[
+        bool, Parameter(negative="", help="Go on with the run in --out although rates, schedules or weights of losses are others now.")
+    ] = False,
     dry_run: Annotated[bool, Parameter(negative="", help="Train nothing: say memory and hours here, from a few timed steps.")] = False,
     json: Json = False,
 ) -> None:
@@ -61,7 +64,7 @@ def train(
         found = cost(folder_of(root), plan, match_releases(plan, release))
         print_json(found) if json else say(cost_table(found))
         return
-    result = fit(folder_of(root), plan, match_releases(plan, release), out, lines, cache=cache, say=lines.say)
+    result = fit(folder_of(root), plan, match_releases(plan, release), out, lines, cache=cache, amend=amend, say=lines.say)
     if not speaks():
         return
     if json:

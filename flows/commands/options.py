@@ -1,5 +1,6 @@
 """What the commands share: the application, their common options, and how they print."""
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ ALONE = EngineOptions()
 def folder_of(url: str) -> "Folder":
     from pipelines.store import Folder
 
-    return Folder(url if "://" in url else str(Path(url).expanduser().resolve()))
+    return Folder(url if "://" in url else str(Path(os.path.expanduser(url)).resolve()))
 
 
 def progress_lines() -> "Callable[[Progress], None]":

@@ -308,6 +308,11 @@ warc = ["archives/*.warc.gz", "https://example.org/a.warc.gz", "/abs/b.warc"]
     assert plan.collect[0].warc == (str(tmp_path / "archives/*.warc.gz"), "https://example.org/a.warc.gz", "/abs/b.warc")
 
 
+def test_the_home_of_nobody_is_a_folder_of_that_name(tmp_path: Path) -> None:
+    plan = read_configuration(written(tmp_path, PLAN.replace('root = "data"', 'root = "~nobody-of-this-name/x"')))
+    assert plan.root == str(tmp_path / "~nobody-of-this-name/x")
+
+
 def test_tables_are_frozen() -> None:
     table = CollectTable(name="web", seeds=("https://example.org/",))
     with pytest.raises(ValueError, match="frozen"):

@@ -39,9 +39,24 @@ def test_a_plan_is_changed_by_key() -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "value"),
+    [("lr", 3e-4), ("optimizer.lr", 3e-4), ("clip", 2.0), ("warmup", 0.25), ("keep", 0.9)],
+)
+def test_the_table_of_a_key_may_be_left_out(tmp_path: Path, key: str, value: float) -> None:
+    plan = load("blip", size="small", changes=[f"stages.0.{key}={value}"])
+    stage = plan.stages[0]
+    assert value in (stage.optimizer.lr, stage.optimizer.clip, stage.schedule.warmup, stage.momentum.keep)  # type: ignore[union-attr]
+
+    path = tmp_path / "mine.toml"
+    path.write_text(f'recipe = "blip"\nsize = "small"\n[[stages]]\n{key} = {value}\n')
+    assert load(str(path)) == plan
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ("stages.0.batchs=512", "stages.0.batchs is not known; did you mean batch?"),
+        ("stages.0.lrr=1", "stages.0.lrr is not known; did you mean lr?"),
         ("stages.0.optimiser.lr=1", "stages.0.optimiser is not known; did you mean optimizer?"),
         ("stages.0.batch=many", "stages.0.batch: 'many' is not of type int"),
         ("stages.0.mixing=som", "is not one of sum, one, accumulate; did you mean sum?"),

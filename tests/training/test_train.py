@@ -182,6 +182,33 @@ def test_another_plan_does_not_train_in_the_same_folder(tmp_path: Path, releases
         train(shapes_plan(steps=7), releases=releases, out=tmp_path / "run", workers=0)
 
 
+def test_a_run_goes_on_with_other_rates_when_that_is_said(tmp_path: Path, releases: dict[str, Path]) -> None:
+    plan, out = shapes_plan(), tmp_path / "run"
+    first, last = plan.stages
+    calm = replace(first, optimizer=replace(first.optimizer, lr=1e-4, clip=1.0), weights={"itm": 0.2})
+    slower = replace(plan, stages=(calm, last))
+    slowest = replace(plan, stages=(calm, replace(last, optimizer=replace(last.optimizer, lr=1e-5))))
+    trained(plan, tmp_path, "run", stop=3)
+
+    said = r"stages.0.optimizer.lr is 0.003 there and 0.0001 here; .*\(--amend\)"
+    with pytest.raises(ValueError, match=said):
+        train(slower, releases=releases, out=out, workers=0)
+    longer = replace(slower, stages=(replace(calm, steps=7), last))
+    with pytest.raises(ValueError, match=r"to train again$"):  # no --amend would help
+        train(longer, releases=releases, out=out, workers=0, amend=True)
+
+    trained(slower, tmp_path, "run", stop=5, amend=True)
+    train(slowest, releases=releases, out=out, workers=0, amend=True)
+    written = json.loads((out / "plan.json").read_text())
+    assert [before["digest"] for before in written["amended"]] == [plan.digest, slower.digest]
+    assert written["digest"] == slowest.digest
+    assert "stages.0.optimizer.lr is 0.003 there and 0.0001 here" in written["amended"][0]["changes"]
+    rates = [json.loads(line)["rate"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert max(rates[:3]) > 1e-3
+    assert max(rates[3:6]) <= 1e-4
+    assert max(rates[6:]) <= 1e-5
+
+
 def test_what_changes_no_result_may_change_between_two_runs(
     tmp_path: Path, releases: dict[str, Path]
 ) -> None:

@@ -206,6 +206,7 @@ def trained(
     kill: int = 0,
     ids: bool = False,
     workers: int = 0,
+    amend: bool = False,
 ) -> None:
     """Train on folder/web and folder/clean into folder/name, till a stop is asked after a step.
 
@@ -230,7 +231,15 @@ def trained(
     releases = {one: folder / one for one in plan.releases}
     try:
         out = folder / name
-        train(plan, releases=releases, out=out, workers=workers, on_progress=told, say=str)
+        train(
+            plan,
+            releases=releases,
+            out=out,
+            workers=workers,
+            amend=amend,
+            on_progress=told,
+            say=str,
+        )
     except KeyboardInterrupt:
         assert stop, "nobody asked"
     finally:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
-from training.config import change, decode, encode, nearest, read_value
+from training.config import change, decode, encode, nearest, read_value, table_with
 
 if TYPE_CHECKING:
     from training.plan import TrainingPlan
@@ -257,7 +257,8 @@ def _merge(plain: Any, changed: Mapping[str, Any], where: str) -> None:
     for name, value in changed.items():
         at = f"{where}.{name}" if where else name
         if name not in plain and "kind" in plain:
-            raise ValueError(f"{at} is not known{nearest(name, plain)}")
+            table_with(name, plain, at)[name] = value
+            continue
         there = plain.get(name)
         if isinstance(value, Mapping) and isinstance(there, dict):
             _merge(there, value, at)
