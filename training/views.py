@@ -109,6 +109,16 @@ class Views:
             source=self.ranks.gather(self.keys.source),
         )
 
+    @property
+    def first_row(self) -> int:
+        """The number of this rank's first row in the global batch."""
+        return self.ranks.rank * self.size
+
+    def global_rows(self, rows: slice = slice(None)) -> Tensor:
+        """Numbers of some of this rank's rows in the global batch."""
+        stop = self.first_row + self.size
+        return torch.arange(self.first_row, stop)[rows]
+
     def chunks(self, rows: int) -> Iterator[slice]:
         """Runs of rows that fit into memory together."""
         step = self.chunk or rows
