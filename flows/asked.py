@@ -15,6 +15,7 @@ from training.evaluate.encoded import silent
 from training.evaluate.lines import CaptionsFile
 from training.folder import PLAN, read_json, write_json
 
+MODULES = {"pictures": "alignment"}  # of tasks that are called otherwise
 DECODERS = 1  # processes: it decodes some 500 photographs a second, more than towers on a CPU take
 
 
@@ -78,9 +79,8 @@ def evaluate(
         asked: Release | Path = captions
     else:
         asked = asked_about(root, captions, release, split)
-    found: dict[str, Any] = import_module(f"training.evaluate.{task}").evaluate(
-        model, asked, workers=DECODERS, tell=tell, **more
-    )
+    module = import_module(f"training.evaluate.{MODULES.get(task, task)}")
+    found: dict[str, Any] = module.evaluate(model, asked, workers=DECODERS, tell=tell, **more)
     if task in ("retrieval", "matching") and not isinstance(asked, Path):
         found["near_duplicates"] = _near_duplicates(root, model, asked, tell)
     found["asked"] = str(captions) if captions is not None else f"{release}, {split}"

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from filters.hashes import dhash
-from training.data.hashes import GreysSpec, carried, flat, hashes_of
+from training.data.hashes import GreysSpec, flat, hashes_of, stored_hashes
 from training.data.shards import Release
-from training.evaluate.duplicates import hashed, near_duplicates
+from training.evaluate.duplicates import compute_hashes, near_duplicates
 from training.evaluate.encoded import silent
 
 
@@ -84,7 +84,7 @@ def test_a_release_that_carries_hashes_is_not_decoded(tmp_path: Path) -> None:
     hashes = ["00ff00ff00ff00ff", None, "0123456789abcdef"]
     columns = {"image.dhash": hashes}
     release = trained_on(tmp_path / "web", [b"no picture"] * 3, **columns)
-    found = carried(release)
+    found = stored_hashes(release)
     assert found is not None
     assert found.tolist() == [0x00FF00FF00FF00FF, 0x0123456789ABCDEF]
     told = near_duplicates(captions(tmp_path, [drawn(1)]), {"train": release})
@@ -97,8 +97,8 @@ def test_computed_hashes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     cache = tmp_path / "cache"
     first = near_duplicates(path, {"train": release}, cache=cache)
     assert len(list(cache.glob("hashes-*.npy"))) == 1
-    assert carried(release) is None
-    assert len(hashed(release, 0, silent)) == 4
+    assert stored_hashes(release) is None
+    assert len(compute_hashes(release, 0, silent)) == 4
     monkeypatch.setattr(GreysSpec, "pixels", lambda *_, **__: np.zeros((8, 9, 3), np.uint8))
     again = near_duplicates(path, {"train": release}, cache=cache)
     assert again["releases"]["train"]["compared_with"] == first["releases"]["train"]["compared_with"]

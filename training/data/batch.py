@@ -41,22 +41,30 @@ class Batch:
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Batch:
         """On a device, pixels scaled with the mean and the deviation of their module."""
-        inputs = {name: self._on(name, given, device, dtype) for name, given in self.inputs.items()}
+        inputs: dict[str, Input] = {}
+        for name, given in self.inputs.items():
+            match given:
+                case ImageInput():
+                    pixels = given.pixels.to(device, non_blocking=True)
+                    if pixels.dtype == torch.uint8:
+                        pixels = scaled(pixels, self.images[name], dtype)
+                    inputs[name] = ImageInput(pixels=pixels, sizes=_moved(given.sizes, device))
+                case FeatureInput():
+                    features = given.features.to(device, non_blocking=True)
+                    inputs[name] = FeatureInput(
+                        features=features.to(dtype),
+                        boxes=_moved(given.boxes, device),
+                        valid=_moved(given.valid, device),
+                    )
+                case TextInput():
+                    inputs[name] = given  # views and masking decide where ids are needed
         return replace(self, inputs=inputs)
 
-    def _on(self, name: str, given: Input, device: torch.device | str, dtype: torch.dtype) -> Input:
-        match given:
-            case ImageInput():
-                pixels = given.pixels.to(device, non_blocking=True)
-                if pixels.dtype == torch.uint8:
-                    pixels = scaled(pixels, self.images[name], dtype)
-                return ImageInput(pixels=pixels, sizes=_moved(given.sizes, device))
-            case FeatureInput():
-                features = given.features.to(device, non_blocking=True).to(dtype)
-                boxes, valid = _moved(given.boxes, device), _moved(given.valid, device)
-                return FeatureInput(features=features, boxes=boxes, valid=valid)
-            case TextInput():
-                return given  # views and masking decide where ids are wanted
+
+def _moved(x: Tensor | None, device: torch.device | str) -> Tensor | None:
+    if x is None:
+        return None
+    return x.to(device, non_blocking=True)
 
 
 def scaled(pixels: Tensor, spec: ImageSpec, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -67,8 +75,10 @@ def scaled(pixels: Tensor, spec: ImageSpec, dtype: torch.dtype = torch.float32) 
     n, _, height, width = pixels.shape
     mean = torch.tensor(spec.mean, device=pixels.device, dtype=dtype).repeat(width)
     std = torch.tensor(spec.std, device=pixels.device, dtype=dtype).repeat(width)
-    rows = pixels.permute(0, 2, 3, 1).reshape(n, height, width * 3).to(dtype)
-    rows = rows.mul_(1 / (255 * std)).sub_(mean / std)
+    channels_last = pixels.permute(0, 2, 3, 1)
+    rows = channels_last.reshape(n, height, width * 3).to(dtype)
+    rows.mul_(1 / (255 * std))
+    rows.sub_(mean / std)
     return rows.view(n, height, width, 3).permute(0, 3, 1, 2)
 
 
@@ -79,28 +89,31 @@ def padded(images: Sequence[Tensor], patch: int) -> ImageInput:
     """
     sizes = torch.tensor([image.shape[:2] for image in images])
     height, width = sizes.amax(0).tolist()
-    alike = bool((sizes == sizes[0]).all())
-    make = np.empty if alike else np.zeros
+    one_size = bool((sizes == sizes[0]).all())
+    make = np.empty if one_size else np.zeros
     pixels = make((len(images), height, width, 3), dtype=np.uint8)
     for row, image in zip(pixels, images, strict=True):
         row[: image.shape[0], : image.shape[1]] = image.numpy()
-    channels = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-    return ImageInput(pixels=channels, sizes=None if alike else sizes // patch)
+
+    channels_first = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    return ImageInput(pixels=channels_first, sizes=None if one_size else sizes // patch)
 
 
 def keys_of(image_ids: Sequence[str], texts: Sequence[str], releases: Sequence[str]) -> Keys:
     """Hashes that tell equal images, equal texts (but for case, signs and blanks) and sources."""
     return Keys(
         image=_hashes("image", image_ids),
-        text=_hashes("text", [" ".join(WORD.findall(text.casefold())) for text in texts]),
+        text=_hashes("text", list(map(normalized, texts))),
         source=_hashes("release", releases),
     )
 
 
+def normalized(text: str) -> str:
+    """Its words in small letters: the same for texts that differ in case, signs or blanks."""
+    words = WORD.findall(text.casefold())
+    return " ".join(words)
+
+
 def _hashes(kind: str, values: Sequence[str]) -> Tensor:
-    known = {value: number_of(kind, value) for value in set(values)}
-    return torch.tensor([known[value] for value in values], dtype=torch.int64)
-
-
-def _moved(x: Tensor | None, device: torch.device | str) -> Tensor | None:
-    return None if x is None else x.to(device, non_blocking=True)
+    hashes = {value: number_of(kind, value) for value in set(values)}
+    return torch.tensor([hashes[value] for value in values], dtype=torch.int64)

@@ -299,11 +299,12 @@ def _views(
             yield from _read(tower, release, rows[at : at + PART], computing.batch)
         return
 
-    found = _decoded(release, tower.prepare, rows, computing)
-    for pixels, bad in found:
-        views = iter(tower.of_images(pixels))
-        for missing in bad:
-            yield [] if missing else _halved(next(views))
+    specs = {"image": tower.prepare}
+    batch = computing.batch
+    for part in read_in_order(release, specs, rows, batch=batch, workers=computing.workers):
+        features = iter(tower.of_images(part.images["image"]))
+        for row in part.requested:
+            yield [] if row in part.bad else _halved(next(features))
 
 
 def _read(
@@ -322,18 +323,6 @@ def _read(
     found = (said[number] for number in range(len(texts)))
     for group in captions:
         yield list(islice(found, len(group)))
-
-
-def _decoded(
-    release: Release, prepare: ImageSpec, rows: Sequence[int], computing: Computing
-) -> Iterator[tuple[list[Tensor], list[bool]]]:
-    reading = read_in_order(
-        release, {"image": prepare}, rows, batch=computing.batch, workers=computing.workers
-    )
-    for part in reading:
-        bad = [row in part.bad for row in part.rows]
-        images = part.images["image"]
-        yield [image for image, no in zip(images, bad, strict=True) if not no], bad
 
 
 def _reduction(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from training.data.shards import Release
 
 COLUMN = "image.dhash"  # of releases whose recipe measured it: 16 hexadecimal digits
 ENOUGH = 256  # pixels of the shorter side, from which 9 x 8 grey levels are the same
-INDISTINCT = 3  # bits: a hash so near to all zeros or all ones is that of any blank picture
+INDISTINCT = 3  # bits: a hash so near to all zeros or all ones is that of any blank image
 
 Hashes = NDArray[np.uint64]
 
@@ -37,35 +36,34 @@ class GreysSpec(ImageSpec):
 
 
 def hashes_of(greys: NDArray[np.uint8]) -> Hashes:
-    """[n, 8, 9] grey levels -> [n]: whether each place is darker than its right neighbour.
+    """[n, 8, 9] grey levels -> [n]: whether each pixel is darker than its right neighbour.
 
-    The difference hash that releases carry as `image.dhash`.
+    The difference hash that releases store as `image.dhash`.
     """
     brighter = greys[:, :, 1:] > greys[:, :, :-1]
-    packed = np.packbits(brighter.reshape(len(greys), 64), axis=1)
-    return packed.view(">u8")[:, 0].astype(np.uint64)
+    bits = brighter.reshape(len(greys), 64)
+    packed = np.packbits(bits, axis=1).view(">u8")
+    return packed[:, 0].astype(np.uint64)
 
 
 def flat(hashes: Hashes) -> NDArray[np.bool_]:
-    """Whether a hash tells nothing, being that of blank pictures and plain gradients."""
+    """Whether a hash tells nothing, being that of blank images and plain gradients."""
     ones = np.bitwise_count(hashes)
     return np.asarray((ones <= INDISTINCT) | (ones >= 64 - INDISTINCT))
 
 
-def carried(release: Release) -> Hashes | None:
-    """The hashes that a release's shards carry, as they lie there; None when one carries none."""
-    found: list[Hashes] = []
+def stored_hashes(release: Release) -> Hashes | None:
+    """The hashes that a release's shards store, in their order; None when one stores none."""
+    hashes: list[Hashes] = [np.zeros(0, np.uint64)]
     for shard in release.shards:
-        file = pa.ipc.open_file(pa.memory_map(str(release.cache.path(shard.address))))
-        if COLUMN not in file.schema.names:
+        path = str(release.cache.path(shard.address))
+        names = pa.ipc.open_file(pa.memory_map(path)).schema.names
+        if COLUMN not in names:
             return None
-        options = pa.ipc.IpcReadOptions(included_fields=[file.schema.names.index(COLUMN)])
-        source = pa.memory_map(str(release.cache.path(shard.address)))
-        found.extend(_numbers(pa.ipc.open_file(source, options=options)))
-    return np.concatenate(found) if found else np.zeros(0, np.uint64)
-
-
-def _numbers(file: pa.ipc.RecordBatchFileReader) -> Iterator[Hashes]:
-    for number in range(file.num_record_batches):
-        digits = file.get_batch(number).column(COLUMN).drop_null().to_pylist()
-        yield np.array([int(one, 16) for one in digits], dtype=np.uint64)
+        options = pa.ipc.IpcReadOptions(included_fields=[names.index(COLUMN)])
+        file = pa.ipc.open_file(pa.memory_map(path), options=options)
+        for number in range(file.num_record_batches):
+            column = file.get_batch(number).column(COLUMN)
+            digits = column.drop_null().to_pylist()
+            hashes.append(np.array([int(text, 16) for text in digits], dtype=np.uint64))
+    return np.concatenate(hashes)

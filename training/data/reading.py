@@ -1,29 +1,31 @@
-"""Rows of samples one after the other, as evaluation and frozen towers read them."""
+"""Images of samples in a given order, as evaluation and frozen towers read them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from training.data.crew import BEING_MADE, crew_of, cut
+from training.data.crew import BEING_MADE, Crew, InProcess, crew_of, cut
 from training.data.images import ImageSpec
 from training.data.order import Slot
 from training.data.room import Room
-from training.data.sample import Bad, Made, SampleMaker, Samples
+from training.data.sample import Bad, Made, Pixels, SampleMaker, Samples
 from training.data.worker import Orders
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """Some rows, in their order: [h, w, 3] bytes for each image specification, or why not."""
+@dataclass(kw_only=True)
+class ReadBatch:
+    """Some rows, in their order, and the images of those that could be decoded."""
 
-    rows: Sequence[int]
-    images: Mapping[str, Sequence[Tensor]]  # of a bad row an image without pixels
-    bad: Mapping[int, str]
+    requested: Sequence[int]
+    done: int  # rows that have been read, with these
+    rows: list[int] = field(default_factory=list)  # decoded
+    images: dict[str, list[Tensor]]  # of each image specification [h, w, 3] bytes a decoded row
+    bad: dict[int, str] = field(default_factory=dict)  # why the other rows cannot be used
 
 
 def read_in_order(
@@ -34,44 +36,57 @@ def read_in_order(
     batch: int = 64,
     workers: int = 0,
     seconds: float = 30.0,
-) -> Iterator[Rows]:
-    """Images of these rows as in evaluation, the next batch being decoded behind the present one.
-
-    What cannot be decoded is said, and replaced by nothing: whoever counts must know.
-    """
+) -> Iterator[ReadBatch]:
+    """Images of these rows as in evaluation; the next batch is decoded behind the present one."""
     maker = SampleMaker(releases={release.name: release}, images=images, training=False)
     room = Room.make(images, batches=BEING_MADE, rows=batch)
-    orders = Orders(maker=maker, room=room, seconds=seconds)
+    batches = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+    made: list[dict[int, Made | Bad]] = [{}, {}]  # samples of the batches that are being made
+    done = 0
+
     with ExitStack() as stack:
         stack.callback(room.close)
-        makers = crew_of(orders, workers)
-        stack.callback(makers.close)
-        parts = [rows[at : at + batch] for at in range(0, len(rows), batch)]
-        found: list[dict[int, Made | Bad]] = [{}, {}]
-        for number, part in enumerate([*parts, []]):
-            slots = [Slot(release.name, 0, row, row) for row in part]
-            makers.give(cut(number % BEING_MADE, slots, workers))
-            before = parts[number - 1] if number else []
-            answered = found[(number - 1) % 2]
-            while len(answered) < len(before):
-                for chunk, made in makers.answers():
-                    found[chunk.batch].update(zip(chunk.rows, made, strict=True))
-            if before:
-                yield _rows(room, (number - 1) % 2, before, answered, list(images))
-            answered.clear()
+        crew = crew_of(Orders(maker=maker, room=room, seconds=seconds), workers)
+        stack.callback(crew.close)
+
+        def order(number: int) -> None:
+            """Let the crew make a batch, if there is one of that number."""
+            for requested in batches[number : number + 1]:
+                slots = [Slot(release.name, 0, row, row) for row in requested]
+                crew.give(cut(number % BEING_MADE, slots, workers))
+
+        order(0)
+        for number, requested in enumerate(batches):
+            order(number + 1)
+            index = number % BEING_MADE
+            _wait(crew, made, index, len(requested))
+
+            done += len(requested)
+            read = ReadBatch(requested=requested, done=done, images={name: [] for name in images})
+            for position, row in enumerate(requested):
+                _add(read, row, made[index][position], room.row(index, position))
+            yield read
+            made[index].clear()
 
 
-def _rows(
-    room: Room, batch: int, rows: Sequence[int], made: Mapping[int, Made | Bad], names: list[str]
-) -> Rows:
-    images: dict[str, list[Tensor]] = {name: [] for name in names}
-    bad = {}
-    for place, row in enumerate(rows):
-        found = made[place]
-        if isinstance(found, Bad):
-            bad[row] = found.reason
-        for number, name in enumerate(names):
-            height, width = (0, 0) if isinstance(found, Bad) else found.sizes[number]
-            pixels = room.row(batch, place)[number][: 3 * height * width]
-            images[name].append(torch.from_numpy(pixels.copy()).view(height, width, 3))
-    return Rows(rows=rows, images=images, bad=bad)
+def _wait(
+    crew: Crew | InProcess, made: Sequence[dict[int, Made | Bad]], index: int, count: int
+) -> None:
+    """Collect answers until that many samples of a batch are made."""
+    while len(made[index]) < count:
+        for chunk, samples in crew.answers():
+            made[chunk.batch].update(zip(chunk.rows, samples, strict=True))
+
+
+def _add(read: ReadBatch, row: int, sample: Made | Bad, pixels: Sequence[Pixels]) -> None:
+    """A sample that was made; its pixels are copied out of the shared memory."""
+    if isinstance(sample, Bad):
+        read.bad[row] = sample.reason
+        return
+
+    read.rows.append(row)
+    for images, (height, width), flat in zip(
+        read.images.values(), sample.sizes, pixels, strict=True
+    ):
+        image = torch.from_numpy(flat[: 3 * height * width].copy())
+        images.append(image.view(height, width, 3))

@@ -1,10 +1,10 @@
-"""What a model says of images, and how close it comes to what people said of them."""
+"""Captions of images by a model, and how close they come to those of people."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,21 @@ from training.data.draws import generator
 from training.data.reading import read_in_order
 from training.data.shards import Release
 from training.data.tokenizer import Tokenizer
-from training.evaluate.caption_scores import caption_scores, java_scores
-from training.evaluate.encoded import Tell, left_out, seen, silent
+from training.evaluate.caption_scores import JAVA, caption_scores, java_scores
+from training.evaluate.encoded import (
+    AnyModel,
+    Tell,
+    data_uri,
+    left_out,
+    none_usable,
+    scorer_of,
+    silent,
+)
 from training.evaluate.lines import Asked, opened
 from training.evaluate.retrieval import shuffled
 from training.evaluate.scorer import Scorer
-from training.export import load_scorer
 from training.generate import Decoding, Writer
+from training.objectives.lm import Captions
 
 SHOWN = 12  # images with captions, for a report
 
@@ -39,7 +47,7 @@ class Captioner:
     """Captions of images by a model with a decoder; ValueError when it has none.
 
     `prompt` are words that every caption begins with and that are not part of it. `seed` settles
-    what is drawn from a nucleus: a caption depends on it, and on its image's place.
+    what is drawn from a nucleus: a caption depends on it, and on its image's number.
     """
 
     scorer: Scorer
@@ -52,79 +60,79 @@ class Captioner:
     ) -> list[Written]:
         """A caption for each image; one that cannot be decoded has none.
 
-        `start` is the place of the first one, where images are given piece by piece; `workers` are
+        `start` is the number of the first one, where images come piece by piece; `workers` are
         processes that decode.
         """
-        writer, tokenizer = self._writer()
-        decoding = self.within_places()
+        tokenizer = self._tokenizer()
+        decoding = self.within_length()
         specs = self.scorer.image_specs
         written = [Written()] * len(samples)
-        every = range(len(samples))
-        for part in read_in_order(samples, specs, every, batch=self.scorer.batch, workers=workers):
+        rows = range(len(samples))
+        for part in read_in_order(samples, specs, rows, batch=self.scorer.batch, workers=workers):
             for row, reason in part.bad.items():
                 written[row] = Written(bad=reason)
-            places = [place for place, row in enumerate(part.rows) if row not in part.bad]
-            if places:
-                rows = [part.rows[place] for place in places]
-                images = {name: [of[place] for place in places] for name, of in part.images.items()}
-                self.scorer.pixels(images, plain=True)
-                draws = self._draws([start + row for row in rows], decoding.longest)
-                ids = self._ids(writer, tokenizer, decoding, draws)
-                for row, text in zip(rows, ids.tolist(), strict=True):
-                    written[row] = Written(text=tokenizer.text_of(text))
-            tell("write captions", part.rows[-1] + 1, len(samples))
+            if part.rows:
+                self.scorer.pixels(part.images, plain=True)
+                numbers = [start + row for row in part.rows]
+                captions = self._generate(decoding, numbers)
+                for row, ids in zip(part.rows, captions.tolist(), strict=True):
+                    written[row] = Written(text=tokenizer.text_of(ids))
+            tell("write captions", part.done, len(samples))
         self.scorer.forget()
         return written
 
-    def _draws(self, rows: Sequence[int], pieces: int) -> Tensor:
-        """[rows, pieces] in 0..1, each row's settled by its place and the seed."""
-        drawn = [generator(self.seed, "caption", row).random(pieces) for row in rows]
-        return torch.tensor(np.array(drawn))
-
-    def _writer(self) -> tuple[Writer, Tokenizer]:
-        objective = self.scorer.captions
-        if objective is None:
-            raise ValueError("this model writes no captions: it has no such objective")
-        tokenizer = self.scorer.prepared[objective.text]
-        assert isinstance(tokenizer, Tokenizer), f"{objective.text} is not a text"
-        writer = Writer(
-            self.scorer.model,
-            decoder=objective.decoder,
-            head=objective.head,
-            end=tokenizer.firsts[tokenizer.spec.last],
-        )
-        return writer, tokenizer
-
-    def within_places(self) -> Decoding:
-        """The settings, no longer than the places that the model has for words allow."""
-        writer, tokenizer = self._writer()
-        room = tokenizer.spec.length - self._prompt(writer, tokenizer, 1).shape[1]
+    def within_length(self) -> Decoding:
+        """The settings, no longer than the model's positions for words allow."""
+        spec = self._tokenizer().spec
+        room = spec.length - self._prompt_ids().shape[1]
         if room < 1:
-            places = tokenizer.spec.length
-            raise ValueError(f"the prompt {self.prompt!r} fills all {places} places for words")
+            raise ValueError(f"the prompt {self.prompt!r} fills all {spec.length} places for words")
         longest = min(self.decoding.longest, room)
         shortest = min(self.decoding.shortest, longest)
         return replace(self.decoding, longest=longest, shortest=shortest)
 
-    def _ids(
-        self, writer: Writer, tokenizer: Tokenizer, decoding: Decoding, draws: Tensor
-    ) -> Tensor:
-        step = self.scorer.model.spec.passes[writer.decoder]
-        before = [self.scorer.tokens(name, step.first) for name in step.inputs[:-1]]
-        reads = self.scorer.tokens(step.reads) if step.reads else None
-        prompt = self._prompt(writer, tokenizer, len(draws))
+    def _generate(self, decoding: Decoding, numbers: Sequence[int]) -> Tensor:
+        """[images, pieces] ids of the captions of all images that the scorer holds."""
+        scorer = self.scorer
+        objective = self._objective()
+        tokenizer = self._tokenizer()
+        end = tokenizer.firsts[tokenizer.spec.last]
+        writer = Writer(scorer.model, decoder=objective.decoder, head=objective.head, end=end)
+
+        step = scorer.model.spec.passes[objective.decoder]
+        before = [scorer.tokens(name, step.first) for name in step.inputs[:-1]]
+        reads = scorer.tokens(step.reads) if step.reads else None
+        prompt = self._prompt_ids().repeat(len(numbers), 1)
+        draws = self._draws(numbers, decoding.longest)
         return writer.write(prompt, decoding, before=before, reads=reads, draws=draws)
 
-    def _prompt(self, writer: Writer, tokenizer: Tokenizer, rows: int) -> Tensor:
-        """The decoder's first piece and those of the prompt: [rows, pieces]."""
-        given = tokenizer([self.prompt])
-        given = given.begin_with(self.scorer.model.spec.passes[writer.decoder].first)
-        device = next(self.scorer.model.parameters()).device
-        return given.ids[:, :-1].to(device).repeat(rows, 1)
+    def _prompt_ids(self) -> Tensor:
+        """The decoder's first piece and those of the prompt: [1, pieces]."""
+        model = self.scorer.model
+        step = model.spec.passes[self._objective().decoder]
+        text = self._tokenizer()([self.prompt]).begin_with(step.first)
+        device = next(model.parameters()).device
+        return text.ids[:, :-1].to(device)
+
+    def _draws(self, numbers: Sequence[int], pieces: int) -> Tensor:
+        """[images, pieces] in 0..1, settled by the seed and each image's number."""
+        draws = [generator(self.seed, "caption", number).random(pieces) for number in numbers]
+        return torch.tensor(np.array(draws))
+
+    def _tokenizer(self) -> Tokenizer:
+        name = self._objective().text
+        tokenizer = self.scorer.prepared[name]
+        assert isinstance(tokenizer, Tokenizer), f"{name} is not a text"
+        return tokenizer
+
+    def _objective(self) -> Captions:
+        if self.scorer.captions is None:
+            raise ValueError("this model writes no captions: it has no such objective")
+        return self.scorer.captions
 
 
 def evaluate(
-    model: str | Path | Scorer,
+    model: AnyModel,
     asked: Asked,
     *,
     decoding: Decoding | None = None,
@@ -142,27 +150,33 @@ def evaluate(
     counted in `unreadable`; ValueError when none can. `examples` are some images, as the model saw
     them, with their captions.
     """
-    scorer = model if isinstance(model, Scorer) else load_scorer(model)
+    scorer = scorer_of(model)
     samples = opened(asked)
     captioner = Captioner(scorer=scorer, decoding=decoding or Decoding(), prompt=prompt, seed=seed)
     written = captioner.write(samples, workers=workers, tell=tell)
-    if all(one.bad for one in written):
-        count, reason = len(written), written[0].bad
-        raise ValueError(f"{samples.name}: none of {count} images can be used ({reason})")
+    bad = {}
+    for row, caption in enumerate(written):
+        if caption.bad:
+            bad[samples.image_id(row)] = caption.bad
+    if all(caption.bad for caption in written):
+        raise none_usable(samples, bad)
 
-    texts = [one.text for one in written]
+    texts = [caption.text for caption in written]
     references = [samples.texts(row)[0] for row in range(len(samples))]
-    more, skipped = java_scores(texts, references, wanted=java)
-    others = shuffled(torch.arange(len(texts)), len(texts)).tolist()
-    blind = {"shuffled_images": caption_scores([texts[row] for row in others], references)}
+    more: dict[str, float] = {}
+    skipped = dict.fromkeys(JAVA, "not asked for")
+    if java:
+        more, skipped = java_scores(texts, references)
+    partner = shuffled(torch.arange(len(texts)), len(texts))
+    of_others = [texts[row] for row in partner.tolist()]
     return {
         **caption_scores(texts, references),
         **more,
         "images": len(texts),
         "captions": sum(map(len, references)),
-        "decoding": asdict(captioner.within_places()),
-        "blind": blind,
-        **left_out({samples.image_id(row): one.bad for row, one in enumerate(written) if one.bad}),
+        "decoding": asdict(captioner.within_length()),
+        "blind": {"shuffled_images": caption_scores(of_others, references)},
+        **left_out(bad),
         "skipped": skipped,
         "examples": _examples(scorer, samples, texts, workers),
     }
@@ -171,14 +185,19 @@ def evaluate(
 def _examples(
     scorer: Scorer, samples: Release, texts: Sequence[str], workers: int
 ) -> list[dict[str, Any]]:
-    """Some images, spread evenly, with what was said of them: for a report."""
-    said = [row for row, text in enumerate(texts) if text]
-    rows = said[:: max(1, -(-len(said) // SHOWN))]
-    specs = dict(list(scorer.image_specs.items())[:1])
-    found = []
-    for part in read_in_order(samples, specs, rows, workers=workers):
-        (images,) = part.images.values()
-        for row, image in zip(part.rows, images, strict=True):
-            one = {"image_id": samples.image_id(row), "image": seen(image)}
-            found.append({**one, "caption": texts[row], "references": samples.texts(row)[0]})
-    return found
+    """Some images, spread evenly, with their captions: for a report."""
+    captioned = [row for row, text in enumerate(texts) if text]
+    step = math.ceil(len(captioned) / SHOWN)
+    rows = captioned[:: max(1, step)]
+    name, spec = next(iter(scorer.image_specs.items()))
+    examples = []
+    for part in read_in_order(samples, {name: spec}, rows, workers=workers):
+        for row, image in zip(part.rows, part.images[name], strict=True):
+            example = {
+                "image_id": samples.image_id(row),
+                "image": data_uri(image),
+                "caption": texts[row],
+                "references": samples.texts(row)[0],
+            }
+            examples.append(example)
+    return examples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,20 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from training.data.reading import read_in_order
+from training.data.reading import ReadBatch, read_in_order
 from training.data.shards import Release
-from training.evaluate.encoded import Tell, numbers, silent
+from training.evaluate.encoded import AnyModel, Tell, numbers, scorer_of, silent
 from training.evaluate.lines import Asked, opened
 from training.evaluate.scorer import Scorer
-from training.export import load_scorer
 from training.folder import write_whole
 
 GROUP = 8192  # rows that are held, and written as one group
 
-Row = tuple[str, str | None, Tensor]
+Row = tuple[str, str | None, Tensor]  # image, caption, vector
 
 
 def embed(
-    model: str | Path | Scorer,
+    model: AnyModel,
     asked: Asked,
     out: Path,
     *,
@@ -40,54 +40,53 @@ def embed(
     is counted, and left out with its captions. ValueError when the model compares nothing, or a
     number is none.
     """
-    scorer = model if isinstance(model, Scorer) else load_scorer(model)
+    scorer = scorer_of(model)
     samples = opened(asked)
+    specs = scorer.image_specs
     counts = {"images": 0, "captions": 0, "unreadable": 0}
-    rows = _rows(scorer, samples, batch, workers, tell, counts)
-    first = next(rows, None)
+
+    def rows() -> Iterator[Row]:
+        every = range(len(samples))
+        for part in read_in_order(samples, specs, every, batch=batch, workers=workers):
+            counts["unreadable"] += len(part.bad)
+            if part.rows:
+                yield from _rows(scorer, samples, part, counts)
+                tell("embed", part.done, len(samples))
+
+    made = rows()
+    first = next(made, None)
     if first is None:
         raise ValueError(f"{samples.name}: none of {len(samples)} images can be decoded")
     dim = len(first[2])
-    write_whole(out, lambda temporary: _write(temporary, first, rows, dim))
+    write_whole(out, lambda temporary: _write(temporary, first, made, dim))
     return {**counts, "dim": dim, "out": str(out)}
 
 
 def _rows(
-    scorer: Scorer,
-    samples: Release,
-    batch: int,
-    workers: int,
-    tell: Tell,
-    counts: dict[str, int],
+    scorer: Scorer, samples: Release, part: ReadBatch, counts: dict[str, int]
 ) -> Iterator[Row]:
-    """Images and their captions, a batch of images at a time."""
-    specs = scorer.image_specs
-    every = range(len(samples))
-    for part in read_in_order(samples, specs, every, batch=batch, workers=workers):
-        good = [place for place, row in enumerate(part.rows) if row not in part.bad]
-        counts["unreadable"] += len(part.bad)
-        if not good:
-            continue
-        scorer.forget()
-        scorer.pixels({name: [part.images[name][place] for place in good] for name in specs})
-        vectors = numbers(scorer.image_vectors().float().cpu())
-        captions = [samples.texts(part.rows[place])[0] for place in good]
-        counts["images"] += len(good)
-        counts["captions"] += sum(map(len, captions))
-        of_captions = iter(_texts(scorer, [text for group in captions for text in group]))
-        for place, group, vector in zip(good, captions, vectors, strict=True):
-            image = samples.image_id(part.rows[place])
-            yield image, None, vector
-            for caption in group:
-                yield image, caption, next(of_captions)
-        tell("embed", part.rows[-1] + 1, len(samples))
+    """Images of a batch, each followed by its captions."""
+    scorer.forget()
+    scorer.pixels(part.images)
+    image_vectors = numbers(scorer.image_vectors())
+    captions = [samples.texts(row)[0] for row in part.rows]
+    texts = [text for of_image in captions for text in of_image]
+    counts["images"] += len(part.rows)
+    counts["captions"] += len(texts)
+
+    text_vectors = iter(_text_vectors(scorer, texts))
+    for row, of_image, vector in zip(part.rows, captions, image_vectors, strict=True):
+        image = samples.image_id(row)
+        yield image, None, vector
+        for caption in of_image:
+            yield image, caption, next(text_vectors)
 
 
-def _texts(scorer: Scorer, captions: list[str]) -> Tensor:
-    if not captions:
+def _text_vectors(scorer: Scorer, texts: list[str]) -> Tensor:
+    if not texts:
         return torch.zeros(0, 0)
-    scorer.texts(captions)
-    return numbers(scorer.text_vectors().float().cpu())
+    scorer.texts(texts)
+    return numbers(scorer.text_vectors())
 
 
 def _write(path: Path, first: Row, rows: Iterator[Row], dim: int) -> None:
@@ -99,19 +98,18 @@ def _write(path: Path, first: Row, rows: Iterator[Row], dim: int) -> None:
         ]
     )
     with pq.ParquetWriter(path, schema, compression="zstd") as file:
-        held = [first]
-        for row in rows:
-            held.append(row)
-            if len(held) >= GROUP:
-                file.write_table(_table(held, schema, dim))
-                held = []
-        if held:
-            file.write_table(_table(held, schema, dim))
+        group = [first, *islice(rows, GROUP - 1)]
+        while group:
+            file.write_table(_table(group, schema, dim))
+            group = list(islice(rows, GROUP))
 
 
 def _table(rows: list[Row], schema: pa.Schema, dim: int) -> pa.Table:
     images, captions, vectors = zip(*rows, strict=True)
-    flat = pa.array(torch.stack(vectors).flatten().numpy())
-    vector = pa.FixedSizeListArray.from_arrays(flat, dim)
-    columns = [pa.array(images, pa.string()), pa.array(captions, pa.string()), vector]
+    flat = torch.stack(vectors).flatten().numpy()
+    columns = [
+        pa.array(images, pa.string()),
+        pa.array(captions, pa.string()),
+        pa.FixedSizeListArray.from_arrays(pa.array(flat), dim),
+    ]
     return pa.Table.from_arrays(columns, schema=schema)

@@ -8,6 +8,7 @@ import io
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,18 +18,27 @@ from torch import Tensor
 from training.data.reading import read_in_order
 from training.data.shards import Release
 from training.evaluate.scorer import Scorer
+from training.export import load_scorer
 
 ROOM = 1 << 30  # bytes of inputs and tokens that images, and texts, may each take
-PROBED = 8  # images or texts of which the memory of all is told
+PROBED = 8  # images or texts from which the memory of all is estimated
 DECODED = 64  # images at a time
 SIDE = 336  # pixels of the longer side of an image that is kept for a report
 NAMED = 20  # images that are left out are named, at most
 
+AnyModel = str | Path | Scorer  # the folder of an exported model, or one that is loaded
 Tell = Callable[[str, int, int], None]  # what is being done, how much is done, how much there is
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """Report no progress."""
+
+
+def scorer_of(model: AnyModel) -> Scorer:
+    """The model, loaded if it is not yet."""
+    if isinstance(model, Scorer):
+        return model
+    return load_scorer(model)
 
 
 @dataclass(kw_only=True)
@@ -41,19 +51,20 @@ class Blocks:
     held: range | None = None
 
     def __iter__(self) -> Iterator[range]:
-        """Places of items that the scorer holds until the next ones are asked for."""
+        """Indices of items, which the scorer holds until the next ones are asked for."""
         for start in range(0, self.count, self.size):
-            places = range(start, min(start + self.size, self.count))
-            if places != self.held:
+            stop = min(start + self.size, self.count)
+            block = range(start, stop)
+            if block != self.held:
                 self.held = None
-                self.load(places)
-                self.held = places
-            yield places
+                self.load(block)
+                self.held = block
+            yield block
 
 
 @dataclass(kw_only=True)
 class Encoded:
-    """The images and texts of samples, as a scorer is asked about them.
+    """The images and texts of samples, ready to be scored.
 
     An image that cannot be decoded stands in `bad` with the reason; it and its texts are left out.
     """
@@ -63,61 +74,59 @@ class Encoded:
     texts: list[str]
     owner: Tensor  # [texts] int64: the image that each text belongs to
     bad: dict[str, str]
-    images: Blocks
+    image_blocks: Blocks
     text_blocks: Blocks
     image_vectors: Tensor | None = None  # [images, dim], where the model compares
     text_vectors: Tensor | None = None
 
     def pairs(self, images: Tensor, texts: Tensor, tell: Tell = silent) -> Tensor:
-        """Log odds of pairs that a matching head judges: [m] places each -> [m].
+        """Log odds of pairs by the matching head: [m] indices of images and of texts -> [m].
 
         ValueError when one is not a number.
         """
         odds = torch.zeros(len(images))
-        for rows in self.images:
-            chosen = ((images >= rows.start) & (images < rows.stop)).nonzero().squeeze(1)
-            if not len(chosen):
+        for rows in self.image_blocks:
+            pairs_of_rows = _inside(images, rows).nonzero().squeeze(1)
+            if not len(pairs_of_rows):
                 continue
             for columns in self.text_blocks:
-                of_texts = texts[chosen]
-                inside = (of_texts >= columns.start) & (of_texts < columns.stop)
-                both = chosen[inside]
-                if len(both):
-                    judged = self.scorer.match(
-                        images[both] - rows.start, texts[both] - columns.start
-                    )
-                    odds[both] = judged.float().cpu()
-            tell("judge pairs", rows.stop, self.images.count)
+                pairs = pairs_of_rows[_inside(texts[pairs_of_rows], columns)]
+                if len(pairs):
+                    image = images[pairs] - rows.start
+                    text = texts[pairs] - columns.start
+                    odds[pairs] = self.scorer.match(image, text)
+            tell("judge pairs", rows.stop, self.image_blocks.count)
         return numbers(odds)
 
     def every_pair(self, tell: Tell = silent) -> Tensor:
         """[images, texts] log odds of all pairs."""
-        odds = torch.zeros(self.images.count, self.text_blocks.count)
-        for rows in self.images:
+        odds = torch.zeros(self.image_blocks.count, self.text_blocks.count)
+        for rows in self.image_blocks:
             for columns in self.text_blocks:
-                grid = torch.meshgrid(
-                    torch.arange(len(rows)), torch.arange(len(columns)), indexing="ij"
-                )
-                judged = self.scorer.match(grid[0].flatten(), grid[1].flatten())
-                part = judged.float().cpu().view(len(rows), len(columns))
-                odds[rows.start : rows.stop, columns.start : columns.stop] = part
-            tell("judge images with every text", rows.stop, self.images.count)
+                block = odds[rows.start : rows.stop, columns.start : columns.stop]
+                image, text = torch.ones_like(block).nonzero(as_tuple=True)
+                block[image, text] = self.scorer.match(image, text)
+            tell("judge images with every text", rows.stop, self.image_blocks.count)
         return numbers(odds)
 
     def without_images(self) -> Tensor:
-        """[texts] what each text is given beside an image that shows nothing: its score alone."""
-        scores = torch.zeros(len(self.texts))
-        self.images.held = None
+        """[texts] the score of each text beside an image that shows nothing."""
+        self.image_blocks.held = None
         self.scorer.images([grey()])
+        scores = torch.zeros(len(self.texts))
         for columns in self.text_blocks:
-            part = torch.zeros(len(columns))
+            block = scores[columns.start : columns.stop]
             if self.scorer.contrast is not None:
-                part += self.scorer.similarity()[0].float().cpu()
+                block += self.scorer.similarity()[0]
             if self.scorer.matching is not None:
-                place = torch.arange(len(columns))
-                part += self.scorer.match(torch.zeros_like(place), place).float().cpu()
-            scores[columns.start : columns.stop] = part
+                text = torch.arange(len(columns))
+                block += self.scorer.match(torch.zeros_like(text), text)
         return numbers(scores)
+
+
+def _inside(indices: Tensor, block: range) -> Tensor:
+    """[m] bool: whether an index lies in a block."""
+    return (indices >= block.start) & (indices < block.stop)
 
 
 def encode(
@@ -135,6 +144,7 @@ def encode(
     """
     if scorer.contrast is None and scorer.matching is None:
         raise ValueError("this model neither compares nor matches: it was trained for other things")
+
     scorer.forget()
     reader = _Reader(scorer=scorer, samples=samples, workers=workers)
     size = reader.images_that_fit(room)
@@ -142,140 +152,163 @@ def encode(
     for start in range(0, len(samples), size):
         stop = min(start + size, len(samples))
         if reader.read(range(start, stop)) and scorer.contrast is not None:
-            vectors.append(numbers(scorer.image_vectors().float().cpu()))
+            vectors.append(numbers(scorer.image_vectors()))
         tell("encode images", stop, len(samples))
-    if not reader.good:
-        reason = next(iter(reader.bad.values()))
-        raise ValueError(f"{samples.name}: none of {len(samples)} images can be used ({reason})")
+    if not reader.rows:
+        raise none_usable(samples, reader.bad)
 
-    owned = [samples.texts(row)[0] for row in reader.good]
-    texts = [text for group in owned for text in group]
-    counts = torch.tensor([len(group) for group in owned])
-    encoded = Encoded(
-        scorer=scorer,
-        rows=reader.good,
-        texts=texts,
-        owner=torch.arange(len(owned)).repeat_interleave(counts),
-        bad=reader.bad,
-        images=Blocks(count=len(owned), size=size, load=reader.load),
-        text_blocks=Blocks(
-            count=len(texts),
-            size=_texts_that_fit(scorer, texts, room),
-            load=lambda places: scorer.texts(texts[places.start : places.stop]),
-        ),
-    )
+    encoded = _encoded(reader, size, room)
     if size >= len(samples):
-        encoded.images.held = range(len(owned))
+        encoded.image_blocks.held = range(len(reader.rows))
     if scorer.contrast is not None:
         encoded.image_vectors = torch.cat(vectors)
-        encoded.text_vectors = _vectors_of_texts(encoded, tell)
+        encoded.text_vectors = _text_vectors(encoded, tell)
     return encoded
 
 
-def _vectors_of_texts(encoded: Encoded, tell: Tell) -> Tensor:
-    found = []
+def none_usable(samples: Release, bad: Mapping[str, str]) -> ValueError:
+    """The error for samples of which no image can be decoded."""
+    reason = next(iter(bad.values()))
+    return ValueError(f"{samples.name}: none of {len(samples)} images can be used ({reason})")
+
+
+def _encoded(reader: _Reader, size: int, room: int) -> Encoded:
+    scorer = reader.scorer
+    texts: list[str] = []
+    owner: list[int] = []
+    for image, row in enumerate(reader.rows):
+        captions = reader.samples.texts(row)[0]
+        texts += captions
+        owner += [image] * len(captions)
+
+    def load_texts(block: range) -> None:
+        scorer.texts(texts[block.start : block.stop])
+
+    text_size = _texts_that_fit(scorer, texts, room)
+    return Encoded(
+        scorer=scorer,
+        rows=reader.rows,
+        texts=texts,
+        owner=torch.tensor(owner),
+        bad=reader.bad,
+        image_blocks=Blocks(count=len(reader.rows), size=size, load=reader.load),
+        text_blocks=Blocks(count=len(texts), size=text_size, load=load_texts),
+    )
+
+
+def _text_vectors(encoded: Encoded, tell: Tell) -> Tensor:
+    vectors = []
     for columns in encoded.text_blocks:
-        found.append(numbers(encoded.scorer.text_vectors().float().cpu()))
+        vectors.append(numbers(encoded.scorer.text_vectors()))
         tell("encode texts", columns.stop, encoded.text_blocks.count)
-    return torch.cat(found)
+    return torch.cat(vectors)
 
 
 @dataclass(kw_only=True)
 class _Reader:
-    """Decoded images of samples, given to a scorer."""
+    """Decodes images of samples for a scorer."""
 
     scorer: Scorer
     samples: Release
     workers: int
-    good: list[int] = field(default_factory=list)  # rows
-    bad: dict[str, str] = field(default_factory=dict)  # image_id -> why
+    rows: list[int] = field(default_factory=list)  # whose images can be used
+    bad: dict[str, str] = field(default_factory=dict)  # image_id -> why it cannot
 
     def images_that_fit(self, room: int) -> int:
-        """How many images can be held at a time, told by the first ones."""
-        scorer = self.scorer
-        probed = self._give(range(min(PROBED, len(self.samples))), {})
+        """How many images can be held at a time, estimated from the first ones."""
+        probed, _ = self._decode(range(min(PROBED, len(self.samples))))
         if not probed:
             return DECODED
-        scorer.texts(["a"])
-        _ask(scorer, images=1, texts=1)
-        each = scorer.held_bytes(scorer.image_specs) / len(probed)
-        return max(DECODED, int(room / max(each, 1)))
+        self.scorer.texts(["a"])
+        _fill(self.scorer, images=1, texts=1)
+        held = self.scorer.held_bytes(self.scorer.image_specs)
+        return _that_fit(room, held, len(probed))
 
     def read(self, rows: range) -> int:
         """Give the scorer those of the rows that can be decoded; how many they are."""
-        bad: dict[int, str] = {}
-        found = self._give(rows, bad)
-        self.good += found
-        self.bad |= {self.samples.image_id(row): reason for row, reason in bad.items()}
-        return len(found)
+        good, bad = self._decode(rows)
+        self.rows += good
+        for row in sorted(bad):
+            self.bad[self.samples.image_id(row)] = bad[row]
+        return len(good)
 
-    def load(self, places: range) -> None:
+    def load(self, block: range) -> None:
         """Give the scorer images that were read before."""
-        rows = self.good[places.start : places.stop]
-        if self._give(rows, {}) != rows:
+        rows = self.rows[block.start : block.stop]
+        good, _ = self._decode(rows)
+        if good != rows:
             raise ValueError(f"{self.samples.name} has changed meanwhile: ask again")
 
-    def _give(self, rows: Sequence[int], bad: dict[int, str]) -> list[int]:
-        """Decode rows for the scorer; those that it was given, and in `bad` why not the others."""
+    def _decode(self, rows: Sequence[int]) -> tuple[list[int], dict[int, str]]:
+        """Decode rows for the scorer; which it has now, and why not the others."""
         specs = self.scorer.image_specs
         images: dict[str, list[Tensor]] = {name: [] for name in specs}
-        found = []
+        good = []
+        bad = {}
         for part in read_in_order(self.samples, specs, rows, batch=DECODED, workers=self.workers):
-            for place, row in enumerate(part.rows):
-                if row in part.bad:
-                    bad[row] = part.bad[row]
-                elif not self.samples.texts(row)[0]:
+            bad.update(part.bad)
+            for position, row in enumerate(part.rows):
+                if not self.samples.texts(row)[0]:
                     bad[row] = "it has no text"
-                else:
-                    found.append(row)
-                    for name in specs:
-                        images[name].append(part.images[name][place])
-        if found:
+                    continue
+                good.append(row)
+                for name in specs:
+                    images[name].append(part.images[name][position])
+        if good:
             self.scorer.pixels(images)
-        return found
+        return good, bad
 
 
-def _ask(scorer: Scorer, *, images: int, texts: int) -> None:
+def _fill(scorer: Scorer, *, images: int, texts: int) -> None:
     """Let the scorer make everything that it may hold of its images and texts."""
     if scorer.contrast is not None:
         scorer.image_vectors()
         scorer.text_vectors()
     if scorer.matching is not None:
-        pairs = max(images, texts)
-        scorer.match(torch.arange(pairs) % images, torch.arange(pairs) % texts)
+        pairs = torch.arange(max(images, texts))
+        scorer.match(pairs % images, pairs % texts)
 
 
-def seen(pixels: Tensor) -> str:
+def _that_fit(room: int, held: int, count: int) -> int:
+    """How many items fit, where `count` of them take so many bytes."""
+    each = max(1, held / count)
+    return max(DECODED, int(room / each))
+
+
+def _texts_that_fit(scorer: Scorer, texts: Sequence[str], room: int) -> int:
+    """How many texts can be held at a time, estimated from the longest; the scorer has images."""
+    longest = sorted(texts, key=len)[-PROBED:]
+    scorer.texts(longest)
+    _fill(scorer, images=1, texts=len(longest))
+    roots = [name for name in scorer.prepared if name not in scorer.image_specs]
+    return _that_fit(room, scorer.held_bytes(roots), len(longest))
+
+
+def data_uri(pixels: Tensor) -> str:
     """An image as a model saw it, [h, w, 3] of bytes, as a data URI for a report."""
     image = Image.fromarray(pixels.contiguous().numpy())
     image.thumbnail((SIDE, SIDE))
-    written = io.BytesIO()
-    image.save(written, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode()
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return f"data:image/jpeg;base64,{encoded}"
 
 
 def left_out(bad: Mapping[str, str]) -> dict[str, Any]:
     """How many images could not be used, and of some which they are and why."""
-    some = dict(itertools.islice(bad.items(), NAMED))
-    return {"unreadable": len(bad), "left_out": some} if bad else {"unreadable": 0}
+    if not bad:
+        return {"unreadable": 0}
+    named = dict(itertools.islice(bad.items(), NAMED))
+    return {"unreadable": len(bad), "left_out": named}
 
 
 @functools.cache
 def grey() -> bytes:
     """An image that shows nothing."""
-    written = io.BytesIO()
-    Image.new("RGB", (64, 64), (128, 128, 128)).save(written, "PNG")
-    return written.getvalue()
-
-
-def _texts_that_fit(scorer: Scorer, texts: Sequence[str], room: int) -> int:
-    """How many texts can be held at a time, told by the longest ones; the scorer has images."""
-    longest = sorted(texts, key=len)[-PROBED:]
-    scorer.texts(longest)
-    _ask(scorer, images=1, texts=len(longest))
-    roots = [name for name in scorer.prepared if name not in scorer.image_specs]
-    each = scorer.held_bytes(roots) / len(longest)
-    return max(DECODED, int(room / max(each, 1)))
+    buffer = io.BytesIO()
+    image = Image.new("RGB", (64, 64), (128, 128, 128))
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def numbers(scores: Tensor) -> Tensor:

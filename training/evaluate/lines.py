@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from training.data.shards import Release, Sample, Shard
 
-WANTED = "{'image': path, 'captions': [text, ...]}"
+CAPTIONED = "{'image': path, 'captions': [text, ...]}"
 QUESTION = "{'image': path, 'question': text, 'answers': [text, ...]}"
 PAIR = "{'images': [path, path], 'sentence': text, 'label': true or false}"
 SUFFIX = ".jsonl"  # of a file that is trained on as a release is
@@ -35,23 +35,26 @@ def read_lines(captions: str | Path) -> list[Line]:
     false of them.
     """
     path = Path(captions)
-    return [_line(value, path, where) for where, value in lines_of(path, WANTED)]
+    lines = []
+    for where, value in lines_of(path, CAPTIONED):
+        lines.append(_line(value, path.parent, where))
+    return lines
 
 
-def lines_of(path: Path, wanted: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def lines_of(path: Path, form: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Where each line of JSON stands, and what it says of an image; blank ones are passed over.
 
-    ValueError names file and line, and says what is `wanted`.
+    ValueError names file and line, and says what `form` lines have.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; give lines of {wanted}")
+        raise ValueError(f"{path}: no such file; give lines of {form}")
     try:
         texts = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error}): write it again as such") from error
 
     if not any(map(str.strip, texts)):
-        raise ValueError(f"{path}: the file is empty; give at least one line of {wanted}")
+        raise ValueError(f"{path}: the file is empty; give at least one line of {form}")
 
     for number, text in enumerate(texts, start=1):
         if text.strip():
@@ -60,19 +63,18 @@ def lines_of(path: Path, wanted: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _naming_an_image(text: str, where: str) -> dict[str, Any]:
+    """A line as JSON, with an image; ValueError when it is none."""
     try:
-        value: Any = json.loads(text)
+        decoded = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{where}: not JSON ({error})") from error
-    if isinstance(value, dict) and _is_pair(value.get("images")):
+
+    value: dict[str, Any] = decoded if isinstance(decoded, dict) else {}
+    if _is_pair(value.get("images")):
         return {**value, "image": value["images"][0]}
-    if not isinstance(value, dict) or not isinstance(value.get("image"), str):
+    if not isinstance(value.get("image"), str):
         raise ValueError(f'{where}: needs "image", the path of an image')
     return value
-
-
-def _is_pair(images: object) -> bool:
-    return isinstance(images, list) and len(images) == 2 and all(map(_is_text, images))
 
 
 class CaptionsFile(Release):
@@ -106,9 +108,14 @@ class CaptionsFile(Release):
         """A sample by its number; its id is the path of its image, which may be missing."""
         line = self.lines[row]
         captions, sources = self.texts(row)
-        image = _bytes_of(line.image)
-        second = b"" if line.second is None else _bytes_of(line.second)
-        return Sample(image, captions, sources, str(line.image), line.answers, second)
+        return Sample(
+            image=_bytes_of(line.image),
+            captions=captions,
+            sources=sources,
+            image_id=str(line.image),
+            answers=line.answers,
+            second=_bytes_of(line.second),
+        )
 
     def answers(self, row: int) -> Sequence[str]:
         """Answers to the question of a sample."""
@@ -120,17 +127,22 @@ class CaptionsFile(Release):
             yield from line.captions
 
     def digest(self) -> str:
-        """Of the lines, wherever they stand; images are told by their names."""
-        total = hashlib.blake2b(digest_size=16)
+        """Of the lines, wherever they stand; images are known by their names."""
+        digest = hashlib.blake2b(digest_size=16)
         for line in self.lines:
-            images = [one.name for one in (line.image, line.second) if one is not None]
-            total.update(json.dumps([images, line.captions, line.answers]).encode())
-        return total.hexdigest()
+            images = [line.image.name]
+            if line.second is not None:
+                images.append(line.second.name)
+            text = json.dumps([images, line.captions, line.answers])
+            digest.update(text.encode())
+        return digest.hexdigest()
 
     @property
     def home(self) -> Path | None:
         """The folder in which the file lies."""
-        return None if self._file is None else self._file.absolute().parent
+        if self._file is None:
+            return None
+        return self._file.absolute().parent
 
     def image_id(self, row: int) -> str:
         """The path of a sample's image."""
@@ -163,54 +175,68 @@ def opened(asked: Asked) -> Release:
             return CaptionsFile(asked)
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _bytes_of(image: Path) -> bytes:
+def _bytes_of(image: Path | None) -> bytes:
     """Nothing of a file that cannot be read: it costs itself, as one that cannot be decoded."""
+    if image is None:
+        return b""
     try:
         return image.read_bytes()
     except OSError:
         return b""
 
 
-def _line(value: dict[str, Any], path: Path, where: str) -> Line:
+def _line(value: dict[str, Any], folder: Path, where: str) -> Line:
     captions = value.get("captions")
     if captions is None and "question" in value:
-        return _question(value, path, where)
+        return _question(value, folder, where)
     if captions is None and "sentence" in value:
-        return _sentence(value, path, where)
-    if not isinstance(captions, list) or not captions or not all(map(_is_text, captions)):
+        return _sentence(value, folder, where)
+
+    if not captions or not _are_texts(captions):
         raise ValueError(f'{where}: needs "captions", a list of at least one text')
-    image = path.parent / value["image"]
-    return Line(image=image, captions=tuple(map(_written, captions)), where=where)
+    image = folder / value["image"]
+    return Line(image=image, captions=tuple(map(_encodable, captions)), where=where)
 
 
-def _question(value: dict[str, Any], path: Path, where: str) -> Line:
-    question, answers = value["question"], value.get("answers")
-    if not _is_text(question) or not isinstance(answers, list) or not all(map(_is_text, answers)):
+def _question(value: dict[str, Any], folder: Path, where: str) -> Line:
+    question = value["question"]
+    answers = value.get("answers")
+    if not isinstance(question, str) or not _are_texts(answers):
         raise ValueError(f"{where}: a question is written {QUESTION}")
     if not answers:
         raise ValueError(f"{where}: nobody has answered: a question is written {QUESTION}")
-    given = tuple(map(_written, answers))
-    image = path.parent / value["image"]
-    return Line(image=image, captions=(_written(question),), where=where, answers=given)
-
-
-def _sentence(value: dict[str, Any], path: Path, where: str) -> Line:
-    sentence, label = value["sentence"], value.get("label")
-    if not _is_pair(value.get("images")) or not _is_text(sentence) or not isinstance(label, bool):
-        raise ValueError(f"{where}: two images and a sentence are written {PAIR}")
     return Line(
-        image=path.parent / value["images"][0],
-        second=path.parent / value["images"][1],
-        captions=(_written(sentence),),
+        image=folder / value["image"],
+        captions=(_encodable(question),),
+        where=where,
+        answers=tuple(map(_encodable, answers)),
+    )
+
+
+def _sentence(value: dict[str, Any], folder: Path, where: str) -> Line:
+    images = value.get("images")
+    sentence = value["sentence"]
+    label = value.get("label")
+    if not _is_pair(images) or not isinstance(sentence, str) or not isinstance(label, bool):
+        raise ValueError(f"{where}: two images and a sentence are written {PAIR}")
+    first, second = images
+    return Line(
+        image=folder / first,
+        second=folder / second,
+        captions=(_encodable(sentence),),
         where=where,
         answers=("true" if label else "false",),
     )
 
 
-def _written(text: str) -> str:
+def _is_pair(images: object) -> TypeGuard[list[str]]:
+    return _are_texts(images) and len(images) == 2
+
+
+def _are_texts(values: object) -> TypeGuard[list[str]]:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def _encodable(text: str) -> str:
     """Half a surrogate pair, which JSON can say and nobody can read, is replaced."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from training.data.batch import WORD
+from training.data.batch import normalized
 from training.data.draws import number_of
-from training.evaluate.encoded import ROOM, Encoded, Tell, encode, left_out, silent
+from training.evaluate.encoded import (
+    ROOM,
+    AnyModel,
+    Encoded,
+    Tell,
+    encode,
+    left_out,
+    scorer_of,
+    silent,
+)
 from training.evaluate.lines import Asked, opened
 from training.evaluate.retrieval import Scores, shuffled
-from training.evaluate.scorer import Scorer
-from training.export import load_scorer
 
-WRONG = 10  # captions of others that each image is asked about
+WRONG = 10  # captions of others that are paired with each image
 
 
 def evaluate(
-    model: str | Path | Scorer,
+    model: AnyModel,
     asked: Asked,
     *,
     room: int = ROOM,
@@ -41,27 +47,43 @@ def evaluate(
     Beside each stand its blind baselines: `shuffled_images` and `texts_alone` (an image that shows
     nothing); .5 and 50 are chance. ValueError when a score is not a number.
     """
-    scorer = model if isinstance(model, Scorer) else load_scorer(model)
+    scorer = scorer_of(model)
     encoded = encode(scorer, opened(asked), room=room, workers=workers, tell=tell)
     if len(encoded.rows) < 2:
         raise ValueError("matching needs two images at least: wrong captions are those of others")
+
     same = _same_texts(encoded)
-    kinds = {"random": random_pairs(encoded, same)}
+    wrong = {"random": random_pairs(encoded, same)}
     if encoded.image_vectors is not None:
-        kinds["hardest"] = hardest_pairs(encoded, same)
+        wrong["hardest"] = hardest_pairs(encoded, same)
 
-    pairs = {"true": Pairs(images=encoded.owner, texts=torch.arange(len(encoded.texts))), **kinds}
+    own = {}
+    other = {}
+    alone = {}
     partner = shuffled(torch.arange(len(encoded.rows)), len(encoded.rows))
-    seen = {name: score(encoded, pair, tell) for name, pair in pairs.items()}
-    other = {name: score(encoded, pair.of(partner), tell) for name, pair in pairs.items()}
-    alone = encoded.without_images()
-    unseen = {name: alone[pair.texts] for name, pair in pairs.items()}
+    true = Pairs(images=encoded.owner, texts=torch.arange(len(encoded.texts)))
+    pairs = {"true": true, **wrong}
+    for kind, of_kind in pairs.items():
+        shuffled_pairs = Pairs(images=partner[of_kind.images], texts=of_kind.texts)
+        own[kind] = score(encoded, of_kind, tell)
+        other[kind] = score(encoded, shuffled_pairs, tell)
+    texts_alone = encoded.without_images()
+    for kind, of_kind in pairs.items():
+        alone[kind] = texts_alone[of_kind.texts]
 
-    found: dict[str, Any] = {"true": len(seen["true"])}
-    for name in kinds:
-        found[name] = _of_kind(name, seen, other, unseen, judged=scorer.matching is not None)
+    has_middle = scorer.matching is not None
+    results: dict[str, Any] = {"true": len(own["true"])}
+    for kind in wrong:
+        results[kind] = {
+            "wrong": len(own[kind]),
+            **_separation(own["true"], own[kind], has_middle),
+            "blind": {
+                "shuffled_images": _separation(other["true"], other[kind], has_middle),
+                "texts_alone": _separation(alone["true"], alone[kind], has_middle),
+            },
+        }
     return {
-        **found,
+        **results,
         "candidates": len(encoded.rows),
         "captions": len(encoded.texts),
         "chance": {"auc": 0.5, "accuracy": 50.0},
@@ -69,100 +91,87 @@ def evaluate(
     }
 
 
-def _of_kind(
-    name: str,
-    seen: Mapping[str, Tensor],
-    other: Mapping[str, Tensor],
-    unseen: Mapping[str, Tensor],
-    *,
-    judged: bool,
-) -> dict[str, Any]:
-    """Wrong pairs of one kind beside the true ones, as the model sees them and blind."""
-    return {
-        "wrong": len(seen[name]),
-        **_told(seen["true"], seen[name], judged),
-        "blind": {
-            "shuffled_images": _told(other["true"], other[name], judged),
-            "texts_alone": _told(unseen["true"], unseen[name], judged),
-        },
-    }
-
-
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Places of images and of texts, [m] each."""
+    """Indices of images and of texts, [m] each."""
 
     images: Tensor
     texts: Tensor
-
-    def of(self, partner: Tensor) -> Pairs:
-        """The same texts beside the images that take the place of theirs."""
-        return Pairs(images=partner[self.images], texts=self.texts)
 
 
 def score(encoded: Encoded, pairs: Pairs, tell: Tell = silent) -> Tensor:
     """[m] log odds of the matching head; of a model without one, scaled cosines."""
     if encoded.scorer.matching is not None:
         return encoded.pairs(pairs.images, pairs.texts, tell)
-    assert encoded.image_vectors is not None, "such a model compares"
-    assert encoded.text_vectors is not None, "such a model compares"
-    images, texts = encoded.image_vectors[pairs.images], encoded.text_vectors[pairs.texts]
+
+    image_vectors, text_vectors = _vectors(encoded)
+    images = image_vectors[pairs.images]
+    texts = text_vectors[pairs.texts]
     return encoded.scorer.scale() * (images * texts).sum(1)
+
+
+def _vectors(encoded: Encoded) -> tuple[Tensor, Tensor]:
+    assert encoded.image_vectors is not None, "the model compares"
+    assert encoded.text_vectors is not None, "the model compares"
+    return encoded.image_vectors, encoded.text_vectors
 
 
 def _same_texts(encoded: Encoded) -> Tensor:
     """[texts] a number that equal texts share, but for case, signs and blanks."""
     numbers: dict[str, int] = {}
-    words = [" ".join(WORD.findall(text.casefold())) for text in encoded.texts]
-    return torch.tensor([numbers.setdefault(text, len(numbers)) for text in words])
+    same = []
+    for text in encoded.texts:
+        number = numbers.setdefault(normalized(text), len(numbers))
+        same.append(number)
+    return torch.tensor(same)
 
 
-def _allowed(encoded: Encoded, same: Tensor, image: int) -> Tensor:
+def _is_wrong(encoded: Encoded, same: Tensor, image: int) -> Tensor:
     """[texts] whether a text is wrong for an image."""
     own = same[encoded.owner == image]
     return ~torch.isin(same, own)
 
 
 def random_pairs(encoded: Encoded, same: Tensor) -> Pairs:
-    """Ten captions of others for each image, the same whenever it is asked."""
+    """Ten captions of others for each image, the same in every evaluation."""
     generator = torch.Generator().manual_seed(number_of("wrong captions", len(encoded.texts)))
-
-    def drawn(image: int) -> Tensor:
-        wrong = _allowed(encoded, same, image).nonzero().squeeze(1)
+    texts = []
+    for image in range(len(encoded.rows)):
+        wrong = _is_wrong(encoded, same, image).nonzero().squeeze(1)
         order = torch.randperm(len(wrong), generator=generator)
-        return wrong[order[:WRONG]]
-
-    return _pairs([drawn(image) for image in range(len(encoded.rows))])
+        texts.append(wrong[order[:WRONG]])
+    return _pairs(texts)
 
 
 def hardest_pairs(encoded: Encoded, same: Tensor) -> Pairs:
     """The ten captions of others that the contrast finds nearest to each image."""
-    vectors = encoded.image_vectors, encoded.text_vectors
-    assert vectors[0] is not None, "the model compares"
-    assert vectors[1] is not None, "the model compares"
-    near = Scores(
-        images=len(encoded.rows), texts=len(encoded.texts), vectors=(vectors[0], vectors[1])
+    similarity = Scores(
+        images=len(encoded.rows), texts=len(encoded.texts), vectors=_vectors(encoded)
     )
-    found = []
-    for start, scores in near:
-        for place, row in enumerate(scores):
-            allowed = _allowed(encoded, same, start + place)
-            count = min(WRONG, int(allowed.sum()))
-            found.append(row.masked_fill(~allowed, -torch.inf).topk(count).indices)
-    return _pairs(found)
+    texts = []
+    for start, rows in similarity:
+        for image, scores in enumerate(rows, start):
+            wrong = _is_wrong(encoded, same, image)
+            count = min(WRONG, int(wrong.sum()))
+            masked = scores.masked_fill(~wrong, -torch.inf)
+            texts.append(masked.topk(count).indices)
+    return _pairs(texts)
 
 
-def _pairs(texts: Sequence[Tensor]) -> Pairs:
-    counts = torch.tensor([len(one) for one in texts])
-    images = torch.arange(len(texts)).repeat_interleave(counts)
-    return Pairs(images=images, texts=torch.cat(list(texts)))
+def _pairs(texts_of_images: Sequence[Tensor]) -> Pairs:
+    images = []
+    for image, texts in enumerate(texts_of_images):
+        images.append(torch.full_like(texts, image))
+    return Pairs(images=torch.cat(images), texts=torch.cat(list(texts_of_images)))
 
 
-def _told(true: Tensor, wrong: Tensor, has_middle: bool) -> dict[str, Any]:
+def _separation(true: Tensor, wrong: Tensor, has_middle: bool) -> dict[str, Any]:
+    """The metrics of true scores against wrong ones; `has_middle`: 0 parts them."""
     accuracy = None
     if has_middle:
-        right = (true > 0).double().mean() + (wrong < 0).double().mean()
-        accuracy = round(50.0 * float(right), 2)
+        accepted = (true > 0).double().mean()
+        rejected = (wrong < 0).double().mean()
+        accuracy = round(50.0 * float(accepted + rejected), 2)
     return {"auc": round(auc(true, wrong), 4), "accuracy": accuracy}
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
-from training.evaluate.encoded import Tell, left_out, silent
+from training.evaluate.encoded import AnyModel, Tell, left_out, scorer_of, silent
 from training.evaluate.lines import PAIR, Asked, opened
-from training.evaluate.scorer import Scorer
 from training.evaluate.vqa import Said, answers_to
-from training.export import load_scorer
 
 
 def evaluate(
-    model: str | Path | Scorer,
+    model: AnyModel,
     asked: Asked,
     *,
     workers: int = 0,
@@ -27,31 +24,42 @@ def evaluate(
     nothing. A pair of which an image cannot be decoded is left out and counted. ValueError when a
     score is not a number.
     """
-    scorer = model if isinstance(model, Scorer) else load_scorer(model)
     samples = opened(asked)
-    if any(len(samples.answers(row)) != 1 for row in range(len(samples))):
-        raise ValueError(f"{samples.name}: each sentence is true or false; give lines of {PAIR}")
-    found = answers_to(scorer, samples, workers, tell)
-    labels = [samples.answers(row)[0] for row in range(len(samples))]
+    labels = []
+    for row in range(len(samples)):
+        answers = samples.answers(row)
+        if len(answers) != 1:
+            raise ValueError(
+                f"{samples.name}: each sentence is true or false; give lines of {PAIR}"
+            )
+        labels.append(answers[0])
 
-    def percent(said: Said) -> float:
-        right = [said[row] == labels[row] for row in found.rows if said[row] is not None]
-        return round(100 * sum(right) / max(1, len(right)), 2)
+    answered = answers_to(scorer_of(model), samples, workers, tell)
+
+    def accuracy(said: Said) -> float:
+        right = [said[row] == labels[row] for row in answered.rows if said[row] is not None]
+        return _percent(right)
 
     of_sentence = defaultdict(list)
-    for row in found.rows:
-        of_sentence[samples.texts(row)[0][0]].append(found.seen[row] == labels[row])
+    for row in answered.rows:
+        sentence = samples.texts(row)[0][0]
+        of_sentence[sentence].append(answered.seen[row] == labels[row])
     consistent = [all(right) for right in of_sentence.values()]
     return {
-        "accuracy": percent(found.seen),
-        "consistency": round(100 * sum(consistent) / len(consistent), 2),
-        "pairs": len(found.rows),
+        "accuracy": accuracy(answered.seen),
+        "consistency": _percent(consistent),
+        "pairs": len(answered.rows),
         "sentences": len(consistent),
         "true": labels.count("true"),
         "chance": {"accuracy": 50.0},
         "blind": {
-            "shuffled_images": {"accuracy": percent(found.shuffled)},
-            "texts_alone": {"accuracy": percent(found.alone)},
+            "shuffled_images": {"accuracy": accuracy(answered.shuffled)},
+            "texts_alone": {"accuracy": accuracy(answered.alone)},
         },
-        **left_out(found.bad),
+        **left_out(answered.bad),
     }
+
+
+def _percent(right: list[bool]) -> float:
+    share = sum(right) / max(1, len(right))
+    return round(100 * share, 2)

@@ -1,4 +1,4 @@
-"""A trained model, asked about many images and texts: each is encoded once, pairs are fused."""
+"""A trained model for scoring many images and texts: each is encoded once, pairs are fused."""
 
 from __future__ import annotations
 
@@ -28,19 +28,21 @@ from training.views import embed_input, run_pairs
 
 T = TypeVar("T")
 Prepared = Tokenizer | ImageSpec | FrozenTower
+Batches = list[Input]
 
 
 @dataclass(kw_only=True)
 class Scorer:
     """Images and texts that can be compared and matched.
 
-    Towers are run in batches of `batch` rows. Their tokens are held until others come, or until
-    `forget`: `training.evaluate.encoded` asks about more than fits into memory.
+    Towers are run in batches of `batch` rows. Their tokens are held until other inputs come, or
+    until `forget`: `training.evaluate.encoded` scores more than fits into memory. All scores and
+    vectors are float32 on the CPU.
 
-    A frozen tower whose features were kept in two views, plain and flipped, sees both of what it is
-    asked about too: vectors of an image are averaged over its views, and so are log odds. On
-    photographs that finds more than the plain view alone (docs/log.md). Captions, and whatever else
-    is told of single tokens, come of the plain view.
+    A frozen tower whose features were cached in two views, plain and flipped, sees both at test
+    time too: vectors of an image are averaged over its views, and so are log odds. On photographs
+    that finds more than the plain view alone (docs/log.md). Captions, and whatever else is read
+    from single tokens, come of the plain view.
     """
 
     model: Model
@@ -50,50 +52,53 @@ class Scorer:
     captions: Captions | None = None
     answers: Answers | None = None
     batch: int = 64
-    _inputs: dict[str, list[list[Input]]] = field(default_factory=dict)  # views, each in batches
+    _inputs: dict[str, list[Batches]] = field(default_factory=dict)  # of each view its batches
     _towers: dict[tuple[str, str, int], Tokens] = field(default_factory=dict)
 
     @property
     def image_specs(self) -> dict[str, ImageSpec]:
         """For each embedding of images the preprocessing that it wants."""
-        found = {}
+        specs = {}
         for name, prepared in self.prepared.items():
             spec = prepared.prepare if isinstance(prepared, FrozenTower) else prepared
             if isinstance(spec, ImageSpec):
-                found[name] = spec
-        return found
+                specs[name] = spec
+        return specs
 
     def images(self, encoded: Sequence[bytes], *, plain: bool = False) -> None:
-        """Images to be asked about, by their bytes. OSError when one cannot be decoded."""
-        specs = self.image_specs.items()
-        images = {name: [_tensor(spec, one) for one in encoded] for name, spec in specs}
-        self.pixels(images, plain=plain)
+        """Set the images, by their bytes. OSError when one cannot be decoded."""
+        pixels = {}
+        for name, spec in self.image_specs.items():
+            pixels[name] = [_tensor(spec, image) for image in encoded]
+        self.pixels(pixels, plain=plain)
 
     def pixels(self, images: Mapping[str, Sequence[Tensor]], *, plain: bool = False) -> None:
-        """Images to be asked about, decoded: [h, w, 3] bytes for each of `image_specs`.
+        """Set the images, decoded: [h, w, 3] bytes for each of `image_specs`.
 
         `plain`: in one view, where nothing else will be asked for.
         """
         for name, decoded in images.items():
-            parts = [self._image_views(name, part, plain) for part in self._parts(decoded)]
-            self._give(name, [list(view) for view in zip(*parts, strict=True)])
+            batches = [self._image_views(name, part, plain) for part in self._batches(decoded)]
+            views = zip(*batches, strict=True)
+            self._set(name, [list(view) for view in views])
 
     def texts(self, texts: Sequence[str]) -> None:
-        """Texts to be asked about."""
+        """Set the texts."""
         for name, prepared in self.prepared.items():
             if isinstance(prepared, Tokenizer):
-                whole = prepared(texts)
+                ids = prepared(texts)
                 starts = range(0, len(texts), self.batch)
-                self._give(name, [[whole.rows(at, at + self.batch) for at in starts]])
+                self._set(name, [[ids.rows(start, start + self.batch) for start in starts]])
             elif isinstance(prepared, FrozenTower) and not isinstance(prepared.prepare, ImageSpec):
-                self._give(name, [[self._read(prepared, part) for part in self._parts(texts)]])
+                parts = self._batches(texts)
+                self._set(name, [[_stacked(prepared.of_texts(part)) for part in parts]])
 
-    def _give(self, name: str, views: list[list[Input]]) -> None:
+    def _set(self, name: str, views: list[Batches]) -> None:
         """Another input of an embedding: what was made of the one before is dropped."""
         self._inputs[name] = views
-        stale = [key for key in self._towers if name in self.model.spec.roots(key[0])]
-        for key in stale:
-            del self._towers[key]
+        for key in list(self._towers):
+            if name in self.model.spec.roots(key[0]):
+                del self._towers[key]
 
     def forget(self) -> None:
         """Drop what was encoded."""
@@ -104,26 +109,34 @@ class Scorer:
     def image_vectors(self) -> Tensor:
         """[images, dim] of length 1; ValueError when the model compares nothing."""
         contrast = self._contrast()
-        views = [
-            self.model.head(contrast.image_head, self._tower(contrast.image, "", view))
-            for view in range(self._views)
-        ]
-        return F.normalize(torch.stack(views).mean(0), dim=-1) if len(views) > 1 else views[0]
+        views = []
+        for view in range(self._views):
+            tokens = self._tower(contrast.image, "", view)
+            views.append(self.model.head(contrast.image_head, tokens))
+
+        vectors = views[0]
+        if len(views) > 1:
+            vectors = F.normalize(torch.stack(views).mean(0), dim=-1)
+        return vectors.float().cpu()
 
     @torch.inference_mode()
     def text_vectors(self) -> Tensor:
         """[texts, dim] of length 1; ValueError when the model compares nothing."""
         contrast = self._contrast()
-        return self.model.head(contrast.text_head, self._tower(contrast.text, "", 0))
+        tokens = self._tower(contrast.text, "", 0)
+        vectors = self.model.head(contrast.text_head, tokens)
+        return vectors.float().cpu()
 
     @torch.inference_mode()
     def scale(self) -> float:
         """The factor of cosines."""
-        return float(self.model.head(self._contrast().scale))
+        contrast = self._contrast()
+        return float(self.model.head(contrast.scale))
 
     def similarity(self) -> Tensor:
         """[images, texts] scaled cosines; ValueError when the model compares nothing."""
-        return self.scale() * self.image_vectors() @ self.text_vectors().T
+        images = self.scale() * self.image_vectors()
+        return images @ self.text_vectors().T
 
     def _contrast(self) -> Contrast:
         if self.contrast is None:
@@ -131,40 +144,43 @@ class Scorer:
         return self.contrast
 
     def held_bytes(self, roots: Collection[str]) -> int:
-        """Memory of what was made of these embeddings' inputs, and of the inputs."""
-        views = [view for name in roots for view in self._inputs.get(name, [])]
-        tensors = [tensor for view in views for one in view for tensor in _of(one)]
+        """Memory of these embeddings' inputs, and of what was made of them."""
+        total = 0
+        for name in roots:
+            for view in self._inputs.get(name, []):
+                total += sum(map(_input_bytes, view))
+
         for (node, _, _), tokens in self._towers.items():
             if self.model.spec.roots(node) & set(roots):
-                tensors.append(tokens.x)
-        return sum(one.numel() * one.element_size() for one in tensors)
+                total += tokens.x.nbytes
+        return total
 
     @torch.inference_mode()
     def match(self, images: Tensor, texts: Tensor) -> Tensor:
         """Log odds that pairs belong together: [m] rows of images and of texts -> [m]."""
-        matching = self.matching
-        if matching is None:
-            raise ValueError("this model judges no pairs: it has no matching objective")
-        found = []
-        for at in range(0, len(images), self.batch):
-            part = slice(at, at + self.batch)
-            views = [self._odds(images[part], texts[part], view) for view in range(self._views)]
-            found.append(torch.stack(views).mean(0))
-        return torch.cat(found) if found else torch.zeros(0)
+        matching = self._matching()
+        front = matching.front(self.model.spec)
+        odds = [torch.zeros(0)]
+        for start in range(0, len(images), self.batch):
+            part = slice(start, start + self.batch)
+            views = []
+            for view in range(self._views):
+                fused = self.fused(images[part], texts[part], view=view, front=front)
+                logits = at_least_float(self.model.head(matching.head, fused))
+                views.append(logits[:, 1] - logits[:, 0])
+            mean = torch.stack(views).mean(0)
+            odds.append(mean.float().cpu())
+        return torch.cat(odds)
 
-    def _odds(self, images: Tensor, texts: Tensor, view: int) -> Tensor:
-        assert self.matching is not None, "whoever asks has looked"
-        front = self.matching.front(self.model.spec)
-        fused = self.fused(images, texts, view=view, front=front)
-        logits = at_least_float(self.model.head(self.matching.head, fused))
-        return logits[:, 1] - logits[:, 0]
+    def _matching(self) -> Matching:
+        if self.matching is None:
+            raise ValueError("this model judges no pairs: it has no matching objective")
+        return self.matching
 
     @torch.inference_mode()
     def fused(self, images: Tensor, texts: Tensor, *, view: int = 0, front: int = 0) -> Tokens:
         """Tokens of pairs, some from the front or (0) all, behind the pass that matching reads."""
-        matching = self.matching
-        if matching is None:
-            raise ValueError("this model judges no pairs: it has no matching objective")
+        matching = self._matching()
         rows = {matching.image: images, matching.text: texts}
         tower = partial(self._rows_of, view)
         return run_pairs(self.model, matching.fused, rows, tower, front=front)
@@ -172,28 +188,29 @@ class Scorer:
     @torch.inference_mode()
     def answer(self, images: Tensor, texts: Tensor) -> Tensor:
         """Logits of the answers: [m] rows of images and of questions -> [m, classes]."""
-        asked = self.answers
-        assert asked is not None, "whoever asks has looked"
-        found = []
+        answers = self.answers
+        assert answers is not None, "callers have looked"
+        views = []
         for view in range(self._views):
             tower = partial(self._rows_of, view)
-            fused = [
-                run_pairs(self.model, step, {asked.text: texts, image: images}, tower)
-                for step, image in zip(asked.fused, asked.images, strict=True)
-            ]
-            found.append(at_least_float(self.model.head(asked.head, *fused)))
-        return torch.stack(found).mean(0)
+            fused = []
+            for step, image in zip(answers.fused, answers.images, strict=True):
+                rows = {answers.text: texts, image: images}
+                fused.append(run_pairs(self.model, step, rows, tower))
+            logits = self.model.head(answers.head, *fused)
+            views.append(at_least_float(logits))
+        return torch.stack(views).mean(0).float().cpu()
 
     def size_of_image(self, name: str) -> tuple[int, int]:
-        """Height and width of the first image that an embedding was given as pixels."""
-        given = self._inputs[name][0][0]
-        assert isinstance(given, ImageInput), f"{name} is not given pixels"
-        height, width = given.pixels.shape[-2:]
+        """Height and width of the first image of an embedding of pixels."""
+        images = self._inputs[name][0][0]
+        assert isinstance(images, ImageInput), f"{name} does not embed pixels"
+        height, width = images.pixels.shape[-2:]
         return height, width
 
     @torch.inference_mode()
     def tokens(self, node: str, first: str = "") -> Tokens:
-        """What an embedding or a pass makes of all images, or of all texts, that were given."""
+        """What an embedding or a pass makes of all images, or of all texts."""
         return self._tower(node, first, 0)
 
     @property
@@ -206,57 +223,62 @@ class Scorer:
         return tokens[rows.to(tokens.x.device)]
 
     def _tower(self, node: str, first: str, view: int) -> Tokens:
-        """What is made of a view; of what has one alone, as texts have, of that."""
+        """What is made of a view; inputs that have one alone, as texts have, count in all views."""
         (root,) = self.model.spec.roots(node)
-        key = node, first, min(view, len(self._inputs[root]) - 1)
+        views = self._inputs[root]
+        view = min(view, len(views) - 1)
+        key = node, first, view
         if key not in self._towers:
-            parts = [self._run(node, first, given) for given in self._inputs[root][key[2]]]
+            parts = [self._run(node, first, batch) for batch in views[view]]
             self._towers[key] = stack_rows(parts)
         return self._towers[key]
 
-    def _run(self, node: str, first: str, given: Input) -> Tokens:
+    def _run(self, node: str, first: str, batch: Input) -> Tokens:
         """A tower on one batch, whatever it is made of."""
         if node in self.model.spec.embeds:
-            return self._embed(node, first, given)
+            return self._embed(node, first, batch)
+
         step = self.model.spec.passes[node]
-        inputs = [self._run(name, step.first, given) for name in step.inputs]
-        reads = self._run(step.reads, "", given) if step.reads else None
+        inputs = [self._run(name, step.first, batch) for name in step.inputs]
+        reads = self._run(step.reads, "", batch) if step.reads else None
         return self.model.run(node, inputs, reads)
 
-    def _embed(self, name: str, first: str, given: Input) -> Tokens:
+    def _embed(self, name: str, first: str, batch: Input) -> Tokens:
         if not self.model.spec.roots(name):
-            return self.model.embed(name, len(given))
-        if isinstance(given, ImageInput):
-            spec = self.image_specs[name]
-            given = ImageInput(pixels=scaled(given.pixels, spec), sizes=given.sizes)
-        return embed_input(self.model, name, given, first=first)
+            return self.model.embed(name, len(batch))
+        if isinstance(batch, ImageInput):
+            pixels = scaled(batch.pixels, self.image_specs[name])
+            batch = ImageInput(pixels=pixels, sizes=batch.sizes)
+        return embed_input(self.model, name, batch, first=first)
 
-    def _parts(self, items: Sequence[T]) -> list[Sequence[T]]:
-        return [items[at : at + self.batch] for at in range(0, len(items), self.batch)]
+    def _batches(self, items: Sequence[T]) -> list[Sequence[T]]:
+        starts = range(0, len(items), self.batch)
+        return [items[start : start + self.batch] for start in starts]
 
-    def _image_views(self, name: str, images: Sequence[Tensor], plain: bool) -> list[Input]:
-        """Pixels, which are scaled when they are embedded, or what the frozen tower says."""
+    def _image_views(self, name: str, images: Sequence[Tensor], plain: bool) -> Batches:
+        """Of each view one batch: pixels, which `_embed` scales, or features of a frozen tower."""
         prepared = self.prepared[name]
         if isinstance(prepared, FrozenTower):
-            found = prepared.of_images(images, plain=plain)
-            views = zip(*found, strict=True)
-            return [stacked([row.cpu().numpy() for row in view]) for view in views]
-        assert isinstance(prepared, ImageSpec), f"{name} is not given images"
+            features = prepared.of_images(images, plain=plain)
+            return [_stacked(view) for view in zip(*features, strict=True)]
+        assert isinstance(prepared, ImageSpec), f"{name} embeds no images"
         return [padded(images, prepared.patch)]
 
-    def _read(self, tower: FrozenTower, texts: Sequence[str]) -> FeatureInput:
-        return stacked([row.cpu().numpy() for row in tower.of_texts(texts)])
+
+def _stacked(rows: Sequence[Tensor]) -> FeatureInput:
+    return stacked([row.cpu().numpy() for row in rows])
 
 
 def _tensor(spec: ImageSpec, encoded: bytes) -> Tensor:
-    return torch.from_numpy(spec.pixels(encoded).copy())
+    pixels = spec.pixels(encoded)
+    return torch.from_numpy(pixels.copy())
 
 
-def _of(given: Input) -> list[Tensor]:
-    match given:
+def _input_bytes(batch: Input) -> int:
+    match batch:
         case TextInput():
-            return [given.ids, given.valid]
+            return batch.ids.nbytes + batch.valid.nbytes
         case ImageInput():
-            return [given.pixels]
+            return batch.pixels.nbytes
         case FeatureInput():
-            return [given.features]
+            return batch.features.nbytes

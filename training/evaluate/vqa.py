@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from training.answers import accuracy, normal
 from training.data.reading import read_in_order
 from training.data.shards import Release
-from training.evaluate.encoded import Tell, grey, left_out, numbers, silent
+from training.evaluate.encoded import (
+    AnyModel,
+    Tell,
+    grey,
+    left_out,
+    none_usable,
+    numbers,
+    scorer_of,
+    silent,
+)
 from training.evaluate.lines import PAIR, QUESTION, Asked, opened
 from training.evaluate.retrieval import shuffled
 from training.evaluate.scorer import Scorer
-from training.export import load_scorer
+
+KINDS = ("yes/no", "number", "other")
 
 Said = list[str | None]  # an answer to each question; None where its image cannot be decoded
+References = Sequence[Sequence[str]]  # of each question what people answered
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
     """What a model answers to the questions of samples."""
 
+    rows: list[int]  # samples whose images could be decoded
     seen: Said
     shuffled: Said  # about the images of other samples
     alone: Said  # about an image that shows nothing
     bad: Mapping[str, str]  # images that cannot be used, and why
 
-    @property
-    def rows(self) -> list[int]:
-        """Samples whose images could be decoded."""
-        return [row for row, said in enumerate(self.seen) if said is not None]
-
 
 def evaluate(
-    model: str | Path | Scorer,
+    model: AnyModel,
     asked: Asked,
     *,
     workers: int = 0,
@@ -50,126 +57,144 @@ def evaluate(
     shows nothing (`texts_alone`), and with one answer to all. A question whose image cannot be
     decoded is left out and counted. ValueError when a score is not a number.
     """
-    scorer = model if isinstance(model, Scorer) else load_scorer(model)
+    scorer = scorer_of(model)
     samples = opened(asked)
-    found = answers_to(scorer, samples, workers, tell)
+    answered = answers_to(scorer, samples, workers, tell)
+    classes = _classes(scorer)
     references = [samples.answers(row) for row in range(len(samples))]
-    rows = found.rows
+    readable = [references[row] for row in answered.rows]
 
-    def percent(said: Said, of: Sequence[int] = rows) -> float:
-        told = [(said[row], references[row]) for row in of]
-        scores = [accuracy(one, given) for one, given in told if one is not None]
-        return round(100 * sum(scores) / max(1, len(scores)), 2)
+    def percent(said: Said, rows: Iterable[int] = answered.rows) -> float:
+        scores = []
+        for row in rows:
+            answer = said[row]
+            if answer is not None:
+                scores.append(accuracy(answer, references[row]))
+        return _percent(sum(scores), len(scores))
 
-    assert scorer.answers is not None, "it has answered"
-    kinds = {kind: [r for r in rows if kind_of(references[r]) == kind] for kind in KINDS}
+    kinds = {}
+    for kind in KINDS:
+        rows = [row for row in answered.rows if kind_of(references[row]) == kind]
+        if rows:
+            kinds[kind] = percent(answered.seen, rows)
     return {
-        "accuracy": percent(found.seen),
-        "kinds": {kind: percent(found.seen, of) for kind, of in kinds.items() if of},
-        "questions": len(rows),
-        "answers": len(scorer.answers.classes),
-        "best_possible": _best_possible([references[row] for row in rows], scorer.answers.classes),
+        "accuracy": percent(answered.seen),
+        "kinds": kinds,
+        "questions": len(answered.rows),
+        "answers": len(classes),
+        "best_possible": _best_possible(readable, classes),
         "blind": {
-            "shuffled_images": {"accuracy": percent(found.shuffled)},
-            "texts_alone": {"accuracy": percent(found.alone)},
-            "one_answer": _one_answer([references[row] for row in rows], scorer.answers.classes),
+            "shuffled_images": {"accuracy": percent(answered.shuffled)},
+            "texts_alone": {"accuracy": percent(answered.alone)},
+            "one_answer": _one_answer(readable, classes),
         },
-        **left_out(found.bad),
+        **left_out(answered.bad),
     }
 
 
-KINDS = ("yes/no", "number", "other")
+def _classes(scorer: Scorer) -> Sequence[str]:
+    """The answers that a model can give; ValueError when there are none."""
+    if scorer.answers is None:
+        raise ValueError("this model answers nothing: train it further by `vqa` or `nlvr2`")
+    return scorer.answers.classes
+
+
+def _percent(total: float, count: int) -> float:
+    return round(100 * total / max(1, count), 2)
 
 
 def kind_of(answers: Sequence[str]) -> str:
     """What kind of question it is, told by the most frequent answer."""
-    given = list(map(normal, answers))
-    most = max(given, key=given.count)
+    normalized = list(map(normal, answers))
+    most = max(normalized, key=normalized.count)
     if most in ("yes", "no"):
         return "yes/no"
-    return "number" if most.replace(".", "").isdigit() else "other"
+    if most.replace(".", "").isdigit():
+        return "number"
+    return "other"
 
 
-def _best_possible(references: Sequence[Sequence[str]], classes: Sequence[str]) -> float:
+def _best_possible(references: References, classes: Sequence[str]) -> float:
+    """Accuracy of whoever gives the best answer that is a class."""
     known = set(classes)
-    best = [
-        max((accuracy(one, given) for one in given if normal(one) in known), default=0.0)
-        for given in references
-    ]
-    return round(100 * sum(best) / max(1, len(best)), 2)
+    total = 0.0
+    for answers in references:
+        sayable = [answer for answer in answers if normal(answer) in known]
+        total += max((accuracy(answer, answers) for answer in sayable), default=0.0)
+    return _percent(total, len(references))
 
 
-def _one_answer(references: Sequence[Sequence[str]], classes: Sequence[str]) -> dict[str, Any]:
+def _one_answer(references: References, classes: Sequence[str]) -> dict[str, Any]:
     """The answer that is right most often when all questions get it."""
     totals = dict.fromkeys(classes, 0.0)
-    for given in references:
-        for answer in set(map(normal, given)) & totals.keys():
-            totals[answer] += accuracy(answer, given)
+    for answers in references:
+        distinct = set(map(normal, answers))
+        for answer in distinct & totals.keys():
+            totals[answer] += accuracy(answer, answers)
     best = max(totals, key=lambda answer: totals[answer])
-    return {"accuracy": round(100 * totals[best] / max(1, len(references)), 2), "answer": best}
+    return {"accuracy": _percent(totals[best], len(references)), "answer": best}
 
 
 def answers_to(scorer: Scorer, samples: Release, workers: int, tell: Tell) -> Answered:
     """What a model answers; ValueError when it answers nothing, when samples bring no answers to
     compare, or none of their images can be decoded.
     """
-    if scorer.answers is None:
-        raise ValueError("this model answers nothing: train it further by `vqa` or `nlvr2`")
-    if not any(samples.answers(row) for row in range(len(samples))):
+    classes = _classes(scorer)
+    count = len(samples)
+    if not any(samples.answers(row) for row in range(count)):
         raise ValueError(f"{samples.name} has no answers; give lines of {QUESTION} or {PAIR}")
 
-    own = list(range(len(samples)))
-    others = shuffled(torch.arange(len(own)), len(own)).tolist()
     bad: dict[str, str] = {}
-    seen = _said(scorer, samples, own, bad, workers, tell)
-    if all(one is None for one in seen):
-        reason = next(iter(bad.values()))
-        raise ValueError(f"{samples.name}: none of {len(samples)} images can be used ({reason})")
+
+    def about(images: Sequence[int]) -> Said:
+        """Answers to all questions, each about the image of the sample that stands there."""
+        said: Said = [None] * count
+        question_of = {image: question for question, image in enumerate(images)}
+        specs = scorer.image_specs
+        for part in read_in_order(samples, specs, images, batch=scorer.batch, workers=workers):
+            for row, reason in part.bad.items():
+                bad[samples.image_id(row)] = reason
+            if part.rows:
+                scorer.pixels(part.images)
+                questions = [question_of[row] for row in part.rows]
+                answers = _answer(scorer, samples, questions, torch.arange(len(questions)))
+                for question, answer in zip(questions, answers, strict=True):
+                    said[question] = classes[answer]
+            tell("answer questions", part.done, count)
+        return said
+
+    seen = about(range(count))
+    rows = [row for row, answer in enumerate(seen) if answer is not None]
+    if not rows:
+        raise none_usable(samples, bad)
+    partner = shuffled(torch.arange(count), count)
     return Answered(
+        rows=rows,
         seen=seen,
-        shuffled=_said(scorer, samples, others, bad, workers, tell),
+        shuffled=about(partner.tolist()),
         alone=_alone(scorer, samples),
         bad=bad,
     )
 
 
-def _said(
-    scorer: Scorer,
-    samples: Release,
-    images: Sequence[int],
-    bad: dict[str, str],
-    workers: int,
-    tell: Tell,
-) -> Said:
-    """Answers to all questions, each about the image of the sample that `images` names."""
-    said: Said = [None] * len(images)
-    specs = scorer.image_specs
-    done = 0
-    for part in read_in_order(samples, specs, images, batch=scorer.batch, workers=workers):
-        bad |= {samples.image_id(row): reason for row, reason in part.bad.items()}
-        good = [place for place, row in enumerate(part.rows) if row not in part.bad]
-        if good:
-            scorer.pixels({name: [part.images[name][place] for place in good] for name in specs})
-            asked = [done + place for place in good]
-            places = torch.arange(len(good))
-            for row, answer in zip(asked, _answers(scorer, samples, asked, places), strict=True):
-                said[row] = answer
-        done += len(part.rows)
-        tell("answer questions", done, len(images))
-    return said
-
-
 def _alone(scorer: Scorer, samples: Release) -> Said:
+    """Answers to all questions about an image that shows nothing."""
+    classes = _classes(scorer)
     scorer.images([grey()])
     said: Said = []
     for start in range(0, len(samples), scorer.batch):
-        rows = list(range(start, min(start + scorer.batch, len(samples))))
-        said += _answers(scorer, samples, rows, torch.zeros(len(rows), dtype=torch.int64))
+        stop = min(start + scorer.batch, len(samples))
+        image = torch.zeros(stop - start, dtype=torch.int64)
+        answers = _answer(scorer, samples, range(start, stop), image)
+        said += [classes[answer] for answer in answers]
     return said
 
 
-def _answers(scorer: Scorer, samples: Release, rows: Sequence[int], images: torch.Tensor) -> Said:
-    assert scorer.answers is not None, "looked at before"
-    scorer.texts([samples.texts(row)[0][0] for row in rows])
-    logits = numbers(scorer.answer(images, torch.arange(len(rows))).float().cpu())
-    return [scorer.answers.classes[place] for place in logits.argmax(1).tolist()]
+def _answer(
+    scorer: Scorer, samples: Release, questions: Sequence[int], images: Tensor
+) -> list[int]:
+    """The best answer to each question, about one of the images that the scorer holds."""
+    scorer.texts([samples.texts(row)[0][0] for row in questions])
+    logits = numbers(scorer.answer(images, torch.arange(len(questions))))
+    best: list[int] = logits.argmax(1).tolist()
+    return best

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from tests.training.worlds import picture
-from training.evaluate import pictures
-from training.evaluate.pictures import attention_of, look, shares_of_patterns, transport
+from training.evaluate import alignment
+from training.evaluate.alignment import look, transport
+from training.evaluate.attention_patterns import attention_of, shares_of_patterns
 from training.evaluate.scorer import Scorer
 from training.masks import lower
 from training.stack import Stack, StackSpec
@@ -83,9 +84,9 @@ def test_a_pair_is_looked_at(scorer: Scorer) -> None:
     assert found["words"] == ["a", "red", "circle", "on", "white"]
     assert found["grid"] == [4, 4]
     assert found["image"].startswith("data:image/jpeg;base64,")
-    alignment = torch.tensor(found["alignment"])
-    assert alignment.shape == (5, 4, 4)
-    torch.testing.assert_close(alignment.sum((1, 2)), torch.ones(5), rtol=0, atol=1e-3)
+    shares = torch.tensor(found["alignment"])
+    assert shares.shape == (5, 4, 4)
+    torch.testing.assert_close(shares.sum((1, 2)), torch.ones(5), rtol=0, atol=1e-3)
     assert 0 <= found["probability"] <= 1
     (layer,) = found["patterns"]
     assert len(layer) == 2
@@ -96,11 +97,11 @@ def test_a_pair_is_looked_at(scorer: Scorer) -> None:
 def test_some_pairs_of_a_file(scorer: Scorer, shapes: Path, tmp_path: Path) -> None:
     (tmp_path / "red-circle.png").write_bytes(b"no picture")
     shapes.write_text(shapes.read_text().replace('["a blue circle', '["", "a blue circle'))
-    found = pictures.evaluate(scorer, shapes, shown=3)
+    found = alignment.evaluate(scorer, shapes, shown=3)
     assert (len(found["pairs"]), found["unreadable"]) == (2, 1)
     assert found["pairs"][0]["words"][:2] == ["a", "blue"]
     with pytest.raises(ValueError, match="has no words"):
         look(scorer, {"patches": [torch.zeros(32, 32, 3, dtype=torch.uint8)]}, " ")
     scorer.matching = None
     with pytest.raises(ValueError, match="does not join words and patches"):
-        pictures.evaluate(scorer, shapes)
+        alignment.evaluate(scorer, shapes)
