@@ -25,7 +25,7 @@ from training.plan import AnyObjective
 from training.precision import precision
 from training.run import Run, next_stage, save
 from training.spike import leaps
-from training.step import accumulate_gradients, add_up_gradients, total_loss
+from training.step import accumulate_gradients, all_reduce_gradients, total_loss
 from training.threads import give_back_memory
 from training.validation import Validator
 from training.views import Draws, Views
@@ -66,7 +66,7 @@ def train_step(run: Run, batches: Sequence[Weighted]) -> dict[str, float]:
         _remember(run, views)
         for name, value in found.items():
             numbers[name] = numbers.get(name, 0.0) + value * (1 if name == "loss" else one.share)
-    add_up_gradients(run.model, run.ranks)
+    all_reduce_gradients(run.model, run.ranks)
 
     numbers["gradient"] = clip(run.model.parameters(), stage.optimizer.clip)
     check(run, numbers, [one.batch for one in batches])
