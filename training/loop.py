@@ -19,6 +19,7 @@ from training.folder import Metrics
 from training.interrupt import patient_stop
 from training.meter import Meter
 from training.momentum import update_ema
+from training.objectives.base import first_of
 from training.objectives.itc import Contrast
 from training.optimizer import clip, learning_rate, set_rate
 from training.plan import AnyObjective
@@ -92,9 +93,9 @@ def _weights(
 
 def _push_to_queue(run: Run, views: Views) -> None:
     """The twin's vectors of the global batch."""
-    if run.queue is None or views.twin is None:
+    contrast = first_of(Contrast, run.now.objectives)
+    if run.queue is None or views.twin is None or contrast is None:
         return
-    contrast = next(one for one in run.now.objectives if isinstance(one, Contrast))
     with torch.no_grad():
         image, text = contrast.vectors(views.twin)
         image, text = run.ranks.gather(image), run.ranks.gather(text)

@@ -18,6 +18,7 @@ from training.distributed import Ranks
 from training.heads import ProjectSpec
 from training.model import Model
 from training.momentum import Queue
+from training.objectives.base import first_of
 from training.objectives.itc import Contrast
 from training.optimizer import freeze, make_optimizer, optimizer_state
 from training.plan import TrainingPlan, TrainingStage
@@ -144,12 +145,12 @@ def start_from(run: Run, folder: Path, fresh: Mapping[str, str] | None = None) -
 
 
 def _contrast_dim(run: Run) -> int:
-    for objective in run.now.objectives:
-        if isinstance(objective, Contrast):
-            head = run.model.spec.heads[objective.image_head]
-            assert isinstance(head, ProjectSpec), "a contrast compares projections"
-            return head.dim
-    raise ValueError(f"stage {run.now.name}: a queue serves a contrast, and there is none")
+    contrast = first_of(Contrast, run.now.objectives)
+    if contrast is None:
+        raise ValueError(f"stage {run.now.name}: a queue serves a contrast, and there is none")
+    head = run.model.spec.heads[contrast.image_head]
+    assert isinstance(head, ProjectSpec), "a contrast compares projections"
+    return head.dim
 
 
 def next_stage(run: Run) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
 from training.views import Views
 
+T = TypeVar("T")
 Sums = Mapping[str, Tensor]  # name of a loss or a metric -> its sum over a part
 
 
@@ -36,3 +37,11 @@ class Objective(Protocol):
     def prepare(self, views: Views) -> Prepared:
         """Draw what is random, and say what will be computed."""
         ...
+
+
+def first_of(kind: type[T], objectives: Sequence[object]) -> T | None:
+    """The first objective of a kind, if there is one."""
+    for objective in objectives:
+        if isinstance(objective, kind):
+            return objective
+    return None
