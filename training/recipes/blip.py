@@ -180,8 +180,8 @@ def _on_features(init: Mapping[str, str], data: Mapping[str, float], seed: int) 
         model=_staged_model(image, text),
         stages=(
             _stage("itc", data, (contrast,), steps=350, batch=512, groups=rates),
-            _stage("lm", data, (captions,), steps=1500, batch=128, freeze=towers),
-            _stage("itm", data, (matching, captions), steps=500, batch=128, freeze=towers),
+            _stage("lm", data, (captions,), steps=1000, batch=128, freeze=towers),
+            _stage("itm", data, (matching, captions), steps=1000, batch=128, freeze=towers),
         ),
         init={"text": text.init} if text.init else {},
         seed=seed,
