@@ -6,16 +6,15 @@ stopped, with any number of workers and ranks: they divide the same order among 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from training.data.draws import number_of
 from training.data.mixture import turns, whole_weights
-from training.data.permutation import Permutation
+from training.data.permutation import Indices, Permutation
 
 
 class Sized(Protocol):
@@ -30,7 +29,7 @@ class Slot(NamedTuple):
 
     release: str
     epoch: int
-    place: int  # in that epoch
+    position: int  # in that epoch
     row: int  # of the release
 
 
@@ -83,43 +82,45 @@ class Order:
     def take(self, place: Place, count: int) -> tuple[list[Slot], Place]:
         """The next samples, and the place after them."""
         taken = [place.taken.get(name, 0) for name in self.names]
-        chosen = np.array(turns(self._weights, taken, count), dtype=np.int64)
-        slots: list[Slot | None] = [None] * count
+        release_of = np.array(turns(self._weights, taken, count))
+        queues = []
         after = {}
-        for number, name in enumerate(self.names):
-            where = np.flatnonzero(chosen == number)
-            numbers = np.arange(taken[number], taken[number] + len(where))
-            for position, slot in zip(where.tolist(), self._slots(name, numbers), strict=True):
-                slots[position] = slot
-            after[name] = taken[number] + len(where)
-        return [slot for slot in slots if slot is not None], Place(taken=after)
+        for index, name in enumerate(self.names):
+            stop = taken[index] + int(np.count_nonzero(release_of == index))
+            queues.append(self._slots(name, np.arange(taken[index], stop)))
+            after[name] = stop
+        slots = [next(queues[index]) for index in release_of.tolist()]
+        return slots, Place(taken=after)
 
     def instead(self, slot: Slot, attempt: int) -> Slot:
-        """What takes the place of a sample that cannot be used: another of the same epoch.
+        """A substitute for a sample that cannot be used: another of the same epoch.
 
-        It depends on the sample and the attempt alone, so that nobody's place changes. It stands
-        half an epoch away, so that no batch holds a sample twice for it.
+        It depends on the sample and the attempt alone, so that the order of all others stays. It
+        stands half an epoch away, so that no batch holds a sample twice for it.
         """
         size = self.size(slot.release)
-        place = (slot.place + size // 2 + attempt) % size
-        (row,) = self._epoch(slot.release, slot.epoch).rows(np.array([place])).tolist()
-        return slot._replace(place=place, row=row)
+        position = (slot.position + size // 2 + attempt) % size
+        epoch = self._epoch(slot.release, slot.epoch)
+        (row,) = epoch.rows(np.array([position])).tolist()
+        return slot._replace(position=position, row=row)
 
-    def _slots(self, name: str, numbers: NDArray[np.int64]) -> Iterable[Slot]:
-        epochs, places = np.divmod(numbers, self.size(name))
+    def _slots(self, name: str, numbers: Indices) -> Iterator[Slot]:
+        """Samples of a release, counted through all its epochs; numbers ascend."""
+        epochs, positions = np.divmod(numbers, self.size(name))
         for epoch in np.unique(epochs).tolist():
-            inside = places[epochs == epoch]
+            inside = positions[epochs == epoch]
             rows = self._epoch(name, epoch).rows(inside)
-            for place, row in zip(inside.tolist(), rows.tolist(), strict=True):
-                yield Slot(name, epoch, place, row)
+            for position, row in zip(inside.tolist(), rows.tolist(), strict=True):
+                yield Slot(name, epoch, position, row)
 
     def _epoch(self, name: str, epoch: int) -> _Epoch:
+        """The shuffle of one epoch; those before the last one are dropped."""
         if (name, epoch) not in self._epochs:
-            key = number_of(*self._key, name, epoch)
-            recent = [one for one in self._epochs if one[0] == name and one[1] < epoch - 1]
-            for old in recent:
-                del self._epochs[old]
-            self._epochs[name, epoch] = _Epoch(self._counts[name], key, self._near)
+            for key in list(self._epochs):
+                if key[0] == name and key[1] < epoch - 1:
+                    del self._epochs[key]
+            seed = number_of(*self._key, name, epoch)
+            self._epochs[name, epoch] = _Epoch(self._counts[name], seed, self._near)
         return self._epochs[name, epoch]
 
 
@@ -127,37 +128,41 @@ class _Epoch:
     """One epoch of one release: shards in groups, the samples of a group shuffled together."""
 
     def __init__(self, counts: Sequence[int], key: int, near: int) -> None:
-        held = np.array(counts, dtype=np.int64)
-        shards = np.flatnonzero(held)
+        sizes = np.array(counts, dtype=np.int64)
+        first_rows = np.cumsum(sizes) - sizes
+        shards = np.flatnonzero(sizes)
         if near:
-            shards = shards[Permutation(len(shards), key)(np.arange(len(shards)))]
+            shuffle = Permutation(len(shards), key)
+            shards = shards[shuffle(np.arange(len(shards)))]
         self._key = key
-        self._starts = (np.cumsum(held) - held)[shards]  # first row of each shard, in this order
-        self._ends = np.cumsum(held[shards])
-        together = near or len(shards)
-        last = np.arange(together, len(shards) + together, together)
-        self._groups = self._ends[np.minimum(last, len(shards)) - 1]
+        self._starts = first_rows[shards]  # of each shard, in the order of the epoch
+        self._ends = np.cumsum(sizes[shards])
+
+        group = near or len(shards)
+        last_shards = np.arange(group, len(shards) + group, group)
+        self._group_ends = self._ends[np.minimum(last_shards, len(shards)) - 1]
         self._shuffles: dict[int, Permutation] = {}
 
-    def rows(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The rows of the release at these places of the epoch."""
-        groups = np.searchsorted(self._groups, places, side="right")
-        shuffled = np.empty_like(places)
+    def rows(self, positions: Indices) -> Indices:
+        """The rows of the release at these positions of the epoch."""
+        groups = np.searchsorted(self._group_ends, positions, side="right")
+        shuffled = np.empty_like(positions)
         for group in np.unique(groups).tolist():
             inside = groups == group
-            first = int(self._groups[group - 1]) if group else 0
-            shuffled[inside] = first + self._shuffle(group, first)(places[inside] - first)
+            start = int(self._group_ends[group - 1]) if group else 0
+            shuffle = self._shuffle(group, start)
+            shuffled[inside] = start + shuffle(positions[inside] - start)
 
         shard = np.searchsorted(self._ends, shuffled, side="right")
         before = np.where(shard > 0, self._ends[shard - 1], 0)
-        found: NDArray[np.int64] = self._starts[shard] + shuffled - before
-        return found
+        rows: Indices = self._starts[shard] + shuffled - before
+        return rows
 
-    def _shuffle(self, group: int, first: int) -> Permutation:
+    def _shuffle(self, group: int, start: int) -> Permutation:
         if group not in self._shuffles:
             if len(self._shuffles) > 8:  # a batch needs one or two
                 self._shuffles.clear()
-            size = int(self._groups[group]) - first
+            size = int(self._group_ends[group]) - start
             self._shuffles[group] = Permutation(size, number_of(self._key, group))
         return self._shuffles[group]
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from training.data.crew import BEING_MADE, Crew, InProcess, crew_of, cut
-from training.data.images import ImageSpec
+from training.data.images import ImageSpec, Pixels
 from training.data.order import Slot
 from training.data.room import Room
-from training.data.sample import Bad, Made, Pixels, SampleMaker, Samples
+from training.data.sample import Bad, Made, SampleMaker, Samples
 from training.data.worker import Orders
 
 

@@ -13,8 +13,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from training.data.images import ImageSpec
-from training.data.sample import Pixels
+from training.data.images import ImageSpec, Pixels
 
 
 @dataclass(frozen=True, kw_only=True)
