@@ -146,6 +146,8 @@ TABLE: dict[str, Run | Not] = {
     "winnow evaluate models/clip/model --captions captions.jsonl --task matching --json": AS_IT_STANDS,
     "winnow evaluate models/clip/model --release web-1 --split train --json": AS_IT_STANDS,
     "winnow embed models/clip/model --release web-1 --out vectors.parquet": AS_IT_STANDS,
+    "winnow convert models/vilt/model --to vilt --out vilt-hf": Run(instead=(("models/vilt", "data/models/vilt-1"),)),
+    "winnow convert vilt-hf --out models/theirs": AS_IT_STANDS,
     "winnow match models/clip/model --captions captions.jsonl --json": AS_IT_STANDS,
     "winnow train blip --size small --release web-1 --init text=bert-base-uncased --set stages.0.batch=512 --out models/blip": Run(
         instead=(("small", "tiny"), (" --init text=bert-base-uncased", "")), more="--smoke"
@@ -189,6 +191,7 @@ TABLE: dict[str, Run | Not] = {
     "winnow caption --images images.jsonl --captioner runs/blip/model --json": Run(
         instead=(("images.jsonl", "captions.jsonl"), ("runs/", "models/"))
     ),
+    "winnow convert runs/vilt/model --to vilt --out vilt-for-transformers": Run(instead=(("runs/vilt/model", "data/models/vilt/model"),)),
     "winnow match runs/vilt/model --captions captions.jsonl": Run(instead=(("runs/vilt/model", "data/models/vilt/model"),)),
     "winnow scorer --collection web --labels labels.jsonl --out scorer.json": AS_IT_STANDS,
     "winnow demo --out demo-out": Not("takes minutes: tests/flows/test_demo.py runs a smaller one"),

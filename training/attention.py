@@ -1,4 +1,4 @@
-"""Attention: who is looked at, keys that are kept, two products where they are faster."""
+"""Multi-head attention: masks, cached keys and values, a faster form for few keys on a CPU."""
 
 from __future__ import annotations
 
@@ -12,50 +12,60 @@ from torch.nn.attention.flex_attention import flex_attention
 
 from training.dropout import dropout
 from training.masks import Mask
+from training.tokens import map_optional
 
 
 @dataclass
 class Cache:
-    """Keys and values of tokens that were seen before, one entry an attention; for generation."""
+    """Keys and values of earlier tokens, one entry for each attention; for generation."""
 
-    held: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    looked_at: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # by cross-attention
-    length: int = 0  # tokens of the sequence seen so far
+    self_attention: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    cross_attention: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    length: int = 0  # tokens of the sequence so far
 
     def __getitem__(self, rows: Tensor) -> Cache:
-        """The same for chosen rows, as beam search asks for: each takes the place of one that
-        looks at the same tokens.
+        """The same for chosen rows, as beam search needs it.
+
+        Cross-attention stays as it is: a row is replaced by one of the same image.
         """
-        held = {name: (key[rows], value[rows]) for name, (key, value) in self.held.items()}
-        return Cache(held=held, looked_at=self.looked_at, length=self.length)
+        chosen = {}
+        for name, (key, value) in self.self_attention.items():
+            chosen[name] = key[rows], value[rows]
+        return Cache(
+            self_attention=chosen,
+            cross_attention=self.cross_attention,
+            length=self.length,
+        )
 
 
-def better_plain(query: Tensor, key: Tensor, mask: Mask) -> bool:
-    """Whether few keys are faster looked at by two products than by torch's kernel.
+def prefers_two_products(query: Tensor, key: Tensor, mask: Mask) -> bool:
+    """Whether attention to few keys is faster as two products than by torch's kernel.
 
-    Its way back in bfloat16 on a CPU takes four times as long (torch 2.13, 512 rows of 12 heads, 30
-    tokens: 1.02 s against 0.25; of 240 tokens 1.3 times).
+    The kernel's backward pass in bfloat16 on a CPU takes four times as long (torch 2.13, 512 rows
+    of 12 heads, 30 tokens: 1.02 s against 0.25; of 240 tokens 1.3 times).
     """
-    few = query.device.type == "cpu" and key.shape[2] <= 256
-    return few and query.dtype == torch.bfloat16 and not mask.is_causal and query.requires_grad
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return False
+    return key.shape[2] <= 256 and not mask.is_causal and query.requires_grad
 
 
-def plain_attention(
-    query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, share: float
+def two_products(
+    query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, p: float
 ) -> Tensor:
-    """softmax(query key / sqrt(width)) value, nothing where `seen` is false.
+    """softmax(query key / sqrt(width)) value, nothing where `allowed` is false.
 
-    `share` of the weights are dropped.
+    Weights are dropped with probability `p`.
     """
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    if seen is not None:
-        scores = scores.masked_fill(~seen, -torch.inf)
-    shares = dropout(scores.softmax(dim=-1), share)
-    return shares @ value
+    scale = query.shape[-1] ** -0.5
+    scores = (query * scale) @ key.transpose(-1, -2)
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, -torch.inf)
+    weights = dropout(scores.softmax(dim=-1), p)
+    return weights @ value
 
 
-def taken(x: Tensor, rows: Tensor | None) -> Tensor:
-    """Rows of x, each of which may come several times; all of them when nobody says which."""
+def take_rows(x: Tensor, rows: Tensor | None) -> Tensor:
+    """Rows of x, each of which may come several times; all of them for None."""
     if rows is None:
         return x
     if len(x) == 1:
@@ -64,7 +74,7 @@ def taken(x: Tensor, rows: Tensor | None) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head attention; the three maps of self-attention are one matrix."""
+    """Multi-head attention; the three projections of self-attention are one matrix."""
 
     def __init__(
         self,
@@ -80,7 +90,7 @@ class Attention(nn.Module):
         inner = heads * head_width
         self.heads = heads
         self.dropout = dropout
-        self.crossing = keys_width is not None
+        self.is_cross = keys_width is not None
 
         if keys_width is None:
             self.qkv = nn.Linear(width, 3 * inner, bias=bias)
@@ -100,15 +110,15 @@ class Attention(nn.Module):
         """x [n, t, width], keys [n, k, keys_width] for cross-attention -> [n, t, width].
 
         With a cache, x holds only new tokens; keys and values of the earlier ones come from it, and
-        those of `keys` are made once. `rows` [n] says which row of `keys` each one looks at. Where
-        the mask says that only tokens from the front ask, there is an answer for those alone.
+        those of `keys` are computed once. `rows` [n] says which row of `keys` each one attends to.
+        Where the mask says that only tokens from the front are queries, the output is of those.
         """
-        if self.crossing:
+        if self.is_cross:
             query = self.query(x)
-            key, value = self._keys(keys, cache, rows)
+            key, value = self._cross_key_value(keys, cache, rows)
         else:
-            query, key, value = self._maps(x, mask.queries)
-            key, value = self._grown(self._split(key), self._split(value), cache)
+            query, key, value = self._project(x, mask.queries)
+            key, value = self._extend(self._split(key), self._split(value), cache)
 
         mixed = self._attend(self._split(query), key, value, mask)
         mixed = mixed.transpose(1, 2).flatten(2)
@@ -117,58 +127,61 @@ class Attention(nn.Module):
         out: Tensor = self.out(mixed)
         return out
 
-    def _maps(self, x: Tensor, queries: int) -> Sequence[Tensor]:
-        """Queries, of some tokens from the front or (0) of all, and everybody's keys and values."""
+    def _project(self, x: Tensor, queries: int) -> Sequence[Tensor]:
+        """Queries of some tokens from the front, or (0) of all; keys and values of all."""
         if not queries:
-            every: Sequence[Tensor] = self.qkv(x).chunk(3, dim=-1)
-            return every
+            qkv: Tensor = self.qkv(x)
+            return qkv.chunk(3, dim=-1)
+
         inner = self.out.in_features
         weight, bias = self.qkv.weight, self.qkv.bias
-        biases = (None, None) if bias is None else (bias[:inner], bias[inner:])
-        query = F.linear(x[:, :queries], weight[:inner], biases[0])
-        return query, *F.linear(x, weight[inner:], biases[1]).chunk(2, dim=-1)
+        query_bias = map_optional(lambda bias: bias[:inner], bias)
+        key_value_bias = map_optional(lambda bias: bias[inner:], bias)
+        query = F.linear(x[:, :queries], weight[:inner], query_bias)
+        key_value = F.linear(x, weight[inner:], key_value_bias)
+        return query, *key_value.chunk(2, dim=-1)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
         if mask.blocks is not None:
-            seen: Tensor = flex_attention(query, key, value, block_mask=mask.blocks)
-            return seen
-        dropout = self.dropout if self.training else 0.0
-        if better_plain(query, key, mask):
-            return plain_attention(query, key, value, mask.dense, dropout)
-        mixed: Tensor = F.scaled_dot_product_attention(
+            out: Tensor = flex_attention(query, key, value, block_mask=mask.blocks)
+            return out
+        p = self.dropout if self.training else 0.0
+        if prefers_two_products(query, key, mask):
+            return two_products(query, key, value, mask.dense, p)
+        return F.scaled_dot_product_attention(
             query,
             key,
             value,
             attn_mask=mask.dense,
-            dropout_p=dropout,
+            dropout_p=p,
             is_causal=mask.is_causal,
         )
-        return mixed
 
     def _split(self, x: Tensor) -> Tensor:
         """[n, t, inner] -> [n, heads, t, inner / heads]."""
         n, t, inner = x.shape
         return x.view(n, t, self.heads, inner // self.heads).transpose(1, 2)
 
-    def _keys(
+    def _cross_key_value(
         self, keys: Tensor | None, cache: Cache | None, rows: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        if cache is not None and id(self) in cache.looked_at:
-            return cache.looked_at[id(self)]
-        assert keys is not None, "cross-attention needs tokens to look at"
-        both = taken(self.key_value(keys), rows)
-        key, value = both.chunk(2, dim=-1)
-        made = self._split(key), self._split(value)
-        if cache is not None:
-            cache.looked_at[id(self)] = made
-        return made
+        if cache is not None and id(self) in cache.cross_attention:
+            return cache.cross_attention[id(self)]
 
-    def _grown(self, key: Tensor, value: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:
+        assert keys is not None, "cross-attention needs tokens to attend to"
+        key_value = take_rows(self.key_value(keys), rows)
+        key, value = map(self._split, key_value.chunk(2, dim=-1))
+        if cache is not None:
+            cache.cross_attention[id(self)] = key, value
+        return key, value
+
+    def _extend(self, key: Tensor, value: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:
+        """Earlier keys and values in front."""
         if cache is None:
             return key, value
-        if id(self) in cache.held:
-            before_key, before_value = cache.held[id(self)]
-            key = torch.cat([before_key, key], dim=2)
-            value = torch.cat([before_value, value], dim=2)
-        cache.held[id(self)] = key, value
+        if id(self) in cache.self_attention:
+            earlier_key, earlier_value = cache.self_attention[id(self)]
+            key = torch.cat([earlier_key, key], dim=2)
+            value = torch.cat([earlier_value, value], dim=2)
+        cache.self_attention[id(self)] = key, value
         return key, value

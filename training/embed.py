@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from training.config import within
 from training.data.towers import TowerSpec, image_tower
 from training.dropout import Dropout
-from training.tokens import Segment, Span, Tokens
+from training.tokens import Segment, Tokens
 
 Interpolation = Literal["bilinear", "bicubic"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class WordsSpec:
-    """Words of one vocabulary, at places 0, 1, 2 ...
+    """Words of one vocabulary, at positions 0, 1, 2 ...
 
-    BERT: word + place + type, normalised. CLIP and GPT: word + place. `modality` adds a learned
-    vector behind the norm that says "this is text" (ViLT).
+    BERT: word + position + type, normalised. CLIP and GPT: word + position. `modality` adds a
+    learned vector behind the norm that says "this is text" (ViLT).
     """
 
     vocab: int
@@ -48,15 +48,15 @@ class Words(nn.Module):
         self.spec = spec
         self.word = nn.Embedding(spec.vocab, spec.width)
         self.place = nn.Parameter(torch.zeros(spec.length, spec.width))
-        self.token_type = _table(spec.types, spec.width)
+        self.token_type = _parameter(spec.types > 0, spec.types, spec.width)
         self.norm = nn.LayerNorm(spec.width, eps=spec.eps) if spec.norm else nn.Identity()
-        self.modality = nn.Parameter(torch.zeros(spec.width)) if spec.modality else None
+        self.modality = _parameter(spec.modality, spec.width)
         self.dropout = Dropout(spec.dropout)
 
     def forward(self, ids: Tensor, valid: Tensor | None = None, start: int = 0) -> Tokens:
-        """ids [n, t] int64, valid [n, t] bool; the first stands at place `start`. -> [n, t, width].
+        """ids [n, t] int64 from position `start` on, valid [n, t] bool -> [n, t, width].
 
-        ValueError when a text is longer than the table of places.
+        ValueError when a text is longer than the table of positions.
         """
         stop = start + ids.shape[1]
         if stop > self.spec.length:
@@ -68,17 +68,16 @@ class Words(nn.Module):
         x = self.dropout(self.norm(x))
         if self.modality is not None:
             x = x + self.modality
-        spans = (Span(segment=Segment.TEXT, length=ids.shape[1]),)
-        return Tokens(x=x, spans=spans, valid=valid)
+        return Tokens.of(Segment.TEXT, x, valid)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PatchesSpec:
-    """Square patches of an image, at places of a learned grid.
+    """Square patches of an image, at positions of a learned grid.
 
-    The grid has `grid` x `grid` places; an image of another size or shape takes its places from it
-    by interpolation. `sample` is the largest number of patches that training keeps, drawn anew for
-    each image (ViLT: 200); 0: all, as always in evaluation.
+    The grid has `grid` x `grid` positions; for an image of another size or shape it is
+    interpolated. `sample` is the largest number of patches that training keeps, drawn anew for each
+    image (ViLT: 200); 0: all, as always in evaluation.
     """
 
     patch: int
@@ -88,7 +87,7 @@ class PatchesSpec:
     interpolation: Interpolation = "bicubic"
     align_corners: bool = False  # ViLT: bilinear, with corners aligned
     bias: bool = True  # of the map of a patch; CLIP has none
-    registers: int = 0  # learned tokens behind the class token, without places (DeiT: one)
+    registers: int = 0  # learned tokens behind the class token, without positions (DeiT: one)
     modality: bool = False
     sample: int = 0
     dropout: float = 0.0
@@ -106,12 +105,10 @@ class Patches(nn.Module):
         self.spec = spec
         self.linear = nn.Linear(3 * spec.patch**2, spec.width, bias=spec.bias)
         self.place = nn.Parameter(torch.zeros(spec.grid, spec.grid, spec.width))
-        self.first = nn.Parameter(torch.zeros(spec.width)) if spec.class_token else None
-        self.first_place = nn.Parameter(torch.zeros(spec.width)) if spec.class_token else None
-        self.registers: nn.Parameter | None = None
-        if spec.registers:
-            self.registers = nn.Parameter(torch.zeros(spec.registers, spec.width))
-        self.modality = nn.Parameter(torch.zeros(spec.width)) if spec.modality else None
+        self.first = _parameter(spec.class_token, spec.width)
+        self.first_place = _parameter(spec.class_token, spec.width)
+        self.registers = _parameter(spec.registers > 0, spec.registers, spec.width)
+        self.modality = _parameter(spec.modality, spec.width)
         self.dropout = Dropout(spec.dropout)
 
     def forward(
@@ -122,22 +119,24 @@ class Patches(nn.Module):
         `sizes` [n, 2] int64: height and width in patches of what is image and not padding, None
         when all of it is. `draw` [n, h/patch * w/patch] in 0..1 settles which patches are kept.
         """
-        patches = self._cut(pixels)
-        n, rows, columns, _ = patches.shape
-        if sizes is None and not (self.spec.sample and draw is not None):
-            x = self.linear(patches) + self._places(rows, columns)
+        patches = self._patchify(pixels)
+        n, rows, columns, values = patches.shape
+        if not self.spec.sample:
+            draw = None
+        if sizes is None and draw is None:
+            x = self.linear(patches) + self._positions(rows, columns)
             return self._tokens(x.flatten(1, 2), valid=None)
 
         if sizes is None:
             sizes = torch.tensor([[rows, columns]], device=pixels.device).expand(n, 2)
-        chosen, valid = self._choose(sizes, rows, columns, draw)
-        patches = patches.flatten(1, 2).gather(
-            1, chosen[..., None].expand(-1, -1, patches.shape[3])
-        )
-        x = self.linear(patches) + self._places_of(chosen, sizes, columns)
+        indices, valid = self._sample(sizes, rows, columns, draw)
+        patches = patches.flatten(1, 2)
+        patches = patches.gather(1, indices[..., None].expand(-1, -1, values))
+
+        x = self.linear(patches) + self._positions_at(indices, sizes, columns)
         return self._tokens(x, valid=None if bool(valid.all()) else valid)
 
-    def _cut(self, pixels: Tensor) -> Tensor:
+    def _patchify(self, pixels: Tensor) -> Tensor:
         """[n, rows, columns, 3 * patch * patch]: channel, then row, then column of the patch."""
         side = self.spec.patch
         n, channels, height, width = pixels.shape
@@ -145,10 +144,10 @@ class Patches(nn.Module):
             raise ValueError(
                 f"images of {height} x {width} are not cut evenly by patches of {side}"
             )
-        cut = pixels.reshape(n, channels, height // side, side, width // side, side)
-        return cut.permute(0, 2, 4, 1, 3, 5).flatten(3)
+        patches = pixels.reshape(n, channels, height // side, side, width // side, side)
+        return patches.permute(0, 2, 4, 1, 3, 5).flatten(3)
 
-    def _places(self, rows: int, columns: int) -> Tensor:
+    def _positions(self, rows: int, columns: int) -> Tensor:
         """[rows, columns, width]: the learned grid, resampled where it has another shape."""
         if (rows, columns) == (self.spec.grid, self.spec.grid):
             return self.place
@@ -160,51 +159,48 @@ class Patches(nn.Module):
         )
         return resampled[0].permute(1, 2, 0)
 
-    def _choose(
+    def _sample(
         self, sizes: Tensor, rows: int, columns: int, draw: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Numbers of the kept patches [n, k], in reading order, and which of them are image."""
-        row = torch.arange(rows, device=sizes.device)[None, :, None]
-        column = torch.arange(columns, device=sizes.device)[None, None, :]
-        inside = (row < sizes[:, :1, None]) & (column < sizes[:, 1:, None])
+        """Indices of the kept patches [n, k], in reading order, and which of them are image."""
+        row = torch.arange(rows, device=sizes.device)[:, None]
+        column = torch.arange(columns, device=sizes.device)
+        heights, widths = sizes[:, :, None, None].unbind(1)
+        inside = (row < heights) & (column < widths)
         inside = inside.flatten(1)
 
-        most = int(inside.sum(1).max())
+        count = int(inside.sum(1).max())
         keys = torch.zeros(inside.shape, device=sizes.device)
-        if draw is not None and self.spec.sample:
-            most = min(most, self.spec.sample)
+        if draw is not None:
+            count = min(count, self.spec.sample)
             keys = draw.to(sizes.device)
-        kept = keys.masked_fill(~inside, 2.0).argsort(dim=1, stable=True)[:, :most]
-        order = kept.masked_fill(~inside.gather(1, kept), rows * columns).argsort(
-            dim=1, stable=True
-        )
+        keys = keys.masked_fill(~inside, 2.0)  # padding last
+        kept = keys.argsort(dim=1, stable=True)[:, :count]
+
+        padding = ~inside.gather(1, kept)
+        order = kept.masked_fill(padding, rows * columns).argsort(dim=1, stable=True)
         kept = kept.gather(1, order)
         return kept, inside.gather(1, kept)
 
-    def _places_of(self, chosen: Tensor, sizes: Tensor, columns: int) -> Tensor:
+    def _positions_at(self, indices: Tensor, sizes: Tensor, columns: int) -> Tensor:
         """[n, k, width]: the grid's value where each patch lies in an image of its own size."""
-        height, width = sizes[:, :1].double(), sizes[:, 1:].double()
-        row, column = (chosen // columns).double(), (chosen % columns).double()
-        if self.spec.align_corners:
-            y = 2 * row / (height - 1).clamp(min=1) - 1
-            x = 2 * column / (width - 1).clamp(min=1) - 1
-        else:
-            y = (2 * row + 1) / height - 1
-            x = (2 * column + 1) / width - 1
+        height, width = sizes[:, :1], sizes[:, 1:]
+        aligned = self.spec.align_corners
+        y = _coordinate(indices // columns, height, aligned)
+        x = _coordinate(indices % columns, width, aligned)
 
-        fine = torch.promote_types(
-            self.place.dtype, torch.float32
-        )  # of bfloat16, 3 digits are left
-        at = torch.stack([x, y], dim=-1).to(fine)
-        table = self.place.permute(2, 0, 1)[None].to(fine).expand(len(chosen), -1, -1, -1)
-        found = F.grid_sample(
-            table,
+        # of bfloat16, 3 digits are left
+        precise = torch.promote_types(self.place.dtype, torch.float32)
+        at = torch.stack([x, y], dim=-1).to(precise)
+        grid = self.place.permute(2, 0, 1).to(precise)
+        sampled = F.grid_sample(
+            grid.expand(len(indices), -1, -1, -1),
             at[:, None],
             mode=self.spec.interpolation,
             padding_mode="border",
-            align_corners=self.spec.align_corners,
+            align_corners=aligned,
         )
-        return found[:, :, 0].transpose(1, 2).to(self.place.dtype)
+        return sampled[:, :, 0].transpose(1, 2).to(self.place.dtype)
 
     def _tokens(self, x: Tensor, valid: Tensor | None) -> Tokens:
         front = []
@@ -214,27 +210,34 @@ class Patches(nn.Module):
             front.append(self.registers)
 
         if front:
-            tokens = torch.cat(front)
-            x = torch.cat([tokens.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
+            learned = torch.cat(front)
+            x = torch.cat([learned.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
             if valid is not None:
-                valid = F.pad(valid, (len(tokens), 0), value=True)
+                valid = F.pad(valid, (len(learned), 0), value=True)
         x = self.dropout(x)
         if self.modality is not None:
             x = x + self.modality
-        spans = (Span(segment=Segment.IMAGE, length=x.shape[1]),)
-        return Tokens(x=x, spans=spans, valid=valid)
+        return Tokens.of(Segment.IMAGE, x, valid)
+
+
+def _coordinate(index: Tensor, length: Tensor, align_corners: bool) -> Tensor:
+    """Where patch 0 .. length - 1 lies in -1..1, as grid_sample counts; in double."""
+    index, length = index.double(), length.double()
+    if align_corners:
+        return 2 * index / (length - 1).clamp(min=1) - 1
+    return (2 * index + 1) / length - 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridSpec:
-    """What another network said: a grid of features of an image, or hidden states of a text.
+    """Outputs of another network: a grid of features of an image, or hidden states of a text.
 
     `linear` maps them to the width (off: they have it); `hidden` puts a map to so many and GELU
-    before it (LLaVA-1.5). `places` is the number of learned places, 0 where the features carry
+    before it (LLaVA-1.5). `places` is the number of learned positions, 0 where the features carry
     theirs; `norm` as in GIT; `skip` of the first tokens are left out (1: a class token). In
-    training `token_dropout` of the tokens are hidden from everybody, but never all of them, and
-    `feature_dropout` of the features in all tokens of a row. A `tower` makes the features of pixels
-    in each step, frozen, where they are not computed once.
+    training `token_dropout` of the tokens are hidden from all others, but never all of them, and
+    `feature_dropout` of the features in all tokens of a row. A `tower` computes the features from
+    pixels in each step, frozen, where they are not computed once.
     """
 
     features: int
@@ -252,8 +255,8 @@ class GridSpec:
     tower: TowerSpec | None = None
 
     def __post_init__(self) -> None:
-        drops = {"token_dropout": self.token_dropout, "feature_dropout": self.feature_dropout}
-        within(0, 1, dropout=self.dropout, **drops)
+        within(0, 1, dropout=self.dropout)
+        within(0, 1, token_dropout=self.token_dropout, feature_dropout=self.feature_dropout)
         if not self.linear and self.features != self.width:
             raise ValueError(f"without a map, features {self.features} must be width {self.width}")
 
@@ -265,50 +268,62 @@ class Grid(nn.Module):
         super().__init__()
         self.spec = spec
         self._tower: Callable[[Tensor], Tensor] | None = None
-        self.linear = _maps(spec)
+        self.linear = _projector(spec)
         self.norm = nn.LayerNorm(spec.width, eps=spec.eps) if spec.norm else nn.Identity()
-        self.place = _table(spec.places, spec.width)
+        self.place = _parameter(spec.places > 0, spec.places, spec.width)
         self.dropout = Dropout(spec.dropout)
 
     def forward(
         self, features: Tensor, valid: Tensor | None = None, draw: Tensor | None = None
     ) -> Tokens:
         """features [n, k, features], valid [n, k] -> [n, k, width]; with a tower pixels instead."""
-        if self.spec.tower is not None:
-            features = self._seen(self.spec.tower, features)
-        if self.spec.skip:
-            features = features[:, self.spec.skip :]
-            valid = None if valid is None else valid[:, self.spec.skip :]
-        if self.training and self.spec.feature_dropout:
-            features = F.dropout1d(features.transpose(1, 2), self.spec.feature_dropout)
+        spec = self.spec
+        if spec.tower is not None:
+            features = self._tower_features(spec.tower, features)
+        features = features[:, spec.skip :]
+        if valid is not None:
+            valid = valid[:, spec.skip :]
+        if self.training and spec.feature_dropout:
+            features = F.dropout1d(features.transpose(1, 2), spec.feature_dropout)
             features = features.transpose(1, 2)
 
         x = self.norm(self.linear(features))
         if self.place is not None:
             x = x + self.place[: x.shape[1]]
-        if self.training and self.spec.token_dropout:
-            valid = self._thinned(x, valid)
-        spans = (Span(segment=self.spec.segment, length=x.shape[1]),)
-        return Tokens(x=self.dropout(x), spans=spans, valid=valid)
+        if self.training and spec.token_dropout:
+            valid = self._drop_tokens(x, valid)
+        return Tokens.of(spec.segment, self.dropout(x), valid)
 
-    def _seen(self, tower: TowerSpec, pixels: Tensor) -> Tensor:
-        """What the frozen tower says; it is read when it is first asked, where the pixels lie."""
+    def _tower_features(self, tower: TowerSpec, pixels: Tensor) -> Tensor:
+        """Of the frozen tower, which is loaded when first used, on the device of the pixels."""
         if self._tower is None:
             self._tower = image_tower(tower, pixels.device)
         return self._tower(pixels).clone()  # a tensor of inference mode has no way back
 
-    def _thinned(self, x: Tensor, valid: Tensor | None) -> Tensor:
+    def _drop_tokens(self, x: Tensor, valid: Tensor | None) -> Tensor:
         kept = torch.rand(x.shape[:2], device=x.device) >= self.spec.token_dropout
         if valid is None:
-            kept[:, 0] = kept[:, 0] | ~kept.any(dim=1)
+            kept[:, 0] |= ~kept.any(dim=1)
             return kept
-        thinned = kept & valid
-        return torch.where(thinned.any(dim=1, keepdim=True), thinned, valid)
+        kept = kept & valid
+        return torch.where(kept.any(dim=1, keepdim=True), kept, valid)
+
+
+def _projector(spec: GridSpec) -> nn.Module:
+    if not spec.linear:
+        return nn.Identity()
+    if not spec.hidden:
+        return nn.Linear(spec.features, spec.width)
+    return nn.Sequential(
+        nn.Linear(spec.features, spec.hidden),
+        nn.GELU(),
+        nn.Linear(spec.hidden, spec.width),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class QueriesSpec:
-    """Learned vectors that ask (Perceiver, Flamingo's resampler, BLIP-2)."""
+    """Learned query tokens (Perceiver, Flamingo's resampler, BLIP-2)."""
 
     count: int
     width: int
@@ -329,18 +344,9 @@ class Queries(nn.Module):
 
     def forward(self, rows: int) -> Tokens:
         """[rows, count, width]."""
-        x = self.dropout(self.norm(self.query)).expand(rows, -1, -1)
-        return Tokens(x=x, spans=(Span(segment=Segment.QUERY, length=self.spec.count),))
+        x = self.dropout(self.norm(self.query))
+        return Tokens.of(Segment.QUERY, x.expand(rows, -1, -1))
 
 
-def _maps(spec: GridSpec) -> nn.Module:
-    if not spec.linear:
-        return nn.Identity()
-    if not spec.hidden:
-        return nn.Linear(spec.features, spec.width)
-    into, out = nn.Linear(spec.features, spec.hidden), nn.Linear(spec.hidden, spec.width)
-    return nn.Sequential(into, nn.GELU(), out)
-
-
-def _table(rows: int, width: int) -> nn.Parameter | None:
-    return nn.Parameter(torch.zeros(rows, width)) if rows else None
+def _parameter(present: bool, *shape: int) -> nn.Parameter | None:
+    return nn.Parameter(torch.zeros(shape)) if present else None

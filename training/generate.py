@@ -1,4 +1,4 @@
-"""Captions, word by word: greedy, by beams, or drawn from the nucleus, with cached keys."""
+"""Captions, piece by piece: greedy, beam search or nucleus sampling, with a key-value cache."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Decoding:
             raise ValueError(f"beams is {self.beams}: at least 1 is needed")
 
 
-class Writer:
-    """A pass that decodes, and the head that says its words.
+class TextGenerator:
+    """Generates texts by a pass that decodes and the head with its logits.
 
     Of the pass's inputs the last is the word embedding; what stands before it, and what it reads,
     is given once as tokens.
@@ -56,7 +56,7 @@ class Writer:
         self.words = model.spec.passes[decoder].inputs[-1]
 
     @torch.no_grad()
-    def write(
+    def generate(
         self,
         prompt: Tensor,
         decoding: Decoding,
@@ -67,35 +67,35 @@ class Writer:
     ) -> Tensor:
         """prompt [n, p] ids, all of one length -> [n, longest] ids, the end repeated behind it.
 
-        `before` are tokens that stand before the words, `reads` what cross-attention looks at: [n,
-        ...] each. `draws` [n, longest] in 0..1 settle a nucleus: a text depends on its own row
-        alone.
+        `before` are tokens in front of the words, `reads` those of cross-attention: [n, ...] each.
+        `draws` [n, longest] in 0..1 settle nucleus sampling: a text depends on its own row alone.
         """
         if decoding.how == "beam":
-            return self._beams(prompt, decoding, before, reads)
+            return self._beam_search(prompt, decoding, before, reads)
         if decoding.how == "nucleus" and draws is None:
             raise ValueError("a nucleus needs draws, so that captions can be made again")
 
         cache = Cache()
-        logits = self._first(prompt, before, reads, cache)
-        written = prompt.new_full((len(prompt), decoding.longest), self.end)
+        logits = self._prefill(prompt, before, reads, cache)
+        generated = prompt.new_full((len(prompt), decoding.longest), self.end)
         ended = torch.zeros(len(prompt), dtype=torch.bool, device=prompt.device)
-        for place in range(decoding.longest):
-            said = torch.cat([prompt, written[:, :place]], dim=1)
-            logits = self._shaped(logits, said, place, decoding)
+        for step in range(decoding.longest):
+            ids = torch.cat([prompt, generated[:, :step]], dim=1)
+            logits = self._adjust(logits, ids, step, decoding)
             if decoding.how == "greedy" or draws is None:
                 piece = logits.argmax(dim=1)
             else:
-                piece = from_nucleus(logits, decoding.nucleus, draws[:, place])
+                piece = sample_nucleus(logits, decoding.nucleus, draws[:, step])
+
             piece = piece.masked_fill(ended, self.end)
-            written[:, place] = piece
+            generated[:, step] = piece
             ended = ended | (piece == self.end)
             if bool(ended.all()):
                 break
-            logits = self._next(piece, prompt.shape[1] + place, reads, cache)
-        return written
+            logits = self._decode(piece, prompt.shape[1] + step, reads, cache)
+        return generated
 
-    def _first(
+    def _prefill(
         self,
         prompt: Tensor,
         before: Sequence[Tokens],
@@ -103,37 +103,41 @@ class Writer:
         cache: Cache,
         rows: Tensor | None = None,
     ) -> Tensor:
+        """[n, vocab] logits behind the prompt, whose keys and values go into the cache."""
         words = self.model.embed(self.words, prompt)
         tokens = self.model.run(self.decoder, [*before, words], reads, cache, rows)
         return self._logits(tokens)
 
-    def _next(
+    def _decode(
         self,
         piece: Tensor,
-        place: int,
+        position: int,
         reads: Tokens | None,
         cache: Cache,
         rows: Tensor | None = None,
     ) -> Tensor:
-        words = self.model.embed(self.words, piece[:, None], None, place)
-        return self._logits(self.model.run(self.decoder, [words], reads, cache, rows))
+        """[n, vocab] logits behind one more piece at `position`."""
+        words = self.model.embed(self.words, piece[:, None], None, position)
+        tokens = self.model.run(self.decoder, [words], reads, cache, rows)
+        return self._logits(tokens)
 
     def _logits(self, tokens: Tokens) -> Tensor:
-        return at_least_float(self.model.head(self.head, tokens.x[:, -1]))
+        last = tokens.x[:, -1]
+        return at_least_float(self.model.head(self.head, last))
 
-    def _shaped(self, logits: Tensor, said: Tensor, place: int, decoding: Decoding) -> Tensor:
+    def _adjust(self, logits: Tensor, ids: Tensor, step: int, decoding: Decoding) -> Tensor:
+        """The repetition penalty, and no end before the shortest length."""
         if decoding.repetition != 1.0:
-            there = logits.gather(1, said)
-            lowered = torch.where(
-                there > 0, there / decoding.repetition, there * decoding.repetition
-            )
-            logits = logits.scatter(1, said, lowered)
-        if place < decoding.shortest - 1:
+            penalty = decoding.repetition
+            repeated = logits.gather(1, ids)
+            lowered = torch.where(repeated > 0, repeated / penalty, repeated * penalty)
+            logits = logits.scatter(1, ids, lowered)
+        if step < decoding.shortest - 1:
             logits = logits.clone()
             logits[:, self.end] = -torch.inf
         return logits
 
-    def _beams(
+    def _beam_search(
         self,
         prompt: Tensor,
         decoding: Decoding,
@@ -146,91 +150,92 @@ class Writer:
         before = [tokens[rows] for tokens in before]
 
         cache = Cache()
-        logits = self._first(prompt[rows], before, reads, cache, rows)
-        for place in range(decoding.longest):
-            logits = self._shaped(logits, beams.said(place), place, decoding)
-            moved = beams.grow(F.log_softmax(logits, dim=1), place)
-            if beams.settled():
+        logits = self._prefill(prompt[rows], before, reads, cache, rows)
+        for step in range(decoding.longest):
+            logits = self._adjust(logits, beams.ids(step), step, decoding)
+            origin = beams.extend(F.log_softmax(logits, dim=1), step)
+            if beams.are_settled():
                 break
-            cache = cache[moved]
-            piece = beams.written[:, place]
-            logits = self._next(piece, prompt.shape[1] + place, reads, cache, rows)
+            cache = cache[origin]
+            piece = beams.generated[:, step]
+            logits = self._decode(piece, prompt.shape[1] + step, reads, cache, rows)
         return beams.best
 
 
 class Beams:
-    """Texts of every row that are still written, `beams` of each, and the best that has ended."""
+    """Unfinished texts of every row, `beams` of each, and the best that has ended."""
 
     def __init__(self, prompt: Tensor, decoding: Decoding, end: int) -> None:
+        n, beams = len(prompt), decoding.beams
         self.decoding = decoding
         self.end = end
-        n, beams = len(prompt), decoding.beams
         self.rows = torch.arange(n, device=prompt.device).repeat_interleave(beams)
         self.prompt = prompt[self.rows]
-        self.written = prompt.new_full((n * beams, decoding.longest), end)
+        self.generated = prompt.new_full((n * beams, decoding.longest), end)
         self.best = prompt.new_full((n, decoding.longest), end)
 
-        nothing = torch.full((n, beams), -torch.inf, device=prompt.device, dtype=torch.float64)
-        self.best_score = nothing[:, 0].clone()
-        self.scores = nothing
+        shape = n, beams
+        self.scores = torch.full(shape, -torch.inf, device=prompt.device, dtype=torch.float64)
+        self.best_score = self.scores[:, 0].clone()
         self.scores[:, 0] = 0.0  # at first all beams are one
 
-    def said(self, place: int) -> Tensor:
-        """Prompts, and what was written before `place`."""
-        return torch.cat([self.prompt, self.written[:, :place]], dim=1)
+    def ids(self, step: int) -> Tensor:
+        """Prompts, and what was generated before `step`."""
+        return torch.cat([self.prompt, self.generated[:, :step]], dim=1)
 
-    def grow(self, log_probability: Tensor, place: int) -> Tensor:
-        """One more piece for each beam: [n x beams, vocab] -> which beam each goes on from."""
+    def extend(self, log_probability: Tensor, step: int) -> Tensor:
+        """One more piece for each beam: [n x beams, vocab] -> which beam each one continues."""
         n, beams = self.scores.shape
-        vocabulary = log_probability.shape[1]
+        vocab = log_probability.shape[1]
         total = self.scores.view(-1, 1) + log_probability
 
-        # twice as many as there are beams: even if each beam ends, as many go on
-        found, at = total.view(n, -1).topk(2 * beams, dim=1)
-        first = torch.arange(0, n * beams, beams, device=at.device)
-        origin = at // vocabulary + first[:, None]
-        piece = at % vocabulary
-        self._keep_best(found, origin, piece, place)
+        # twice as many as there are beams: even if each beam ends, as many continue
+        scores, index = total.view(n, -1).topk(2 * beams, dim=1)
+        first_beam = torch.arange(0, n * beams, beams, device=index.device)
+        origin = index // vocab + first_beam[:, None]
+        piece = index % vocab
+        self._keep_best(scores, origin, piece, step)
 
-        going_on = found.masked_fill(piece == self.end, -torch.inf)
-        self.scores, order = going_on.topk(beams, dim=1)
-        moved = origin.gather(1, order).flatten()
-        self.written = self.written[moved]
-        self.written[:, place] = piece.gather(1, order).flatten()
-        return moved
+        unfinished = scores.masked_fill(piece == self.end, -torch.inf)
+        self.scores, order = unfinished.topk(beams, dim=1)
+        origin = origin.gather(1, order).flatten()
+        self.generated = self.generated[origin]
+        self.generated[:, step] = piece.gather(1, order).flatten()
+        return origin
 
-    def _keep_best(self, found: Tensor, origin: Tensor, piece: Tensor, place: int) -> None:
+    def _keep_best(self, scores: Tensor, origin: Tensor, piece: Tensor, step: int) -> None:
         """A text that ends here, if it is better than the best before; at last any text ends."""
-        ended = found
-        if place < self.decoding.longest - 1:
-            ended = found.masked_fill(piece != self.end, -torch.inf)
-        ended = ended / (place + 1) ** self.decoding.length_penalty
-        score, which = ended.max(dim=1, keepdim=True)
+        if step < self.decoding.longest - 1:
+            scores = scores.masked_fill(piece != self.end, -torch.inf)
+        scores = scores / (step + 1) ** self.decoding.length_penalty
+        score, index = scores.max(dim=1, keepdim=True)
+        score = score.squeeze(1)
 
-        text = self.written[origin.gather(1, which).squeeze(1)]
-        text[:, place] = piece.gather(1, which).squeeze(1)
-        better = score.squeeze(1) > self.best_score
-        self.best = torch.where(better[:, None], text, self.best)
-        self.best_score = torch.where(better, score.squeeze(1), self.best_score)
+        text = self.generated[origin.gather(1, index).squeeze(1)]
+        text[:, step] = piece.gather(1, index).squeeze(1)
+        is_better = score > self.best_score
+        self.best = torch.where(is_better[:, None], text, self.best)
+        self.best_score = torch.where(is_better, score, self.best_score)
 
-    def settled(self) -> bool:
-        """Whether no text that is still written can become better than the best."""
+    def are_settled(self) -> bool:
+        """Whether no unfinished text can become better than the best."""
         # log probabilities only fall, and no length divides them by more than the longest
         power = max(0.0, self.decoding.length_penalty)
-        hope = self.scores.amax(dim=1) / self.decoding.longest**power
-        return bool((hope < self.best_score).all())
+        bound = self.scores.amax(dim=1) / self.decoding.longest**power
+        return bool((bound < self.best_score).all())
 
 
-def from_nucleus(logits: Tensor, share: float, draw: Tensor) -> Tensor:
+def sample_nucleus(logits: Tensor, share: float, draw: Tensor) -> Tensor:
     """A piece from the likeliest ones that together reach `share` (Holtzman et al. 2020).
 
     logits [n, vocab], draw [n] in 0..1 -> [n]; equal logits stand in the vocabulary's order.
     """
     probability, order = logits.softmax(dim=1).sort(dim=1, descending=True, stable=True)
     before = probability.cumsum(dim=1) - probability
-    kept = probability.masked_fill(before >= share, 0.0)
-    ends = kept.cumsum(dim=1)
-    at = draw.to(ends)[:, None] * ends[:, -1:]
-    place = torch.searchsorted(ends, at, right=True)
-    last = (kept > 0).sum(dim=1, keepdim=True) - 1
-    return order.gather(1, torch.minimum(place, last)).squeeze(1)
+    nucleus = probability.masked_fill(before >= share, 0.0)
+
+    ends = nucleus.cumsum(dim=1)
+    value = draw.to(ends)[:, None] * ends[:, -1:]
+    index = torch.searchsorted(ends, value, right=True)
+    last = (nucleus > 0).sum(dim=1, keepdim=True) - 1
+    return order.gather(1, torch.minimum(index, last)).squeeze(1)

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.pytorch_utils import Conv1D
 
 from training.attention import Cache
-from training.tokens import Segment, Span, Tokens
+from training.tokens import Segment, Tokens
 
 HALF = (torch.float16, torch.bfloat16)
 BEYOND = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # of Gemma, Cohere, Granite
@@ -122,7 +122,7 @@ class Language(nn.Module):
         )
         if cache is not None and past is not None:
             layers: list[Any] = past.layers
-            cache.held = {at: (one.keys, one.values) for at, one in enumerate(layers)}
+            cache.self_attention = {at: (one.keys, one.values) for at, one in enumerate(layers)}
             cache.length += tokens.x.shape[1]
         return tokens.with_x(said.last_hidden_state.to(tokens.x.dtype))
 
@@ -130,7 +130,7 @@ class Language(nn.Module):
 def _past(cache: Cache) -> DynamicCache:
     """Our cache as theirs: keys and values, layer by layer."""
     past = DynamicCache()
-    for layer, (key, value) in sorted(cache.held.items()):
+    for layer, (key, value) in sorted(cache.self_attention.items()):
         past.update(key, value, layer)
     return past
 
@@ -166,7 +166,7 @@ class LanguageWords(nn.Module):
     def forward(self, ids: Tensor, valid: Tensor | None = None, start: int = 0) -> Tokens:
         """ids [n, t], valid [n, t] -> [n, t, width]."""
         x: Tensor = self._language[0].model.get_input_embeddings()(ids)
-        return Tokens(x=x, spans=(Span(segment=Segment.TEXT, length=ids.shape[1]),), valid=valid)
+        return Tokens.of(Segment.TEXT, x, valid)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ def train_step(run: Run, batches: Sequence[Weighted]) -> dict[str, float]:
     objectives = chosen_objectives(run)
     optimizer.zero_grad(set_to_none=True)
     if run.twin is not None and stage.momentum is not None:
-        momentum.follow(run.twin, run.model, stage.momentum.keep)
+        momentum.update_ema(run.twin, run.model, stage.momentum.keep)
 
     numbers: dict[str, float] = {}
     for one in batches:
@@ -73,7 +73,7 @@ def train_step(run: Run, batches: Sequence[Weighted]) -> dict[str, float]:
     set_rate(optimizer, learning_rate(stage, run.step))
     optimizer.step()
     if run.average is not None:
-        momentum.follow(run.average, run.model, stage.ema)
+        momentum.update_ema(run.average, run.model, stage.ema)
     return numbers
 
 

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from training.dropout import Dropout
-from training.tokens import Segment, Span, Tokens
+from training.tokens import Segment, Tokens
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegionsSpec:
     """Boxes of a detector, with features and a geometry of 5 or 7 numbers.
 
-    5 (ImageBERT): x1/W, y1/H, x2/W, y2/H, area; one learned place for all boxes; one norm over the
-    sum. 7 (UNITER): x1, y1, x2, y2, w, h, w x h, all relative; a norm for each summand and one over
-    the sum.
+    5 (ImageBERT): x1/W, y1/H, x2/W, y2/H, area; one learned position for all boxes; one norm over
+    the sum. 7 (UNITER): x1, y1, x2, y2, w, h, w x h, all relative; a norm for each summand and one
+    over the sum.
     """
 
     features: int
@@ -51,18 +51,21 @@ class Regions(nn.Module):
 
     def forward(self, features: Tensor, boxes: Tensor, valid: Tensor | None = None) -> Tokens:
         """features [n, k, features]; boxes [n, k, 4]: x1, y1, x2, y2 in 0..1; valid [n, k]."""
+        box = self.box(geometry(boxes, self.spec.geometry))
         x = self.feature_norm(self.feature(features))
-        x = x + self.box_norm(self.box(geometry(boxes, self.spec.geometry)))
+        x = x + self.box_norm(box)
         x = x + self.token_type
         if self.place is not None:
             x = x + self.place
         x = self.dropout(self.norm(x))
-        spans = (Span(segment=Segment.IMAGE, length=x.shape[1]),)
-        return Tokens(x=x, spans=spans, valid=valid)
+        return Tokens.of(Segment.IMAGE, x, valid)
 
 
 def geometry(boxes: Tensor, numbers: int) -> Tensor:
-    """[..., 4] corners in 0..1 -> [..., 5], the area behind; or [..., 7], sides and area."""
+    """[..., 4] corners in 0..1 -> [..., 5] with the area, or [..., 7] with the sides and the area.
+
+    `numbers` is 5 or 7.
+    """
     sides = boxes[..., 2:] - boxes[..., :2]
     area = sides.prod(dim=-1, keepdim=True)
     if numbers == 5:

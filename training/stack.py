@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from training.attention import Attention, Cache, taken
+from training.attention import Attention, Cache, take_rows
 from training.config import within
 from training.dropout import Dropout
 from training.masks import Mask, lower
@@ -43,14 +43,14 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Cross:
-    """Cross-attention of a stack to tokens of somebody else."""
+    """Cross-attention of a stack to other tokens."""
 
-    width: int  # of the tokens looked at
+    width: int  # of the tokens attended to
     every: int = 1  # blocks 0, every, 2 x every ... have it (BLIP: 1; BLIP-2: 2)
     gate: bool = False  # times tanh of a number that starts at 0, so that nothing changes at first
-    see_self: bool = False  # keys are the others' tokens and one's own (Perceiver resampler)
+    see_self: bool = False  # keys are the other tokens and one's own (Perceiver resampler)
     copy: bool = False  # starts as a copy of self-attention, once initial weights are loaded
-    norm_keys: bool = False  # a norm of their own for the tokens looked at (Perceiver)
+    norm_keys: bool = False  # a norm of their own for the tokens attended to (Perceiver)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +103,13 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""
-        out: Tensor = self.out(self.activation(self.into(x)))
+        hidden = self.activation(self.into(x))
+        out: Tensor = self.out(hidden)
         return out
 
 
 class Sublayer(nn.Module):
-    """One thing that a block does, with its norm and what scales it.
+    """Attention or a feed-forward network of a block, with its norm and what scales it.
 
     norm "pre": x + scale(f(norm(x))) (ViT). norm "post": norm(x + scale(f(x))) (BERT).
     """
@@ -125,23 +126,27 @@ class Sublayer(nn.Module):
         self.scale = nn.Parameter(torch.ones(spec.width)) if spec.layer_scale else None
 
     def forward(self, x: Tensor, *rest: object) -> Tensor:
-        """x [n, t, width]; `rest` is what the inner module asks for besides."""
+        """x [n, t, width]; `rest` are the other arguments of the inner module."""
         added = self.inner(self.norm(x) if self.pre else x, *rest)
         if self.scale is not None:
             added = added * self.scale
         if self.gate is not None:
             added = added * torch.tanh(self.gate)
-        x = x[:, : added.shape[1]] + self.dropout(added)  # some, where not all tokens ask
+        x = x[:, : added.shape[1]]  # where only some tokens from the front are queries
+        x = x + self.dropout(added)
         return x if self.pre else self.norm(x)
 
 
+Spans = tuple[tuple[str, int], ...]  # names of feed-forward networks, and how many tokens take each
+
+
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class BlockInputs:
     """What is the same for all blocks of one pass through a stack."""
 
     attention: str
     mask: Mask
-    spans: tuple[tuple[str, int], ...]  # names and lengths of what has a feed-forward network apart
+    spans: Spans
     keys: Tensor | None = None
     keys_rows: Tensor | None = None
     keys_mask: Mask = field(default_factory=Mask)
@@ -153,49 +158,58 @@ class Block(nn.Module):
 
     def __init__(self, spec: StackSpec, index: int) -> None:
         super().__init__()
-        attentions = {name: Sublayer(spec, _attention(spec)) for name in spec.attentions}
-        self.attentions = nn.ModuleDict(attentions)
+        self.attentions = nn.ModuleDict()
+        for name in spec.attentions:
+            self.attentions[name] = Sublayer(spec, _attention(spec))
 
+        cross = spec.cross
         self.cross: Sublayer | None = None
         self.see_self = False
         self.keys_norm: nn.Module = nn.Identity()
-        if spec.cross is not None and index % spec.cross.every == 0:
-            attention = _attention(spec, keys_width=spec.cross.width)
-            self.cross = Sublayer(spec, attention, gate=spec.cross.gate)
-            self.see_self = spec.cross.see_self
-            if spec.cross.norm_keys:
-                self.keys_norm = nn.LayerNorm(spec.cross.width, eps=spec.eps)
+        if cross is not None and index % cross.every == 0:
+            attention = _attention(spec, keys_width=cross.width)
+            self.cross = Sublayer(spec, attention, gate=cross.gate)
+            self.see_self = cross.see_self
+            if cross.norm_keys:
+                self.keys_norm = nn.LayerNorm(cross.width, eps=spec.eps)
 
-        names = ["shared", *(segment.name for segment in spec.feedforwards)]
-        gate = spec.cross is not None and spec.cross.gate and not spec.attentions
-        networks = {name: Sublayer(spec, FeedForward(spec), gate=gate) for name in names}
-        self.feedforwards = nn.ModuleDict(networks)
+        gate = cross is not None and cross.gate and not spec.attentions
+        self.feedforwards = nn.ModuleDict()
+        for name in ("shared", *(segment.name for segment in spec.feedforwards)):
+            self.feedforwards[name] = Sublayer(spec, FeedForward(spec), gate=gate)
 
-    def forward(self, x: Tensor, run: Run) -> Tensor:
+    def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """x [n, t, width] -> [n, t, width]."""
-        if run.attention:
-            x = self.attentions[run.attention](x, run.mask, None, run.cache)
+        if inputs.attention:
+            x = self.attentions[inputs.attention](x, inputs.mask, None, inputs.cache)
+        if self.cross is not None and inputs.keys is not None:
+            x = self._attend_across(self.cross, x, inputs.keys, inputs)
 
-        if self.cross is not None and run.keys is not None:
-            keys, rows = self.keys_norm(run.keys), run.keys_rows
-            if self.see_self:
-                own = self.cross.norm(x) if self.cross.pre else x
-                keys, rows = torch.cat([taken(keys, rows), own], dim=1), None
-            x = self.cross(x, run.keys_mask, keys, run.cache, rows)
-
-        if len(run.spans) == 1:
-            out: Tensor = self.feedforwards[run.spans[0][0]](x)
+        if len(inputs.spans) == 1:
+            ((name, _),) = inputs.spans
+            out: Tensor = self.feedforwards[name](x)
             return out
-        pieces = x.split([length for _, length in run.spans], dim=1)
-        mapped = [
-            self.feedforwards[name](piece)
-            for (name, _), piece in zip(run.spans, pieces, strict=True)
-        ]
+
+        names, lengths = zip(*inputs.spans, strict=True)
+        mapped = []
+        for name, part in zip(names, x.split(lengths, dim=1), strict=True):
+            mapped.append(self.feedforwards[name](part))
         return torch.cat(mapped, dim=1)
+
+    def _attend_across(
+        self, cross: Sublayer, x: Tensor, keys: Tensor, inputs: BlockInputs
+    ) -> Tensor:
+        keys, rows = self.keys_norm(keys), inputs.keys_rows
+        if self.see_self:
+            own = cross.norm(x) if cross.pre else x
+            keys = torch.cat([take_rows(keys, rows), own], dim=1)
+            rows = None
+        out: Tensor = cross(x, inputs.keys_mask, keys, inputs.cache, rows)
+        return out
 
 
 class Stack(nn.Module):
-    """Blocks one after another, with a norm before and behind where the shape says so."""
+    """Blocks one after another, with a norm before and behind where the spec says so."""
 
     def __init__(self, spec: StackSpec) -> None:
         super().__init__()
@@ -221,21 +235,31 @@ class Stack(nn.Module):
         """Tokens through all blocks.
 
         `attention` names the self-attention to use (may be left out when there is one); `keys` are
-        the tokens that cross-attention looks at, None to go without it; `keys_rows` [n] says which
-        row of them each row looks at, when several look at one. With a cache, tokens are new ones
-        behind those that it holds: all of a prompt at first, then one at a time. `front` tokens
-        (0: all) are what the caller will read: the last block works for them alone.
+        the tokens of cross-attention, None to go without it; `keys_rows` [n] says which row of them
+        each row attends to, when several share one. With a cache, tokens are new ones behind those
+        that it holds: all of a prompt at first, then one at a time. `front` tokens (0: all) are
+        what the caller will read: the last block computes only those.
         """
-        run = self._run(tokens, rules, attention, keys, keys_rules, keys_rows, cache)
-        last = self._last(run, tokens, front)
-        x = self.first_norm(tokens.x)
+        if not attention and self.spec.attentions:
+            (attention,) = self.spec.attentions
+        inputs = BlockInputs(
+            attention=attention,
+            mask=self._mask(tokens, rules, cache),
+            spans=self._spans(tokens),
+            keys=None if keys is None else keys.x,
+            keys_rows=keys_rows,
+            keys_mask=self._keys_mask(tokens, keys, keys_rules, keys_rows, cache),
+            cache=cache,
+        )
 
+        x = self.first_norm(tokens.x)
         for number, block in enumerate(self.blocks, 1):
-            given = last if number == len(self.blocks) else run
+            if front and number == len(self.blocks):
+                inputs = self._for_front(inputs, tokens, front)
             if self.checkpointing and self.training:
-                x = checkpoint(block, x, given, use_reentrant=False)
+                x = checkpoint(block, x, inputs, use_reentrant=False)
             else:
-                x = block(x, given)
+                x = block(x, inputs)
 
         if cache is not None:
             cache.length += tokens.x.shape[1]
@@ -243,74 +267,60 @@ class Stack(nn.Module):
             tokens, x = tokens.front(front), x[:, :front]
         return tokens.with_x(self.last_norm(x))
 
-    def _last(self, run: Run, tokens: Tokens, front: int) -> Run:
-        """How the last block runs; as the others where kernels or keys want all tokens."""
-        cross = self.spec.cross
-        fixed = (
-            run.mask.is_causal or run.mask.blocks is not None or run.keys_mask.blocks is not None
-        )
-        all_tokens = run.cache is not None or fixed or (cross is not None and cross.see_self)
-        if not front or all_tokens or not run.attention:
-            return run
+    def _mask(self, tokens: Tokens, rules: tuple[str, ...], cache: Cache | None) -> Mask:
+        if cache is None:
+            return lower(rules, tokens, tokens, flex=self.flex)
+        if cache.length == 0:
+            return lower(rules, tokens, tokens)
+        assert tokens.x.shape[1] == 1, "a cache grows by one token at a time"
+        return Mask()
+
+    def _keys_mask(
+        self,
+        tokens: Tokens,
+        keys: Tokens | None,
+        rules: tuple[str, ...],
+        rows: Tensor | None,
+        cache: Cache | None,
+    ) -> Mask:
+        if keys is None:
+            return Mask()
+        see_self = self.spec.cross is not None and self.spec.cross.see_self
+        assert not see_self or keys.valid is None, "a resampler takes grids without padding"
+        if rows is not None:
+            keys = keys.with_x(keys.x[..., :1])[rows]  # a mask does not depend on the vectors
+        return lower(rules, tokens, keys, flex=self.flex and cache is None)
+
+    def _for_front(self, inputs: BlockInputs, tokens: Tokens, front: int) -> BlockInputs:
+        """For the tokens from the front alone, unless kernels or keys need all of them."""
+        mask, keys_mask = inputs.mask, inputs.keys_mask
+        see_self = self.spec.cross is not None and self.spec.cross.see_self
+        needs_all = see_self or inputs.cache is not None or not inputs.attention
+        has_blocks = mask.blocks is not None or keys_mask.blocks is not None
+        if needs_all or has_blocks or mask.is_causal:
+            return inputs
         return replace(
-            run,
-            mask=run.mask.front(front),
-            keys_mask=replace(run.keys_mask.front(front), queries=0),
+            inputs,
+            mask=mask.front(front),
+            keys_mask=replace(keys_mask.front(front), queries=0),
             spans=self._spans(tokens.front(front)),
         )
 
-    def _run(
-        self,
-        tokens: Tokens,
-        rules: tuple[str, ...],
-        attention: str,
-        keys: Tokens | None,
-        keys_rules: tuple[str, ...],
-        keys_rows: Tensor | None,
-        cache: Cache | None,
-    ) -> Run:
-        spec = self.spec
-        if not attention and spec.attentions:
-            (attention,) = spec.attentions
-        flex = self.flex and cache is None
-
-        keys_mask = Mask()
-        if keys is not None:
-            see_self = spec.cross is not None and spec.cross.see_self
-            assert not see_self or keys.valid is None, "a resampler takes grids without padding"
-            told = keys  # a mask asks nothing of the vectors
-            if keys_rows is not None:
-                told = keys.with_x(keys.x[..., :1])[keys_rows]
-            keys_mask = lower(keys_rules, tokens, told, flex=flex)
-
-        later = cache is not None and cache.length > 0
-        assert not later or tokens.x.shape[1] == 1, "a cache grows by one token at a time"
-        return Run(
-            attention=attention,
-            mask=Mask() if later else lower(rules, tokens, tokens, flex=flex),
-            spans=self._spans(tokens),
-            keys=None if keys is None else keys.x,
-            keys_rows=keys_rows,
-            keys_mask=keys_mask,
-            cache=cache,
-        )
-
-    def _spans(self, tokens: Tokens) -> tuple[tuple[str, int], ...]:
+    def _spans(self, tokens: Tokens) -> Spans:
         """Neighbouring spans that share a feed-forward network are one."""
         spans: list[tuple[str, int]] = []
         for span in tokens.spans:
             own = span.segment in self.spec.feedforwards
             name = span.segment.name if own else "shared"
+            length = span.length
             if spans and spans[-1][0] == name:
-                name, length = spans.pop()
-                spans.append((name, length + span.length))
-            else:
-                spans.append((name, span.length))
+                length += spans.pop()[1]
+            spans.append((name, length))
         return tuple(spans)
 
 
-def _norm(spec: StackSpec, wanted: bool) -> nn.Module:
-    return nn.LayerNorm(spec.width, eps=spec.eps) if wanted else nn.Identity()
+def _norm(spec: StackSpec, present: bool) -> nn.Module:
+    return nn.LayerNorm(spec.width, eps=spec.eps) if present else nn.Identity()
 
 
 def _attention(spec: StackSpec, *, keys_width: int | None = None) -> Attention:

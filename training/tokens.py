@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -21,7 +20,7 @@ class Segment(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A run of tokens of one segment, at the same place in every row of a batch."""
+    """A run of tokens of one segment, at the same position in every row of a batch."""
 
     segment: Segment
     length: int
@@ -32,9 +31,9 @@ class Tokens:
     """A batch of token sequences, padded to one length.
 
     `x` [n, t, width]; `valid` [n, t] bool, None when no token is padding; `spans` say in order
-    which tokens are of which segment. Three facts that only some masks ask for, each [n, t] int64
+    which tokens are of which segment. Three facts that only some mask rules need, each [n, t] int64
     or bool: `document` numbers packed documents, `media` counts the images that began at or before
-    a token, `prefix` is true where a token may be seen from everywhere in its row.
+    a token, `prefix` is true where every token of the row may attend to it.
     """
 
     x: Tensor
@@ -47,12 +46,18 @@ class Tokens:
     def __post_init__(self) -> None:
         assert sum(span.length for span in self.spans) == self.x.shape[1], "spans cover the tokens"
 
+    @classmethod
+    def of(cls, segment: Segment, x: Tensor, valid: Tensor | None = None) -> Tokens:
+        """Tokens of one segment."""
+        span = Span(segment=segment, length=x.shape[1])
+        return cls(x=x, spans=(span,), valid=valid)
+
     def __len__(self) -> int:
         return self.x.shape[0]
 
     def __getitem__(self, rows: Tensor) -> Tokens:
         """Rows of the batch, in the given order; a row may come more than once."""
-        return self._each(lambda field: field[rows], self.spans)
+        return self._map(lambda field: field[rows], self.spans)
 
     def with_x(self, x: Tensor) -> Tokens:
         """The same tokens with other vectors, of any width."""
@@ -63,28 +68,29 @@ class Tokens:
         return self.with_x(self.x.detach())
 
     def part(self, segment: Segment) -> Tokens:
-        """The tokens of one segment, which must stand together; ValueError when there are none."""
+        """The tokens of one segment, which must be contiguous; ValueError when there are none."""
         start = 0
         for span in self.spans:
             if span.segment == segment:
-                return self.slice(start, start + span.length, span.segment)
+                return self.slice(start, start + span.length, segment)
             start += span.length
         raise ValueError(f"there are no tokens of segment {segment.name} among {self.spans}")
 
     def slice(self, start: int, stop: int, segment: Segment) -> Tokens:
         """Columns `start` to `stop`, all of one segment."""
-        spans = (Span(segment=segment, length=stop - start),)
-        return self._each(lambda field: field[:, start:stop], spans)
+        span = Span(segment=segment, length=stop - start)
+        return self._map(lambda field: field[:, start:stop], (span,))
 
     def front(self, count: int) -> Tokens:
         """The first `count` tokens of every row."""
-        spans, left = [], count
+        spans = []
+        remaining = count
         for span in self.spans:
-            length = min(span.length, left)
+            length = min(span.length, remaining)
             if length:
                 spans.append(replace(span, length=length))
-            left -= length
-        return self._each(lambda field: field[:, :count], tuple(spans))
+            remaining -= length
+        return self._map(lambda field: field[:, :count], tuple(spans))
 
     def mask(self) -> Tensor:
         """`valid`, written out: [n, t] bool."""
@@ -94,88 +100,80 @@ class Tokens:
 
     def segments(self) -> Tensor:
         """[t] int64: the segment of each token."""
-        pieces = [torch.full((span.length,), int(span.segment)) for span in self.spans]
-        return torch.cat(pieces).to(self.x.device)
+        runs = [torch.full((span.length,), int(span.segment)) for span in self.spans]
+        return torch.cat(runs).to(self.x.device)
 
-    def padded_behind(self) -> bool:
+    def right_padded(self) -> bool:
         """Whether padding, if there is any, stands behind all other tokens of its row.
 
-        Texts are padded behind, and joined tokens are when only the last of them is padded; then a
-        causal mask needs no word about padding, because no valid token looks that far.
+        Texts are right-padded, and joined tokens are when only the last of them is padded; then a
+        causal mask need not know the padding, because no valid token attends that far.
         """
         return self.valid is None or len(self.spans) == 1
 
-    def _each(self, change: Callable[[Tensor], Tensor], spans: tuple[Span, ...]) -> Tokens:
-        fields = {
-            name: None if value is None else change(value) for name, value in _fields(self).items()
-        }
-        return Tokens(x=change(self.x), spans=spans, **fields)
+    def _map(self, change: Callable[[Tensor], Tensor], spans: tuple[Span, ...]) -> Tokens:
+        return Tokens(
+            x=change(self.x),
+            spans=spans,
+            valid=map_optional(change, self.valid),
+            document=map_optional(change, self.document),
+            media=map_optional(change, self.media),
+            prefix=map_optional(change, self.prefix),
+        )
 
 
-def _fields(tokens: Tokens) -> dict[str, Tensor | None]:
-    return {
-        "valid": tokens.valid,
-        "document": tokens.document,
-        "media": tokens.media,
-        "prefix": tokens.prefix,
-    }
+def map_optional(change: Callable[[Tensor], Tensor], value: Tensor | None) -> Tensor | None:
+    """The changed tensor, where there is one."""
+    return None if value is None else change(value)
 
 
 def join(parts: Sequence[Tokens]) -> Tokens:
-    """Sequences one behind the other, row by row; a fact is kept when every part has it."""
+    """Sequences one behind the other, row by row."""
     if len(parts) == 1:
         return parts[0]
-
-    valid = None
-    if any(part.valid is not None for part in parts):
-        valid = torch.cat([part.mask() for part in parts], dim=1)
-
-    facts: dict[str, Tensor | None] = {}
-    for name in ("document", "media", "prefix"):
-        columns = [_fields(part)[name] for part in parts]
-        known = [column for column in columns if column is not None]
-        facts[name] = torch.cat(known, dim=1) if len(known) == len(parts) else None
-
-    return Tokens(
-        x=torch.cat([part.x for part in parts], dim=1),
-        spans=tuple(span for part in parts for span in part.spans),
-        valid=valid,
-        **facts,
-    )
+    spans: list[Span] = []
+    for part in parts:
+        spans += part.spans
+    return _concatenate(parts, tuple(spans), dim=1)
 
 
 def stack_rows(parts: Sequence[Tokens]) -> Tokens:
     """Batches one below the other: the inverse of cutting a batch into chunks.
 
-    Chunks of one span may differ in length, as patches do; the shorter ones are padded behind.
+    Chunks of one span may differ in length, as patches do; the shorter ones are right-padded.
     """
     longest = max(part.x.shape[1] for part in parts)
-    parts = [pad_behind(part, longest) for part in parts]
-    first = parts[0]
-    assert all(part.spans == first.spans for part in parts), "chunks have the same spans"
+    parts = [_pad(part, longest) for part in parts]
+    spans = parts[0].spans
+    assert all(part.spans == spans for part in parts), "chunks have the same spans"
+    return _concatenate(parts, spans, dim=0)
 
+
+def _concatenate(parts: Sequence[Tokens], spans: tuple[Span, ...], dim: int) -> Tokens:
+    """A fact is kept when every part has it."""
+    x = torch.cat([part.x for part in parts], dim)
     valid = None
     if any(part.valid is not None for part in parts):
-        valid = torch.cat([part.mask() for part in parts])
-    facts: dict[str, Tensor | None] = {}
+        valid = torch.cat([part.mask() for part in parts], dim)
+
+    facts: dict[str, Tensor] = {}
     for name in ("document", "media", "prefix"):
-        columns = [_fields(part)[name] for part in parts]
-        known = [column for column in columns if column is not None]
-        facts[name] = torch.cat(known) if known else None
-    x = torch.cat([part.x for part in parts])
-    return Tokens(x=x, spans=first.spans, valid=valid, **facts)
+        values = [getattr(part, name) for part in parts]
+        if all(value is not None for value in values):
+            facts[name] = torch.cat(values, dim)
+    return Tokens(x=x, spans=spans, valid=valid, **facts)
 
 
-def pad_behind(tokens: Tokens, length: int) -> Tokens:
-    """The same tokens, of one span, padded to `length`; facts of padding are 0."""
+def _pad(tokens: Tokens, length: int) -> Tokens:
+    """The same tokens, of one span, right-padded to `length`; facts of padding are 0."""
     missing = length - tokens.x.shape[1]
     if not missing:
         return tokens
+
+    def pad(field: Tensor) -> Tensor:
+        zeros = field.new_zeros(len(field), missing, *field.shape[2:])
+        return torch.cat([field, zeros], dim=1)
+
     (span,) = tokens.spans
-    padded = replace(tokens, valid=tokens.mask())
-    fields = {
-        name: None if value is None else F.pad(value, (0, missing))
-        for name, value in _fields(padded).items()
-    }
-    spans = (Span(segment=span.segment, length=length),)
-    return Tokens(x=F.pad(tokens.x, (0, 0, 0, missing)), spans=spans, **fields)
+    tokens = replace(tokens, valid=tokens.mask())
+    return tokens._map(pad, (replace(span, length=length),))

@@ -116,6 +116,33 @@ def evaluate(
 
 
 @app.command
+def convert(
+    source: Annotated[str, Parameter(help="Folder of a trained model; or of a ViLT, CLIP, open_clip or BLIP, or its name on the hub.")],
+    *,
+    out: Annotated[Path, Parameter(help="Folder to write.")],
+    to: Annotated[
+        Literal["winnow", "clip", "open_clip", "vilt", "blip"],
+        Parameter(help="winnow: theirs as a trained model of ours; else ours as transformers (clip, vilt, blip) or open_clip read it."),
+    ] = "winnow",
+    tokenizer: Annotated[str, Parameter(help="Folder or name of a tokenizer, where the source has none.")] = "",
+) -> None:
+    """Take in a model of transformers or open_clip, or give one of ours to them; no logit changes.
+
+    Example: winnow convert runs/vilt/model --to vilt --out vilt-for-transformers
+    """
+    from training.convert import export_to, import_model
+
+    if to == "winnow":
+        say(str(import_model(source, out, tokenizer=tokenizer)))
+        say(f"next: winnow evaluate {out} --captions captions.jsonl")
+        return
+    unsaid = export_to(Path(source), out, to)
+    if unsaid:
+        say(f"left to their own initial values, because the model has none of it: {', '.join(unsaid)}")
+    say(f"{out} is read by {'open_clip (local-dir:)' if to == 'open_clip' else 'transformers (from_pretrained)'}")
+
+
+@app.command
 def match(
     model: Annotated[Path, Parameter(help="Exported model folder.")],
     *,

@@ -13,7 +13,7 @@ from transformers import BlipConfig, BlipForConditionalGeneration, BlipForImageT
 
 from tests.benchmarks.ratios import compare
 from tests.training import parity
-from training.generate import Decoding, Writer
+from training.generate import Decoding, TextGenerator
 from training.model import Model
 from training.tokens import Tokens
 
@@ -46,11 +46,11 @@ def test_greedy_captions_beside_transformers() -> None:
     theirs = BlipForConditionalGeneration(_config()).eval()
     model, _ = parity.ours_of(theirs, "blip", dtype=torch.float32)
     pixels = torch.randn(IMAGES, 3, PIXELS, PIXELS)
-    writer = Writer(model, decoder="caption", head="vocabulary", end=END)
+    writer = TextGenerator(model, decoder="caption", head="vocabulary", end=END)
     prompt = torch.full((IMAGES, 1), START)
 
     def ours() -> Tensor:
-        return writer.write(prompt, Decoding(longest=PIECES), reads=_image(model, pixels))
+        return writer.generate(prompt, Decoding(longest=PIECES), reads=_image(model, pixels))
 
     def peer() -> Tensor:
         return theirs.generate(

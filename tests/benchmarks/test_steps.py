@@ -30,7 +30,7 @@ from training.corrupt import Pieces
 from training.inputs import ImageInput, TextInput
 from training.meter import Operations
 from training.model import Model, initialise
-from training.momentum import Queue, follow
+from training.momentum import Queue, update_ema
 from training.negatives import Keys
 from training.objectives.base import Objective
 from training.objectives.itc import Contrast
@@ -217,7 +217,7 @@ def test_a_step_of_blip_beside_transformers() -> None:
 
     def ours() -> None:
         adam.zero_grad(set_to_none=True)
-        follow(twin, model, 0.995)
+        update_ema(twin, model, 0.995)
         inputs = {"words": texts, "patches": images}
         draws = Draws(seed=0, step=0)
         with torch.no_grad():

@@ -5,14 +5,14 @@ import torch
 from torch import Tensor
 
 from tests.training import tiny
-from training.generate import Decoding, Writer, from_nucleus
+from training.generate import Decoding, TextGenerator, sample_nucleus
 from training.model import Model
 from training.tokens import Tokens
 
 END = 7
 
 
-def _writer() -> tuple[Writer, Tensor, Tokens]:
+def _writer() -> tuple[TextGenerator, Tensor, Tokens]:
     spec, _ = tiny.blip()
     model = tiny.build(spec).eval()
     inputs, _ = tiny.batch(5)
@@ -21,7 +21,7 @@ def _writer() -> tuple[Writer, Tensor, Tokens]:
         image = model.run("image", [model.embed("patches", pixels)])
         for parameter in model.parameters():
             parameter.mul_(1.5)  # sharper choices
-    writer = Writer(model, decoder="caption", head="vocabulary", end=END)
+    writer = TextGenerator(model, decoder="caption", head="vocabulary", end=END)
     return writer, torch.tensor([[1, 9]] * 5), image
 
 
@@ -34,7 +34,7 @@ def _log_probabilities(model: Model, ids: Tensor, image: Tokens) -> Tensor:
 
 def test_greedy_with_a_cache_is_greedy_without() -> None:
     writer, prompt, image = _writer()
-    found = writer.write(prompt, Decoding(longest=6), reads=image)
+    found = writer.generate(prompt, Decoding(longest=6), reads=image)
     said = prompt
     for _ in range(6):
         piece = _log_probabilities(writer.model, said, image)[:, -1].argmax(1)
@@ -47,13 +47,13 @@ def test_a_caption_does_not_depend_on_its_neighbours() -> None:
     writer, prompt, image = _writer()
     draws = torch.rand(5, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     for decoding in (Decoding(longest=6), Decoding(longest=6, how="beam")):
-        whole = writer.write(prompt, decoding, reads=image)
+        whole = writer.generate(prompt, decoding, reads=image)
         rows = torch.tensor([3])
-        assert torch.equal(whole[rows], writer.write(prompt[rows], decoding, reads=image[rows]))
+        assert torch.equal(whole[rows], writer.generate(prompt[rows], decoding, reads=image[rows]))
     nucleus = Decoding(longest=6, how="nucleus")
-    whole = writer.write(prompt, nucleus, reads=image, draws=draws)
+    whole = writer.generate(prompt, nucleus, reads=image, draws=draws)
     rows = torch.tensor([4, 0])
-    alone = writer.write(prompt[rows], nucleus, reads=image[rows], draws=draws[rows])
+    alone = writer.generate(prompt[rows], nucleus, reads=image[rows], draws=draws[rows])
     assert torch.equal(whole[rows], alone)
 
 
@@ -63,7 +63,7 @@ def test_beams_find_the_best_of_all_texts() -> None:
     row = torch.tensor([0])
     pieces = [piece for piece in range(tiny.VOCABULARY) if piece != END]
     decoding = Decoding(how="beam", beams=tiny.VOCABULARY, longest=2)
-    found = writer.write(prompt[row], decoding, reads=image[row])[0].tolist()
+    found = writer.generate(prompt[row], decoding, reads=image[row])[0].tolist()
 
     def score(text: tuple[int, ...]) -> float:
         ids = torch.tensor([[*prompt[0].tolist(), *text]])
@@ -79,27 +79,27 @@ def test_beams_find_the_best_of_all_texts() -> None:
 def test_one_beam_is_greedy_as_long_as_nothing_ends() -> None:
     writer, prompt, image = _writer()
     one = Decoding(how="beam", beams=1, longest=6, shortest=6)
-    greedy = writer.write(prompt, Decoding(longest=6, shortest=6), reads=image)
-    assert torch.equal(writer.write(prompt, one, reads=image), greedy)
+    greedy = writer.generate(prompt, Decoding(longest=6, shortest=6), reads=image)
+    assert torch.equal(writer.generate(prompt, one, reads=image), greedy)
 
 
 def test_a_text_is_not_shorter_than_asked() -> None:
     writer, prompt, image = _writer()
-    found = writer.write(prompt, Decoding(longest=6, shortest=4), reads=image)
+    found = writer.generate(prompt, Decoding(longest=6, shortest=4), reads=image)
     assert not (found[:, :3] == END).any()
 
 
 def test_a_repeated_piece_is_less_likely() -> None:
     writer, _, _ = _writer()
     logits = torch.tensor([[2.0, -2.0, 1.0]])
-    shaped = writer._shaped(logits, torch.tensor([[0, 1]]), 0, Decoding(repetition=2.0))
+    shaped = writer._adjust(logits, torch.tensor([[0, 1]]), 0, Decoding(repetition=2.0))
     assert shaped.tolist() == [[1.0, -4.0, 1.0]]
 
 
 def test_the_nucleus_holds_the_likeliest_pieces() -> None:
     logits = torch.tensor([[0.1, 0.5, 0.25, 0.15]]).log()
     draws = torch.arange(1000) / 1000
-    found = from_nucleus(logits.expand(1000, -1), 0.7, draws)
+    found = sample_nucleus(logits.expand(1000, -1), 0.7, draws)
     counts = torch.bincount(found, minlength=4) / 1000
     # .5 and .25 reach .75, which is the first sum of at least .7
     assert counts.tolist() == pytest.approx([0, 2 / 3, 1 / 3, 0], abs=0.002)

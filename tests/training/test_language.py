@@ -24,7 +24,7 @@ from tests.training import parity
 from training.data.tokenizer import BEGIN, END, TextSpec, make_tokenizer
 from training.data.towers import TowerSpec
 from training.embed import GridSpec
-from training.generate import Decoding, Writer
+from training.generate import Decoding, TextGenerator
 from training.language import LanguageHeadSpec, LanguageSpec, LanguageWordsSpec, Lora
 from training.model import Model, ModelSpec, Pass, initialise
 
@@ -185,8 +185,8 @@ def test_greedy_texts_are_those_of_transformers(tmp_path: Path) -> None:
     _project_like(model, theirs)
     pixels = parity.pixels(4, 3, 12, 12).detach()
     prompt = torch.full((4, 1), 1)
-    writer = Writer(model, decoder="caption", head="vocabulary", end=END_ID)
-    found = writer.write(prompt, Decoding(longest=8), before=[model.embed("patches", pixels)])
+    writer = TextGenerator(model, decoder="caption", head="vocabulary", end=END_ID)
+    found = writer.generate(prompt, Decoding(longest=8), before=[model.embed("patches", pixels)])
 
     images = torch.full((4, PATCHES), IMAGE)
     wanted = theirs.generate(
@@ -201,7 +201,7 @@ def test_greedy_texts_are_those_of_transformers(tmp_path: Path) -> None:
     assert torch.equal(found[:, : wanted.shape[1]], wanted)
     assert len({tuple(row) for row in found.tolist()}) > 1, "texts depend on their image"
 
-    beams = writer.write(prompt, Decoding(how="beam", beams=2, longest=8), before=[model.embed("patches", pixels)])
+    beams = writer.generate(prompt, Decoding(how="beam", beams=2, longest=8), before=[model.embed("patches", pixels)])
     assert beams.shape == (4, 8)
 
 

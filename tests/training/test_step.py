@@ -16,7 +16,7 @@ from tests.training import tiny
 from training.distributed import Ranks
 from training.inputs import ImageInput, Input
 from training.model import ModelSpec
-from training.momentum import Queue, follow
+from training.momentum import Queue, update_ema
 from training.negatives import Keys
 from training.objectives.base import Objective
 from training.objectives.itc import Contrast
@@ -242,7 +242,7 @@ def test_the_twin_follows() -> None:
     spec, _ = tiny.blip()
     model, other = tiny.build(spec, seed=1), tiny.build(spec, seed=2)
     twin = tiny.build(spec, seed=2).requires_grad_(False)
-    follow(twin, model, 0.9)
+    update_ema(twin, model, 0.9)
     for mine, old, new in zip(twin.parameters(), other.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(mine, 0.9 * old + 0.1 * new)
         assert not mine.requires_grad
@@ -254,7 +254,7 @@ def test_the_oldest_rows_leave_a_queue() -> None:
         rows = torch.arange(start, start + 3)
         vectors = rows[:, None].float()
         queue.push(Keys(image=rows, text=rows, source=rows), vectors, vectors)
-    keys, images, _ = queue.behind(
+    keys, images, _ = queue.append_to(
         Keys(
             image=torch.zeros(0, dtype=torch.int64),
             text=torch.zeros(0, dtype=torch.int64),

@@ -89,6 +89,11 @@ class Tokenizer:
         self.pieces = _pieces(backend)
 
     @property
+    def backend(self) -> Backend:
+        """The tokenizer of the library `tokenizers` that does the work."""
+        return self._backend
+
+    @property
     def size(self) -> int:
         """Rows that a table of words needs: the largest id and one."""
         ids = self._backend.get_vocab(with_added_tokens=True).values()

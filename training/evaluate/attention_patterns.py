@@ -26,7 +26,7 @@ def attention_of(stack: nn.Module) -> Iterator[list[Tensor]]:
 
     with ExitStack() as handles:
         for module in stack.modules():
-            if isinstance(module, Attention) and not module.crossing:
+            if isinstance(module, Attention) and not module.is_cross:
                 handle = module.register_forward_hook(hook)
                 handles.callback(handle.remove)
         yield weights

@@ -28,7 +28,7 @@ from training.evaluate.encoded import (
 from training.evaluate.lines import Asked, opened
 from training.evaluate.retrieval import shuffled
 from training.evaluate.scorer import Scorer
-from training.generate import Decoding, Writer
+from training.generate import Decoding, TextGenerator
 from training.objectives.lm import Captions
 
 SHOWN = 12  # images with captions, for a report
@@ -97,14 +97,16 @@ class Captioner:
         objective = self._objective()
         tokenizer = self._tokenizer()
         end = tokenizer.firsts[tokenizer.spec.last]
-        writer = Writer(scorer.model, decoder=objective.decoder, head=objective.head, end=end)
+        text_generator = TextGenerator(
+            scorer.model, decoder=objective.decoder, head=objective.head, end=end
+        )
 
         step = scorer.model.spec.passes[objective.decoder]
         before = [scorer.tokens(name, step.first) for name in step.inputs[:-1]]
         reads = scorer.tokens(step.reads) if step.reads else None
         prompt = self._prompt_ids().repeat(len(numbers), 1)
         draws = self._draws(numbers, decoding.longest)
-        return writer.write(prompt, decoding, before=before, reads=reads, draws=draws)
+        return text_generator.generate(prompt, decoding, before=before, reads=reads, draws=draws)
 
     def _prompt_ids(self) -> Tensor:
         """The decoder's first piece and those of the prompt: [1, pieces]."""

@@ -101,7 +101,7 @@ class Contrast:
         texts = views.ranks.gather(text)
         if twin.queue is None:
             return keys, images, texts
-        return twin.queue.behind(keys, images, texts)
+        return twin.queue.append_to(keys, images, texts)
 
     def _target(self, own: Keys, keys: Keys, like: Tensor) -> Tensor:
         """[n, m], rows that sum to 1: shared by whatever equals the row."""

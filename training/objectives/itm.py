@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.config import within
 from training.heads import ClassifySpec, at_least_float
 from training.model import ModelSpec
 from training.negatives import hard_rows, other_source, random_rows, same
@@ -26,7 +27,8 @@ class Matching:
 
     `false` pairs: "both" gives each pair a wrong text for its image and a wrong image for its text
     (B true, 2B false: ImageBERT, ALBEF, BLIP); "half" gives half of the pairs a wrong image (ViLT).
-    `contrast`: wrong partners are drawn by its similarities (hard negatives), without it uniformly.
+    `contrast`: wrong partners are drawn by its similarities (hard negatives), without it uniformly;
+    `hard` is the share of rows whose partners are drawn so, the others' being uniform (papers: 1).
     `over`: among all ranks, or this rank's rows as the papers do. `same_source`: only among rows of
     the same release (ViLT). `rows` bounds the pairs that are judged; 0: all. `alignment` adds the
     optimal transport between words and patches of the same fused tokens.
@@ -38,10 +40,14 @@ class Matching:
     image: str = "patches"
     false: Literal["both", "half"] = "both"
     contrast: Contrast | None = None
+    hard: float = 1.0
     over: Literal["all", "rank"] = "all"
     same_source: bool = False
     rows: int = 0
     alignment: Alignment | None = None
+
+    def __post_init__(self) -> None:
+        within(0, 1, hard=self.hard)
 
     @property
     def losses(self) -> tuple[str, ...]:
@@ -105,10 +111,11 @@ class Matching:
             forbidden = forbidden | other_source(views.keys, everybody)
 
         draw = views.draws.uniform(f"itm {what}", views.size)
-        if self.contrast is None:
-            rows = random_rows(forbidden, draw)
-        else:
-            rows = hard_rows(self._similarity(views, what).cpu(), forbidden, draw)
+        rows = random_rows(forbidden, draw)
+        if self.contrast is not None:
+            hard = hard_rows(self._similarity(views, what).cpu(), forbidden, draw)
+            is_hard = views.draws.uniform(f"itm {what} hard", views.size) < self.hard
+            rows = torch.where(is_hard, hard, rows)
         start = views.ranks.rank * views.size if self.over == "rank" else 0
         return torch.where(rows >= 0, rows + start, rows)
 

@@ -94,14 +94,7 @@ def _image(size: Size, source: str) -> Tower:
     )
     if source:
         return given_image(source, how="crop", scale=(0.9, 1.0))
-    stack = StackSpec(
-        layers=layers,
-        width=width,
-        heads=heads,
-        eps=1e-5,
-        activation="quick_gelu",
-        first_norm=True,
-    )
+    stack = _stack(layers, width, heads, first_norm=True)
     embed = PatchesSpec(patch=patch, width=width, grid=pixels // patch, bias=False)
     return Tower(name="patches", embed=embed, stack=stack, prepare=prepare)
 
@@ -118,10 +111,24 @@ def _text(size: Size, source: str, *, bag: bool) -> Tower:
         embed=WordsSpec(
             vocab=0, width=width, length=77, types=0, norm=False, dropout=0.3 if bag else 0.0
         ),
-        stack=vit(layers=layers, width=width, heads=heads, dropout=0.1 if bag else 0.0),
+        stack=vit(layers=layers, width=width, heads=heads, dropout=0.1)
+        if bag
+        else _stack(layers, width, heads),
         prepare=TextSpec(length=77, size=4000 if size == "tiny" else 30522),
         rules=("full",) if bag else ("causal",),
         pool="mean" if bag else "last",
+    )
+
+
+def _stack(layers: int, width: int, heads: int, *, first_norm: bool = False) -> StackSpec:
+    """Layers of OpenAI's CLIP, of texts and of images."""
+    return StackSpec(
+        layers=layers,
+        width=width,
+        heads=heads,
+        eps=1e-5,
+        activation="quick_gelu",
+        first_norm=first_norm,
     )
 
 
