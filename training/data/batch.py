@@ -12,7 +12,7 @@ from torch import Tensor
 
 from training.data.draws import number_of
 from training.data.images import ImageSpec
-from training.data.order import Place
+from training.data.order import StreamState
 from training.inputs import FeatureInput, ImageInput, Input, TextInput
 from training.negatives import Keys
 
@@ -21,7 +21,7 @@ WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Rows of one rank, and the place after the whole global batch.
+    """Rows of one rank, and the state of the stream after the whole global batch.
 
     Pixels are bytes until `to`: they travel to a device as such, and are scaled there.
     """
@@ -30,10 +30,10 @@ class Batch:
     keys: Keys
     ids: Sequence[str]  # release/image_id of each row
     texts: Sequence[str]
-    place: Place
+    state: StreamState
     images: Mapping[str, ImageSpec]
     answers: Sequence[Sequence[str]]  # of each row, where it is a question
-    bad: Mapping[str, str]  # samples in whose place others stand here: release/image_id -> reason
+    bad: Mapping[str, str]  # replaced samples: release/image_id -> reason
     waited: float = 0.0  # seconds until it was there
 
     def __len__(self) -> int:

@@ -17,12 +17,12 @@ from PIL import Image
 from training.config import within
 from training.data.draws import generator
 from training.data.images import ImageSpec
-from training.data.order import Order, Place, Slot
+from training.data.order import Order, Slot, StreamState
 from training.data.sample import SampleMaker
 from training.data.tokenizer import Tokenizer
 
 TOGETHER = 1024  # rows that are asked for at once: an order costs as much for one as for a hundred
-PlannedBatch = tuple[list[Slot], Place]  # and the place after it
+PlannedBatch = tuple[list[Slot], StreamState]  # and the state after it
 Lengths = Callable[[Sequence[Slot]], NDArray[np.int64]]
 
 
@@ -43,32 +43,32 @@ class Buckets:
             raise ValueError(f"window {self.window} is no multiple of {self.multiple}: change one")
 
 
-def fixed(order: Order, place: Place, rows: int) -> Iterator[PlannedBatch]:
-    """Global batches of so many rows, and the place after each."""
+def fixed(order: Order, state: StreamState, rows: int) -> Iterator[PlannedBatch]:
+    """Global batches of so many rows, and the state after each."""
     batches = max(1, TOGETHER // rows)
-    taken = {name: place.taken.get(name, 0) for name in order.names}
+    taken = {name: state.taken.get(name, 0) for name in order.names}
     while True:
-        slots, _ = order.take(Place(taken=taken), batches * rows)
+        slots, _ = order.take(StreamState(taken=taken), batches * rows)
         for start in range(0, len(slots), rows):
             batch = slots[start : start + rows]
             for slot in batch:
                 taken[slot.release] += 1
-            yield batch, Place(taken=dict(taken))
+            yield batch, StreamState(taken=dict(taken))
 
 
 def bucketed(
-    order: Order, place: Place, rows: int, buckets: Buckets, lengths: Lengths, *key: object
+    order: Order, state: StreamState, rows: int, buckets: Buckets, lengths: Lengths, *key: object
 ) -> Iterator[PlannedBatch]:
-    """Global batches within the budget, of `rows` at most, and the place after each."""
-    start = Place(taken=place.taken)
-    done = place.batches
+    """Global batches within the budget, of `rows` at most, and the state after each."""
+    start = StreamState(taken=state.taken)
+    done = state.batches
     while True:
         slots, next_window = order.take(start, buckets.window)
         batches = cut(lengths(slots), rows, buckets)
         draws = generator(*key, sorted(start.taken.items()), "buckets")
         draws.shuffle(batches)
         for number in range(done, len(batches)):
-            after = Place(taken=start.taken, batches=number + 1)
+            after = StreamState(taken=start.taken, batches=number + 1)
             if number + 1 == len(batches):
                 after = next_window
             yield [slots[index] for index in batches[number]], after

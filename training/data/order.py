@@ -1,7 +1,7 @@
 """The order of samples: settled by (seed, stage, epoch) alone, whoever reads them.
 
-A place says how many samples each release has given; with that a run goes on exactly where another
-stopped, with any number of workers and ranks: they divide the same order among themselves.
+A state says how many samples of each release were taken; with that a run goes on exactly where
+another stopped, with any number of workers and ranks: they divide the same order among themselves.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Slot(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a stage stands: samples that each release gave, and batches taken of a window since."""
+class StreamState:
+    """How far a stream was read: samples of each release, and batches of a window since."""
 
     taken: Mapping[str, int] = field(default_factory=dict)
     batches: int = 0  # of the window that begins there (see buckets); 0 without windows
@@ -45,7 +45,7 @@ class Place:
         return {"taken": dict(self.taken), "batches": self.batches}
 
     @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> Place:
+    def from_json(cls, plain: Mapping[str, Any]) -> StreamState:
         """What `to_json` gave."""
         return cls(taken=dict(plain["taken"]), batches=int(plain["batches"]))
 
@@ -79,9 +79,9 @@ class Order:
         """Samples of one epoch of a release."""
         return sum(self._counts[release])
 
-    def take(self, place: Place, count: int) -> tuple[list[Slot], Place]:
-        """The next samples, and the place after them."""
-        taken = [place.taken.get(name, 0) for name in self.names]
+    def take(self, state: StreamState, count: int) -> tuple[list[Slot], StreamState]:
+        """The next samples, and the state after them."""
+        taken = [state.taken.get(name, 0) for name in self.names]
         release_of = np.array(turns(self._weights, taken, count))
         queues = []
         after = {}
@@ -90,7 +90,7 @@ class Order:
             queues.append(self._slots(name, np.arange(taken[index], stop)))
             after[name] = stop
         slots = [next(queues[index]) for index in release_of.tolist()]
-        return slots, Place(taken=after)
+        return slots, StreamState(taken=after)
 
     def instead(self, slot: Slot, attempt: int) -> Slot:
         """A substitute for a sample that cannot be used: another of the same epoch.

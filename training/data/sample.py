@@ -40,7 +40,7 @@ class Samples(Protocol):
 
 
 class Made(NamedTuple):
-    """A sample that is ready; its pixels stand in the flat rows of the room."""
+    """A sample that is ready; its pixels stand in the flat rows of the buffer."""
 
     image_id: str
     text: str
