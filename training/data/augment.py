@@ -14,6 +14,8 @@ from PIL import Image, ImageEnhance, ImageOps
 
 GREY = (128, 128, 128)
 SIDED = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+Pixels = NDArray[np.uint8]
+Range = tuple[float, float]
 Operation = Callable[[Image.Image, float], Image.Image]
 
 
@@ -22,7 +24,7 @@ def names_a_side(caption: str) -> bool:
     return SIDED.search(caption) is not None
 
 
-def mix_images(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def mix_images(image: Pixels, other: Pixels) -> Pixels:
     """MixGen: the mean of two images of one size, halves rounded up (Hao et al. 2023)."""
     total = image.astype(np.uint16) + other
     mean = (total + 1) // 2
@@ -66,7 +68,7 @@ class RandAugment:
 
 
 def crop_box(
-    width: int, height: int, scale: tuple[float, float], draws: np.random.Generator
+    width: int, height: int, scale: Range, draws: np.random.Generator
 ) -> tuple[int, int, int, int]:
     """A part of the image with a share of its area and sides of 3:4 to 4:3 (Inception's crop).
 
@@ -74,7 +76,8 @@ def crop_box(
     """
     for _ in range(10):
         area = width * height * draws.uniform(*scale)
-        ratio = exp(draws.uniform(log(3 / 4), log(4 / 3)))
+        log_ratio = draws.uniform(log(3 / 4), log(4 / 3))
+        ratio = exp(log_ratio)
         crop_width = round((area * ratio) ** 0.5)
         crop_height = round((area / ratio) ** 0.5)
         if 0 < crop_width <= width and 0 < crop_height <= height:
@@ -159,7 +162,7 @@ FAR = (0.1, 1.9)  # of an enhancement: 1 leaves the image as it is
 
 # What strength 0 and the far end mean: of ViLT from the code of its RandAugment, of BLIP from its
 # own, where posterize and the colours are missing and a translation is of ten pixels at most
-RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
+RANGES: Mapping[str, Mapping[str, Range]] = {
     "vilt": {
         "auto_contrast": (0, 1),
         "equalize": (0, 1),

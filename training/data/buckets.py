@@ -23,7 +23,8 @@ from training.data.tokenizer import Tokenizer
 
 TOGETHER = 1024  # rows that are asked for at once: an order costs as much for one as for a hundred
 PlannedBatch = tuple[list[Slot], StreamState]  # and the state after it
-Lengths = Callable[[Sequence[Slot]], NDArray[np.int64]]
+LengthTable = NDArray[np.int64]  # [samples, kinds of tokens]
+Lengths = Callable[[Sequence[Slot]], LengthTable]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class Buckets:
 
     def __post_init__(self) -> None:
         within(1, 1_000_000_000, budget=self.budget)
-        if self.multiple < 1 or self.window % self.multiple or self.window < 1:
+        if self.multiple < 1 or self.window < 1 or self.window % self.multiple:
             raise ValueError(f"window {self.window} is no multiple of {self.multiple}: change one")
 
 
@@ -76,21 +77,23 @@ def bucketed(
         done = 0
 
 
-def cut(lengths: NDArray[np.int64], rows: int, buckets: Buckets) -> list[list[int]]:
-    """Indices of samples, cut into batches; lengths [n, kinds of tokens]."""
+def cut(lengths: LengthTable, rows: int, buckets: Buckets) -> list[list[int]]:
+    """Indices of samples, cut into batches of `rows` at most and within the budget."""
     order = np.argsort(lengths.sum(1), kind="stable")
-    batches: list[list[int]] = []
-    longest = np.zeros(lengths.shape[1], dtype=np.int64)  # of the last batch, each kind
+    batches = []
+    batch: list[int] = []
+    longest = np.zeros(lengths.shape[1], dtype=np.int64)  # of the batch, each kind of tokens
     for unit in order.reshape(-1, buckets.multiple):
         unit_longest = lengths[unit].max(0)
         longest = np.maximum(longest, unit_longest)
-        count = len(unit)
-        if batches:
-            count += len(batches[-1])
-        if not batches or count > rows or count * longest.sum() > buckets.budget:
-            batches.append([])
+        count = len(batch) + len(unit)
+        padded = count * longest.sum()
+        if batch and (count > rows or padded > buckets.budget):
+            batches.append(batch)
+            batch = []
             longest = unit_longest
-        batches[-1].extend(unit.tolist())
+        batch += unit.tolist()
+    batches.append(batch)
     return batches
 
 
@@ -98,7 +101,7 @@ def lengths_of(maker: SampleMaker, texts: Mapping[str, Tokenizer]) -> Lengths:
     """Lengths of samples as the model will meet them: pieces of texts, patches of images."""
     shaped = [spec for spec in maker.images.values() if spec.how == "shorter"]
 
-    def measure(slots: Sequence[Slot]) -> NDArray[np.int64]:
+    def measure(slots: Sequence[Slot]) -> LengthTable:
         columns = []
         captions = [maker.caption(slot) for slot in slots]
         for tokenizer in texts.values():

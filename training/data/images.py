@@ -6,14 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from training.data.augment import RandAugment, crop_box
+from training.data.augment import Pixels, RandAugment, Range, crop_box
 from training.data.decode import open_image
 
 Channels = tuple[float, float, float]  # of red, green and blue
-Pixels = NDArray[np.uint8]
 
 HALF = (0.5, 0.5, 0.5)  # ViT, ViLT
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP and BLIP, from CLIP's code
@@ -35,7 +33,7 @@ class ImageSpec:
     how: Literal["square", "shorter", "crop"] = "square"
     patch: int = 1
     longest: int = 0
-    scale: tuple[float, float] = (0.2, 1.0)
+    scale: Range = (0.2, 1.0)
     evaluate: Literal["centre", "square"] = "centre"
     mean: Channels = HALF
     std: Channels = HALF
@@ -110,11 +108,14 @@ class ImageSpec:
         image = open_image(encoded, self.size)
         width, height = image.size
         scale = self.size / min(width, height)
-        image = _resized(image, round(width * scale), round(height * scale))
+        width = round(width * scale)
+        height = round(height * scale)
+        image = _resized(image, width, height)
 
-        left = (image.width - self.size) // 2
-        upper = (image.height - self.size) // 2
-        return image.crop((left, upper, left + self.size, upper + self.size))
+        left = (width - self.size) // 2
+        upper = (height - self.size) // 2
+        box = (left, upper, left + self.size, upper + self.size)
+        return image.crop(box)
 
     def _random_crop(self, encoded: bytes, draws: np.random.Generator) -> Image.Image:
         """Of the whole image: a small crop must not lack detail, so less is reduced by decoding."""

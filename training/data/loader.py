@@ -30,6 +30,7 @@ from training.inputs import ImageInput, Input
 
 T = TypeVar("T")
 Prepared = Tokenizer | ImageSpec | Features
+Ready = queue.Queue[Batch | BaseException]  # an error is raised where its batch is asked for
 LENT = 2  # batches that whoever trains holds: the present one, until the next is there
 TRIES = 64  # substitutes of a sample, before the release is called broken
 
@@ -119,7 +120,7 @@ class Loader:
         self._pool = make_pool(setup, workers)
 
         self._closing = False
-        self._ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=max(1, ahead))
+        self._ready: Ready = queue.Queue(maxsize=max(1, ahead))
         self._thread: threading.Thread | None = None
         if workers:
             self._thread = threading.Thread(target=self._run_ahead, daemon=True)
@@ -216,7 +217,8 @@ class Loader:
         self._pool.submit(cut(pending.index, mine, self._workers))
 
     def _known_bad(self, slot: Slot) -> bool:
-        return any(slot.row in features.bad(slot.release) for features in self._features.values())
+        cached = self._features.values()
+        return any(slot.row in features.bad(slot.release) for features in cached)
 
     def _add(self, result: Result) -> None:
         chunk, samples = result
@@ -251,7 +253,9 @@ class Loader:
         texts = [sample.text for sample in samples]
         image_ids = [sample.image_id for sample in samples]
         releases = [slot.release for slot in pending.slots]
-        ids = [f"{name}/{image_id}" for name, image_id in zip(releases, image_ids, strict=True)]
+        ids = []
+        for release, image_id in zip(releases, image_ids, strict=True):
+            ids.append(f"{release}/{image_id}")
 
         inputs = self._pixels(pending, samples)
         for name, prepared in self._prepare.items():
@@ -313,6 +317,6 @@ def _of_kind(prepare: Mapping[str, Prepared], kind: type[T]) -> dict[str, T]:
     return {name: prepared for name, prepared in prepare.items() if isinstance(prepared, kind)}
 
 
-def _drain(ready: queue.Queue[Batch | BaseException]) -> None:
+def _drain(ready: Ready) -> None:
     while not ready.empty():
         ready.get_nowait()

@@ -82,14 +82,16 @@ class Order:
     def take(self, state: StreamState, count: int) -> tuple[list[Slot], StreamState]:
         """The next samples, and the state after them."""
         taken = [state.taken.get(name, 0) for name in self.names]
-        release_of = np.array(turns(self._weights, taken, count))
-        queues = []
+        release_of = turns(self._weights, taken, count)
+        streams = []
         after = {}
         for index, name in enumerate(self.names):
-            stop = taken[index] + int(np.count_nonzero(release_of == index))
-            queues.append(self._slots(name, np.arange(taken[index], stop)))
+            start = taken[index]
+            stop = start + release_of.count(index)
+            streams.append(self._slots(name, np.arange(start, stop)))
             after[name] = stop
-        slots = [next(queues[index]) for index in release_of.tolist()]
+
+        slots = [next(streams[index]) for index in release_of]
         return slots, StreamState(taken=after)
 
     def instead(self, slot: Slot, attempt: int) -> Slot:
@@ -120,7 +122,8 @@ class Order:
                 if key[0] == name and key[1] < epoch - 1:
                     del self._epochs[key]
             seed = number_of(*self._key, name, epoch)
-            self._epochs[name, epoch] = _Epoch(self._counts[name], seed, self._near)
+            counts = self._counts[name]
+            self._epochs[name, epoch] = _Epoch(counts, seed, self._near)
         return self._epochs[name, epoch]
 
 
@@ -135,12 +138,15 @@ class _Epoch:
             shuffle = Permutation(len(shards), key)
             shards = shards[shuffle(np.arange(len(shards)))]
         self._key = key
-        self._starts = first_rows[shards]  # of each shard, in the order of the epoch
-        self._ends = np.cumsum(sizes[shards])
+        sizes = sizes[shards]
+        self._ends = np.cumsum(sizes)  # of each shard, in the order of the epoch
+        starts = self._ends - sizes
+        self._offsets = first_rows[shards] - starts  # from position to row
 
         group = near or len(shards)
-        last_shards = np.arange(group, len(shards) + group, group)
-        self._group_ends = self._ends[np.minimum(last_shards, len(shards)) - 1]
+        last_shards = np.arange(group, len(shards) + group, group) - 1
+        last_shards = last_shards.clip(max=len(shards) - 1)
+        self._group_ends = self._ends[last_shards]
         self._shuffles: dict[int, Permutation] = {}
 
     def rows(self, positions: Indices) -> Indices:
@@ -151,14 +157,15 @@ class _Epoch:
             inside = groups == group
             start = int(self._group_ends[group - 1]) if group else 0
             shuffle = self._shuffle(group, start)
-            shuffled[inside] = start + shuffle(positions[inside] - start)
+            of_group = positions[inside] - start
+            shuffled[inside] = start + shuffle(of_group)
 
         shard = np.searchsorted(self._ends, shuffled, side="right")
-        before = np.where(shard > 0, self._ends[shard - 1], 0)
-        rows: Indices = self._starts[shard] + shuffled - before
+        rows: Indices = shuffled + self._offsets[shard]
         return rows
 
     def _shuffle(self, group: int, start: int) -> Permutation:
+        """The shuffle of a group that starts at a position."""
         if group not in self._shuffles:
             if len(self._shuffles) > 8:  # a batch needs one or two
                 self._shuffles.clear()

@@ -12,7 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
-from training.data.images import ImageSpec, Pixels
+from training.data.augment import Pixels
+from training.data.images import ImageSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,7 +138,10 @@ def cut(batch: int, slots: Sequence[Slot], workers: int) -> list[Chunk]:
     return chunks
 
 
-def make_pool(setup: WorkerSetup, workers: int) -> InProcess | WorkerPool:
+Pool = InProcess | WorkerPool
+
+
+def make_pool(setup: WorkerSetup, workers: int) -> Pool:
     """A pool of so many workers, or this process itself for none."""
     if not workers:
         return InProcess(setup)

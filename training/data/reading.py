@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from training.data.images import ImageSpec, Pixels
+from training.data.augment import Pixels
+from training.data.images import ImageSpec
 from training.data.order import Slot
 from training.data.pixel_buffer import PixelBuffer
-from training.data.pool import BEING_MADE, InProcess, WorkerPool, cut, make_pool
+from training.data.pool import BEING_MADE, Pool, cut, make_pool
 from training.data.sample import Bad, Made, SampleMaker, Samples
 from training.data.worker import WorkerSetup
+
+MadeRows = dict[int, Made | Bad]  # of a batch, by position
 
 
 @dataclass(kw_only=True)
@@ -40,8 +43,9 @@ def read_in_order(
     """Images of these rows as in evaluation; the next batch is decoded behind the present one."""
     maker = SampleMaker(releases={release.name: release}, images=images, training=False)
     buffer = PixelBuffer.make(images, batches=BEING_MADE, rows=batch)
-    batches = [rows[start : start + batch] for start in range(0, len(rows), batch)]
-    made: list[dict[int, Made | Bad]] = [{}, {}]  # samples of the batches that are being made
+    starts = range(0, len(rows), batch)
+    batches = [rows[start : start + batch] for start in starts]
+    made: list[MadeRows] = [{}, {}]  # of the batches that are being made
     done = 0
 
     with ExitStack() as stack:
@@ -65,14 +69,13 @@ def read_in_order(
             done += len(requested)
             read = ReadBatch(requested=requested, done=done, images={name: [] for name in images})
             for position, row in enumerate(requested):
-                _add(read, row, made[index][position], buffer.row(index, position))
+                pixels = buffer.row(index, position)
+                _add(read, row, made[index][position], pixels)
             yield read
             made[index].clear()
 
 
-def _wait(
-    pool: InProcess | WorkerPool, made: Sequence[dict[int, Made | Bad]], index: int, count: int
-) -> None:
+def _wait(pool: Pool, made: Sequence[MadeRows], index: int, count: int) -> None:
     """Collect results until that many samples of a batch are made."""
     while len(made[index]) < count:
         for chunk, samples in pool.results():
@@ -89,5 +92,5 @@ def _add(read: ReadBatch, row: int, sample: Made | Bad, pixels: Sequence[Pixels]
     for images, (height, width), flat in zip(
         read.images.values(), sample.sizes, pixels, strict=True
     ):
-        image = torch.from_numpy(flat[: 3 * height * width].copy())
-        images.append(image.view(height, width, 3))
+        image = flat[: 3 * height * width].reshape(height, width, 3)
+        images.append(torch.from_numpy(image.copy()))

@@ -10,9 +10,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from training.data.augment import mix_images, names_a_side
+from training.data.augment import Pixels, mix_images, names_a_side
 from training.data.draws import fraction, generator
-from training.data.images import ImageSpec, Pixels, SecondImageSpec
+from training.data.images import ImageSpec, SecondImageSpec
 from training.data.order import Slot
 from training.data.shards import Sample
 

@@ -79,7 +79,8 @@ class Tokenizer:
         backend.encode_special_tokens = True  # a caption that says "[MASK]" does not mask
 
         ends = [piece for piece in (spec.first, spec.last) if piece]
-        self.firsts = {piece: self._known_id(piece) for piece in (*spec.extra, *ends)}
+        named = [*spec.extra, *ends]
+        self.firsts = {piece: self._known_id(piece) for piece in named}
         self._first = [self.firsts[spec.first]] if spec.first else []
         self._last = [self.firsts[spec.last]] if spec.last else []
         backend.enable_truncation(max(1, spec.length - len(ends)))
@@ -101,12 +102,15 @@ class Tokenizer:
 
     def __call__(self, texts: Sequence[str]) -> TextInput:
         """[n, longest] ids: first, pieces, last; cut at the specified length, padded behind."""
-        rows = [[*self._first, *pieces, *self._last] for pieces in self._encode(texts)]
-        longest = max(map(len, rows), default=0)
-        ids = torch.full((len(rows), longest), self.padding, dtype=torch.int64)
-        valid = torch.zeros(len(rows), longest, dtype=torch.bool)
+        rows = []
+        for pieces in self._encode(texts):
+            rows.append(torch.tensor([*self._first, *pieces, *self._last], dtype=torch.int64))
+
+        shape = len(rows), max(map(len, rows), default=0)
+        ids = torch.full(shape, self.padding)
+        valid = torch.zeros(shape, dtype=torch.bool)
         for index, row in enumerate(rows):
-            ids[index, : len(row)] = torch.tensor(row, dtype=torch.int64)
+            ids[index, : len(row)] = row
             valid[index, : len(row)] = True
         return TextInput(ids=ids, valid=valid, pieces=self.pieces, firsts=self.firsts)
 
@@ -280,8 +284,10 @@ def _pieces(backend: Backend) -> Pieces:
         goes_on = not piece.startswith(begins) if begins else piece.startswith("##")
         continues[id_] = goes_on and not special[id_]
 
-    masks = [ids[piece] for piece in MASKS if piece in ids]
-    return Pieces(continues=continues, special=special, mask=masks[0] if masks else -1)
+    mask = -1
+    for piece in reversed(MASKS):
+        mask = ids.get(piece, mask)
+    return Pieces(continues=continues, special=special, mask=mask)
 
 
 def _word_start(pieces: Collection[str]) -> str:

@@ -58,7 +58,9 @@ def _grouped(names: tuple[str, ...]) -> list[str]:
     patterns = [re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in names]
     lines = []
     for pattern, count in Counter(patterns).items():
-        lines.append(f"{pattern} ({count})" if count > 1 else pattern)
+        if count > 1:
+            pattern = f"{pattern} ({count})"
+        lines.append(pattern)
     return lines
 
 
@@ -129,14 +131,16 @@ def load_part(model: Model, part: str, source: str | Path, *, new_words: int = 0
         stack = _only(list(theirs.stacks), part, checkpoint.source)
         parts = {stack: part}
         for name in _inputs(theirs, stack):
-            same_kind = _of_type(spec, _inputs(spec, part), type(theirs.embeds[name]))
+            kind = type(theirs.embeds[name])
+            same_kind = _of_type(spec, _inputs(spec, part), kind)
             if same_kind:
                 parts[name] = _only(same_kind, name, "the model")
         skip = _layers_before(spec, part, theirs.stacks[stack].layers)
         return load(model, checkpoint, parts, new_words=new_words, skip=skip)
 
     if part in spec.embeds:
-        same_kind = _of_type(theirs, list(theirs.embeds), type(spec.embeds[part]))
+        kind = type(spec.embeds[part])
+        same_kind = _of_type(theirs, list(theirs.embeds), kind)
         name = _only(same_kind, part, checkpoint.source)
         return load(model, checkpoint, {name: part}, new_words=new_words)
 
@@ -213,8 +217,9 @@ def cross_from_self(model: Model, stack: str, attention: str) -> None:
 def _copy_attention(own: Any, cross: Any, *, bias: bool) -> None:
     for kind in ("weight", "bias") if bias else ("weight",):
         query, key, value = getattr(own.inner.qkv, kind).chunk(3)
+        key_value = torch.cat([key, value])
         getattr(cross.inner.query, kind).copy_(query)
-        getattr(cross.inner.key_value, kind).copy_(torch.cat([key, value]))
+        getattr(cross.inner.key_value, kind).copy_(key_value)
     cross.inner.out.load_state_dict(own.inner.out.state_dict())
     cross.norm.load_state_dict(own.norm.state_dict())
 
@@ -233,7 +238,8 @@ def _renames(ours: ModelSpec, checkpoint: Checkpoint, parts: Mapping[str, str] |
     their_parts = _parts(checkpoint.family.spec)
     our_parts = _parts(ours)
     if parts is None:
-        parts = {name: name for name, group in their_parts.items() if our_parts.get(name) == group}
+        common = [name for name, group in their_parts.items() if our_parts.get(name) == group]
+        parts = dict(zip(common, common, strict=True))
 
     renames: Renames = {}
     for name, target in parts.items():
@@ -297,7 +303,8 @@ def _paths(path: str, renames: Renames, parameters: Parameters) -> list[str]:
         return []
 
     before, after = renamed.split("attentions.self.")
-    pattern = re.compile(re.escape(f"{before}attentions.") + r"\w+\." + re.escape(after))
+    start = re.escape(f"{before}attentions.")
+    pattern = re.compile(start + r"\w+\." + re.escape(after))
     return [other for other in parameters if pattern.fullmatch(other)]
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 Tensors = Sequence[Tensor]
+Shape = tuple[int, ...]
 Conversion = Callable[[Tensor], Tensor]
 
 
@@ -90,7 +91,7 @@ def transposed(ours: str, theirs: str) -> Table:
     return _converted(ours, theirs, transpose, transpose)
 
 
-def reshaped(ours: str, theirs: str, shape: tuple[int, ...], back: tuple[int, ...]) -> Table:
+def reshaped(ours: str, theirs: str, shape: Shape, back: Shape) -> Table:
     """The same numbers in another shape; -1 is worked out."""
 
     def load(tensor: Tensor) -> Tensor:
@@ -123,7 +124,8 @@ def positions(ours: str, theirs: str, grid: int, *, dims: int = 3) -> Table:
     def load(tensors: Tensors) -> Tensors:
         width = tensors[0].shape[-1]
         rows = tensors[0].reshape(-1, width)
-        return [rows[0], rows[1:].reshape(grid, grid, -1)]
+        patches = rows[1:].reshape(grid, grid, -1)
+        return [rows[0], patches]
 
     def save(tensors: Tensors) -> Tensors:
         first, patches = tensors
@@ -143,12 +145,14 @@ def distilled_positions(ours: str, theirs: str, token: str, grid: int) -> Table:
     def load(tensors: Tensors) -> Tensors:
         rows = tensors[0][0]
         register = tensors[1][0] + rows[1:2]
-        return [rows[0], register, rows[2:].reshape(grid, grid, -1)]
+        patches = rows[2:].reshape(grid, grid, -1)
+        return [rows[0], register, patches]
 
     def save(tensors: Tensors) -> Tensors:
         first, register, patches = tensors
         no_position = torch.zeros_like(register)
-        rows = torch.cat([first[None], no_position, patches.flatten(0, 1)])
+        patch_rows = patches.flatten(0, 1)
+        rows = torch.cat([first[None], no_position, patch_rows])
         return [rows[None], register[None]]
 
     paths = (f"{ours}.first_place", f"{ours}.registers", f"{ours}.place")
@@ -247,5 +251,6 @@ def blocks(
     """All blocks of a stack."""
     table: list[Rule] = []
     for index in range(layers):
-        table += block(f"{ours}.blocks.{index}", f"{theirs}.{index}", names, attention)
+        our_block = f"{ours}.blocks.{index}"
+        table += block(our_block, f"{theirs}.{index}", names, attention)
     return tuple(table)
