@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 ENOUGH = 3  # people who say the same make an answer wholly right
 ARTICLES = frozenset(("a", "an", "the"))
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-DIGITS = {"none": "0", **{word: str(number) for number, word in enumerate(WORDS)}}
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+DIGITS = {word: str(number) for number, word in enumerate(NUMBERS)} | {"none": "0"}
 APOSTROPHE = re.compile(r"(?<=\w)['\u2019](?=\w)")
 THOUSANDS = re.compile(r"(?<=\d),(?=\d)")
 WORD = re.compile(r"\d+(?:\.\d+)+|\w+")
@@ -21,13 +21,18 @@ def normal(answer: str) -> str:
     The official evaluation does so by longer tables. It also writes the apostrophes of contractions
     where they were left out; here all are left out.
     """
-    text = THOUSANDS.sub("", APOSTROPHE.sub("", answer.casefold()))
-    words = [DIGITS.get(word, word) for word in WORD.findall(text)]
-    return " ".join(word for word in words if word not in ARTICLES)
+    text = APOSTROPHE.sub("", answer.casefold())
+    text = THOUSANDS.sub("", text)
+    words = []
+    for word in WORD.findall(text):
+        word = DIGITS.get(word, word)
+        if word not in ARTICLES:
+            words.append(word)
+    return " ".join(words)
 
 
 def soft_scores(answers: Sequence[str]) -> dict[str, float]:
-    """What each answer is worth as a target: a third for everybody who gave it, 1 at most.
+    """The soft target of each answer: a third for everybody who gave it, 1 at most.
 
     Of fewer than three answers each is worth its share.
     """
@@ -36,17 +41,20 @@ def soft_scores(answers: Sequence[str]) -> dict[str, float]:
     return {answer: min(1.0, count / enough) for answer, count in counts.items()}
 
 
-def accuracy(said: str, answers: Sequence[str]) -> float:
-    """0..1 as the official evaluation has it: the mean over all people of what the others make it.
+def accuracy(prediction: str, answers: Sequence[str]) -> float:
+    """0..1 as in the official evaluation: the mean over all people of the score by the others.
 
     Of ten people one in agreement gives .3, two .6, three .9, four 1. A single answer is compared
     as it is; of two or three people the others must all agree.
     """
-    given = list(map(normal, answers))
-    if len(given) == 1:
-        return float(normal(said) == given[0])
-    agreed = given.count(normal(said))
-    enough = min(ENOUGH, len(given) - 1)
-    left_out = min(1.0, (agreed - 1) / enough) if agreed else 0.0
-    kept = min(1.0, agreed / enough)
-    return (agreed * left_out + (len(given) - agreed) * kept) / len(given)
+    agreeing = list(map(normal, answers)).count(normal(prediction))
+    people = len(answers)
+    if people == 1:
+        return float(agreeing)
+    if not agreeing:
+        return 0.0
+
+    enough = min(ENOUGH, people - 1)
+    with_one_left_out = min(1.0, (agreeing - 1) / enough)
+    with_all = min(1.0, agreeing / enough)
+    return (agreeing * with_one_left_out + (people - agreeing) * with_all) / people

@@ -122,37 +122,38 @@ class _Gather(torch.autograd.Function):
 
 
 class _Take(torch.autograd.Function):
-    """Ask each rank for some of its rows; the backward pass sends their gradients home."""
+    """Rows of other ranks by all_to_all; the backward pass sends their gradients back."""
 
     @staticmethod
     def forward(context: Any, x: Tensor, rows: Tensor) -> Tensor:
         world, held = dist.get_world_size(), len(x)
         owner = rows // held
         order = owner.argsort(stable=True)
-        asked = torch.bincount(owner, minlength=world)
+        receive_counts = torch.bincount(owner, minlength=world)
+        send_counts = torch.empty_like(receive_counts)
+        dist.all_to_all_single(send_counts, receive_counts)
+        receives, sends = receive_counts.tolist(), send_counts.tolist()
 
-        told = torch.empty_like(asked)
-        dist.all_to_all_single(told, asked)
-        wanted = rows[order] % held
-        requests = rows.new_empty(int(told.sum()))
-        dist.all_to_all_single(requests, wanted, told.tolist(), asked.tolist())
+        requests = rows.new_empty(sum(sends))
+        dist.all_to_all_single(requests, rows[order] % held, sends, receives)
+        received = x.new_empty((len(rows), *x.shape[1:]))
+        dist.all_to_all_single(received, x[requests].contiguous(), receives, sends)
 
-        arrived = x.new_empty((len(rows), *x.shape[1:]))
-        dist.all_to_all_single(arrived, x[requests].contiguous(), asked.tolist(), told.tolist())
         context.save_for_backward(order, requests)
-        context.sizes = asked.tolist(), told.tolist(), x.shape
-        taken = torch.empty_like(arrived)
-        taken[order] = arrived
-        return taken
+        context.sizes = receives, sends, x.shape
+        out = torch.empty_like(received)
+        out[order] = received
+        return out
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         order, requests = context.saved_tensors
-        asked, told, shape = context.sizes
-        home = gradients[0].new_empty((len(requests), *shape[1:]))
-        dist.all_to_all_single(home, gradients[0][order].contiguous(), told, asked)
-        total = gradients[0].new_zeros(shape)
-        return total.index_add(0, requests, home), None
+        receives, sends, shape = context.sizes
+        (gradient,) = gradients
+        returned = gradient.new_empty((len(requests), *shape[1:]))
+        dist.all_to_all_single(returned, gradient[order].contiguous(), sends, receives)
+        total = gradient.new_zeros(shape)
+        return total.index_add(0, requests, returned), None
 
 
 @contextmanager

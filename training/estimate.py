@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import os
+import re
 import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,15 @@ ROWS = {"cpu": 8, "cuda": 64}  # of a timed step; a second run has twice as many
 SAMPLES = 64  # of each release that are read
 CAPTIONS = 100_000  # of which vocabularies are made
 STATUS = Path("/proc/self/status")
+SCHEMA = pa.schema(
+    {
+        "image": pa.binary(),
+        "caption": pa.list_(pa.string()),
+        "image_id": pa.string(),
+        "answers": pa.list_(pa.string()),
+        "second": pa.binary(),
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,61 +72,66 @@ def estimate(
     kind = best_device().type
     with tempfile.TemporaryDirectory(prefix="winnow-estimate-") as folder:
         out = Path(folder)
-        few = {name: _few(one, out / "releases" / name) for name, one in opened.items()}
-        features = _feature_seconds(fitted, few, out / "features")
-        timed = _Timed()
-        short = _short(fitted, ROWS[kind])
+        few = {}
+        for name, release in opened.items():
+            few[name] = _few(release, out / "releases" / name)
+        seconds = _feature_seconds(fitted, few, out / "features")
+        timer = _StepTimer()
         train(
-            short,
+            _short(fitted, ROWS[kind]),
             releases=few,
             out=out / "run",
             cache=out / "features",
             workers=workers,
-            on_progress=timed.take,
+            on_progress=timer.on_progress,
             say=lambda text: None,
         )
 
     samples = sum(map(len, opened.values()))
-    costs = [_cost(fitted, stage, timed) for stage in fitted.stages]
-    feature_hours = features * samples / 3600
+    feature_hours = seconds * samples / 3600
+    costs = [_cost(fitted, stage, timer) for stage in fitted.stages]
+    hours = sum(cost.hours for cost in costs)
     return {
         "plan": plan.name,
         "device": torch.cuda.get_device_name() if kind == "cuda" else f"{plan.threads} threads",
-        "parameters": _parameters(fitted, None),
+        "parameters": _num_parameters(fitted),
         "steps": plan.steps,
-        "hours": round(feature_hours + sum(cost.hours for cost in costs), 4),
+        "hours": round(feature_hours + hours, 4),
         "feature_hours": round(feature_hours, 4),
         "memory": max(cost.memory for cost in costs),
-        "memory_there": _memory_there(kind),
+        "memory_there": _device_memory(kind),
         "stages": [asdict(cost) for cost in costs],
     }
 
 
 def _with_vocabularies(plan: TrainingPlan, releases: Mapping[str, Release]) -> TrainingPlan:
     """The plan with tables of words as large as its releases make them."""
-    texts = {n: spec for n, spec in plan.model.prepare.items() if isinstance(spec, TextSpec)}
-    found = {}
-    for name, spec in texts.items():
-        captions = itertools.chain.from_iterable(one.all_captions() for one in releases.values())
-        found[name] = make_tokenizer(spec, captions=itertools.islice(captions, CAPTIONS))
-    return replace(plan, model=fit_vocabularies(plan.model, found))
+    tokenizers = {}
+    for name, spec in plan.model.prepare.items():
+        if isinstance(spec, TextSpec):
+            captions = (text for one in releases.values() for text in one.all_captions())
+            tokenizers[name] = make_tokenizer(spec, captions=islice(captions, CAPTIONS))
+    return replace(plan, model=fit_vocabularies(plan.model, tokenizers))
 
 
 def _few(release: Release, folder: Path) -> Path:
     """Some samples of a release, from all of it, as a release of their own."""
-    rows = range(0, len(release), max(1, len(release) // SAMPLES))[:SAMPLES]
-    samples = [release[row] for row in rows]
-    table = pa.table(
-        {
-            "image": pa.array([one.image for one in samples], pa.binary()),
-            "caption": pa.array([one.captions for one in samples], pa.list_(pa.string())),
-            "image_id": pa.array([one.image_id for one in samples], pa.string()),
-            "answers": pa.array([list(one.answers) for one in samples], pa.list_(pa.string())),
-            "second": pa.array([one.second for one in samples], pa.binary()),
+    rows = []
+    step = max(1, len(release) // SAMPLES)
+    for number in range(0, len(release), step)[:SAMPLES]:
+        sample = release[number]
+        row = {
+            "image": sample.image,
+            "caption": sample.captions,
+            "image_id": sample.image_id,
+            "answers": list(sample.answers),
+            "second": sample.second,
         }
-    )
+        rows.append(row)
+
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
     folder.mkdir(parents=True)
-    with pa.ipc.new_file(str(folder / "train-00000-of-00001.arrow"), table.schema) as file:
+    with pa.ipc.new_file(str(folder / "train-00000-of-00001.arrow"), SCHEMA) as file:
         file.write_table(table)
     return folder
 
@@ -125,18 +140,19 @@ def _feature_seconds(plan: TrainingPlan, few: Mapping[str, Path], cache: Path) -
     """What the frozen towers take for a sample."""
     if not any(isinstance(spec, FeatureSpec) for spec in plan.model.prepare.values()):
         return 0.0
-    opened = open_releases(plan, few)
-    began = time.perf_counter()
-    prepare(plan, opened, lambda release: cache)
-    return (time.perf_counter() - began) / sum(map(len, opened.values()))
+    releases = open_releases(plan, few)
+    samples = sum(map(len, releases.values()))
+    start = time.perf_counter()
+    prepare(plan, releases, lambda release: cache)
+    return (time.perf_counter() - start) / samples
 
 
 def _short(plan: TrainingPlan, rows: int) -> TrainingPlan:
     """Each stage for a few steps, with a batch and with the double of it."""
     stages: list[TrainingStage] = []
     for stage in plan.stages:
+        chunk = max(2, rows // 2) if 0 < stage.chunk < stage.batch else 0
         for number, batch in enumerate(_batches(stage, rows)):
-            chunk = max(2, rows // 2) if 0 < stage.chunk < stage.batch else 0
             name = f"{stage.name} {number}"
             stages.append(replace(stage, name=name, steps=TIMED, batch=batch, chunk=chunk))
     return replace(
@@ -149,95 +165,94 @@ def _short(plan: TrainingPlan, rows: int) -> TrainingPlan:
 
 
 def _batches(stage: TrainingStage, rows: int) -> tuple[int, ...]:
-    return (stage.batch,) if stage.batch <= rows else (rows, min(2 * rows, stage.batch))
+    if stage.batch <= rows:
+        return (stage.batch,)
+    return rows, min(2 * rows, stage.batch)
 
 
-class _Timed:
+class _StepTimer:
     """Seconds of steps and the memory at their ends, by stage of the short plan."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.peak: dict[str, int] = {}
         self.before = _peak(reset=True)
-        self._at = time.perf_counter()
+        self._start = time.perf_counter()
 
-    def take(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         """After each step."""
-        now = time.perf_counter()
-        self.seconds[progress.stage].append(now - self._at)
-        last = len(self.seconds[progress.stage]) == TIMED
-        self.peak[progress.stage] = _peak(reset=last) - self.before
-        self._at = time.perf_counter()
+        seconds = self.seconds[progress.stage]
+        seconds.append(time.perf_counter() - self._start)
+        is_last = len(seconds) == TIMED
+        self.peak[progress.stage] = _peak(reset=is_last) - self.before
+        self._start = time.perf_counter()
 
-    def step(self, stage: str) -> float:
+    def median(self, stage: str) -> float:
         """Seconds of a usual step: the first one opens the data, and is not counted."""
         return statistics.median(self.seconds[stage][1:])
 
 
-def _cost(plan: TrainingPlan, stage: TrainingStage, timed: _Timed) -> StageCost:
-    rows = _batches(stage, ROWS[best_device().type])
-    names = [f"{stage.name} {number}" for number in range(len(rows))]
-    seconds = _line([float(one) for one in rows], [timed.step(one) for one in names], stage.batch)
+def _cost(plan: TrainingPlan, stage: TrainingStage, timer: _StepTimer) -> StageCost:
+    batches = _batches(stage, ROWS[best_device().type])
+    names = [f"{stage.name} {number}" for number in range(len(batches))]
+    seconds = _line(batches, [timer.median(name) for name in names], stage.batch)
 
-    states = _parameters(plan, stage)
-    at_once = min(stage.batch, stage.chunk or stage.batch)
-    held = max(2, rows[0] // 2) if 0 < stage.chunk < stage.batch else rows[-1]
-    activations = max(0, timed.peak[names[-1]] - states) / held
+    states = _parameter_bytes(plan, stage)
+    rows, timed_rows = stage.batch, batches[-1]  # that are in memory at once
+    if 0 < stage.chunk < stage.batch:
+        rows, timed_rows = stage.chunk, max(2, batches[0] // 2)
+    activations = max(0, timer.peak[names[-1]] - states) / timed_rows
     return StageCost(
         name=stage.name,
         steps=stage.steps,
         batch=stage.batch,
-        rows=rows,
+        rows=batches,
         seconds_a_step=round(seconds, 4),
         hours=round(seconds * stage.steps / 3600, 4),
-        memory=int(states + activations * at_once),
+        memory=int(states + activations * rows),
     )
 
 
-def _line(at: list[float], values: list[float], wanted: float) -> float:
-    """The value at `wanted` of the line through one or two points, which never falls."""
-    if len(at) == 1:
-        return values[0]
-    slope = max(0.0, values[1] - values[0]) / (at[1] - at[0])
-    return max(values[1], values[1] + slope * (wanted - at[1]))
+def _line(x: Sequence[float], y: Sequence[float], at: float) -> float:
+    """The value at `at` of the line through one or two points, which never falls."""
+    if len(x) == 1:
+        return y[0]
+    slope = max(0.0, y[1] - y[0]) / (x[1] - x[0])
+    return max(y[1], y[1] + slope * (at - x[1]))
 
 
-def _parameters(plan: TrainingPlan, stage: TrainingStage | None) -> int:
-    """How many parameters there are; with a stage the bytes of all that it keeps for them.
-
-    Weights, gradients and AdamW's two moments in float32, and once more each the twin and the
-    moving average.
-    """
+def _num_parameters(plan: TrainingPlan) -> int:
     with torch.device("meta"):
-        count = sum(parameter.numel() for parameter in Model(plan.model).parameters())
-    if stage is None:
-        return count
+        model = Model(plan.model)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _parameter_bytes(plan: TrainingPlan, stage: TrainingStage) -> int:
+    """What a stage keeps of all parameters, in float32.
+
+    Weights, gradients and AdamW's two moments, and once more each the twin and the moving average.
+    """
     copies = 4 + (stage.momentum is not None) + bool(stage.ema)
-    return 4 * copies * count
+    return 4 * copies * _num_parameters(plan)
 
 
 def _peak(*, reset: bool) -> int:
     """The most bytes that were held since the last reset."""
     if torch.cuda.is_available():
-        found = torch.cuda.max_memory_allocated()
+        peak = torch.cuda.max_memory_allocated()
         if reset:
             torch.cuda.reset_peak_memory_stats()
-        return found
+        return peak
     if not STATUS.is_file():
         return 0
-    found = next(_kilobytes("VmHWM:"), 0)
+
+    kilobytes = re.search(r"VmHWM:\s*(\d+)", STATUS.read_text())
     if reset:
         Path("/proc/self/clear_refs").write_text("5")  # proc(5): the peak begins anew
-    return found
+    return int(kilobytes[1]) * 1024 if kilobytes else 0
 
 
-def _kilobytes(name: str) -> Iterator[int]:
-    for line in STATUS.read_text().splitlines():
-        if line.startswith(name):
-            yield int(line.split()[1]) * 1024
-
-
-def _memory_there(kind: str) -> int:
+def _device_memory(kind: str) -> int:
     if kind == "cuda":
         return int(torch.cuda.get_device_properties(0).total_memory)
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

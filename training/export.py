@@ -35,10 +35,11 @@ from training.heads import ClassifySpec, VocabularySpec
 from training.language import LanguageWordsSpec
 from training.model import Model, ModelSpec
 from training.objectives.answers import Answers
+from training.objectives.base import first_of
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
 from training.objectives.lm import Captions
-from training.plan import AnyObjective, TrainingPlan
+from training.plan import AnyObjective, TrainingPlan, TrainingStage
 from training.precision import best_device
 
 KIND = "winnow"
@@ -56,27 +57,29 @@ def export_model(
 ) -> None:
     """Weights, tokenizers, frozen towers, and last the configuration: it makes the folder complete.
 
-    `objectives` are written with it: they say what the model can be asked, and by which names.
-    Under torchrun all ranks must ask, and the first one writes.
+    `objectives` are written with it: they say what the model can be used for. Under torchrun all
+    ranks must call it, and the first one writes.
     """
-    tensors = _without_twice(model)
+    tensors = _unique_tensors(model)
     if not Ranks.current().first:
         return
     write_whole(folder / WEIGHTS, lambda temporary: _save(tensors, temporary))
+    pieces: dict[str, int] = {}
     for name, one in prepared.items():
-        place = folder / "prepare" / name
-        place.mkdir(parents=True, exist_ok=True)
+        own = folder / "prepare" / name
+        own.mkdir(parents=True, exist_ok=True)
         if isinstance(one, Tokenizer):
-            one.save(place)
+            one.save(own)
+            pieces[name] = one.size
         elif isinstance(one, Features):
-            keep_tower(one.spec.tower, place / TOWER)
+            keep_tower(one.spec.tower, own / TOWER)
             if one.reduction is not None:
-                one.reduction.save(place / REDUCTION)
+                one.reduction.save(own / REDUCTION)
     config = {
         "model_type": KIND,
         "model": encode(model.spec),
         "objectives": encode(list(objectives)),
-        "pieces": {name: one.size for name, one in _tokenizers(prepared).items()},
+        "pieces": pieces,
     }
     write_json(folder / CONFIG, config)
 
@@ -89,12 +92,8 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
         raise OSError(errno.EIO, str(error)) from error
 
 
-def _tokenizers(prepared: Mapping[str, Prepared]) -> dict[str, Tokenizer]:
-    return {name: one for name, one in prepared.items() if isinstance(one, Tokenizer)}
-
-
-def _without_twice(model: Model) -> dict[str, Tensor]:
-    """Parameters that stand under two names are written under the first."""
+def _unique_tensors(model: Model) -> dict[str, Tensor]:
+    """Parameters that have two names are written under the first."""
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in model.state_dict(keep_vars=True).items():
@@ -123,77 +122,74 @@ def load_model(folder: str | Path) -> tuple[Model, tuple[AnyObjective, ...]]:
     model = Model(decode(ModelSpec, config["model"], f"{folder / CONFIG}: model"))
     try:
         tensors = load_file(folder / WEIGHTS)
-        found = model.load_state_dict(tensors, strict=False)
+        keys = model.load_state_dict(tensors, strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(f"{folder / WEIGHTS} is damaged ({error}): export it again") from error
-    _check_complete(model, found.missing_keys, found.unexpected_keys, folder)
+    _check_complete(model, keys.missing_keys, keys.unexpected_keys, folder)
     objectives = decode_objectives(config.get("objectives", []), folder / CONFIG)
     return model.eval(), objectives
 
 
 def _check_complete(model: Model, missing: list[str], unexpected: list[str], folder: Path) -> None:
     """Only the second names of shared parameters may be absent."""
-    named = {name for name, _ in model.named_parameters()}
-    lacking = sorted(named & set(missing))
+    parameters = dict(model.named_parameters())
+    lacking = sorted(parameters.keys() & missing)
     if lacking or unexpected:
         raise ValueError(
             f"{folder / WEIGHTS} is not of this model: it lacks {lacking[:3]}, and has "
             f"{sorted(unexpected)[:3]} besides"
         )
-    bad = [name for name, one in model.named_parameters() if not bool(torch.isfinite(one).all())]
-    if bad:
-        raise ValueError(f"{folder / WEIGHTS}: {bad[0]} holds numbers that are none")
+    for name, parameter in parameters.items():
+        if not bool(torch.isfinite(parameter).all()):
+            raise ValueError(f"{folder / WEIGHTS}: {name} holds numbers that are none")
 
 
 def decode_objectives(plain: object, where: Path) -> tuple[AnyObjective, ...]:
     """Objectives as they stand in a configuration."""
     kind = tuple[AnyObjective, ...]
-    found: tuple[AnyObjective, ...] = decode(kind, plain, f"{where}: objectives")
-    return found
+    objectives: tuple[AnyObjective, ...] = decode(kind, plain, f"{where}: objectives")
+    return objectives
 
 
 def load_scorer(folder: str | Path, device: torch.device | str | None = None) -> Scorer:
-    """A trained model, ready to be asked, on a GPU if there is one. ValueError as `load_model`."""
-    where = device or best_device()
+    """A trained model for evaluation, on a GPU if there is one. ValueError as `load_model`."""
+    device = device or best_device()
     model, objectives = load_model(folder)
-    model.to(where)
+    model.to(device)
     prepared: dict[str, ScorerPrepared] = {}
     for name, spec in model.spec.prepare.items():
-        place = Path(folder) / "prepare" / name
+        own = Path(folder) / "prepare" / name
         match spec:
             case TextSpec():
-                prepared[name] = _tokenizer(spec, place, Path(folder))
+                prepared[name] = _tokenizer(spec, own, Path(folder))
             case ImageSpec():
                 prepared[name] = spec
             case FeatureSpec():
-                cut = place / REDUCTION
-                reduction = Reduction.load(cut) if cut.is_file() else None
-                own = spec.moved(str(place / TOWER))
-                prepared[name] = FrozenTower(
-                    own.tower, own.prepare, device=where, reduction=reduction, flip=own.flip
-                )
-
-    contrasts = [one for one in objectives if isinstance(one, Contrast)]
-    matchings = [one for one in objectives if isinstance(one, Matching)]
-    captions = [one for one in objectives if isinstance(one, Captions)]
-    answers = [one for one in objectives if isinstance(one, Answers)]
+                prepared[name] = _frozen_tower(spec, own, device)
     return Scorer(
         model=model,
         prepared=prepared,
-        contrast=contrasts[0] if contrasts else None,
-        matching=matchings[0] if matchings else None,
-        captions=captions[0] if captions else None,
-        answers=answers[0] if answers else None,
+        contrast=first_of(Contrast, objectives),
+        matching=first_of(Matching, objectives),
+        captions=first_of(Captions, objectives),
+        answers=first_of(Answers, objectives),
     )
 
 
-def _tokenizer(spec: TextSpec, place: Path, folder: Path) -> Tokenizer:
+def _frozen_tower(spec: FeatureSpec, own: Path, device: torch.device | str) -> FrozenTower:
+    path = own / REDUCTION
+    reduction = Reduction.load(path) if path.is_file() else None
+    spec = spec.moved(str(own / TOWER))
+    return FrozenTower(spec.tower, spec.prepare, device=device, reduction=reduction, flip=spec.flip)
+
+
+def _tokenizer(spec: TextSpec, own: Path, folder: Path) -> Tokenizer:
     """The tokenizer that the model was exported with; ValueError when it has lost pieces since."""
-    tokenizer = make_tokenizer(spec, folder=place)
-    pieces = read_json(folder / CONFIG).get("pieces", {}).get(place.name, tokenizer.size)
+    tokenizer = make_tokenizer(spec, folder=own)
+    pieces = read_json(folder / CONFIG).get("pieces", {}).get(own.name, tokenizer.size)
     if tokenizer.size != pieces:
         raise ValueError(
-            f"{place / 'tokenizer.json'} has {tokenizer.size} pieces, and the model was exported "
+            f"{own / 'tokenizer.json'} has {tokenizer.size} pieces, and the model was exported "
             f"with {pieces}: it is damaged; export the model again"
         )
     return tokenizer
@@ -221,7 +217,7 @@ def fit_vocabularies(spec: ModelSpec, tokenizers: Mapping[str, Tokenizer]) -> Mo
                 f"{words.vocab} rows: set vocab to 0, or take the model's own vocabulary"
             )
 
-    sizes = {one.vocab for one in embeds.values() if isinstance(one, WordsSpec)}
+    sizes = {words.vocab for words in embeds.values() if isinstance(words, WordsSpec)}
     for name, head in heads.items():
         if isinstance(head, VocabularySpec) and head.vocab == 0:
             (size,) = sizes
@@ -230,56 +226,65 @@ def fit_vocabularies(spec: ModelSpec, tokenizers: Mapping[str, Tokenizer]) -> Mo
 
 
 def fit_answers(plan: TrainingPlan, releases: Mapping[str, Release]) -> TrainingPlan:
-    """Classes of answers, where an objective asks for them: the most frequent ones of its releases.
+    """Classes of answers, where an objective has none: the most frequent ones of its releases.
 
-    Ties are settled by the alphabet. ValueError when nobody has answered anything there.
+    ValueError when they have no answers.
     """
     heads, stages = dict(plan.model.heads), []
     for stage in plan.stages:
         objectives: list[AnyObjective] = []
-        for one in stage.objectives:
-            if isinstance(one, Answers) and not one.classes:
-                counts = _answered([releases[name] for name in stage.data])
-                if not counts:
-                    names = ", ".join(stage.data)
-                    raise ValueError(f"{names}: no answers to learn from; give lines of {QUESTION}")
-                ordered = sorted(counts, key=lambda answer: (-counts[answer], answer))
-                one = replace(one, classes=tuple(ordered[: one.most]))
-            if isinstance(one, Answers):
-                head = heads[one.head]
+        for objective in stage.objectives:
+            if isinstance(objective, Answers):
+                if not objective.classes:
+                    classes = _frequent_answers(stage, releases, objective.most)
+                    objective = replace(objective, classes=classes)
+                head = heads[objective.head]
                 assert isinstance(head, ClassifySpec), "answers are classes"
-                heads[one.head] = replace(head, classes=len(one.classes))
-            objectives.append(one)
+                heads[objective.head] = replace(head, classes=len(objective.classes))
+            objectives.append(objective)
         stages.append(replace(stage, objectives=tuple(objectives)))
     return replace(plan, model=replace(plan.model, heads=heads), stages=tuple(stages))
 
 
-def _answered(releases: Sequence[Release]) -> Counter[str]:
-    """How often each answer was given, in the form in which answers are compared."""
+def _frequent_answers(
+    stage: TrainingStage, releases: Mapping[str, Release], most: int
+) -> tuple[str, ...]:
+    """In the form in which answers are compared; ties are settled by the alphabet."""
     counts: Counter[str] = Counter()
-    for release in releases:
+    for name in stage.data:
+        release = releases[name]
         for row in range(len(release)):
             counts.update(map(normal, release.answers(row)))
-    return counts
+    if not counts:
+        names = ", ".join(stage.data)
+        raise ValueError(f"{names}: no answers to learn from; give lines of {QUESTION}")
+
+    ordered = sorted(counts, key=lambda answer: (-counts[answer], answer))
+    return tuple(ordered[:most])
 
 
 def fit_grids(spec: ModelSpec) -> ModelSpec:
     """Grids as wide as their frozen tower and the language model that reads them; 0 asks for that.
 
-    Tokens of the tower that stand for no place in the image (a class token, registers) are skipped.
+    Tokens of the tower that are no patches (a class token, registers) are skipped.
     """
     embeds = dict(spec.embeds)
     for name, grid in spec.embeds.items():
         if not isinstance(grid, GridSpec) or grid.features:
             continue
         tower, images = _tower_of(spec, name, grid)
-        pixels = torch.zeros(1, 3, images.size, images.size)
-        tokens, features = image_tower(tower, "cpu")(pixels).shape[1:]
+        tokens, features = tower_shape(tower, images.size)
         width = grid.width or _language_width(spec, name)
-        embeds[name] = replace(
-            grid, features=features, width=width, hidden=width, skip=tokens - isqrt(tokens) ** 2
-        )
+        skip = tokens - isqrt(tokens) ** 2
+        embeds[name] = replace(grid, features=features, width=width, hidden=width, skip=skip)
     return replace(spec, embeds=embeds)
+
+
+def tower_shape(tower: TowerSpec, pixels: int) -> tuple[int, int]:
+    """How many tokens a tower makes of an image of so many pixels a side, and how wide they are."""
+    image = torch.zeros(1, 3, pixels, pixels)
+    tokens, features = image_tower(tower, "cpu")(image).shape[1:]
+    return tokens, features
 
 
 def _tower_of(spec: ModelSpec, name: str, grid: GridSpec) -> tuple[TowerSpec, ImageSpec]:

@@ -84,11 +84,11 @@ def trained(folder: str) -> tuple[ModelSpec, tuple[AnyObjective, ...]]:
     spec = decode(ModelSpec, plain["model"], f"{home / CONFIG}: model")
     prepare: dict[str, PrepareSpec] = {}
     for name, one in spec.prepare.items():
-        kept = home / "prepare" / name
+        own = home / "prepare" / name
         if isinstance(one, TextSpec):
-            one = replace(one, vocabulary=str(kept / "tokenizer.json"))
+            one = replace(one, vocabulary=str(own / "tokenizer.json"))
         elif isinstance(one, FeatureSpec):
-            one = one.moved(str(kept / TOWER))
+            one = one.moved(str(own / TOWER))
         prepare[name] = one
     objectives = decode_objectives(plain.get("objectives", []), home / CONFIG)
     return replace(spec, prepare=prepare), objectives
@@ -96,20 +96,23 @@ def trained(folder: str) -> tuple[ModelSpec, tuple[AnyObjective, ...]]:
 
 def only(spec: ModelSpec, node: str) -> ModelSpec:
     """What a model needs to come to one pass; without heads."""
-    wanted, open_ = {node}, [node]
-    while open_:
-        step = spec.passes.get(open_.pop())
-        if step is not None:
-            found = {*step.inputs, *filter(None, [step.reads])} - wanted
-            wanted |= found
-            open_ += found
-    passes = {name: step for name, step in spec.passes.items() if name in wanted}
+    needed, queue = {node}, [node]
+    while queue:
+        step = spec.passes.get(queue.pop())
+        if step is None:
+            continue
+        for name in (*step.inputs, step.reads):
+            if name and name not in needed:
+                needed.add(name)
+                queue.append(name)
+
+    passes = {name: step for name, step in spec.passes.items() if name in needed}
     stacks = {step.stack for step in passes.values()}
     return ModelSpec(
-        embeds={name: one for name, one in spec.embeds.items() if name in wanted},
-        stacks={name: one for name, one in spec.stacks.items() if name in stacks},
+        embeds={name: embed for name, embed in spec.embeds.items() if name in needed},
+        stacks={name: stack for name, stack in spec.stacks.items() if name in stacks},
         passes=passes,
-        prepare={name: one for name, one in spec.prepare.items() if name in wanted},
+        prepare={name: one for name, one in spec.prepare.items() if name in needed},
     )
 
 

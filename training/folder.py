@@ -103,9 +103,10 @@ def claim(out: Path, identity: Mapping[str, Any], *, amend: bool = False) -> Non
         amendable = key == "digest" and all(AMENDABLE.match(change) for change in changes)
         if not (amend and amendable):
             hint = ", or go on with it so (--amend)" if amendable else ""
+            why = f"{there.get('name')}{_why(there, identity)}"
             raise ValueError(
-                f"{out} holds a run of {what} ({there.get('name')}{_why(there, identity)}): choose "
-                f"another folder, or delete this one to train again{hint}"
+                f"{out} holds a run of {what} ({why}): choose another folder, or delete this one "
+                f"to train again{hint}"
             )
         amended = [*amended, {"digest": there["digest"], "changes": changes}]
 
@@ -121,10 +122,12 @@ def earlier_digests(out: Path) -> list[str]:
 
 def _why(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     """The first things in which two runs differ."""
-    found = differences(there.get("plan"), here["plan"])
-    found += differences(there.get("releases"), here["releases"], "releases")
-    more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-    return "".join(f"; {one}" for one in found[:3]) + more
+    changes = differences(there.get("plan"), here["plan"])
+    changes += differences(there.get("releases"), here["releases"], "releases")
+    text = "".join(f"; {change}" for change in changes[:3])
+    if len(changes) > 3:
+        text += f"; and {len(changes) - 3} more"
+    return text
 
 
 class Metrics:

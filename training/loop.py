@@ -1,31 +1,32 @@
-"""The training loop: stages in order, one step after another, from where the last run stopped."""
+"""The training loop: stage by stage, step by step, from where the last run stopped."""
 
 from __future__ import annotations
 
-import math
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from training import momentum
 from training.checkpoint import Checkpoints
-from training.data.batch import Batch
 from training.data.draws import number_of
 from training.data.feed import Feed, Weighted, states_of
 from training.distributed import local
 from training.folder import Metrics
 from training.interrupt import patient_stop
 from training.meter import Meter
+from training.momentum import update_ema
+from training.objectives.base import first_of
 from training.objectives.itc import Contrast
 from training.optimizer import clip, learning_rate, set_rate
 from training.plan import AnyObjective
 from training.precision import precision
 from training.run import Run, next_stage, save
-from training.spike import leaps
-from training.step import accumulate_gradients, add_up_gradients, total_loss
+from training.spike import fault
+from training.step import accumulate_gradients, all_reduce_gradients, total_loss
 from training.threads import give_back_memory
 from training.validation import Validator
 from training.views import Draws, Views
@@ -55,55 +56,68 @@ def train_step(run: Run, batches: Sequence[Weighted]) -> dict[str, float]:
     objectives = chosen_objectives(run)
     optimizer.zero_grad(set_to_none=True)
     if run.twin is not None and stage.momentum is not None:
-        momentum.update_ema(run.twin, run.model, stage.momentum.keep)
+        update_ema(run.twin, run.model, stage.momentum.keep)
 
-    numbers: dict[str, float] = {}
-    for one in batches:
-        views = make_views(run, one)
-        weights = {name: one.share * stage.weights.get(name, 1.0) for name in _losses(objectives)}
-        found = accumulate_gradients(objectives, weights, views)
-        found["loss"] = total_loss(found, objectives, weights)
-        _remember(run, views)
-        for name, value in found.items():
-            numbers[name] = numbers.get(name, 0.0) + value * (1 if name == "loss" else one.share)
-    add_up_gradients(run.model, run.ranks)
+    totals: dict[str, float] = defaultdict(float)
+    loss = 0.0
+    for weighted in batches:
+        views = make_views(run, weighted)
+        weights = _weights(objectives, stage.weights, weighted.share)
+        means = accumulate_gradients(objectives, weights, views)
+        _push_to_queue(run, views)
+        loss += total_loss(means, objectives, weights)
+        for name, mean in means.items():
+            totals[name] += mean * weighted.share
+    all_reduce_gradients(run.model, run.ranks)
 
-    numbers["gradient"] = clip(run.model.parameters(), stage.optimizer.clip)
-    check(run, numbers, [one.batch for one in batches])
+    norm = clip(run.model.parameters(), stage.optimizer.clip)
+    numbers = {**totals, "loss": loss, "gradient": norm}
+    check(run, numbers, batches)
     set_rate(optimizer, learning_rate(stage, run.step))
     optimizer.step()
     if run.average is not None:
-        momentum.update_ema(run.average, run.model, stage.ema)
+        update_ema(run.average, run.model, stage.ema)
     return numbers
 
 
-def _remember(run: Run, views: Views) -> None:
-    """What the twin saw of the global batch goes into the queue."""
-    if run.queue is None or views.twin is None:
+def _weights(
+    objectives: Sequence[AnyObjective], weights: Mapping[str, float], share: float
+) -> dict[str, float]:
+    """Of every loss, in a batch with a share of the step's gradient."""
+    shared = {}
+    for objective in objectives:
+        for name in objective.losses:
+            shared[name] = share * weights.get(name, 1.0)
+    return shared
+
+
+def _push_to_queue(run: Run, views: Views) -> None:
+    """The twin's vectors of the global batch."""
+    contrast = first_of(Contrast, run.now.objectives)
+    if run.queue is None or views.twin is None or contrast is None:
         return
-    contrast = next(one for one in run.now.objectives if isinstance(one, Contrast))
     with torch.no_grad():
         image, text = contrast.vectors(views.twin)
         image, text = run.ranks.gather(image), run.ranks.gather(text)
         run.queue.push(views.all_keys(), image, text)
 
 
-def check(run: Run, numbers: Mapping[str, float], batches: Sequence[Batch]) -> None:
-    """Stop before anything is written when a number is none, or the loss leaps away.
+def check(run: Run, numbers: Mapping[str, float], batches: Sequence[Weighted]) -> None:
+    """Stop before anything is written when a number is not finite, or the loss leaps away.
 
     ValueError with the samples of the batch, so that they can be looked at.
     """
-    bad = [name for name, value in numbers.items() if not math.isfinite(value)]
-    leap = leaps(run.recent, numbers["loss"], told=50)
-    if not bad and not leap:
+    what = fault(numbers, run.recent, known=50)
+    if not what:
         run.recent.append(numbers["loss"])
         return
 
-    what = (
-        f"{', '.join(bad)} is not a number" if bad else f"the loss leapt to {numbers['loss']:.3g}"
-    )
-    samples = [sample for batch in batches for sample in batch.ids]
-    shown = ", ".join(samples[:8]) + (f" and {len(samples) - 8} more" if len(samples) > 8 else "")
+    samples: list[str] = []
+    for weighted in batches:
+        samples += weighted.batch.ids
+    shown = ", ".join(samples[:8])
+    if len(samples) > 8:
+        shown += f" and {len(samples) - 8} more"
     raise ValueError(
         f"step {run.done + 1} (stage {run.now.name}): {what}; its samples: {shown}. The last "
         f"checkpoint is whole: go on from it with a lower lr ({run.now.optimizer.lr}) or with clip "
@@ -112,12 +126,11 @@ def check(run: Run, numbers: Mapping[str, float], batches: Sequence[Batch]) -> N
 
 
 def check_weights(run: Run) -> None:
-    """ValueError when a step has left weights that are no numbers: they are not written."""
-    bad = {
-        name: run.now.name
-        for name, parameter in run.model.named_parameters()
-        if parameter.requires_grad and not bool(torch.isfinite(local(parameter)).all())
-    }
+    """ValueError when a step has left weights that are not finite: they are not written."""
+    bad: dict[str, str] = {}
+    for name, parameter in run.model.named_parameters():
+        if parameter.requires_grad and not bool(torch.isfinite(local(parameter)).all()):
+            bad[name] = run.now.name
     if not run.ranks.most(len(bad)):
         return
     names = sorted(run.ranks.merge(bad))
@@ -133,25 +146,23 @@ def chosen_objectives(run: Run) -> Sequence[AnyObjective]:
     stage = run.now
     if stage.mixing != "one":
         return stage.objectives
-    ratios = [stage.weights.get(one.losses[0], 1.0) for one in stage.objectives]
+    weights = [stage.weights.get(one.losses[0], 1.0) for one in stage.objectives]
+    ends = torch.tensor(weights).cumsum(0)
     draw = Draws(seed=run.plan.seed, step=run.done).uniform("task", 1)
-    ends = torch.tensor(ratios).cumsum(0)
-    turn = int(torch.searchsorted(ends, draw * ends[-1], right=True))
-    return [stage.objectives[min(turn, len(ratios) - 1)]]
+    index = int(torch.searchsorted(ends, draw * ends[-1], right=True))
+    return [stage.objectives[min(index, len(weights) - 1)]]
 
 
-def _losses(objectives: Sequence[AnyObjective]) -> list[str]:
-    return [name for objective in objectives for name in objective.losses]
-
-
-def make_views(run: Run, given: Weighted) -> Views:
-    """The batch seen through the model, and through its twin where there is one."""
-    stage = run.now
-    several = stage.mixing == "accumulate"
-    seed = number_of(run.plan.seed, given.stream) if several else run.plan.seed
+def make_views(run: Run, weighted: Weighted) -> Views:
+    """The views of a batch, with those of the momentum twin where there is one."""
+    stage, seed = run.now, run.plan.seed
+    if stage.mixing == "accumulate":
+        seed = number_of(seed, weighted.stream)
     draws = Draws(seed=seed, step=run.done, ranks=run.ranks)
-    inputs = given.batch.to(run.device).inputs
-    keys = given.batch.keys
+    batch = weighted.batch
+    inputs = batch.to(run.device).inputs
+    compute = partial(precision, run.plan.precision, run.device)
+
     twin = None
     alpha = 0.0
     if run.twin is not None and stage.momentum is not None:
@@ -159,30 +170,30 @@ def make_views(run: Run, given: Weighted) -> Views:
             twin = Views(
                 run.twin,
                 inputs,
-                keys,
+                batch.keys,
                 draws,
                 chunk=stage.chunk,
                 queue=run.queue,
-                precision=lambda: precision(run.plan.precision, run.device),
+                precision=compute,
             )
-        warm = stage.momentum.alpha_warmup
-        alpha = stage.momentum.alpha * (min(1.0, run.step / warm) if warm else 1.0)
+        warmup = stage.momentum.alpha_warmup
+        alpha = stage.momentum.alpha * (min(1.0, run.step / warmup) if warmup else 1.0)
     return Views(
         run.model,
         inputs,
-        keys,
+        batch.keys,
         draws,
         chunk=stage.chunk,
         twin=twin,
         alpha=alpha,
-        precision=lambda: precision(run.plan.precision, run.device),
-        answers=given.batch.answers,
+        precision=compute,
+        answers=batch.answers,
     )
 
 
 @dataclass(kw_only=True)
 class Loop:
-    """A run and all that it talks to."""
+    """A run with its data, checkpoints, metrics and validation."""
 
     run: Run
     checkpoints: Checkpoints
@@ -194,7 +205,7 @@ class Loop:
     def run_stages(self) -> None:
         """All stages to their ends. KeyboardInterrupt, after a checkpoint, when asked to stop.
 
-        However it ends, a checkpoint that was begun is brought to its end: it is of good steps.
+        However it ends, a checkpoint that is being written is finished: it is of good steps.
         """
         self._meter = Meter(self.run)
         self._saved = time.monotonic()
@@ -215,7 +226,7 @@ class Loop:
         self._end_stage()
 
     def _end_stage(self) -> None:
-        """A checkpoint of the next stage's beginning, or of the end: an export can be repeated."""
+        """A checkpoint of the next stage's start, or of the end: an export can be repeated."""
         check_weights(self.run)
         last = self.run.stage + 1 == len(self.run.plan.stages)
         if last:
@@ -231,21 +242,23 @@ class Loop:
         with self._meter.counted():
             run.numbers = train_step(run, batches)
         run.stream_states |= states_of(batches)
-        self._name_bad(batches)
+        self._record_bad(batches)
         run.step += 1
         if run.device.type == "cpu" and run.step % TRIM == 0:
             give_back_memory()
 
-        samples = run.ranks.world * sum(len(one.batch) for one in batches)
-        waited = sum(one.batch.waited for one in batches)
-        speed = self._meter.numbers(samples, waited)
+        samples = sum(len(weighted.batch) for weighted in batches)
+        waited = sum(weighted.batch.waited for weighted in batches)
+        speed = self._meter.numbers(run.ranks.world * samples, waited)
         run.numbers |= self.validator.look(run)
-        self._tell(speed)
+        self._report(speed)
 
-    def _name_bad(self, batches: Sequence[Weighted]) -> None:
-        mine = {name: why for one in batches for name, why in one.batch.bad.items()}
-        if self.run.ranks.most(len(mine)):
-            self.run.bad |= self.run.ranks.merge(mine)
+    def _record_bad(self, batches: Sequence[Weighted]) -> None:
+        bad: dict[str, str] = {}
+        for weighted in batches:
+            bad |= weighted.batch.bad
+        if self.run.ranks.most(len(bad)):
+            self.run.bad |= self.run.ranks.merge(bad)
 
     def _save_if_due(self, asked: bool) -> None:
         """All ranks at once: when one is asked to stop, or the first one's clock says so."""
@@ -266,22 +279,18 @@ class Loop:
         save(self.run, self.checkpoints)
         self._saved = time.monotonic()
 
-    def _tell(self, speed: Mapping[str, float]) -> None:
+    def _report(self, speed: Mapping[str, float]) -> None:
         run = self.run
         if self.metrics is None:
             return
         rate = learning_rate(run.now, run.step - 1)
         self.metrics.write(run.done, run.now.name, {"rate": rate, **speed, **run.numbers})
-        self.on_progress(
-            Progress(
-                step=run.done,
-                steps=run.plan.steps,
-                stage=run.now.name,
-                rate=rate,
-                samples_per_s=speed["samples_per_s"],
-                waited=speed["waited"],
-                peak_share=speed["peak_share"],
-                seconds_left=speed["seconds_left"],
-                numbers=run.numbers,
-            )
+        progress = Progress(
+            step=run.done,
+            steps=run.plan.steps,
+            stage=run.now.name,
+            rate=rate,
+            numbers=run.numbers,
+            **speed,
         )
+        self.on_progress(progress)

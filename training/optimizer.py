@@ -1,9 +1,10 @@
-"""What moves the parameters: groups, the learning rate along a stage, the moving average."""
+"""The optimizer: what is trained, parameter groups, the learning rate along a stage, clipping."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
@@ -17,63 +18,58 @@ from training.plan import Optimizer, Schedule, TrainingStage
 def freeze(model: nn.Module, stage: TrainingStage) -> None:
     """Say which parameters are trained; ValueError when a pattern names none, or nothing is left.
 
-    A head that no objective of the stage asks is frozen too, so that weight decay does not wear it.
+    A head that no objective of the stage uses is frozen too, so that weight decay does not wear it.
     """
-    patterns = [re.compile(pattern) for pattern in stage.freeze]
-    used = dict.fromkeys(patterns, False)
-    idle = _idle_heads(model, stage)
-    trained = 0
+    idle_heads = _idle_heads(model, stage)
+    used: set[str] = set()
+    num_trained = 0
     for name, parameter in model.named_parameters():
-        found = [pattern for pattern in patterns if pattern.search(name)]
-        used.update(dict.fromkeys(found, True))
-        still = not found and not name.startswith(idle)
-        parameter.requires_grad_(still)
-        trained += still
+        patterns = [pattern for pattern in stage.freeze if re.search(pattern, name)]
+        used.update(patterns)
+        trained = not patterns and not name.startswith(idle_heads)
+        parameter.requires_grad_(trained)
+        num_trained += trained
 
-    for pattern, was_used in used.items():
-        if not was_used:
-            raise ValueError(f"stage {stage.name}: freeze {pattern.pattern!r} matches no parameter")
-    if not trained:
+    for pattern in stage.freeze:
+        if pattern not in used:
+            raise ValueError(f"stage {stage.name}: freeze {pattern!r} matches no parameter")
+    if not num_trained:
         raise ValueError(f"stage {stage.name}: everything is frozen; nothing is left to train")
 
 
 def _idle_heads(model: nn.Module, stage: TrainingStage) -> tuple[str, ...]:
-    asked: set[str] = set()
+    used: set[object] = set()
     for objective in stage.objectives:
-        asked |= {value for value in vars(objective).values() if isinstance(value, str)}
+        used.update(vars(objective).values())
         contrast = getattr(objective, "contrast", None)
         if contrast is not None:
-            asked |= {value for value in vars(contrast).values() if isinstance(value, str)}
+            used.update(vars(contrast).values())
+
     heads = dict(model.get_submodule("heads").named_children())
-    return tuple(f"heads.{name}." for name in heads if name not in asked)
+    return tuple(f"heads.{name}." for name in heads if name not in used)
 
 
 def make_optimizer(model: nn.Module, stage: TrainingStage) -> torch.optim.AdamW:
     """AdamW over what is trained, a group for each factor of the rate, with and without decay.
 
-    Biases, norms and other vectors do not decay (BERT, ViLT). A group knows its factor as `factor`.
+    Biases, norms and other vectors do not decay (BERT, ViLT). A group keeps its factor as `factor`.
     """
     settings = stage.optimizer
-    groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            cut = isinstance(parameter, DTensor)  # one kernel takes one kind of tensor
-            key = _factor(settings, name), parameter.ndim >= 2, cut
-            groups.setdefault(key, []).append(parameter)
+        if not parameter.requires_grad:
+            continue
+        decays = parameter.ndim >= 2
+        is_sharded = isinstance(parameter, DTensor)  # one kernel takes one kind of tensor
+        groups[_factor(settings, name), decays, is_sharded].append(parameter)
 
+    param_groups = []
+    for (factor, decays, _), parameters in groups.items():
+        weight_decay = settings.weight_decay if decays else 0.0
+        group = {"params": parameters, "weight_decay": weight_decay, "factor": factor}
+        param_groups.append(group)
     return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "weight_decay": settings.weight_decay if decays else 0.0,
-                "factor": factor,
-            }
-            for (factor, decays, _), parameters in groups.items()
-        ],
-        lr=settings.lr,
-        betas=settings.betas,
-        eps=settings.eps,
-        fused=True,
+        param_groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True
     )
 
 
@@ -88,31 +84,31 @@ def learning_rate(stage: TrainingStage, step: int) -> float:
     """The rate of step 0, 1, 2 ... of a stage, for a factor of 1."""
     schedule, peak = stage.schedule, stage.optimizer.lr
     steps = schedule.warmup if schedule.warmup >= 1 else schedule.warmup * stage.steps
-    warm = max(1, round(steps))
-    if step < warm:
-        share = (step + 1) / warm
-        return peak * (schedule.start + (1 - schedule.start) * share)
-    return peak * _after_warmup(schedule, step - warm, max(1, stage.steps - warm))
+    warmup = max(1, round(steps))
+    if step < warmup:
+        progress = (step + 1) / warmup
+        return peak * (schedule.start + (1 - schedule.start) * progress)
+    return peak * _after_warmup(schedule, step - warmup, max(1, stage.steps - warmup))
 
 
 def _after_warmup(schedule: Schedule, step: int, steps: int) -> float:
-    done = step / steps
+    progress = step / steps
     match schedule.shape:
         case "constant":
             return 1.0
         case "exponential":
             return max(schedule.end, schedule.decay ** (step // schedule.every))
         case "linear":
-            share = 1 - done
+            share = 1 - progress
         case "cosine":
-            share = (1 + math.cos(math.pi * done)) / 2
+            share = (1 + math.cos(math.pi * progress)) / 2
     return schedule.end + (1 - schedule.end) * share
 
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The moments of every trained parameter, and its steps, by name: the optimizer's own tensors.
+    """Step and moments of every trained parameter, by name: the optimizer's own tensors.
 
-    What the first step has not made yet is made here, so that a checkpoint can be loaded into it.
+    Before the first step they are made here, so that a checkpoint can be loaded into them.
     """
     tensors: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
@@ -138,15 +134,18 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def clip(parameters: Iterable[nn.Parameter], largest: float) -> float:
     """The gradients' norm over all parameters; scaled down to `largest` unless that is 0.
 
-    Of parameters that are cut among ranks, all pieces count.
+    Of sharded parameters, all shards count.
     """
     gradients = [one.grad for one in parameters if one.grad is not None]
-    cut = [one for one in gradients if isinstance(one, DTensor)]
+    sharded = [one for one in gradients if isinstance(one, DTensor)]
     plain = [one for one in gradients if not isinstance(one, DTensor)]
-    norms = [whole(nn.utils.get_total_norm(kind)) for kind in (plain, cut) if kind]
+    norms = [whole(nn.utils.get_total_norm(kind)) for kind in (plain, sharded) if kind]
     if not norms:
         return 0.0
-    norm = float(norms[0] if len(norms) == 1 else torch.stack(norms).norm())
+
+    total = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
+    norm = float(total)
     if largest and norm > largest:
-        torch._foreach_mul_([local(one) for one in gradients], largest / (norm + 1e-6))
+        scale = largest / (norm + 1e-6)
+        torch._foreach_mul_([local(one) for one in gradients], scale)
     return norm

@@ -13,6 +13,7 @@ from training.config import decode, encode, nearest, within
 from training.data.buckets import Buckets
 from training.model import ModelSpec
 from training.objectives.answers import Answers
+from training.objectives.base import first_of
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
 from training.objectives.lm import Captions
@@ -24,6 +25,7 @@ MOST_ROWS = 10_000_000  # of a batch or a queue: a hundred times those of the pa
 SMOKE_SAMPLES = 64  # of each release: eight batches of a smoke run, and components enough of a grid
 
 AnyObjective = Contrast | Matching | MaskedWords | Captions | Answers
+NODE_FIELDS = ("image", "images", "text", "fused", "decoder")  # of objectives: passes, embeddings
 OF_RUNNING = ("checkpoint_steps", "checkpoint_seconds", "shard", "recompute")
 
 
@@ -74,7 +76,7 @@ class Optimizer:
 
 @dataclass(frozen=True, kw_only=True)
 class Momentum:
-    """A twin that follows the model, the queue of what it saw, and how much it is believed.
+    """A twin that follows the model, the queue of its vectors, and its share of soft targets.
 
     `alpha` is the twin's share of the contrast's target, reached linearly within `alpha_warmup`
     steps (ALBEF and BLIP: .4 within an epoch or two). `queue` 0: candidates are those of the batch
@@ -152,8 +154,8 @@ class TrainingStage:
             within(0, 1, mixgen=self.mixgen)
         except ValueError as error:
             raise ValueError(f"stage {self.name}: {error}") from error
-        soft = any(isinstance(one, MaskedWords) and one.soft for one in self.objectives)
-        if soft and self.momentum is None:
+        masked = first_of(MaskedWords, self.objectives)
+        if masked is not None and masked.soft and self.momentum is None:
             raise ValueError(f"stage {self.name}: soft targets need a twin: give it momentum")
         for pattern in self.freeze:
             _compiled(pattern, f"stage {self.name}: freeze")
@@ -233,9 +235,10 @@ class TrainingPlan:
 
         What changes no result is left out: a run goes on with another value of it.
         """
-        settled = encode(decode(TrainingPlan, encode(self)))
-        kept = {name: value for name, value in settled.items() if name not in OF_RUNNING}
-        text = json.dumps(kept, sort_keys=True)
+        plain = encode(decode(TrainingPlan, encode(self)))
+        for name in OF_RUNNING:
+            del plain[name]
+        text = json.dumps(plain, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -246,10 +249,9 @@ def smoke(plan: TrainingPlan) -> TrainingPlan:
     the first ones), queues and warm-ups to match, and a few samples of each release, so that no
     vocabulary and no features of the whole are made. What is smaller already stays.
     """
-    stacks = {
-        name: replace(stack, layers=min(stack.layers, 2))
-        for name, stack in plan.model.stacks.items()
-    }
+    stacks = {}
+    for name, stack in plan.model.stacks.items():
+        stacks[name] = replace(stack, layers=min(stack.layers, 2))
     return replace(
         plan,
         name=f"{plan.name}-smoke",
@@ -283,17 +285,17 @@ def _check_resolution(model: ModelSpec, stage: TrainingStage) -> None:
 
 def check_names(model: ModelSpec, objective: AnyObjective, stage: str) -> None:
     """ValueError when an objective names a pass or a head that the model has not."""
-    kinds = ("image", "images", "text", "fused", "decoder")
     nodes = [*model.embeds, *model.passes]
     for name, value in vars(objective).items():
-        for one in value if isinstance(value, tuple) else (value,):
-            if name in kinds and one not in nodes:
-                known = ", ".join(nodes)
-                hint = nearest(one, nodes)
-                raise ValueError(f"stage {stage}: {name} {one!r} is none of {known}{hint}")
-        if (name == "scale" or name.endswith("head")) and value not in model.heads:
+        if name in NODE_FIELDS:
+            for node in value if isinstance(value, tuple) else (value,):
+                if node not in nodes:
+                    known = ", ".join(nodes)
+                    hint = nearest(node, nodes)
+                    raise ValueError(f"stage {stage}: {name} {node!r} is none of {known}{hint}")
+        elif (name == "scale" or name.endswith("head")) and value not in model.heads:
             known = ", ".join(model.heads)
-            hint = nearest(value, [*model.heads])
+            hint = nearest(value, model.heads)
             raise ValueError(f"stage {stage}: {name} {value!r} is no head of {known}{hint}")
     if isinstance(objective, Contrast):
         _check_dims(model, objective, stage)
@@ -303,8 +305,8 @@ def _check_dims(model: ModelSpec, contrast: Contrast, stage: str) -> None:
     heads = (contrast.image_head, contrast.text_head)
     dims = {name: getattr(model.heads[name], "dim", 0) for name in heads}
     if len(set(dims.values())) > 1:
-        said = " and ".join(f"{name} {dim}" for name, dim in dims.items())
-        raise ValueError(f"stage {stage}: the heads that are compared have other sizes: {said}")
+        sizes = " and ".join(f"{name} {dim}" for name, dim in dims.items())
+        raise ValueError(f"stage {stage}: the heads that are compared have other sizes: {sizes}")
 
 
 def _compiled(pattern: str, where: str) -> re.Pattern[str]:

@@ -18,6 +18,7 @@ from training.distributed import Ranks
 from training.heads import ProjectSpec
 from training.model import Model
 from training.momentum import Queue
+from training.objectives.base import first_of
 from training.objectives.itc import Contrast
 from training.optimizer import freeze, make_optimizer, optimizer_state
 from training.plan import TrainingPlan, TrainingStage
@@ -69,8 +70,8 @@ class Run:
             "queue": self.queue,
             "average": self.average,
         }
-        held = {name: part.state_dict() for name, part in parts.items() if part is not None}
-        return {**held, "optimizer": optimizer_state(self.model, self.optimizer)}
+        tensors = {name: part.state_dict() for name, part in parts.items() if part is not None}
+        return {**tensors, "optimizer": optimizer_state(self.model, self.optimizer)}
 
     def progress(self) -> dict[str, Any]:
         """What a checkpoint keeps as plain values, of its own: it is written while steps go on."""
@@ -130,13 +131,17 @@ def start_from(run: Run, folder: Path, fresh: Mapping[str, str] | None = None) -
     """
     tensors = load_file(folder / "model.safetensors")
     lacking = {name for name, _ in run.model.named_parameters()} - tensors.keys()
-    for begins, source in (fresh or {}).items():
-        new = {name for name in lacking if name.startswith(begins)}
-        copied = {name: source + name.removeprefix(begins) for name in new} if source else {}
-        tensors |= {name: tensors[other] for name, other in copied.items() if other in tensors}
-        lacking -= new - (copied.keys() - tensors.keys())
+    for prefix, source in (fresh or {}).items():
+        for name in sorted(lacking):
+            if not name.startswith(prefix):
+                continue
+            other = source + name.removeprefix(prefix)
+            if source and other in tensors:
+                tensors[name] = tensors[other]
+            if not source or other in tensors:
+                lacking.remove(name)
     if lacking:
-        raise ValueError(f"{folder} lacks {len(lacking)} parameters, {sorted(lacking)[0]} first")
+        raise ValueError(f"{folder} lacks {len(lacking)} parameters, {min(lacking)} first")
     try:
         fill(run.model, tensors)
     except RuntimeError as error:
@@ -144,12 +149,12 @@ def start_from(run: Run, folder: Path, fresh: Mapping[str, str] | None = None) -
 
 
 def _contrast_dim(run: Run) -> int:
-    for objective in run.now.objectives:
-        if isinstance(objective, Contrast):
-            head = run.model.spec.heads[objective.image_head]
-            assert isinstance(head, ProjectSpec), "a contrast compares projections"
-            return head.dim
-    raise ValueError(f"stage {run.now.name}: a queue serves a contrast, and there is none")
+    contrast = first_of(Contrast, run.now.objectives)
+    if contrast is None:
+        raise ValueError(f"stage {run.now.name}: a queue serves a contrast, and there is none")
+    head = run.model.spec.heads[contrast.image_head]
+    assert isinstance(head, ProjectSpec), "a contrast compares projections"
+    return head.dim
 
 
 def next_stage(run: Run) -> None:
@@ -181,14 +186,11 @@ def restore(run: Run, checkpoints: Checkpoints) -> bool:
     begin_stage(run, fresh=False)
     checkpoints.load(run.tensors())
     run.step = progress["step"]
-    run.stream_states = _stream_states(progress["places"])
+    for name, state in progress["places"].items():
+        run.stream_states[name] = StreamState.from_json(state)
     run.bad.update(progress["bad"])
     run.numbers = progress["numbers"]
     run.recent.extend(progress["recent"])
     run.heldout = progress["heldout"]
     run.best = progress["best"]
     return True
-
-
-def _stream_states(plain: Mapping[str, Any]) -> dict[str, StreamState]:
-    return {name: StreamState.from_json(state) for name, state in plain.items()}

@@ -1,19 +1,29 @@
-"""When a loss says that a run has come apart."""
+"""When the numbers of a step say that a run has diverged."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
-SPIKE = 20.0  # so many deviations above those before
+SPIKE = 20.0  # so many standard deviations above the losses before
 LEAST = 0.01  # of their mean, that a deviation counts as: a flat curve may move
 
 
-def leaps(before: Sequence[float], loss: float, *, told: int) -> bool:
+def fault(means: Mapping[str, float], losses: Sequence[float], *, known: int) -> str:
+    """What is wrong with the means of a step, given the losses before it; "" if nothing is."""
+    bad = [name for name, mean in means.items() if not math.isfinite(mean)]
+    if bad:
+        return f"{', '.join(bad)} is not a number"
+    if leaps(losses, means["loss"], known=known):
+        return f"the loss leapt to {means['loss']:.3g}"
+    return ""
+
+
+def leaps(losses: Sequence[float], loss: float, *, known: int) -> bool:
     """Whether a loss leaps away from those before, of which so many must be known."""
-    if len(before) < told or not math.isfinite(loss):
+    if len(losses) < known or not math.isfinite(loss):
         return False
-    mean = fmean(before)
-    spread = max(stdev(before), LEAST * abs(mean))
-    return loss > mean + SPIKE * spread
+    mean = fmean(losses)
+    deviation = max(stdev(losses), LEAST * abs(mean))
+    return loss > mean + SPIKE * deviation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -17,27 +18,28 @@ from training.views import Views
 def accumulate_gradients(
     objectives: Sequence[Objective], weights: Mapping[str, float], views: Views
 ) -> dict[str, float]:
-    """Add the gradient of the weighted sum of losses to the parameters; the mean of every number.
+    """Add the gradient of the weighted sum of losses to the parameters; return all means.
 
     A loss is its sum over all ranks divided by its count over all ranks, however the batch is cut
-    into chunks and ranks. `weights` names losses; 1 where it is silent. Gradients of ranks are not
-    yet added up: see `add_up_gradients`.
+    into chunks and ranks. `weights` are by loss, 1 for those that it does not name. Gradients of
+    ranks are not yet added up: see `all_reduce_gradients`.
     """
     prepared = [objective.prepare(views) for objective in objectives]
     counts = views.ranks.add_up(_local_counts(prepared))
 
-    sums: dict[str, float] = {}
+    sums: dict[str, float] = defaultdict(float)
     for objective, work in zip(objectives, prepared, strict=True):
-        factors = {
-            name: weights.get(name, 1.0) / max(1.0, counts[name]) for name in objective.losses
-        }
+        factors = {}
+        for name in objective.losses:
+            factors[name] = weights.get(name, 1.0) / max(1.0, counts[name])
+
         for number, part in enumerate(work.parts):
             views.draws.begin(f"{objective.losses} {number}")
             with views.precision():
                 values = part()
-            _send_back(values, factors)
+            _backward(values, factors)
             for name, value in values.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach())
+                sums[name] += float(value.detach())
     views.backward()
 
     totals = views.ranks.add_up(sums)
@@ -53,7 +55,7 @@ def _local_counts(prepared: Sequence[Prepared]) -> dict[str, float]:
     return counts
 
 
-def _send_back(values: Mapping[str, Tensor], factors: Mapping[str, float]) -> None:
+def _backward(values: Mapping[str, Tensor], factors: Mapping[str, float]) -> None:
     losses = [factor * values[name] for name, factor in factors.items()]
     total = torch.stack(losses).sum()
     if total.requires_grad:
@@ -61,37 +63,41 @@ def _send_back(values: Mapping[str, Tensor], factors: Mapping[str, float]) -> No
 
 
 def total_loss(
-    numbers: Mapping[str, float], objectives: Sequence[Objective], weights: Mapping[str, float]
+    means: Mapping[str, float], objectives: Sequence[Objective], weights: Mapping[str, float]
 ) -> float:
-    """The number that a step lowers: the weighted sum of its losses' means."""
-    names = [name for objective in objectives for name in objective.losses]
-    return sum(weights.get(name, 1.0) * numbers[name] for name in names if name in numbers)
+    """What a step minimises: the weighted sum of the means of its losses."""
+    terms = []
+    for objective in objectives:
+        for name in objective.losses:
+            if name in means:
+                terms.append(weights.get(name, 1.0) * means[name])
+    return sum(terms)
 
 
-def add_up_gradients(model: nn.Module, ranks: Ranks) -> None:
-    """Sum the gradients of all ranks, in one flat message for each type of number.
+def all_reduce_gradients(model: nn.Module, ranks: Ranks) -> None:
+    """Sum the gradients of all ranks, in one flat message for each dtype.
 
     A parameter without a gradient on one rank may have one on another: it takes part with zeros.
     One that has none anywhere keeps none, so that the optimizer leaves it alone, as it does in a
-    process alone. Those that are cut among ranks (FSDP2) were added up on the way back.
+    process alone. Those that are sharded (FSDP2) were added up in the backward pass.
     """
     if ranks.world == 1:
         return
-    trained = [one for one in model.parameters() if one.requires_grad and not _is_cut(one)]
-    asked = ranks.any_of([one.grad is not None for one in trained])
-    reached = [one for one, somewhere in zip(trained, asked, strict=True) if somewhere]
-    for parameter in reached:
+    trained = [one for one in model.parameters() if one.requires_grad]
+    whole = [one for one in trained if not isinstance(one, DTensor)]
+    has_gradient = ranks.any_of([one.grad is not None for one in whole])
+
+    by_dtype: dict[torch.dtype, list[Tensor]] = defaultdict(list)
+    for parameter, somewhere in zip(whole, has_gradient, strict=True):
+        if not somewhere:
+            continue
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
+        by_dtype[parameter.dtype].append(parameter.grad)
 
-    for kind in sorted({parameter.dtype for parameter in reached}, key=str):
-        gradients = [p.grad for p in reached if p.dtype == kind and p.grad is not None]
+    for gradients in by_dtype.values():
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
-        pieces = flat.split([gradient.numel() for gradient in gradients])
-        for gradient, piece in zip(gradients, pieces, strict=True):
-            gradient.copy_(piece.view_as(gradient))
-
-
-def _is_cut(parameter: nn.Parameter) -> bool:
-    return isinstance(parameter, DTensor)
+        sizes = [gradient.numel() for gradient in gradients]
+        for gradient, total in zip(gradients, flat.split(sizes), strict=True):
+            gradient.copy_(total.view_as(gradient))

@@ -59,8 +59,8 @@ class TrainResult:
     ran: bool  # false: it was finished before, and nothing was done
 
 
-def _silent(told: object) -> None:
-    """Nobody is told."""
+def _silent(message: object) -> None:
+    """Says nothing."""
 
 
 def train(
@@ -115,7 +115,7 @@ def train(
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
-    """What a run is asked for, its releases opened."""
+    """The arguments of a run, its releases opened."""
 
     plan: TrainingPlan
     releases: Mapping[str, Release]
@@ -131,8 +131,8 @@ class _Job:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What a folder and its checkpoints belong to."""
-        read = {name: release.digest() for name, release in self.releases.items()}
-        return {"digest": self.plan.digest, "releases": read}
+        digests = {name: release.digest() for name, release in self.releases.items()}
+        return {"digest": self.plan.digest, "releases": digests}
 
     def place(self, release: Release) -> Path:
         """Where features of a release are kept."""
@@ -152,19 +152,19 @@ def _claimed(job: _Job) -> Iterator[None]:
 
 def _train(job: _Job) -> dict[str, object]:
     group = patient_group(job.ranks)
-    prepared = _prepared(job, group)
+    prepared = _prepare_once(job, group)
     checkpoints = Checkpoints(
         folder=job.out / "checkpoints",
         group=group,
         identity=job.identity,
         earlier=earlier_digests(job.out),
     )
-    run = _begun(job, prepared, checkpoints)
+    run = _start(job, prepared, checkpoints)
 
     with _metrics(job, run) as metrics:
         _loop(job, run, prepared, checkpoints, metrics).run_stages()
     export_model(job.out / "model", run.model, prepared, learned(job.plan))
-    _say_which(run, job.out, job.say)
+    _say_where(run, job.out, job.say)
 
     result = {
         "steps": job.plan.steps,
@@ -182,18 +182,18 @@ def _metrics(job: _Job, run: Run) -> AbstractContextManager[Metrics | None]:
     return closing(Metrics(job.out, run.done)) if job.ranks.first else nullcontext()
 
 
-def _prepared(job: _Job, group: ProcessGroup | None) -> dict[str, Prepared]:
-    """The first rank computes what is to be computed, and the others find it."""
-    if job.ranks.first:
-        made = prepare(job.plan, job.releases, job.place, job.heldout, job.say)
-    job.ranks.meet(group)
+def _prepare_once(job: _Job, group: ProcessGroup | None) -> dict[str, Prepared]:
+    """The first rank computes features; the others wait, and then read them."""
     if not job.ranks.first:
-        made = prepare(job.plan, job.releases, job.place, job.heldout)
-    return made
+        job.ranks.meet(group)
+    prepared = prepare(job.plan, job.releases, job.place, job.heldout, job.say)
+    if job.ranks.first:
+        job.ranks.meet(group)
+    return prepared
 
 
-def _begun(job: _Job, prepared: Mapping[str, Prepared], checkpoints: Checkpoints) -> Run:
-    """A run at its beginning, or where its newest checkpoint left it."""
+def _start(job: _Job, prepared: Mapping[str, Prepared], checkpoints: Checkpoints) -> Run:
+    """A new run, or one resumed from its newest checkpoint."""
     run = make_run(job.plan, prepared)
     if checkpoints.newest() is None:
         load_initial_weights(run, job.say)
@@ -225,8 +225,8 @@ def _loop(
     )
 
 
-def _say_which(run: Run, out: Path, say: Callable[[str], None]) -> None:
-    """Which steps stand in which folder."""
+def _say_where(run: Run, out: Path, say: Callable[[str], None]) -> None:
+    """Which model is in which folder."""
     say(f"{out / 'model'}: the model after the last step, {run.plan.steps}")
     if run.best:
         step, loss = int(run.best["step"]), run.best["loss"]
@@ -237,27 +237,16 @@ def _say_which(run: Run, out: Path, say: Callable[[str], None]) -> None:
 
 def learned(plan: TrainingPlan) -> list[AnyObjective]:
     """What the model was trained for in any stage, the last stage's first."""
-    found: list[AnyObjective] = []
+    objectives: list[AnyObjective] = []
     for stage in reversed(plan.stages):
-        found += [one for one in stage.objectives if one not in found]
-    return found
+        for objective in stage.objectives:
+            if objective not in objectives:
+                objectives.append(objective)
+    return objectives
 
 
-def _result(plan: TrainingPlan, out: Path, known: Mapping[str, object], ran: bool) -> TrainResult:
-    steps, numbers, bad, best = (known[key] for key in ("steps", "numbers", "bad", "best"))
-    assert isinstance(steps, int), "result.json is ours"
-    assert isinstance(numbers, dict), "result.json is ours"
-    assert isinstance(bad, int), "result.json is ours"
-    assert isinstance(best, dict), "result.json is ours"
-    return TrainResult(
-        model=out / "model",
-        digest=plan.digest,
-        steps=steps,
-        numbers=numbers,
-        bad=bad,
-        best=best,
-        ran=ran,
-    )
+def _result(plan: TrainingPlan, out: Path, result: Mapping[str, Any], ran: bool) -> TrainResult:
+    return TrainResult(model=out / "model", digest=plan.digest, ran=ran, **result)
 
 
 def check_beginnings(plan: TrainingPlan) -> None:
@@ -275,24 +264,32 @@ def open_releases(plan: TrainingPlan, releases: Mapping[str, str | Path]) -> dic
     """The releases that a plan reads; ValueError says which are missing."""
     missing = [name for name in plan.releases if name not in releases]
     if missing:
-        wanted = ", ".join(plan.releases)
+        names = ", ".join(plan.releases)
         lacking = ", ".join(missing)
-        raise ValueError(f"plan {plan.name} reads the releases {wanted}; missing: {lacking}")
-    opened = {name: opened_release(name, releases[name]) for name in plan.releases}
-    return {name: release.first(plan.samples) for name, release in opened.items()}
+        raise ValueError(f"plan {plan.name} reads the releases {names}; missing: {lacking}")
+
+    opened = {}
+    for name in plan.releases:
+        release = opened_release(name, releases[name])
+        opened[name] = release.first(plan.samples)
+    return opened
 
 
 def held_out(plan: TrainingPlan, releases: Mapping[str, str | Path]) -> dict[str, Release]:
-    """What the releases of a plan hold out, by their names; nothing if nobody is to look at it.
+    """The held-out samples of the releases of a plan, by name; none if it does not validate.
 
     A file of lines holds nothing out.
     """
     if not plan.validate_steps:
         return {}
-    folders = [name for name in plan.releases if not str(releases[name]).endswith(SUFFIX)]
-    found = {name: Release.heldout(name, releases[name]) for name in folders}
-    there = {name: release for name, release in found.items() if release is not None}
-    return {name: release.first(plan.samples) for name, release in there.items()}
+    found: dict[str, Release] = {}
+    for name in plan.releases:
+        if str(releases[name]).endswith(SUFFIX):
+            continue
+        release = Release.heldout(name, releases[name])
+        if release is not None:
+            found[name] = release.first(plan.samples)
+    return found
 
 
 def prepare(
@@ -307,32 +304,36 @@ def prepare(
     Vocabularies and components of features come from what is trained on alone. `place` says where
     features of a release are kept; `say` is told how far they are.
     """
-    trained = dict(sorted(releases.items()))
-    apart = {release.name: release for release in (heldout or {}).values()}
-    made: dict[str, Prepared] = {}
+    all_releases = dict(sorted(releases.items()))
+    for release in (heldout or {}).values():
+        all_releases[release.name] = release
+
+    prepared: dict[str, Prepared] = {}
     for name, spec in plan.model.prepare.items():
         match spec:
             case TextSpec():
                 captions = (text for one in releases.values() for text in one.all_captions())
-                made[name] = make_tokenizer(spec, captions=captions)
+                prepared[name] = make_tokenizer(spec, captions=captions)
             case FeatureSpec():
-                made[name] = features_of(
+                prepared[name] = features_of(
                     spec,
-                    {**trained, **apart},
+                    all_releases,
                     place,
-                    reduction=_given(plan, name),
+                    reduction=_kept_reduction(plan, name),
                     computing=_computing(spec, say),
                 )
             case ImageSpec():
-                made[name] = spec
-    return made
+                prepared[name] = spec
+    return prepared
 
 
-def _given(plan: TrainingPlan, name: str) -> Reduction | None:
-    """The components to which a model that is trained further is used."""
-    paths = [Path(stage.init) / "prepare" / name / REDUCTION for stage in plan.stages if stage.init]
-    found = [path for path in paths if path.is_file()]
-    return Reduction.load(found[0]) if found else None
+def _kept_reduction(plan: TrainingPlan, name: str) -> Reduction | None:
+    """The components of features that a model which is trained further was trained on."""
+    for stage in plan.stages:
+        path = Path(stage.init) / "prepare" / name / REDUCTION
+        if stage.init and path.is_file():
+            return Reduction.load(path)
+    return None
 
 
 def _computing(spec: FeatureSpec, say: Callable[[str], None]) -> Computing:
@@ -349,7 +350,8 @@ def _computing(spec: FeatureSpec, say: Callable[[str], None]) -> Computing:
 
 def make_run(plan: TrainingPlan, prepared: Mapping[str, Prepared]) -> Run:
     """A model with its first weights, before any step."""
-    spec = fit_grids(fit_vocabularies(plan.model, _tokenizers(prepared)))
+    tokenizers = {name: one for name, one in prepared.items() if isinstance(one, Tokenizer)}
+    spec = fit_grids(fit_vocabularies(plan.model, tokenizers))
     plan = replace(plan, model=spec)
     model = Model(spec)
     initialise(model, torch.Generator().manual_seed(plan.seed))
@@ -367,13 +369,9 @@ def load_initial_weights(run: Run, say: Callable[[str], None]) -> None:
             cross_from_self(run.model, name, stack.attentions[0])
 
 
-def _tokenizers(prepared: Mapping[str, Prepared]) -> dict[str, Tokenizer]:
-    return {name: one for name, one in prepared.items() if isinstance(one, Tokenizer)}
-
-
-def _workers(wanted: int | None) -> int:
-    """A core less than there are, those of the other ranks on this machine aside."""
-    if wanted is not None:
-        return wanted
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, (os.cpu_count() or 2) // here - 1)
+def _workers(workers: int | None) -> int:
+    """If not given, a core less than there are, those of the other ranks on this machine aside."""
+    if workers is not None:
+        return workers
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, (os.cpu_count() or 2) // ranks_here - 1)

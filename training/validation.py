@@ -1,9 +1,10 @@
-"""Held-out samples, looked at while a stage runs, and the best model by their loss."""
+"""Validation on held-out samples while a stage runs, and the best model by their loss."""
 
 from __future__ import annotations
 
-import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import islice
 
 import torch
@@ -13,7 +14,7 @@ from training.data.feed import Feed, Weighted
 from training.model import Model
 from training.precision import precision
 from training.run import Run
-from training.spike import leaps
+from training.spike import fault
 from training.step import accumulate_gradients, total_loss
 from training.views import Draws, Views
 
@@ -21,7 +22,7 @@ PREFIX = "heldout_"
 
 
 class Validator:
-    """Looks at held-out samples every so many steps and at the end of a stage, and keeps the best.
+    """Measures on held-out samples every so many steps and at the end of a stage; keeps the best.
 
     `open_feed` gives the batches of a stage, and how many there are; None where its releases hold
     nothing out. `keep` writes the model that is the best so far.
@@ -48,15 +49,15 @@ class Validator:
             return {}
         feed, count = opened
         with feed:
-            numbers = measure(run, islice(feed, count))
-        _check(run, numbers)
+            means = measure(run, islice(feed, count))
+        _check(run, means)
 
-        loss = numbers["loss"]
+        loss = means["loss"]
         run.heldout.append(loss)
         if not run.best or loss < run.best["loss"]:
             run.best = {"step": run.done, "loss": loss}
             self._keep(run, run.shown)
-        return {PREFIX + name: value for name, value in numbers.items()}
+        return {PREFIX + name: mean for name, mean in means.items()}
 
 
 @torch.no_grad()
@@ -67,40 +68,35 @@ def measure(run: Run, steps: Iterable[list[Weighted]]) -> dict[str, float]:
     samples alone, without twin and queue.
     """
     stage, model = run.now, run.shown
-    totals: dict[str, float] = {}
+    totals: dict[str, float] = defaultdict(float)
     count = 0
     model.eval()
     for number, batches in enumerate(steps):
         count += 1
-        for one in batches:
-            seed = number_of(run.plan.seed, "validation", one.stream)
+        for stream, share, batch in batches:
+            seed = number_of(run.plan.seed, "validation", stream)
             views = Views(
                 model,
-                one.batch.to(run.device).inputs,
-                one.batch.keys,
+                batch.to(run.device).inputs,
+                batch.keys,
                 Draws(seed=seed, step=number, ranks=run.ranks),
                 chunk=stage.chunk,
-                precision=lambda: precision(run.plan.precision, run.device),
-                answers=one.batch.answers,
+                precision=partial(precision, run.plan.precision, run.device),
+                answers=batch.answers,
             )
-            found = accumulate_gradients(stage.objectives, stage.weights, views)
-            found["loss"] = total_loss(found, stage.objectives, stage.weights)
-            for name, value in found.items():
-                totals[name] = totals.get(name, 0.0) + one.share * value
+            means = accumulate_gradients(stage.objectives, stage.weights, views)
+            means["loss"] = total_loss(means, stage.objectives, stage.weights)
+            for name, mean in means.items():
+                totals[name] += share * mean
     model.train()
     return {name: total / count for name, total in totals.items()}
 
 
-def _check(run: Run, numbers: dict[str, float]) -> None:
-    bad = [name for name, value in numbers.items() if not math.isfinite(value)]
-    leap = leaps(run.heldout, numbers["loss"], told=5)
-    if not bad and not leap:
-        return
-    what = f"the loss leapt to {numbers['loss']:.3g}"
-    if bad:
-        what = f"{', '.join(bad)} is not a number"
-    raise ValueError(
-        f"step {run.done} (stage {run.now.name}), on held-out samples: {what}. The last "
-        f"checkpoint is whole: go on from it with a lower lr ({run.now.optimizer.lr}) or with clip "
-        "(--amend --set …)"
-    )
+def _check(run: Run, means: dict[str, float]) -> None:
+    what = fault(means, run.heldout, known=5)
+    if what:
+        raise ValueError(
+            f"step {run.done} (stage {run.now.name}), on held-out samples: {what}. The last "
+            f"checkpoint is whole: go on from it with a lower lr ({run.now.optimizer.lr}) or with "
+            "clip (--amend --set …)"
+        )

@@ -1,10 +1,11 @@
-"""A batch seen through a model: what several objectives need is computed once.
+"""A batch and its model: what several objectives need is computed once.
 
 The cut lies between towers and fusion: what depends on one kind of input alone (an image tower, a
 text tower, an embedding) is encoded once and becomes a leaf; losses are computed on leaves; then
 their gradients go back through the towers. With `chunk` a tower is encoded without gradient, chunk
-by chunk, and again with gradient on the way back, so that memory holds the graph of one chunk while
-every loss sees the whole global batch (the gradient cache of Gao et al. 2021, for all objectives).
+by chunk, and again with gradient in the backward pass, so that memory holds the graph of one chunk
+while every loss sees the whole global batch (the gradient cache of Gao et al. 2021, for all
+objectives).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from training.inputs import FeatureInput, ImageInput, Input, TextInput
 from training.model import Model
 from training.momentum import Queue
 from training.negatives import Keys
-from training.tokens import Tokens, stack_rows
+from training.tokens import Tokens, map_optional, stack_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +38,17 @@ class Draws:
     def uniform(self, name: str, rows: int, *shape: int) -> Tensor:
         """[rows, *shape] in 0..1 for this rank's rows; the same rows draw the same on any rank."""
         generator = torch.Generator().manual_seed(self.number(name))
-        every = torch.rand((self.ranks.world * rows, *shape), generator=generator)
+        global_rows = self.ranks.world * rows
+        draws = torch.rand((global_rows, *shape), generator=generator)
         start = self.ranks.rank * rows
-        return every[start : start + rows]
+        return draws[start : start + rows]
 
     def number(self, name: str) -> int:
         """63 bits."""
         return number_of(f"{self.seed} {self.step} {name}")
 
     def begin(self, name: str) -> None:
-        """Dropout draws from here on what the name settles.
+        """Seed dropout by the name from here on.
 
         As torch.manual_seed, which looks for every kind of device each time: a millisecond.
         """
@@ -57,11 +59,11 @@ class Draws:
 
 @dataclass(kw_only=True)
 class _Leaf:
-    """Tokens on which losses are computed, and how to send their gradient back."""
+    """Tokens on which losses are computed, and how their gradient goes back."""
 
     tokens: Tokens
-    graph: Tokens | None  # what made them, when it was kept
-    encode: Callable[[int, int], Tokens]  # rows again, with gradient
+    graph: Tokens | None  # the tokens before they were detached, when their graph was kept
+    encode: Callable[[slice], Tokens]  # computes rows again, with gradient
 
 
 class Views:
@@ -87,13 +89,13 @@ class Views:
         self.ranks = draws.ranks
         self.chunk = chunk
         self.twin = twin  # the momentum twin's views of the same batch
-        self.queue = queue  # what the twin saw before
-        self.alpha = alpha  # how much of a target is what the twin believes
+        self.queue = queue  # vectors of earlier batches, of a twin
+        self.alpha = alpha  # the twin's share of soft targets
         self.precision = precision  # of forward passes
         self.size = len(next(iter(self.inputs.values())))
         self.keys = keys  # of this rank's rows
         self.answers = answers  # of this rank's rows, where they are questions
-        self._graded = torch.is_grad_enabled()
+        self._with_gradient = torch.is_grad_enabled()
         self._variants: dict[tuple[str, str], Input] = {}
         self._leaves: dict[tuple[str, str, str], _Leaf] = {}
 
@@ -109,152 +111,171 @@ class Views:
             source=self.ranks.gather(self.keys.source),
         )
 
+    @property
+    def first_row(self) -> int:
+        """The number of this rank's first row in the global batch."""
+        return self.ranks.rank * self.size
+
+    def global_rows(self, rows: slice = slice(None)) -> Tensor:
+        """Numbers of some of this rank's rows in the global batch."""
+        stop = self.first_row + self.size
+        return torch.arange(self.first_row, stop)[rows]
+
     def chunks(self, rows: int) -> Iterator[slice]:
         """Runs of rows that fit into memory together."""
-        step = self.chunk or rows
-        for start in range(0, rows, max(1, step)):
+        step = self.chunk or max(1, rows)
+        for start in range(0, rows, step):
             yield slice(start, min(start + step, rows))
 
     def pair_chunks(self, pairs: int) -> Iterator[slice]:
-        """Runs of made-up pairs; as many on every rank, which talk in each, the last ones empty."""
-        step = self.chunk or max(1, self.ranks.most(pairs))
-        for number in range(-(-self.ranks.most(pairs) // step)):
-            yield slice(min(number * step, pairs), min((number + 1) * step, pairs))
+        """Runs of pairs; as many on every rank, which communicate in each, the last ones empty."""
+        most = self.ranks.most(pairs)
+        step = self.chunk or max(1, most)
+        for start in range(0, most, step):
+            yield slice(min(start, pairs), min(start + step, pairs))
 
     def tokens(self, node: str, *, variant: str = "", first: str = "") -> Tokens:
         """An embedding or a pass that depends on one kind of input: a leaf of this rank's rows."""
         roots = self.model.spec.roots(node)
-        assert len(roots) == 1, f"{node} depends on {sorted(roots)}: ask for made-up pairs instead"
-        if not any((root, variant) in self._variants for root in roots):
+        assert len(roots) == 1, f"{node} depends on {sorted(roots)}: ask for pairs instead"
+        (root,) = roots
+        if (root, variant) not in self._variants:
             variant = ""
         key = node, variant, first
         if key not in self._leaves:
-            self._leaves[key] = self._encode(node, variant, first)
+            self._leaves[key] = self._leaf(node, variant, first)
         return self._leaves[key].tokens
 
     def pairs(
         self, node: str, rows: Mapping[str, Tensor], *, variant: str = "", front: int = 0
     ) -> Tokens:
-        """A pass over pairs: `rows` says for each embedding which global rows are meant.
+        """A pass over pairs: `rows` are global rows for each embedding.
 
         `front` is how many tokens of a pair are read; 0: all.
         """
 
         def tower(name: str, first: str, chosen: Tensor) -> Tokens:
             tokens = self.tokens(name, variant=variant, first=first)
-            return self._taken(tokens, chosen)
+            return self._take(tokens, chosen)
 
         return run_pairs(self.model, node, rows, tower, front=front)
 
-    def _taken(self, tokens: Tokens, rows: Tensor) -> Tokens:
+    def _take(self, tokens: Tokens, rows: Tensor) -> Tokens:
         rows = rows.to(tokens.x.device)
         if self.ranks.world == 1:
             return tokens[rows]
-        valid = None if tokens.valid is None else self.ranks.take(tokens.valid.to(tokens.x), rows)
-        return Tokens(
-            x=self.ranks.take(tokens.x, rows),
-            spans=tokens.spans,
-            valid=None if valid is None else valid > 0,
-        )
+        x = self.ranks.take(tokens.x, rows)
+        valid = None
+        if tokens.valid is not None:
+            valid = self.ranks.take(tokens.valid.to(x), rows) > 0
+        return Tokens(x=x, spans=tokens.spans, valid=valid)
 
-    def _encode(self, node: str, variant: str, first: str) -> _Leaf:
-        def encode(start: int, stop: int) -> Tokens:
-            self.draws.begin(f"dropout {node} {variant} {start}")
+    def _leaf(self, node: str, variant: str, first: str) -> _Leaf:
+        def encode(rows: slice) -> Tokens:
+            self.draws.begin(f"dropout {node} {variant} {rows.start}")
             with self.precision():
-                return self._compute(node, variant, first, start, stop)
+                return self._compute(node, variant, first, rows)
 
         if not self.chunk or self.size <= self.chunk:
-            with torch.set_grad_enabled(self._graded):  # whoever asks first may want none
-                graph = encode(0, self.size)
-            return _Leaf(tokens=self._leaf_of(graph), graph=graph, encode=encode)
+            with torch.set_grad_enabled(self._with_gradient):  # the first caller may need none
+                graph = encode(slice(0, self.size))
+            return _Leaf(tokens=self._detached(graph), graph=graph, encode=encode)
 
         with torch.no_grad():
-            parts = [encode(part.start, part.stop) for part in self.chunks(self.size)]
-        return _Leaf(tokens=self._leaf_of(stack_rows(parts)), graph=None, encode=encode)
+            tokens = stack_rows([encode(rows) for rows in self.chunks(self.size)])
+        return _Leaf(tokens=self._detached(tokens), graph=None, encode=encode)
 
-    def _leaf_of(self, tokens: Tokens) -> Tokens:
-        leaf = tokens.detach()
-        return leaf.with_x(leaf.x.requires_grad_(self._graded))
+    def _detached(self, tokens: Tokens) -> Tokens:
+        x = tokens.x.detach().requires_grad_(self._with_gradient)
+        return tokens.with_x(x)
 
-    def _compute(self, node: str, variant: str, first: str, start: int, stop: int) -> Tokens:
+    def _compute(self, node: str, variant: str, first: str, rows: slice) -> Tokens:
         """A tower, or an embedding, for a run of rows."""
         if node in self.model.spec.embeds:
-            return self._embed(node, variant, first, start, stop)
+            return self._embed(node, variant, first, rows)
 
         step = self.model.spec.passes[node]
-        inputs = [self._inner(name, variant, step.first, start, stop) for name in step.inputs]
-        reads = self._inner(step.reads, variant, "", start, stop) if step.reads else None
+        inputs = [self._input(name, variant, step.first, rows) for name in step.inputs]
+        reads = self._input(step.reads, variant, "", rows) if step.reads else None
         return self.model.run(node, inputs, reads)
 
-    def _inner(self, node: str, variant: str, first: str, start: int, stop: int) -> Tokens:
+    def _input(self, node: str, variant: str, first: str, rows: slice) -> Tokens:
+        """What a pass takes in: an embedding, or rows of an earlier leaf."""
         if node in self.model.spec.embeds:
-            return self._embed(node, variant, first, start, stop)
-        rows = torch.arange(start, stop)
+            return self._embed(node, variant, first, rows)
         tokens = self.tokens(node, variant=variant)
-        return tokens[rows.to(tokens.x.device)]
+        indices = torch.arange(rows.start, rows.stop, device=tokens.x.device)
+        return tokens[indices]
 
-    def _embed(self, name: str, variant: str, first: str, start: int, stop: int) -> Tokens:
+    def _embed(self, name: str, variant: str, first: str, rows: slice) -> Tokens:
         if not self.model.spec.roots(name):
-            return self.model.embed(name, stop - start)
+            return self.model.embed(name, rows.stop - rows.start)
 
-        given = self._variants.get((name, variant), self.inputs[name]).rows(start, stop)
+        batch = self._variants.get((name, variant), self.inputs[name])
+        batch = batch.rows(rows.start, rows.stop)
         draw = None
-        if isinstance(given, ImageInput):
-            draw = self._patch_draw(name, given, start, stop)
-        return embed_input(self.model, name, given, first=first, draw=draw)
+        if isinstance(batch, ImageInput):
+            draw = self._patch_draw(name, batch, rows)
+        return embed_input(self.model, name, batch, first=first, draw=draw)
 
-    def _patch_draw(self, name: str, given: ImageInput, start: int, stop: int) -> Tensor | None:
+    def _patch_draw(self, name: str, images: ImageInput, rows: slice) -> Tensor | None:
         spec = self.model.spec.embeds[name]
         if not isinstance(spec, PatchesSpec) or not spec.sample or not self.model.training:
             return None
-        height, width = given.pixels.shape[-2:]
+        height, width = images.pixels.shape[-2:]
         patches = (height // spec.patch) * (width // spec.patch)
-        return self.draws.uniform(f"patches {name}", self.size, patches)[start:stop]
+        return self.draws.uniform(f"patches {name}", self.size, patches)[rows]
 
     def backward(self) -> None:
         """Send the gradients that losses left at the leaves back through the towers."""
-        for leaf in reversed(list(self._leaves.values())):
+        for leaf in reversed(self._leaves.values()):
             gradient = leaf.tokens.x.grad
             if gradient is None:
                 continue
             if leaf.graph is not None:
-                _send_back(leaf.graph, gradient)
+                _backward(leaf.graph, gradient)
                 continue
-            for part in self.chunks(self.size):
-                _send_back(leaf.encode(part.start, part.stop), gradient[part])
+            for rows in self.chunks(self.size):
+                _backward(leaf.encode(rows), gradient[rows])
+
+
+def _backward(tokens: Tokens, gradient: Tensor) -> None:
+    if tokens.x.requires_grad:  # not so for a frozen tower
+        length = tokens.x.shape[1]  # a chunk is padded only in the leaf
+        tokens.x.backward(gradient[:, :length])
 
 
 def embed_input(
     model: Model,
     name: str,
-    given: Input,
+    batch: Input,
     *,
     first: str = "",
     draw: Tensor | None = None,
 ) -> Tokens:
-    """What an embedding makes of its input, wherever that lies.
+    """An embedding applied to its input, on whatever device that is.
 
     `first` is the token that a text begins with instead of its own, `draw` settles which patches of
     an image are kept.
     """
     parameter = next(model.parameters())
-    match given:
+
+    def move(x: Tensor) -> Tensor:
+        return x.to(parameter.device)
+
+    match batch:
         case TextInput():
-            text = given.begin_with(first)
-            return model.embed(name, text.ids.to(parameter.device), text.valid.to(parameter.device))
+            text = batch.begin_with(first)
+            return model.embed(name, move(text.ids), move(text.valid))
         case ImageInput():
-            pixels, sizes = _there(parameter, given.pixels, given.sizes)
-            return model.embed(name, pixels, sizes, draw)
+            sizes = map_optional(move, batch.sizes)
+            return model.embed(name, move(batch.pixels), sizes, draw)
         case FeatureInput():
-            features = given.features.to(parameter)
-            boxes, valid = _there(parameter, given.boxes, given.valid)
-            if boxes is None:
+            features = batch.features.to(parameter)
+            valid = map_optional(move, batch.valid)
+            if batch.boxes is None:
                 return model.embed(name, features, valid)
-            return model.embed(name, features, boxes, valid)
-
-
-def _there(parameter: Tensor, *tensors: Tensor | None) -> list[Tensor | None]:
-    return [None if one is None else one.to(parameter.device) for one in tensors]
+            return model.embed(name, features, move(batch.boxes), valid)
 
 
 def run_pairs(
@@ -265,11 +286,11 @@ def run_pairs(
     first: str = "",
     front: int = 0,
 ) -> Tokens:
-    """A pass over pairs, whose towers somebody else has run.
+    """A pass over pairs, whose towers are computed by the caller.
 
-    `rows` says for each embedding with data which of its rows are meant; `tower` gives rows of what
-    depends on one embedding: it is asked with the name, the first token, and the rows. Of a pass
-    over several, `front` tokens are read; 0: all.
+    `rows` are rows of the data for each embedding; `tower` gives rows of what depends on one
+    embedding, by its name, the first token, and the rows. Of a pass over several, `front` tokens
+    are read; 0: all.
     """
     roots = model.spec.roots(node)
     if not roots:
@@ -283,25 +304,20 @@ def run_pairs(
     inputs = [run_pairs(model, name, rows, tower, step.first) for name in step.inputs]
     if not step.reads:
         return model.run(node, inputs, front=front)
-    rows, reads_rows = _once(model, step.reads, rows)
+    rows, reads_rows = _unique_rows(model, step.reads, rows)
     reads = run_pairs(model, step.reads, rows, tower)
     return model.run(node, inputs, reads, reads_rows=reads_rows, front=front)
 
 
-def _once(
+def _unique_rows(
     model: Model, node: str, rows: Mapping[str, Tensor]
 ) -> tuple[Mapping[str, Tensor], Tensor | None]:
-    """Each row of a tower once, and where each pair finds its own; None where none comes again."""
+    """Each row of a tower once, and its index for each pair; None where none comes twice."""
     roots = model.spec.roots(node)
     if len(roots) != 1:
         return rows, None
     (root,) = roots
-    once, places = rows[root].unique(return_inverse=True)
-    if len(once) == len(places):
+    unique, indices = rows[root].unique(return_inverse=True)
+    if len(unique) == len(indices):
         return rows, None
-    return {root: once}, places
-
-
-def _send_back(tokens: Tokens, gradient: Tensor) -> None:
-    if tokens.x.requires_grad:  # not so for a frozen tower
-        tokens.x.backward(gradient[:, : tokens.x.shape[1]])
+    return {root: unique}, indices

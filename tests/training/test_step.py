@@ -22,7 +22,7 @@ from training.objectives.base import Objective
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
 from training.objectives.mlm import MaskedWords
-from training.step import accumulate_gradients, add_up_gradients
+from training.step import accumulate_gradients, all_reduce_gradients
 from training.views import Draws, Views
 
 Make = Callable[[], tuple[ModelSpec, list[Objective]]]
@@ -45,7 +45,7 @@ def _gradients(
     seen = _twin_views(spec, inputs, keys, draws) if twin else None
     views = Views(model, inputs, keys, draws, chunk=chunk, twin=seen, alpha=0.4)
     numbers = accumulate_gradients(objectives, WEIGHTS, views)
-    add_up_gradients(model, draws.ranks)
+    all_reduce_gradients(model, draws.ranks)
     return numbers, {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 

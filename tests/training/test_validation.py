@@ -103,11 +103,11 @@ def test_a_held_out_loss_that_leaps_stops_too(
 
 
 def test_a_leap_is_far_above_what_was_before() -> None:
-    assert leaps([3.0, 2.9, 2.8, 2.7, 2.6], 400.0, told=5)
-    assert not leaps([3.0, 2.9, 2.8, 2.7, 2.6], 4.0, told=5)
-    assert not leaps([3.0, 2.9, 2.8, 2.7], 400.0, told=5)
-    assert not leaps([3.0] * 60, 3.5, told=50)
-    assert leaps([3.0] * 60, 3.7, told=50)
+    assert leaps([3.0, 2.9, 2.8, 2.7, 2.6], 400.0, known=5)
+    assert not leaps([3.0, 2.9, 2.8, 2.7, 2.6], 4.0, known=5)
+    assert not leaps([3.0, 2.9, 2.8, 2.7], 400.0, known=5)
+    assert not leaps([3.0] * 60, 3.5, known=50)
+    assert leaps([3.0] * 60, 3.7, known=50)
 
 
 def test_nothing_held_out_is_said(tmp_path: Path) -> None:

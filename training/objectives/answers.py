@@ -1,4 +1,4 @@
-"""Answers as classes: what is asked about an image, or about two of them."""
+"""Answers as classes: questions about an image, or about two of them."""
 
 from __future__ import annotations
 
@@ -49,32 +49,32 @@ class Answers:
 
     def prepare(self, views: Views) -> Prepared:
         """Targets of all rows; parts are runs of rows."""
-        target = self.target(views)
+        targets = self._targets(views)
         count = float(views.size)
-        parts = [partial(self._loss, views, target, part) for part in views.chunks(views.size)]
+        parts = [partial(self._loss, views, targets, rows) for rows in views.chunks(views.size)]
         return Prepared(counts={"answer": count, "answer_right": count}, parts=parts)
 
-    def target(self, views: Views) -> Tensor:
+    def _targets(self, views: Views) -> Tensor:
         """[n, classes] the soft score of each class."""
-        places = {name: place for place, name in enumerate(self.classes)}
-        target = torch.zeros(views.size, len(places))
+        index = {name: number for number, name in enumerate(self.classes)}
+        targets = torch.zeros(views.size, len(index))
         for row, answers in enumerate(views.answers):
             for answer, score in soft_scores(answers).items():
-                if answer in places:
-                    target[row, places[answer]] = score
-        return target
+                if answer in index:
+                    targets[row, index[answer]] = score
+        return targets
 
-    def _loss(self, views: Views, target: Tensor, part: slice) -> Sums:
-        rows = torch.arange(part.start, part.stop) + views.ranks.rank * views.size
+    def _loss(self, views: Views, targets: Tensor, rows: slice) -> Sums:
+        pairs = views.global_rows(rows)
         fused: list[Tokens] = []
         for step, image in zip(self.fused, self.images, strict=True):
-            fused.append(views.pairs(step, {self.text: rows, image: rows}))
+            fused.append(views.pairs(step, {self.text: pairs, image: pairs}))
 
         logits = at_least_float(views.model.head(self.head, *fused))
-        wanted = target[part].to(logits)
+        targets = targets[rows].to(logits)
         if self.loss == "each":
-            loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
+            loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
         else:
-            loss = F.cross_entropy(logits, wanted, reduction="sum")
-        right = wanted.gather(1, logits.argmax(1, keepdim=True)).sum()
-        return {"answer": loss, "answer_right": right}
+            loss = F.cross_entropy(logits, targets, reduction="sum")
+        best = logits.argmax(1, keepdim=True)
+        return {"answer": loss, "answer_right": targets.gather(1, best).sum()}

@@ -1,26 +1,25 @@
-"""What an objective is."""
+"""The interface of objectives."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
 from training.views import Views
 
-Sums = Mapping[
-    str, Tensor
-]  # name of a loss or of another number -> its sum over what was looked at
+T = TypeVar("T")
+Sums = Mapping[str, Tensor]  # name of a loss or a metric -> its sum over a part
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """An objective on one batch, before the forward pass: how much it counts, and its parts.
+    """An objective on one batch, before the forward pass: its counts and its parts.
 
-    `counts` are this rank's; the loop adds them up over ranks and divides by that. A part is
-    computed and sent back before the next, so that memory holds one of them; their sums add up.
+    `counts` are this rank's; sums are divided by their totals over ranks. A part goes forward and
+    backward before the next, so that memory holds one of them; their sums add up.
     """
 
     counts: Mapping[str, float]
@@ -32,9 +31,17 @@ class Objective(Protocol):
 
     @property
     def losses(self) -> tuple[str, ...]:
-        """The names among its numbers that can be trained for."""
+        """Names of those of its sums that are losses; the others are metrics."""
         ...
 
     def prepare(self, views: Views) -> Prepared:
-        """Draw what there is to draw, and say what will be computed."""
+        """Draw what is random, and say what will be computed."""
         ...
+
+
+def first_of(kind: type[T], objectives: Sequence[object]) -> T | None:
+    """The first objective of a kind, if there is one."""
+    for objective in objectives:
+        if isinstance(objective, kind):
+            return objective
+    return None

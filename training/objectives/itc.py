@@ -1,4 +1,4 @@
-"""Image-text contrast: find the partner of each image and of each text, without fusion."""
+"""Image-text contrast: the partner of each image and of each text, without fusion."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Contrast:
 
     Pairs whose images or texts are equal share the target (UniCL) instead of being negatives. With
     the momentum twin in the views, candidates are its vectors of this batch and of its queue, and a
-    share (the views' alpha) of the target is what the twin itself believes (ALBEF, BLIP). `local`:
+    share (the views' alpha) of the targets is the twin's own prediction (ALBEF, BLIP). `local`:
     candidates are those of this rank alone.
     """
 
@@ -38,7 +38,7 @@ class Contrast:
         return ("itc",)
 
     def prepare(self, views: Views) -> Prepared:
-        """One part: vectors are small, and every one of them is asked about all others."""
+        """One part: vectors are small, and each is compared with all others."""
         count = 2.0 * views.size
         counts = {"itc": count, "itc_right": count}
         return Prepared(counts=counts, parts=[partial(self._loss, views)])
@@ -61,10 +61,10 @@ class Contrast:
             images = views.ranks.gather(image)
             texts = views.ranks.gather(text)
 
-        target = self._target(views.keys, keys, image)
+        targets = self._targets(views.keys, keys, image)
         to_text = scale * image @ texts.T
         to_image = scale * text @ images.T
-        return _both_ways(to_text, to_image, target, target)
+        return _both_ways(to_text, to_image, targets, targets)
 
     def _momentum_loss(
         self,
@@ -77,16 +77,16 @@ class Contrast:
         with torch.no_grad():
             twin_image, twin_text = self.vectors(twin)
             keys, images, texts = self._candidates(views, twin, twin_image, twin_text)
-            target = self._target(views.keys, keys, image)
+            targets = self._targets(views.keys, keys, image)
 
-            believed = at_least_float(scale * twin_image @ texts.T).softmax(dim=1)
-            believed_back = at_least_float(scale * twin_text @ images.T).softmax(dim=1)
-            target_back = target.lerp(believed_back, views.alpha)
-            target = target.lerp(believed, views.alpha)
+            soft_to_text = at_least_float(scale * twin_image @ texts.T).softmax(dim=1)
+            soft_to_image = at_least_float(scale * twin_text @ images.T).softmax(dim=1)
+            text_targets = targets.lerp(soft_to_text, views.alpha)
+            image_targets = targets.lerp(soft_to_image, views.alpha)
 
         to_text = scale * image @ texts.T
         to_image = scale * text @ images.T
-        return _both_ways(to_text, to_image, target, target_back)
+        return _both_ways(to_text, to_image, text_targets, image_targets)
 
     def _candidates(
         self,
@@ -103,29 +103,30 @@ class Contrast:
             return keys, images, texts
         return twin.queue.append_to(keys, images, texts)
 
-    def _target(self, own: Keys, keys: Keys, like: Tensor) -> Tensor:
-        """[n, m], rows that sum to 1: shared by whatever equals the row."""
+    def _targets(self, own: Keys, keys: Keys, like: Tensor) -> Tensor:
+        """[n, m], rows that sum to 1: shared by all candidates that equal the row."""
         equal = same(own, keys).to(like)
-        target = equal / equal.sum(dim=1, keepdim=True)
-        uniform = torch.full_like(target, 1 / target.shape[1])
-        return target.lerp(uniform, self.smoothing)
+        targets = equal / equal.sum(dim=1, keepdim=True)
+        uniform = torch.full_like(targets, 1 / targets.shape[1])
+        return targets.lerp(uniform, self.smoothing)
 
 
-def _both_ways(to_text: Tensor, to_image: Tensor, target: Tensor, target_back: Tensor) -> Sums:
+def _both_ways(
+    to_text: Tensor, to_image: Tensor, text_targets: Tensor, image_targets: Tensor
+) -> Sums:
     """Cross entropy of images [n, m] and of texts [n, m], added up."""
-    to_text, to_image = at_least_float(to_text), at_least_float(to_image)
-    forward = (target * to_text.log_softmax(dim=1)).sum()
-    back = (target_back * to_image.log_softmax(dim=1)).sum()
+    to_text = at_least_float(to_text)
+    to_image = at_least_float(to_image)
+    text_loss = (text_targets * to_text.log_softmax(dim=1)).sum()
+    image_loss = (image_targets * to_image.log_softmax(dim=1)).sum()
 
     with torch.no_grad():
-        right = _right(to_text, target)
-        right = right + _right(to_image, target_back)
-    return {"itc": -forward - back, "itc_right": right}
+        right = _right(to_text, text_targets) + _right(to_image, image_targets)
+    return {"itc": -text_loss - image_loss, "itc_right": right}
 
 
-def _right(logits: Tensor, target: Tensor) -> Tensor:
-    """How many rows rank a most wanted column first."""
+def _right(logits: Tensor, targets: Tensor) -> Tensor:
+    """How many rows have a largest target at their largest logit."""
     best = logits.argmax(dim=1, keepdim=True)
-    wanted = target.gather(1, best).squeeze(1)
-    most = target.amax(dim=1)
-    return (wanted >= most).sum()
+    target = targets.gather(1, best).squeeze(1)
+    return (target >= targets.amax(dim=1)).sum()

@@ -30,7 +30,7 @@ class Matching:
     `contrast`: wrong partners are drawn by its similarities (hard negatives), without it uniformly;
     `hard` is the share of rows whose partners are drawn so, the others' being uniform (papers: 1).
     `over`: among all ranks, or this rank's rows as the papers do. `same_source`: only among rows of
-    the same release (ViLT). `rows` bounds the pairs that are judged; 0: all. `alignment` adds the
+    the same release (ViLT). `rows` bounds the number of true pairs; 0: all. `alignment` adds the
     optimal transport between words and patches of the same fused tokens.
     """
 
@@ -55,10 +55,10 @@ class Matching:
         return ("itm",) if self.alignment is None else ("itm", "wra")
 
     def front(self, model: ModelSpec) -> int:
-        """How many tokens of a pair are read, from the front; 0: all."""
+        """How many tokens of a pair the head reads, from the front; 0: all."""
         head = model.heads[self.head]
-        first = isinstance(head, ClassifySpec) and head.pool == "first"
-        return 1 if first and self.alignment is None else 0
+        reads_first = isinstance(head, ClassifySpec) and head.pool == "first"
+        return 1 if reads_first and self.alignment is None else 0
 
     def prepare(self, views: Views) -> Prepared:
         """Draw the false pairs; parts are runs of pairs."""
@@ -67,76 +67,75 @@ class Matching:
         counts = {"itm": count, "itm_right": count}
         if self.alignment is not None:
             counts["wra"] = count
-        parts = [
-            partial(
-                self._loss, views, {self.text: texts[part], self.image: images[part]}, labels[part]
-            )
-            for part in views.pair_chunks(len(labels))
-        ]
+
+        parts = []
+        for rows in views.pair_chunks(len(labels)):
+            pairs = {self.text: texts[rows], self.image: images[rows]}
+            parts.append(partial(self._loss, views, pairs, labels[rows]))
         return Prepared(counts=counts, parts=parts)
 
     def pairs(self, views: Views) -> tuple[Tensor, Tensor, Tensor]:
         """Global rows of texts and of images, and 1 where they belong together."""
-        judged = min(self.rows or views.size, views.size)
-        own = torch.arange(judged) + views.ranks.rank * views.size
-        wrong_image = self._partners(views, "image")[:judged]
+        count = min(self.rows or views.size, views.size)
+        own = views.global_rows(slice(count))
+        wrong_image = self._negatives(views, "image")[:count]
         if self.false == "half":
-            keep = self._kept(views)[:judged] | (wrong_image < 0)
-            return own, torch.where(keep, own, wrong_image), keep.long()
+            is_true = self._true_half(views)[:count] | (wrong_image < 0)
+            return own, torch.where(is_true, own, wrong_image), is_true.long()
 
-        wrong_text = self._partners(views, "text")[:judged]
-        has_text, has_image = wrong_text >= 0, wrong_image >= 0
+        wrong_text = self._negatives(views, "text")[:count]
+        has_text = wrong_text >= 0
+        has_image = wrong_image >= 0
         texts = torch.cat([own, wrong_text[has_text], own[has_image]])
         images = torch.cat([own, own[has_text], wrong_image[has_image]])
         labels = torch.zeros(len(texts), dtype=torch.int64)
-        labels[:judged] = 1
+        labels[:count] = 1
         return texts, images, labels
 
-    def _kept(self, views: Views) -> Tensor:
+    def _true_half(self, views: Views) -> Tensor:
         """Exactly half of the global batch, drawn anew in each step: this rank's rows, bool."""
-        world = views.ranks.world * views.size
-        draw = torch.rand(
-            world, generator=torch.Generator().manual_seed(views.draws.number("itm half"))
-        )
-        keep = torch.zeros(world, dtype=torch.bool)
-        keep[draw.argsort()[: world // 2]] = True
-        start = views.ranks.rank * views.size
-        return keep[start : start + views.size]
+        generator = torch.Generator().manual_seed(views.draws.number("itm half"))
+        size = views.ranks.world * views.size
+        order = torch.rand(size, generator=generator).argsort()
+        is_true = torch.zeros(size, dtype=torch.bool)
+        is_true[order[: size // 2]] = True
+        return is_true[views.global_rows()]
 
-    def _partners(self, views: Views, what: Literal["image", "text"]) -> Tensor:
+    def _negatives(self, views: Views, what: Literal["image", "text"]) -> Tensor:
         """For each of this rank's rows the global row of a wrong partner; -1: there is none."""
-        everybody = views.keys if self.over == "rank" else views.all_keys()
-        forbidden = same(views.keys, everybody)
+        candidates = views.keys if self.over == "rank" else views.all_keys()
+        forbidden = same(views.keys, candidates)
         if self.same_source:
-            forbidden = forbidden | other_source(views.keys, everybody)
+            forbidden = forbidden | other_source(views.keys, candidates)
 
         draw = views.draws.uniform(f"itm {what}", views.size)
         rows = random_rows(forbidden, draw)
         if self.contrast is not None:
-            hard = hard_rows(self._similarity(views, what).cpu(), forbidden, draw)
+            similarity = self._similarity(self.contrast, views, what)
+            hard = hard_rows(similarity.cpu(), forbidden, draw)
             is_hard = views.draws.uniform(f"itm {what} hard", views.size) < self.hard
             rows = torch.where(is_hard, hard, rows)
-        start = views.ranks.rank * views.size if self.over == "rank" else 0
-        return torch.where(rows >= 0, rows + start, rows)
+        if self.over == "all":
+            return rows
+        return torch.where(rows >= 0, rows + views.first_row, rows)
 
     @torch.no_grad()
-    def _similarity(self, views: Views, what: Literal["image", "text"]) -> Tensor:
+    def _similarity(
+        self, contrast: Contrast, views: Views, what: Literal["image", "text"]
+    ) -> Tensor:
         """Scaled cosines of this rank's rows to the candidates, the twin's where there is one."""
-        assert self.contrast is not None
-        image, text = self.contrast.vectors(views)
-        twin_image, twin_text = (image, text)
+        image, text = contrast.vectors(views)
+        images, texts = image, text
         if views.twin is not None:
-            twin_image, twin_text = self.contrast.vectors(views.twin)
+            images, texts = contrast.vectors(views.twin)
+        query, candidates = (text, images) if what == "image" else (image, texts)
         if self.over == "all":
-            twin_image, twin_text = views.ranks.gather(twin_image), views.ranks.gather(twin_text)
-        scale = views.model.head(self.contrast.scale)
-        similarity: Tensor = scale * (
-            text @ twin_image.T if what == "image" else image @ twin_text.T
-        )
-        return similarity
+            candidates = views.ranks.gather(candidates)
+        scale = views.model.head(contrast.scale)
+        return scale * (query @ candidates.T)
 
-    def _loss(self, views: Views, rows: Mapping[str, Tensor], labels: Tensor) -> Sums:
-        fused = views.pairs(self.fused, rows, front=self.front(views.model.spec))
+    def _loss(self, views: Views, pairs: Mapping[str, Tensor], labels: Tensor) -> Sums:
+        fused = views.pairs(self.fused, pairs, front=self.front(views.model.spec))
         logits = at_least_float(views.model.head(self.head, fused))
         labels = labels.to(logits.device)
         sums = {

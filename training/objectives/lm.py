@@ -23,7 +23,7 @@ class Captions:
     """Cross entropy of each next piece, padding ignored.
 
     `smoothing` is spread over "all" words, as torch does (BLIP), or over the "other" ones (GIT).
-    `skip` pieces at the beginning, besides the first, are given and not asked for: a prompt's.
+    `skip` pieces at the beginning, besides the first, have no loss: a prompt's.
     """
 
     decoder: str = "caption"
@@ -40,36 +40,37 @@ class Captions:
         return ("lm",)
 
     def prepare(self, views: Views) -> Prepared:
-        """Labels are the texts, one place on; parts are runs of pairs."""
-        given = views.inputs[self.text]
-        assert isinstance(given, TextInput), f"{self.text} is not a text"
-        labels = torch.where(given.valid, given.ids, IGNORED)[:, 1:].clone()
+        """Labels are the texts, one position on; parts are runs of pairs."""
+        text = views.inputs[self.text]
+        assert isinstance(text, TextInput), f"{self.text} is not a text"
+        labels = torch.where(text.valid, text.ids, IGNORED)[:, 1:].clone()
         labels[:, : self.skip] = IGNORED
 
         count = float((labels != IGNORED).sum())
-        parts = [partial(self._loss, views, labels, part) for part in views.chunks(views.size)]
+        parts = [partial(self._loss, views, labels, rows) for rows in views.chunks(views.size)]
         return Prepared(counts={"lm": count, "lm_right": count}, parts=parts)
 
-    def _loss(self, views: Views, labels: Tensor, part: slice) -> Sums:
-        rows = torch.arange(part.start, part.stop) + views.ranks.rank * views.size
-        decoded = views.pairs(self.decoder, {self.text: rows, self.image: rows})
+    def _loss(self, views: Views, labels: Tensor, rows: slice) -> Sums:
+        pairs = views.global_rows(rows)
+        decoded = views.pairs(self.decoder, {self.text: pairs, self.image: pairs})
         words = decoded.part(Segment.TEXT).x[:, :-1]
 
-        wanted = labels[part].to(words.device)
-        asked = wanted != IGNORED
-        logits = at_least_float(views.model.head(self.head, words[asked]))
-        loss = smooth_cross_entropy(logits, wanted[asked], self.smoothing, self.smooth_over)
-        return {"lm": loss, "lm_right": (logits.argmax(1) == wanted[asked]).sum()}
+        labels = labels[rows].to(words.device)
+        mask = labels != IGNORED
+        targets = labels[mask]
+        logits = at_least_float(views.model.head(self.head, words[mask]))
+        loss = smooth_cross_entropy(logits, targets, self.smoothing, self.smooth_over)
+        return {"lm": loss, "lm_right": (logits.argmax(1) == targets).sum()}
 
 
 def smooth_cross_entropy(
-    logits: Tensor, wanted: Tensor, smoothing: float, over: Literal["all", "other"]
+    logits: Tensor, targets: Tensor, smoothing: float, over: Literal["all", "other"]
 ) -> Tensor:
-    """Summed cross entropy of [m, vocab] and [m] against a target that keeps 1 - smoothing.
+    """Summed cross entropy of [m, vocab] and [m] with label smoothing.
 
-    Over "other" words the rest is shared by vocab - 1 words, over "all" by every one of them.
+    Over "other" words `smoothing` is shared by vocab - 1 words, over "all" by every one of them.
     """
     if over == "other":
-        words = logits.shape[1]
-        smoothing = smoothing * words / (words - 1)
-    return F.cross_entropy(logits, wanted, reduction="sum", label_smoothing=smoothing)
+        vocab = logits.shape[1]
+        smoothing = smoothing * vocab / (vocab - 1)
+    return F.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)

@@ -1,4 +1,4 @@
-"""Masked words, told from the words and patches around them."""
+"""Masked language modelling: masked words from the words and patches around them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MASKED = "masked"  # the variant of a batch whose texts have masked words
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedWords:
-    """Cross entropy of the true pieces at masked places, the pair being a true one (BERT, ViLT).
+    """Cross entropy of the true pieces at masked positions of true pairs (BERT, ViLT).
 
-    `share` of the pieces, in whole words, or piece by piece (ALBEF); `rows` bounds the pairs that
-    are looked at; 0: all. `soft`: a share (the views' alpha) of each target is what the momentum
-    twin says of the same masked pair (ALBEF).
+    `share` of the pieces are masked, in whole words, or piece by piece (ALBEF); `rows` bounds the
+    number of pairs; 0: all. `soft`: a share (the views' alpha) of each target is the momentum
+    twin's prediction for the same masked pair (ALBEF).
     """
 
     fused: str = "match"
@@ -44,51 +44,45 @@ class MaskedWords:
 
     def prepare(self, views: Views) -> Prepared:
         """Mask the texts; parts are runs of pairs."""
-        given = views.inputs[self.text]
-        assert isinstance(given, TextInput), f"{self.text} is not a text"
-        judged = min(self.rows or views.size, views.size)
-
-        draw = views.draws.uniform("mlm", views.size, given.ids.shape[1], 3)
-        pieces = given.pieces
+        text = views.inputs[self.text]
+        assert isinstance(text, TextInput), f"{self.text} is not a text"
+        pieces = text.pieces
         if not self.whole_words:
             pieces = replace(pieces, continues=torch.zeros_like(pieces.continues))
-        masked, labels = mask_words(given.ids, given.valid, pieces, draw, self.share)
-        labels = labels[:judged]
-        for seen in self._seen_by(views):
-            seen.vary(self.text, MASKED, replace(given, ids=masked))
 
-        count = float((labels != IGNORED).sum())
-        parts = [partial(self._loss, views, labels, part) for part in views.chunks(judged)]
+        draw = views.draws.uniform("mlm", views.size, text.ids.shape[1], 3)
+        ids, labels = mask_words(text.ids, text.valid, pieces, draw, self.share)
+        masked = replace(text, ids=ids)
+        views.vary(self.text, MASKED, masked)
+        if self.soft and views.twin is not None:  # held-out samples are measured without it
+            views.twin.vary(self.text, MASKED, masked)
+
+        num_pairs = min(self.rows or views.size, views.size)
+        count = float((labels[:num_pairs] != IGNORED).sum())
+        parts = [partial(self._loss, views, labels, rows) for rows in views.chunks(num_pairs)]
         return Prepared(counts={"mlm": count, "mlm_right": count}, parts=parts)
 
-    def _seen_by(self, views: Views) -> list[Views]:
-        """Who looks at the masked texts: the model, and the twin if it is believed.
+    def _loss(self, views: Views, labels: Tensor, rows: slice) -> Sums:
+        labels = labels[rows]
+        mask = labels != IGNORED
+        logits = self._logits(views, rows, mask)
+        targets = labels[mask].to(logits.device)
 
-        A stage that trains soft targets has a twin; held-out samples are looked at without it.
-        """
-        if not self.soft or views.twin is None:
-            return [views]
-        return [views, views.twin]
-
-    def _loss(self, views: Views, labels: Tensor, part: slice) -> Sums:
-        rows = torch.arange(part.start, part.stop) + views.ranks.rank * views.size
-        asked = labels[part] != IGNORED
-        wanted = labels[part][asked]
-        logits = self._logits(views, rows, asked)
-        wanted = wanted.to(logits.device)
-
-        loss = F.cross_entropy(logits, wanted, reduction="sum")
+        loss = F.cross_entropy(logits, targets, reduction="sum")
         if self.soft and views.twin is not None:
             with torch.no_grad():
-                believed = self._logits(views.twin, rows, asked).softmax(dim=1)
-            distilled = F.cross_entropy(logits, believed, reduction="sum")
-            loss = (1 - views.alpha) * loss + views.alpha * distilled
-        return {"mlm": loss, "mlm_right": (logits.argmax(1) == wanted).sum()}
+                soft_targets = self._logits(views.twin, rows, mask).softmax(dim=1)
+            soft_loss = F.cross_entropy(logits, soft_targets, reduction="sum")
+            loss = (1 - views.alpha) * loss + views.alpha * soft_loss
+        return {"mlm": loss, "mlm_right": (logits.argmax(1) == targets).sum()}
 
-    def _logits(self, views: Views, rows: Tensor, asked: Tensor) -> Tensor:
-        """[m, vocab] of the masked places of some pairs."""
-        pairs = {self.text: rows, self.image: rows}
-        length = asked.shape[1] if views.model.spec.leads(self.fused, self.text) else 0
-        fused = views.pairs(self.fused, pairs, variant=MASKED, front=length)
+    def _logits(self, views: Views, rows: slice, mask: Tensor) -> Tensor:
+        """[m, vocab] at the masked positions of some pairs."""
+        pairs = views.global_rows(rows)
+        length = mask.shape[1] if views.model.spec.leads(self.fused, self.text) else 0
+        fused = views.pairs(
+            self.fused, {self.text: pairs, self.image: pairs}, variant=MASKED, front=length
+        )
         words = fused.part(Segment.TEXT).x
-        return at_least_float(views.model.head(self.head, words[asked.to(words.device)]))
+        masked = words[mask.to(words.device)]
+        return at_least_float(views.model.head(self.head, masked))

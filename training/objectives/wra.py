@@ -33,15 +33,16 @@ class Alignment:
         return (distance * sign).sum()
 
     def distance(self, fused: Tokens) -> Tensor:
-        """[n]: what the transport costs."""
+        """[n] the cost of the transport."""
         cost, text, image = self.cost(fused)
         with torch.no_grad():
             plan = ipot(cost.detach(), text, image, self.beta, self.iterations)
         return (cost * plan).sum(dim=(1, 2))
 
     def cost(self, fused: Tokens) -> tuple[Tensor, Tensor, Tensor]:
-        """[n, text, image] costs, 0 at what takes no part; and what does, as [n, t] bool each."""
-        words, patches = fused.part(Segment.TEXT), fused.part(Segment.IMAGE)
+        """[n, text, image] costs, 0 where a token takes no part; which do, as [n, t] bool each."""
+        words = fused.part(Segment.TEXT)
+        patches = fused.part(Segment.IMAGE)
         text, image = words.mask(), patches.mask()
         if not self.specials:
             text = _without_ends(text)
@@ -49,46 +50,51 @@ class Alignment:
             image = image.clone()
             image[:, 0] = False
 
-        words_x, patches_x = _unit(words.x), _unit(patches.x)
-        cost = 1 - words_x @ patches_x.transpose(1, 2)
+        cosines = _normalised(words.x) @ _normalised(patches.x).transpose(1, 2)
         both = text[:, :, None] & image[:, None, :]
-        return cost.masked_fill(~both, 0.0), text, image
+        cost = (1 - cosines).masked_fill(~both, 0.0)
+        return cost, text, image
 
 
-def _unit(x: Tensor) -> Tensor:
+def _normalised(x: Tensor) -> Tensor:
     return F.normalize(at_least_float(x), dim=-1)
 
 
 def _without_ends(valid: Tensor) -> Tensor:
     """Without the first and the last valid token of each row."""
+    rows = torch.arange(len(valid), device=valid.device)
+    last = valid.sum(dim=1) - 1
     inner = valid.clone()
     inner[:, 0] = False
-    last = valid.sum(dim=1) - 1
-    inner[torch.arange(len(valid), device=valid.device), last.clamp(min=0)] = False
+    inner[rows, last.clamp(min=0)] = False
     return inner
 
 
 def ipot(cost: Tensor, text: Tensor, image: Tensor, beta: float, iterations: int) -> Tensor:
-    """The transport plan [n, t, k] between uniform marginals over what takes part; no gradient.
+    """The transport plan [n, t, k] between uniform marginals; without gradient.
 
-    cost [n, t, k]; text [n, t] and image [n, k] bool. A row without words or without patches gets a
-    plan of zeros. With more iterations it comes to the exact plan.
+    cost [n, t, k]; text [n, t] and image [n, k] bool: which tokens take part. A row without words
+    or without patches gets a plan of zeros. With more iterations it comes to the exact plan.
     """
     both = (text[:, :, None] & image[:, None, :]).to(cost)
-    word_share = text / text.sum(1, keepdim=True).clamp(min=1).to(cost)
-    patch_share = image / image.sum(1, keepdim=True).clamp(min=1).to(cost)
+    num_words = text.sum(1, keepdim=True).clamp(min=1).to(cost)
+    num_patches = image.sum(1, keepdim=True).clamp(min=1).to(cost)
+    word_marginal = text / num_words
+    patch_marginal = image / num_patches
 
     kernel = torch.exp(-cost / beta) * both
     plan = both
-    patch_factor = patch_share
+    patch_factor = patch_marginal
     for _ in range(iterations):
         scaled = kernel * plan
-        word_factor = _divide(word_share, (scaled * patch_factor[:, None, :]).sum(2))
-        patch_factor = _divide(patch_share, (scaled * word_factor[:, :, None]).sum(1))
+        row_sums = (scaled * patch_factor[:, None, :]).sum(2)
+        word_factor = _divide(word_marginal, row_sums)
+        column_sums = (scaled * word_factor[:, :, None]).sum(1)
+        patch_factor = _divide(patch_marginal, column_sums)
         plan = word_factor[:, :, None] * scaled * patch_factor[:, None, :]
     return plan
 
 
-def _divide(share: Tensor, total: Tensor) -> Tensor:
-    """share / total, 0 where nothing takes part."""
-    return torch.where(share > 0, share / total.masked_fill(total == 0, 1.0), 0.0)
+def _divide(marginal: Tensor, sums: Tensor) -> Tensor:
+    """marginal / sums, 0 where no token takes part."""
+    return torch.where(marginal > 0, marginal / sums.masked_fill(sums == 0, 1.0), 0.0)

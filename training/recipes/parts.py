@@ -1,13 +1,12 @@
-"""Shapes that several recipes share: the towers of the papers, small ones, and given ones."""
+"""Shapes that several recipes share: the towers of the papers, small ones, and those of files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isqrt
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from training.data.augment import RandAugment
 from training.data.features import FeatureSpec
@@ -16,17 +15,18 @@ from training.data.tokenizer import CAPTIONS, TextSpec
 from training.data.towers import (
     TowerSpec,
     given_folder,
-    image_tower,
     is_timm,
     prepared_as,
     text_prepared_as,
 )
 from training.embed import GridSpec, PatchesSpec, WordsSpec
+from training.export import tower_shape
 from training.finetune import trained
 from training.heads import ClassifySpec, Pooling, ProjectSpec, ScaleSpec, VocabularySpec
 from training.hub import find_file
 from training.masks import RuleName
 from training.model import EmbedSpec, HeadSpec, ModelSpec, Pass, PrepareSpec
+from training.objectives.base import first_of
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
 from training.plan import AnyObjective, TrainingStage
@@ -169,12 +169,12 @@ def matching_alone(recipe: str, objectives: Sequence[AnyObjective]) -> tuple[Any
 
     ValueError when there is no matching.
     """
-    contrasts = [one for one in objectives if isinstance(one, Contrast)]
-    matchings = [one for one in objectives if isinstance(one, Matching)]
-    if not matchings:
+    contrast = first_of(Contrast, objectives)
+    matching = first_of(Matching, objectives)
+    if matching is None:
         raise ValueError(f"over: {recipe} judges no pairs; take one that does, as albef does")
-    matching = replace(matchings[0], false="both", same_source=False, alignment=None)
-    return (*contrasts, matching)
+    matching = replace(matching, false="both", same_source=False, alignment=None)
+    return (matching,) if contrast is None else (contrast, matching)
 
 
 def given_language(source: str) -> str:
@@ -238,22 +238,20 @@ def frozen_image(folder: str, stack: StackSpec, *, drop: float = 0.3) -> Tower:
     folder = given_folder(folder, "image")
     tower = TowerSpec(folder=folder, library="timm" if is_timm(folder) else "transformers")
     prepare = prepared_as(tower)
-    pixels = torch.zeros(1, 3, prepare.size, prepare.size)
-    tokens, features = image_tower(tower, "cpu")(pixels).shape[1:]
-    convolution = tokens == round(tokens**0.5) ** 2  # a ViT has a class token besides
+    tokens, features = tower_shape(tower, prepare.size)
+    is_convolution = tokens == isqrt(tokens) ** 2  # a ViT has a class token besides
     kept = min(COMPONENTS, features)
     grid = GridSpec(
         features=kept,
         width=stack.width,
-        places=tokens if convolution else 0,
+        places=tokens if is_convolution else 0,
         norm=True,
         feature_dropout=drop,
         token_dropout=drop,
     )
-    cut = FeatureSpec(
-        tower=tower, prepare=prepare, reduce=kept if kept < features else 0, flip=True
-    )
-    return Tower(name="grid", embed=grid, stack=stack, prepare=cut, pool="mean")
+    reduce = kept if kept < features else 0
+    kept_features = FeatureSpec(tower=tower, prepare=prepare, reduce=reduce, flip=True)
+    return Tower(name="grid", embed=grid, stack=stack, prepare=kept_features, pool="mean")
 
 
 def frozen_text(folder: str, *, length: int, trained: int = 1, drop: float = 0.3) -> Tower:

@@ -12,6 +12,7 @@ from training.embed import PatchesSpec
 from training.finetune import answering, only, trained
 from training.model import ModelSpec
 from training.objectives.answers import Answers
+from training.objectives.base import first_of
 from training.objectives.itm import Matching
 from training.plan import Optimizer, TrainingPlan, TrainingStage
 from training.recipes import vilt
@@ -56,11 +57,10 @@ def judging(finetune: str, size: Size) -> tuple[ModelSpec, Matching]:
     else:
         base = vilt.plan(size=size)
         spec, objectives = base.model, base.stages[0].objectives
-    matchings = [one for one in objectives if isinstance(one, Matching)]
-    if not matchings:
+    matching = first_of(Matching, objectives)
+    if matching is None:
         raise ValueError(f"finetune: {finetune} judges no pairs: take a model of vilt or blip")
 
-    (matching, *_) = matchings
     embeds, prepare = dict(spec.embeds), dict(spec.prepare)
     patches, images = embeds[matching.image], prepare[matching.image]
     if isinstance(patches, PatchesSpec) and isinstance(images, ImageSpec):
