@@ -13,7 +13,7 @@ import torch
 
 from training.checkpoint import Checkpoints
 from training.data.draws import number_of
-from training.data.feed import Feed, Weighted, places_of
+from training.data.feed import Feed, Weighted, states_of
 from training.distributed import local
 from training.folder import Metrics
 from training.interrupt import patient_stop
@@ -241,7 +241,7 @@ class Loop:
         batches = next(feed)
         with self._meter.counted():
             run.numbers = train_step(run, batches)
-        run.places |= places_of(batches)
+        run.stream_states |= states_of(batches)
         self._record_bad(batches)
         run.step += 1
         if run.device.type == "cpu" and run.step % TRIM == 0:

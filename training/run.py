@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from training.checkpoint import Checkpoints
-from training.data.order import Place
+from training.data.order import StreamState
 from training.distributed import Ranks
 from training.heads import ProjectSpec
 from training.model import Model
@@ -39,7 +39,7 @@ class Run:
     average: Model | None = None
     stage: int = 0
     step: int = 0  # inside the stage
-    places: dict[str, Place] = field(default_factory=dict)  # of each stream of data
+    stream_states: dict[str, StreamState] = field(default_factory=dict)  # of each stream of data
     bad: dict[str, str] = field(default_factory=dict)  # samples that cannot be used, and why
     numbers: dict[str, float] = field(default_factory=dict)
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=100))  # losses
@@ -78,7 +78,7 @@ class Run:
         return {
             "stage": self.stage,
             "step": self.step,
-            "places": {name: place.to_json() for name, place in self.places.items()},
+            "places": {name: state.to_json() for name, state in self.stream_states.items()},
             "bad": dict(self.bad),
             "numbers": dict(self.numbers),
             "recent": list(self.recent),
@@ -106,7 +106,7 @@ def begin_stage(run: Run, *, fresh: bool = True) -> None:
     if stage.ema:
         run.average = twin_of(run)
     run.step = 0
-    run.places = {}
+    run.stream_states = {}
     run.recent.clear()
     run.heldout = []
     run.best = {}
@@ -186,8 +186,8 @@ def restore(run: Run, checkpoints: Checkpoints) -> bool:
     begin_stage(run, fresh=False)
     checkpoints.load(run.tensors())
     run.step = progress["step"]
-    for name, place in progress["places"].items():
-        run.places[name] = Place.from_json(place)
+    for name, state in progress["places"].items():
+        run.stream_states[name] = StreamState.from_json(state)
     run.bad.update(progress["bad"])
     run.numbers = progress["numbers"]
     run.recent.extend(progress["recent"])

@@ -219,7 +219,7 @@ def _loop(
         run=run,
         checkpoints=checkpoints,
         metrics=metrics,
-        open_feed=lambda run: data.training(run.now, job.releases, run.places),
+        open_feed=lambda run: data.training(run.now, job.releases, run.stream_states),
         validator=validator,
         on_progress=job.on_progress,
     )

@@ -15,10 +15,10 @@ from tests.training.releases import picture, release
 from training.data.augment import RandAugment
 from training.data.batch import Batch
 from training.data.buckets import Buckets
-from training.data.crew import Crew, cut
 from training.data.images import ImageSpec
 from training.data.loader import DataSpec, Loader, Prepared
-from training.data.order import Place, Slot
+from training.data.order import Slot, StreamState
+from training.data.pool import WorkerPool, cut
 from training.data.shards import Release
 from training.data.tokenizer import TextSpec, make_tokenizer
 from training.distributed import Ranks
@@ -67,7 +67,7 @@ def test_a_batch_says_all_about_its_rows(releases: dict[str, Release]) -> None:
     (batch,) = take(releases, 1)
     assert len(batch) == 8
     assert sum(one.startswith("clean/") for one in batch.ids) == 2
-    assert batch.place.taken == {"web": 6, "clean": 2}
+    assert batch.state.taken == {"web": 6, "clean": 2}
     assert batch.texts == [f"number {one.partition('/i')[2]}" for one in batch.ids]
     assert batch.bad == {}
 
@@ -94,7 +94,7 @@ def test_workers_change_nothing(releases: dict[str, Release], workers: int) -> N
     for one, other in zip(alone, together, strict=True):
         assert one.ids == other.ids
         assert one.texts == other.texts
-        assert one.place == other.place
+        assert one.state == other.state
         assert torch.equal(pixels(one, "crop"), pixels(other, "crop"))
         assert torch.equal(pixels(one, "shaped"), pixels(other, "shaped"))
 
@@ -109,7 +109,7 @@ def test_ranks_divide_the_same_batch(releases: dict[str, Release], world: int) -
         assert torch.equal(
             torch.cat([pixels(one, "crop") for one in shares]), pixels(batch, "crop")
         )
-        assert all(one.place == batch.place for one in shares)
+        assert all(one.state == batch.state for one in shares)
 
 
 @pytest.mark.parametrize("buckets", [None, Buckets(budget=60, window=24, multiple=4)])
@@ -119,9 +119,9 @@ def test_a_run_goes_on_from_any_batch_at_another_world_size(
     data = DataSpec(shares=DATA.shares, batch=8, buckets=buckets)
     whole = take(releases, 9, data=data)
     for stop in (1, 4, 6):
-        place = Place.from_json(whole[stop - 1].place.to_json())
+        state = StreamState.from_json(whole[stop - 1].state.to_json())
         parts = [
-            take(releases, 9 - stop, data=data, place=place, ranks=Ranks(rank=rank, world=2))
+            take(releases, 9 - stop, data=data, state=state, ranks=Ranks(rank=rank, world=2))
             for rank in (0, 1)
         ]
         rest = [first for pair in zip(*parts, strict=True) for batch in pair for first in batch.ids]
@@ -186,7 +186,7 @@ def test_a_bad_image_is_named_and_replaced_alike_everywhere(tmp_path: Path, work
     assert len(met) == 12
     assert set(met) == {f"web/i{n}" for n in range(12)} - set(bad)
     parts = [
-        take(broken, 4, data=data, place=whole[1].place, ranks=Ranks(rank=rank, world=2))
+        take(broken, 4, data=data, state=whole[1].state, ranks=Ranks(rank=rank, world=2))
         for rank in (0, 1)
     ]
     rest = [one for pair in zip(*parts, strict=True) for batch in pair for one in batch.ids]
@@ -223,7 +223,7 @@ def test_what_a_worker_is_told_holds_no_pixels(releases: dict[str, Release]) -> 
     """One that takes the place of another is told as little as the first."""
     with loader(releases, workers=1) as batches:
         next(batches)
-        assert len(pickle.dumps(_crew(batches)._orders)) < 4000
+        assert len(pickle.dumps(_pool(batches)._setup)) < 4000
 
 
 @pytest.mark.parametrize(
@@ -238,10 +238,10 @@ def test_every_worker_has_a_share_of_a_batch(rows: int, workers: int, size: int)
     assert [slot for chunk in chunks for slot in chunk.slots] == slots
 
 
-def _crew(batches: Loader) -> Crew:
-    crew = batches._makers
-    assert isinstance(crew, Crew)
-    return crew
+def _pool(batches: Loader) -> WorkerPool:
+    pool = batches._pool
+    assert isinstance(pool, WorkerPool)
+    return pool
 
 
 def test_whoever_kills_a_worker_costs_nothing(releases: dict[str, Release]) -> None:
@@ -251,7 +251,7 @@ def test_whoever_kills_a_worker_costs_nothing(releases: dict[str, Release]) -> N
         for step, batch in enumerate(islice(batches, 12)):
             found.append(batch)
             if step in (1, 5):
-                os.kill(_crew(batches)._workers[0]._process.pid, signal.SIGKILL)
+                os.kill(_pool(batches)._workers[0]._process.pid, signal.SIGKILL)
         assert batches.bad == {}
     assert ids(found) == ids(alone)
 
@@ -315,7 +315,7 @@ def _gone(pids: Sequence[int]) -> Iterator[bool]:
 def test_workers_end_with_the_loader(releases: dict[str, Release]) -> None:
     with loader(releases, workers=2) as batches:
         next(batches)
-        pids = [worker._process.pid for worker in _crew(batches)._workers]
+        pids = [worker._process.pid for worker in _pool(batches)._workers]
         assert not any(_gone(pids))
     assert all(_gone(pids))
 
@@ -327,7 +327,7 @@ def test_workers_end_with_their_parent(tmp_path: Path, releases: dict[str, Relea
     if not child:
         batches = loader(releases, workers=2)
         next(batches)
-        pids = [worker._process.pid for worker in _crew(batches)._workers]
+        pids = [worker._process.pid for worker in _pool(batches)._workers]
         os.write(tell, " ".join(map(str, pids)).encode())
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)

@@ -1,4 +1,4 @@
-"""Orders: every sample once an epoch, shares exact in every beginning, the same from any place."""
+"""Orders: every sample once an epoch, shares exact in every beginning, the same from any state."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.data.mixture import turns, whole_weights
-from training.data.order import Order, Place
+from training.data.order import Order, StreamState
 from training.data.permutation import Permutation
 
 
@@ -68,17 +68,17 @@ def test_shares_count_as_they_are_written() -> None:
 def test_an_epoch_has_each_sample_once(near: int) -> None:
     releases = {"web": Held([7, 0, 5, 9])}
     order = Order(releases, {"web": 1.0}, seed=3, near=near)
-    slots, place = order.take(Place(), 42)
+    slots, state = order.take(StreamState(), 42)
     rows = [slot.row for slot in slots]
     assert sorted(rows[:21]) == sorted(rows[21:]) == list(range(21))
     assert rows[:21] != rows[21:]
     assert [slot.epoch for slot in slots] == [0] * 21 + [1] * 21
-    assert place.taken == {"web": 42}
+    assert state.taken == {"web": 42}
 
 
 def test_near_shards_are_read_together() -> None:
     order = Order({"web": Held([10] * 6)}, {"web": 1.0}, seed=3, near=2)
-    rows = [slot.row for slot in order.take(Place(), 60)[0]]
+    rows = [slot.row for slot in order.take(StreamState(), 60)[0]]
     groups = [{row // 10 for row in rows[start : start + 20]} for start in (0, 20, 40)]
     assert [len(group) for group in groups] == [2, 2, 2]
     assert set().union(*groups) == set(range(6))
@@ -89,18 +89,18 @@ def test_near_shards_are_read_together() -> None:
 def test_the_order_goes_on_from_any_place(cut: int, near: int) -> None:
     releases = {"web": Held([7, 5, 4]), "clean": Held([3, 4])}
     shares = {"web": 0.7, "clean": 0.3}
-    whole, end = Order(releases, shares, seed=1, near=near).take(Place(), 50)
-    first, place = Order(releases, shares, seed=1, near=near).take(Place(), cut)
-    saved = Place.from_json(place.to_json())
+    whole, end = Order(releases, shares, seed=1, near=near).take(StreamState(), 50)
+    first, state = Order(releases, shares, seed=1, near=near).take(StreamState(), cut)
+    saved = StreamState.from_json(state.to_json())
     rest, after = Order(releases, shares, seed=1, near=near).take(saved, 50 - cut)
     assert first + rest == whole
-    assert after == end == Place(taken={"web": 35, "clean": 15})
+    assert after == end == StreamState(taken={"web": 35, "clean": 15})
 
 
 def test_seeds_stages_and_names_have_orders_of_their_own() -> None:
     def rows(seed: int, stage: str, name: str) -> list[int]:
         order = Order({name: Held([30])}, {name: 1.0}, seed=seed, stage=stage)
-        return [slot.row for slot in order.take(Place(), 30)[0]]
+        return [slot.row for slot in order.take(StreamState(), 30)[0]]
 
     found = [rows(1, "a", "x"), rows(2, "a", "x"), rows(1, "b", "x"), rows(1, "a", "y")]
     assert len({tuple(one) for one in found}) == 4
@@ -110,7 +110,7 @@ def test_seeds_stages_and_names_have_orders_of_their_own() -> None:
 @pytest.mark.parametrize("size", [2, 3, 6, 9])
 def test_another_sample_stands_in_for_a_bad_one(size: int) -> None:
     order = Order({"web": Held([size])}, {"web": 1.0}, seed=1)
-    for slot in order.take(Place(), size)[0]:
+    for slot in order.take(StreamState(), size)[0]:
         others = [order.instead(slot, attempt) for attempt in range(1, size + 1)]
         assert {other.row for other in others} == set(range(size))
         assert {other.epoch for other in others} == {0}

@@ -196,7 +196,7 @@ def test_a_partner_depends_on_seed_epoch_and_sample_alone(tmp_path: Path) -> Non
     found = release(tmp_path, "web", 40)
     slots = [Slot("web", 0, number, number) for number in range(40)]
     wanted = [_mixing(found, 0.5).partner(slot) for slot in slots]
-    moved = [_mixing(found, 0.5).partner(slot._replace(place=0)) for slot in slots]
+    moved = [_mixing(found, 0.5).partner(slot._replace(position=0)) for slot in slots]
     rows = [None if one is None else one.row for one in wanted]
     assert [None if one is None else one.row for one in moved] == rows
     for other in (_mixing(found, 0.5, seed=1), _mixing(found, 0.5, stage="second")):

@@ -1,4 +1,4 @@
-"""Pictures changed at random: operations, crops and flips, each settled by the numbers drawn."""
+"""Images changed at random: operations, crops and flips, each settled by the numbers drawn."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from PIL import Image, ImageEnhance, ImageOps
 
 GREY = (128, 128, 128)
 SIDED = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+Pixels = NDArray[np.uint8]
+Range = tuple[float, float]
 Operation = Callable[[Image.Image, float], Image.Image]
 
 
@@ -22,10 +24,11 @@ def names_a_side(caption: str) -> bool:
     return SIDED.search(caption) is not None
 
 
-def mix_images(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """MixGen: the mean of two pictures of one size, halves rounded up (Hao et al. 2023)."""
-    mixed: NDArray[np.uint8] = ((image.astype(np.uint16) + other + 1) // 2).astype(np.uint8)
-    return mixed
+def mix_images(image: Pixels, other: Pixels) -> Pixels:
+    """MixGen: the mean of two images of one size, halves rounded up (Hao et al. 2023)."""
+    total = image.astype(np.uint16) + other
+    mean = (total + 1) // 2
+    return mean.astype(np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,42 +50,46 @@ class RandAugment:
             raise ValueError(f"strength {self.strength:g}: {self.operations} has 0 to {most:g}")
 
     def __call__(self, image: Image.Image, draws: np.random.Generator) -> Image.Image:
-        """The picture after `count` operations, drawn with replacement."""
-        names = list(RANGES[self.operations])
+        """The image after `count` operations, drawn with replacement."""
+        ranges = RANGES[self.operations]
+        names = list(ranges)
         share = self.strength / MOST[self.operations]
-        for number in draws.integers(len(names), size=self.count).tolist():
-            wanted, negative = draws.random(2).tolist()
-            if wanted >= self.probability:
+        for index in draws.integers(len(names), size=self.count).tolist():
+            skip, sign = draws.random(2).tolist()
+            if skip >= self.probability:
                 continue
-            low, high = RANGES[self.operations][names[number]]
+            name = names[index]
+            low, high = ranges[name]
             value = low + share * (high - low)
-            if names[number] in SIGNED and negative < 0.5:
+            if name in SIGNED and sign < 0.5:
                 value = -value
-            image = OPERATIONS[names[number]](image, value)
+            image = OPERATIONS[name](image, value)
         return image
 
 
 def crop_box(
-    width: int, height: int, scale: tuple[float, float], draws: np.random.Generator
+    width: int, height: int, scale: Range, draws: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """A part of the picture with a share of its area and sides of 3:4 to 4:3 (Inception's crop).
+    """A part of the image with a share of its area and sides of 3:4 to 4:3 (Inception's crop).
 
     -> left, upper, right, lower. Where ten tries do not fit: the largest middle of such sides.
     """
     for _ in range(10):
         area = width * height * draws.uniform(*scale)
-        ratio = exp(draws.uniform(log(3 / 4), log(4 / 3)))
-        wide = round((area * ratio) ** 0.5)
-        high = round((area / ratio) ** 0.5)
-        if 0 < wide <= width and 0 < high <= height:
-            left = int(draws.integers(width - wide + 1))
-            upper = int(draws.integers(height - high + 1))
-            return left, upper, left + wide, upper + high
+        log_ratio = draws.uniform(log(3 / 4), log(4 / 3))
+        ratio = exp(log_ratio)
+        crop_width = round((area * ratio) ** 0.5)
+        crop_height = round((area / ratio) ** 0.5)
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            left = int(draws.integers(width - crop_width + 1))
+            upper = int(draws.integers(height - crop_height + 1))
+            return left, upper, left + crop_width, upper + crop_height
 
-    wide = min(width, round(height * 4 / 3))
-    high = min(height, round(wide * 4 / 3))
-    left, upper = (width - wide) // 2, (height - high) // 2
-    return left, upper, left + wide, upper + high
+    crop_width = min(width, round(height * 4 / 3))
+    crop_height = min(height, round(crop_width * 4 / 3))
+    left = (width - crop_width) // 2
+    upper = (height - crop_height) // 2
+    return left, upper, left + crop_width, upper + crop_height
 
 
 def _enhance(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Operation:
@@ -105,9 +112,14 @@ def _translate_y(image: Image.Image, value: float) -> Image.Image:
     return _affine(image, (1, 0, 0, 0, 1, value))
 
 
-def _affine(image: Image.Image, numbers: tuple[float, ...]) -> Image.Image:
-    size, kind = image.size, Image.Transform.AFFINE
-    return image.transform(size, kind, numbers, Image.Resampling.BILINEAR, fillcolor=GREY)
+def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
+    return image.transform(
+        image.size,
+        Image.Transform.AFFINE,
+        matrix,
+        Image.Resampling.BILINEAR,
+        fillcolor=GREY,
+    )
 
 
 def _rotate(image: Image.Image, value: float) -> Image.Image:
@@ -119,10 +131,14 @@ def _posterize(image: Image.Image, value: float) -> Image.Image:
 
 
 def _solarize_add(image: Image.Image, value: float) -> Image.Image:
-    return image.point([min(255, level + int(value)) if level < 128 else level for level in LEVELS])
+    """Darker half of the levels made brighter."""
+    table = []
+    for level in range(256):
+        brighter = min(255, level + int(value))
+        table.append(brighter if level < 128 else level)
+    return image.point(table * 3)
 
 
-LEVELS = list(range(256)) * 3
 OPERATIONS: Mapping[str, Operation] = {
     "identity": lambda image, value: image,
     "auto_contrast": lambda image, value: ImageOps.autocontrast(image),
@@ -142,11 +158,11 @@ OPERATIONS: Mapping[str, Operation] = {
 }
 SIGNED = frozenset(("rotate", "shear_x", "shear_y", "translate_x", "translate_y"))
 MOST: Mapping[str, float] = {"vilt": 30.0, "blip": 10.0}  # the strength that means the far end
-FAR = (0.1, 1.9)  # of an enhancement: 1 leaves the picture as it is
+FAR = (0.1, 1.9)  # of an enhancement: 1 leaves the image as it is
 
 # What strength 0 and the far end mean: of ViLT from the code of its RandAugment, of BLIP from its
 # own, where posterize and the colours are missing and a translation is of ten pixels at most
-RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
+RANGES: Mapping[str, Mapping[str, Range]] = {
     "vilt": {
         "auto_contrast": (0, 1),
         "equalize": (0, 1),

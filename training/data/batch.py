@@ -12,7 +12,7 @@ from torch import Tensor
 
 from training.data.draws import number_of
 from training.data.images import ImageSpec
-from training.data.order import Place
+from training.data.order import StreamState
 from training.inputs import FeatureInput, ImageInput, Input, TextInput
 from training.negatives import Keys
 
@@ -21,7 +21,7 @@ WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Rows of one rank, and the place after the whole global batch.
+    """Rows of one rank, and the state of the stream after the whole global batch.
 
     Pixels are bytes until `to`: they travel to a device as such, and are scaled there.
     """
@@ -30,10 +30,10 @@ class Batch:
     keys: Keys
     ids: Sequence[str]  # release/image_id of each row
     texts: Sequence[str]
-    place: Place
+    state: StreamState
     images: Mapping[str, ImageSpec]
     answers: Sequence[Sequence[str]]  # of each row, where it is a question
-    bad: Mapping[str, str]  # samples in whose place others stand here: release/image_id -> reason
+    bad: Mapping[str, str]  # replaced samples: release/image_id -> reason
     waited: float = 0.0  # seconds until it was there
 
     def __len__(self) -> int:
@@ -73,12 +73,14 @@ def scaled(pixels: Tensor, spec: ImageSpec, dtype: torch.dtype = torch.float32) 
     Computed along rows of w x 3 numbers: a loop over three channels would be ten times slower.
     """
     n, _, height, width = pixels.shape
-    mean = torch.tensor(spec.mean, device=pixels.device, dtype=dtype).repeat(width)
-    std = torch.tensor(spec.std, device=pixels.device, dtype=dtype).repeat(width)
+    mean = torch.tensor(spec.mean, device=pixels.device, dtype=dtype)
+    std = torch.tensor(spec.std, device=pixels.device, dtype=dtype)
+    factor = 1 / (255 * std)
+    shift = mean / std
     channels_last = pixels.permute(0, 2, 3, 1)
     rows = channels_last.reshape(n, height, width * 3).to(dtype)
-    rows.mul_(1 / (255 * std))
-    rows.sub_(mean / std)
+    rows.mul_(factor.repeat(width))
+    rows.sub_(shift.repeat(width))
     return rows.view(n, height, width, 3).permute(0, 3, 1, 2)
 
 
@@ -93,7 +95,8 @@ def padded(images: Sequence[Tensor], patch: int) -> ImageInput:
     make = np.empty if one_size else np.zeros
     pixels = make((len(images), height, width, 3), dtype=np.uint8)
     for row, image in zip(pixels, images, strict=True):
-        row[: image.shape[0], : image.shape[1]] = image.numpy()
+        image_height, image_width, _ = image.shape
+        row[:image_height, :image_width] = image.numpy()
 
     channels_first = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     return ImageInput(pixels=channels_first, sizes=None if one_size else sizes // patch)

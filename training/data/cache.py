@@ -36,9 +36,10 @@ def read_bytes(address: str) -> bytes:
 def names_in(folder: str) -> list[str]:
     """Names of the files in a folder, from anywhere, sorted."""
     if is_local(folder):
-        return sorted(path.name for path in local_path(folder).iterdir())
+        return sorted(os.listdir(local_path(folder)))
     system, path = _system(folder)
-    return sorted(str(found).rpartition("/")[2] for found in system.ls(path, detail=False))
+    paths = map(str, system.ls(path, detail=False))
+    return sorted(path.rpartition("/")[2] for path in paths)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +57,9 @@ class ShardCache:
         """A local file with the content of `address`; fetched if it is not there."""
         if is_local(address):
             return local_path(address)
-        folder = self._folder()
         digest = hashlib.blake2b(address.encode(), digest_size=12).hexdigest()
-        path = folder / f"{digest}.shard"
-        with _lock(folder / f"{digest}.lock"):
+        path = self._folder() / f"{digest}.shard"
+        with _lock(path.with_suffix(".lock")):
             if not path.exists():
                 self._fetch(address, path)
             os.utime(path)
@@ -83,17 +83,21 @@ class ShardCache:
         temporary.replace(path)
 
     def _make_room(self, folder: Path, size: int) -> None:
-        files = []
-        for path in [*folder.glob("*.shard"), *folder.glob("*.part")]:
-            state = path.stat()
-            files.append((state.st_mtime_ns, state.st_size, path))
-        held = sum(size for _, size, _ in files)
-        for _, bytes_, path in sorted(files):
-            if held + size <= self.bytes:
+        """Remove shards until one of that size fits; unfinished ones count, and stay."""
+        held = size
+        for path in folder.glob("*.part"):
+            held += path.stat().st_size
+
+        shards = []
+        for path in folder.glob("*.shard"):
+            status = path.stat()
+            held += status.st_size
+            shards.append((status.st_mtime_ns, status.st_size, path))
+        for _, shard_size, path in sorted(shards):
+            if held <= self.bytes:
                 break
-            if path.suffix == ".shard":
-                path.unlink(missing_ok=True)
-                held -= bytes_
+            path.unlink(missing_ok=True)
+            held -= shard_size
 
 
 def _system(address: str) -> tuple[Any, str]:

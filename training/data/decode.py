@@ -12,7 +12,7 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of JPEG (I
 DECODED = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))  # neither hierarchical nor lossless
 MARKER = re.compile(rb"\xff([^\x00\xff])")
 MOST_PIXELS = 89_478_485  # what Pillow warns of; no release holds larger ones
-# what Pillow 12.3 and its plugins raise of broken pictures beside OSError; of a damaged AVIF,
+# what Pillow 12.3 and its plugins raise of broken images beside OSError; of a damaged AVIF,
 # RuntimeError and, which is of its kind, NotImplementedError
 BROKEN = (
     RuntimeError,
@@ -33,20 +33,21 @@ def frame_of(encoded: bytes) -> int:
     """The code of a JPEG's first frame header, found as libjpeg finds it; 0 if there is none."""
     if not encoded.startswith(b"\xff\xd8"):
         return 0
-    at = 2
-    while found := MARKER.search(encoded, at):
-        code = found[1][0]
-        at = found.end()
+    offset = 2
+    while marker := MARKER.search(encoded, offset):
+        code = marker[1][0]
+        offset = marker.end()
         if code in FRAMES:
             return code
         has_segment = code != 0x01 and code not in range(0xD0, 0xD9)
         if has_segment:
-            at += int.from_bytes(encoded[at : at + 2], "big")
+            length = encoded[offset : offset + 2]
+            offset += int.from_bytes(length, "big")
     return 0
 
 
 def open_image(encoded: bytes, shorter: int = 0) -> Image.Image:
-    """The picture in RGB, decoded; its shorter side may have been reduced, not below `shorter`.
+    """The image in RGB, decoded; its shorter side may have been reduced, not below `shorter`.
 
     A JPEG is decoded at the nearest larger half, quarter or eighth of its size (draft): sixteen
     times fewer pixels of a photo of a phone. OSError if it cannot be decoded.
@@ -55,21 +56,22 @@ def open_image(encoded: bytes, shorter: int = 0) -> Image.Image:
     if frame and frame not in DECODED:  # Pillow 12.3 corrupts memory where it scales a lossless one
         raise OSError(f"a JPEG of frame type SOF{frame - 0xC0}, which is not decoded")
     try:
-        with Image.open(io.BytesIO(encoded)) as picture:
-            width, height = picture.size
+        with Image.open(io.BytesIO(encoded)) as image:
+            width, height = image.size
             if width * height > MOST_PIXELS:
                 raise OSError(f"{width} x {height} pixels are more than are decoded")
             if shorter:
-                _draft(picture, shorter)
-            picture.load()
-            return picture if picture.mode == "RGB" else picture.convert("RGB")  # not a copy of it
+                _draft(image, shorter)
+            image.load()
+            return image if image.mode == "RGB" else image.convert("RGB")  # not a copy of it
     except BROKEN as error:
         raise OSError(f"{type(error).__name__}: {error}") from error
 
 
-def _draft(picture: Image.Image, shorter: int) -> None:
-    """Ask the decoder of JPEG for an eighth, a quarter or half, each side at least as wanted."""
-    width, height = picture.size
+def _draft(image: Image.Image, shorter: int) -> None:
+    """Ask the decoder of JPEG for an eighth, a quarter or half, each side at least as asked."""
+    width, height = image.size
     share = shorter / min(width, height)
     if share <= 0.5:
-        picture.draft("RGB", (round(width * share), round(height * share)))
+        size = round(width * share), round(height * share)
+        image.draft("RGB", size)

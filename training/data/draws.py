@@ -13,8 +13,8 @@ DIGITS = 53  # bits of a float's digits
 def number_of(*parts: object) -> int:
     """A number of 63 bits that depends on nothing but these parts."""
     text = "\x1f".join(map(str, parts)).encode()
-    found = hashlib.blake2b(text, digest_size=8).digest()
-    return int.from_bytes(found, "big") >> (64 - BITS)
+    digest = hashlib.blake2b(text, digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> (64 - BITS)
 
 
 def fraction(*parts: object) -> float:
@@ -22,9 +22,11 @@ def fraction(*parts: object) -> float:
 
     A tenth of what a generator costs, for whoever needs a number or two.
     """
-    return (number_of(*parts) >> (BITS - DIGITS)) / (1 << DIGITS)
+    digits = number_of(*parts) >> (BITS - DIGITS)
+    return digits / (1 << DIGITS)
 
 
 def generator(*parts: object) -> np.random.Generator:
     """Random numbers that depend on nothing but these parts."""
-    return np.random.Generator(np.random.PCG64(number_of(*parts)))
+    bits = np.random.PCG64(number_of(*parts))
+    return np.random.Generator(bits)

@@ -1,4 +1,4 @@
-"""What a step is given: one batch of all releases mixed, or one of each release with its weight."""
+"""Batches of a step: one batch of all releases mixed, or one of each release with its weight."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from training.data.batch import Batch
 from training.data.images import ImageSpec
 from training.data.loader import DataSpec, Loader, Prepared
-from training.data.order import Place
+from training.data.order import StreamState
 from training.data.shards import Release
 from training.distributed import Ranks
 from training.plan import TrainingPlan, TrainingStage
@@ -45,9 +45,10 @@ class Feed:
 
     def __next__(self) -> list[Weighted]:
         """A batch of each stream."""
-        return [
-            Weighted(name, share, next(self._loaders[name])) for name, share in self._shares.items()
-        ]
+        batches = []
+        for name, share in self._shares.items():
+            batches.append(Weighted(name, share, next(self._loaders[name])))
+        return batches
 
     def __enter__(self) -> Feed:
         return self
@@ -61,9 +62,9 @@ class Feed:
         self._open.close()
 
 
-def places_of(step: list[Weighted]) -> dict[str, Place]:
-    """Where each stream stands after a step."""
-    return {one.stream: one.batch.place for one in step}
+def states_of(batches: list[Weighted]) -> dict[str, StreamState]:
+    """The state of each stream after a step."""
+    return {weighted.stream: weighted.batch.state for weighted in batches}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +80,9 @@ class Data:
         self,
         stage: TrainingStage,
         releases: Mapping[str, Release],
-        places: Mapping[str, Place],
+        states: Mapping[str, StreamState],
     ) -> Feed:
-        """Endless, from these places on."""
+        """Endless, from these states on."""
         streams = streams_of(stage)
         prepared = self._prepared(stage)
 
@@ -101,7 +102,7 @@ class Data:
                 seed=self.plan.seed,
                 stage=stage.name,
                 ranks=self.ranks,
-                place=places.get(stream),
+                state=states.get(stream),
                 workers=self._workers(streams),
             )
 
@@ -114,19 +115,25 @@ class Data:
 
         None where the stage's releases hold out fewer than two samples for each rank.
         """
-        kept = {name: share for name, share in stage.data.items() if name in heldout}
+        releases = {}
+        shares = {}
+        for name, share in stage.data.items():
+            if name in heldout:
+                release = heldout[name]
+                releases[release.name] = release
+                shares[release.name] = share
+
         world = self.ranks.world
-        size = min((len(heldout[name]) for name in kept), default=0)
+        size = min(map(len, releases.values()), default=0)
         rows = min(stage.batch, size // world * world)
         if rows < 2 * world:
             return None
-        named = {heldout[name].name: heldout[name] for name in kept}
-        streams = streams_of(stage, {heldout[name].name: share for name, share in kept.items()})
+        streams = streams_of(stage, shares)
         prepared = self._prepared(stage)
 
         def open_loader(stream: str) -> Loader:
             return Loader(
-                named,
+                releases,
                 DataSpec(shares=streams[stream], batch=rows, sources=stage.sources),
                 prepared,
                 seed=self.plan.seed,
@@ -141,16 +148,18 @@ class Data:
 
     def _prepared(self, stage: TrainingStage) -> dict[str, Prepared]:
         """Images in the stage's resolution."""
-        wanted = self.plan.model.at_resolution(stage.resolution).prepare
-        found: dict[str, Prepared] = {}
-        for name, one in self.prepared.items():
-            spec = wanted.get(name)
-            found[name] = spec if isinstance(spec, ImageSpec) else one
-        return found
+        specs = self.plan.model.at_resolution(stage.resolution).prepare
+        prepared = dict(self.prepared)
+        for name in prepared:
+            spec = specs.get(name)
+            if isinstance(spec, ImageSpec):
+                prepared[name] = spec
+        return prepared
 
     def _workers(self, streams: Mapping[str, object]) -> int:
         """For each stream at least one, if there are any."""
-        return min(self.workers, max(1, self.workers // len(streams)))
+        share = max(1, self.workers // len(streams))
+        return min(self.workers, share)
 
 
 def streams_of(

@@ -15,9 +15,9 @@ from training.data.towers import TowerSpec, image_tower, text_tower
 
 
 class FrozenTower:
-    """What a tower says, cut to principal components once there is a `reduction`.
+    """Features of a tower, cut to principal components once there is a `reduction`.
 
-    The cache of a release and the evaluation of new images ask the same object, so that a feature
+    The cache of a release and the evaluation of new images use the same object, so that a feature
     means the same in both.
     """
 
@@ -48,22 +48,26 @@ class FrozenTower:
         assert isinstance(self.prepare, ImageSpec), "this tower reads texts"
         if not images:
             return []
-        given = padded(images, self.prepare.patch)
-        if given.sizes is not None:
+        batch = padded(images, self.prepare.patch)
+        if batch.sizes is not None:
             raise ValueError("a frozen tower needs images of one size: square or crop")
-        pixels = scaled(given.pixels.to(self._device), self.prepare)
-        views = [self._cut(self._images(pixels))]
+        pixels = scaled(batch.pixels.to(self._device), self.prepare)
+        views = [self._reduced(self._images(pixels))]
         if self.flip and not plain:
-            views.append(self._cut(self._images(pixels.flip(3))))
-        return [list(found) for found in zip(*views, strict=True)]
+            flipped = pixels.flip(3)
+            views.append(self._reduced(self._images(flipped)))
+        return [list(of_image) for of_image in zip(*views, strict=True)]
 
     def of_texts(self, texts: Sequence[str]) -> list[Tensor]:
-        """Each text's [pieces, features], those that stand around it counted."""
-        given = self._tokenizer(texts)
-        valid = given.valid.to(self._device)
-        features = self._cut(self._texts(given.ids.to(self._device), valid))
-        lengths = given.valid.sum(1).tolist()
+        """Each text's [pieces, features], first and last counted."""
+        tokens = self._tokenizer(texts)
+        ids = tokens.ids.to(self._device)
+        valid = tokens.valid.to(self._device)
+        features = self._reduced(self._texts(ids, valid))
+        lengths = tokens.valid.sum(1).tolist()
         return [row[:length] for row, length in zip(features, lengths, strict=True)]
 
-    def _cut(self, features: Tensor) -> Tensor:
-        return features if self.reduction is None else self.reduction(features)
+    def _reduced(self, features: Tensor) -> Tensor:
+        if self.reduction is None:
+            return features
+        return self.reduction(features)

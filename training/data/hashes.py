@@ -40,7 +40,9 @@ def hashes_of(greys: NDArray[np.uint8]) -> Hashes:
 
     The difference hash that releases store as `image.dhash`.
     """
-    brighter = greys[:, :, 1:] > greys[:, :, :-1]
+    left = greys[:, :, :-1]
+    right = greys[:, :, 1:]
+    brighter = right > left
     bits = brighter.reshape(len(greys), 64)
     packed = np.packbits(bits, axis=1).view(">u8")
     return packed[:, 0].astype(np.uint64)
@@ -64,6 +66,7 @@ def stored_hashes(release: Release) -> Hashes | None:
         file = pa.ipc.open_file(pa.memory_map(path), options=options)
         for number in range(file.num_record_batches):
             column = file.get_batch(number).column(COLUMN)
-            digits = column.drop_null().to_pylist()
-            hashes.append(np.array([int(text, 16) for text in digits], dtype=np.uint64))
+            texts = column.drop_null().to_pylist()
+            numbers = [int(digits, 16) for digits in texts]
+            hashes.append(np.array(numbers, dtype=np.uint64))
     return np.concatenate(hashes)

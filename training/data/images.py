@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from training.data.augment import RandAugment, crop_box
+from training.data.augment import Pixels, RandAugment, Range, crop_box
 from training.data.decode import open_image
+
+Channels = tuple[float, float, float]  # of red, green and blue
 
 HALF = (0.5, 0.5, 0.5)  # ViT, ViLT
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP and BLIP, from CLIP's code
@@ -32,10 +33,10 @@ class ImageSpec:
     how: Literal["square", "shorter", "crop"] = "square"
     patch: int = 1
     longest: int = 0
-    scale: tuple[float, float] = (0.2, 1.0)
+    scale: Range = (0.2, 1.0)
     evaluate: Literal["centre", "square"] = "centre"
-    mean: tuple[float, float, float] = HALF
-    std: tuple[float, float, float] = HALF
+    mean: Channels = HALF
+    std: Channels = HALF
     augment: RandAugment | None = None
     flip: bool = False  # every other image of training, if its caption names no side
 
@@ -54,28 +55,33 @@ class ImageSpec:
 
     def resized(self, size: int) -> ImageSpec:
         """The same for images of another size, longer sides in the same proportion."""
-        return replace(self, size=size, longest=self.longest * size // self.size)
+        longest = self.longest * size // self.size
+        return replace(self, size=size, longest=longest)
 
     @property
     def most(self) -> tuple[int, int]:
         """The largest height and width that can come of it."""
         if self.how != "shorter":
             return self.size, self.size
-        longer = max(self._longest(), self.size) // self.patch * self.patch
+        longer = max(self._longest(), self.size)
+        longer -= longer % self.patch
         return longer, longer
 
     def pixels(
         self, encoded: bytes, draws: np.random.Generator | None = None, *, flip: bool = False
-    ) -> NDArray[np.uint8]:
+    ) -> Pixels:
         """[height, width, 3]; with `draws` as in training. OSError if it cannot be decoded."""
         if self.how == "crop" and draws is not None:
-            image = self._random_part(encoded, draws)
+            image = self._random_crop(encoded, draws)
         elif self.how == "crop" and self.evaluate == "centre":
-            image = self._centre(encoded)
+            image = self._centre_crop(encoded)
         elif self.how == "shorter":
-            image = self._shorter(encoded)
+            image = open_image(encoded, self.size)
+            width, height = self.fitted(*image.size)
+            image = _resized(image, width, height)
         else:
-            image = _fit(open_image(encoded, self.size), self.size, self.size)
+            image = open_image(encoded, self.size)
+            image = _resized(image, self.size, self.size)
 
         if flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -85,34 +91,36 @@ class ImageSpec:
 
     def fitted(self, width: int, height: int) -> tuple[int, int]:
         """What "shorter" makes of a size: width and height. As ViLT's MinMaxResize computes it."""
-        share = self.size / min(width, height)
-        longer = self._longest()
-        if share * max(width, height) > longer:
-            share = longer / max(width, height)
-        return self._floored(share * width), self._floored(share * height)
+        scale = self.size / min(width, height)
+        longest = self._longest()
+        if scale * max(width, height) > longest:
+            scale = longest / max(width, height)
+        return self._floored(scale * width), self._floored(scale * height)
 
     def _longest(self) -> int:
         return self.longest or int(1333 / 800 * self.size)
 
     def _floored(self, side: float) -> int:
-        return max(1, int(side + 0.5) // self.patch) * self.patch
+        patches = int(side + 0.5) // self.patch
+        return max(1, patches) * self.patch
 
-    def _shorter(self, encoded: bytes) -> Image.Image:
-        image = open_image(encoded, self.size)
-        return _fit(image, *self.fitted(*image.size))
-
-    def _centre(self, encoded: bytes) -> Image.Image:
+    def _centre_crop(self, encoded: bytes) -> Image.Image:
         image = open_image(encoded, self.size)
         width, height = image.size
-        share = self.size / min(width, height)
-        image = _fit(image, round(width * share), round(height * share))
-        left = (image.width - self.size) // 2
-        upper = (image.height - self.size) // 2
-        return image.crop((left, upper, left + self.size, upper + self.size))
+        scale = self.size / min(width, height)
+        width = round(width * scale)
+        height = round(height * scale)
+        image = _resized(image, width, height)
 
-    def _random_part(self, encoded: bytes, draws: np.random.Generator) -> Image.Image:
-        """A part of the whole picture: a small part must not lack detail, so less is reduced."""
-        image = open_image(encoded, int(self.size / self.scale[0] ** 0.5))
+        left = (width - self.size) // 2
+        upper = (height - self.size) // 2
+        box = (left, upper, left + self.size, upper + self.size)
+        return image.crop(box)
+
+    def _random_crop(self, encoded: bytes, draws: np.random.Generator) -> Image.Image:
+        """Of the whole image: a small crop must not lack detail, so less is reduced by decoding."""
+        smallest = self.scale[0] ** 0.5
+        image = open_image(encoded, int(self.size / smallest))
         box = crop_box(*image.size, self.scale, draws)
         return image.resize((self.size, self.size), BICUBIC, box=box)
 
@@ -122,7 +130,7 @@ class SecondImageSpec(ImageSpec):
     """Of samples with two images the other one (NLVR2)."""
 
 
-def _fit(image: Image.Image, width: int, height: int) -> Image.Image:
+def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
     if image.size == (width, height):
         return image
     return image.resize((width, height), BICUBIC)

@@ -15,23 +15,24 @@ from typing import TypeVar
 import torch
 
 from training.data.batch import Batch, keys_of, padded
-from training.data.buckets import Buckets, bucketed, fixed, lengths_of
-from training.data.crew import BEING_MADE, Answer, crew_of, cut
+from training.data.buckets import Buckets, PlannedBatch, bucketed, fixed, lengths_of
 from training.data.features import Features
 from training.data.images import ImageSpec
-from training.data.order import Order, Place, Slot
-from training.data.room import Room
+from training.data.order import Order, Slot, StreamState
+from training.data.pixel_buffer import PixelBuffer
+from training.data.pool import BEING_MADE, Result, cut, make_pool
 from training.data.sample import Bad, Made, SampleMaker
 from training.data.shards import Release
 from training.data.tokenizer import Tokenizer
-from training.data.worker import Chunk, Orders
+from training.data.worker import Chunk, WorkerSetup
 from training.distributed import Ranks
 from training.inputs import ImageInput, Input
 
 T = TypeVar("T")
 Prepared = Tokenizer | ImageSpec | Features
-LENT = 2  # places of batches that whoever trains holds: the present one, until the next is there
-TRIES = 64  # samples in the place of one, before the release is called broken
+Ready = queue.Queue[Batch | BaseException]  # an error is raised where its batch is asked for
+LENT = 2  # batches that whoever trains holds: the present one, until the next is there
+TRIES = 64  # substitutes of a sample, before the release is called broken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,20 +54,20 @@ class DataSpec:
 
 
 @dataclass(kw_only=True)
-class _Filling:
+class _PendingBatch:
     """A batch that is being made."""
 
-    number: int  # its place in the room
+    index: int  # in the pixel buffer
     slots: list[Slot]
-    place: Place
+    state: StreamState
     made: dict[int, Made] = field(default_factory=dict)
     tries: Counter[int] = field(default_factory=Counter)
-    first: dict[int, Slot] = field(default_factory=dict)  # what should have stood there
+    originals: dict[int, Slot] = field(default_factory=dict)  # of rows that were replaced
     bad: dict[str, str] = field(default_factory=dict)
 
 
 class Loader:
-    """An endless stream of batches from `place` on, which each of them carries on.
+    """An endless stream of batches from `state` on, which each of them carries on.
 
     A sample that cannot be used costs nothing but itself: another one, which the bad one settles,
     takes its place, so that the order is the same for everybody. `bad` keeps what was met so far.
@@ -82,7 +83,7 @@ class Loader:
         seed: int,
         stage: str = "",
         ranks: Ranks | None = None,
-        place: Place | None = None,
+        state: StreamState | None = None,
         workers: int = 0,
         ahead: int = 2,
         training: bool = True,
@@ -96,6 +97,7 @@ class Loader:
         self.images = _of_kind(prepare, ImageSpec)
         self.bad: dict[str, str] = {}
 
+        _check_mixing(data, prepare)
         self._maker = SampleMaker(
             releases={name: releases[name] for name in data.shares if name in releases},
             images=self.images,
@@ -105,22 +107,23 @@ class Loader:
             training=training,
             mixgen=data.mixgen,
         )
-        _check_mixing(data, prepare)
         near = data.near
         self._order = Order(releases, data.shares, seed=seed, stage=stage, near=near)
-        self._plan = self._planned(data, place or Place(), seed, stage)
+        self._plan = self._planned(data, state or StreamState(), seed, stage)
 
-        places = BEING_MADE + max(1, ahead) + LENT
-        self._room = Room.make(self.images, batches=places, rows=self._rows)
-        self._free = list(range(places))  # a place that nobody holds any more comes back here
-        self._filling: deque[_Filling] = deque()
-        orders = Orders(maker=self._maker, room=self._room, seconds=seconds)
+        batches = BEING_MADE + max(1, ahead) + LENT
+        self._buffer = PixelBuffer.make(self.images, batches=batches, rows=self._rows)
+        self._free = list(range(batches))  # indices of the buffer that nobody holds
+        self._pending: deque[_PendingBatch] = deque()
+        setup = WorkerSetup(maker=self._maker, buffer=self._buffer, seconds=seconds)
         self._workers = workers
-        self._makers = crew_of(orders, workers)
+        self._pool = make_pool(setup, workers)
+
         self._closing = False
-        self._ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=max(1, ahead))
-        self._thread = threading.Thread(target=self._run_ahead, daemon=True) if workers else None
-        if self._thread is not None:
+        self._ready: Ready = queue.Queue(maxsize=max(1, ahead))
+        self._thread: threading.Thread | None = None
+        if workers:
+            self._thread = threading.Thread(target=self._run_ahead, daemon=True)
             self._thread.start()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -128,13 +131,14 @@ class Loader:
 
     def __next__(self) -> Batch:
         """The next batch; ValueError when a shard is damaged or a release has no usable samples."""
-        began = time.perf_counter()
-        found = self._ready.get() if self._thread is not None else self._next()
-        if isinstance(found, BaseException):
+        start = time.perf_counter()
+        batch = self._next() if self._thread is None else self._ready.get()
+        if isinstance(batch, BaseException):
             self.close()
-            raise found
-        self.bad.update(found.bad)
-        return replace(found, waited=time.perf_counter() - began)
+            raise batch
+        self.bad.update(batch.bad)
+        waited = time.perf_counter() - start
+        return replace(batch, waited=waited)
 
     def __enter__(self) -> Loader:
         return self
@@ -152,27 +156,29 @@ class Loader:
         if self._closing:
             return
         self._closing = True
-        self._makers.wake()
+        self._pool.wake()
         while self._thread is not None and self._thread.is_alive():
             _drain(self._ready)
             self._thread.join(0.05)
-        self._makers.close()
-        self._room.close()
+        self._pool.close()
+        self._buffer.close()
 
     def _share(self, rows: int) -> int:
-        if rows < 1 or rows % self._ranks.world:
-            raise ValueError(f"a batch of {rows} cannot be divided among {self._ranks.world} ranks")
-        return rows // self._ranks.world
+        """Rows of this rank."""
+        world = self._ranks.world
+        if rows < 1 or rows % world:
+            raise ValueError(f"a batch of {rows} cannot be divided among {world} ranks")
+        return rows // world
 
     def _planned(
-        self, data: DataSpec, place: Place, seed: int, stage: str
-    ) -> Iterator[tuple[list[Slot], Place]]:
+        self, data: DataSpec, state: StreamState, seed: int, stage: str
+    ) -> Iterator[PlannedBatch]:
         """Global batches to come."""
         if data.buckets is None:
-            return fixed(self._order, place, data.batch)
+            return fixed(self._order, state, data.batch)
         self._share(data.buckets.multiple)
         lengths = lengths_of(self._maker, self._texts)
-        return bucketed(self._order, place, data.batch, data.buckets, lengths, seed, stage)
+        return bucketed(self._order, state, data.batch, data.buckets, lengths, seed, stage)
 
     def _run_ahead(self) -> None:
         """In a thread: make batches while there is room for them."""
@@ -185,127 +191,132 @@ class Loader:
 
     def _next(self) -> Batch:
         while True:
-            while self._free and len(self._filling) < BEING_MADE:
+            while self._free and len(self._pending) < BEING_MADE:
                 self._begin()
-            first = self._filling[0]
+            first = self._pending[0]
             if len(first.made) == len(first.slots):
-                return self._assembled(self._filling.popleft())
+                self._pending.popleft()
+                return self._collate(first)
             if self._closing:
                 raise RuntimeError("the loader is closed")
-            for answer in self._makers.answers():
-                self._take(answer)
+            for result in self._pool.results():
+                self._add(result)
 
     def _begin(self) -> None:
-        slots, place = next(self._plan)
+        """Let the pool make this rank's rows of the next global batch."""
+        slots, state = next(self._plan)
         rows = self._share(len(slots))
         start = self._ranks.rank * rows
         mine = slots[start : start + rows]
-        filling = _Filling(number=self._free.pop(), slots=mine, place=place)
-        self._filling.append(filling)
+        pending = _PendingBatch(index=self._free.pop(), slots=mine, state=state)
+        self._pending.append(pending)
 
         for row, slot in enumerate(mine):
             if self._known_bad(slot):
-                self._replace(filling, row, Bad("", "no features of it"))
-        self._makers.give(cut(filling.number, mine, self._workers))
+                self._replace(pending, row, Bad("", "no features of it"))
+        self._pool.submit(cut(pending.index, mine, self._workers))
 
     def _known_bad(self, slot: Slot) -> bool:
-        return any(slot.row in one.bad(slot.release) for one in self._features.values())
+        cached = self._features.values()
+        return any(slot.row in features.bad(slot.release) for features in cached)
 
-    def _take(self, answer: Answer) -> None:
-        chunk, found = answer
-        filling = next(one for one in self._filling if one.number == chunk.batch)
-        for row, made in zip(chunk.rows, found, strict=True):
-            if isinstance(made, Made):
-                filling.made[row] = made
+    def _add(self, result: Result) -> None:
+        chunk, samples = result
+        (pending,) = [batch for batch in self._pending if batch.index == chunk.batch]
+        for row, sample in zip(chunk.rows, samples, strict=True):
+            if isinstance(sample, Made):
+                pending.made[row] = sample
                 continue
-            self._replace(filling, row, made)
-            again = Chunk(filling.number, (row,), (filling.slots[row],))
-            self._makers.give([again])
+            self._replace(pending, row, sample)
+            retry = Chunk(pending.index, (row,), (pending.slots[row],))
+            self._pool.submit([retry])
 
-    def _replace(self, filling: _Filling, row: int, bad: Bad) -> None:
+    def _replace(self, pending: _PendingBatch, row: int, bad: Bad) -> None:
         """Another sample instead of a bad one, which is named in the batch."""
-        slot = filling.slots[row]
-        sample = self._maker.releases[slot.release][slot.row]
-        filling.bad[f"{slot.release}/{sample.image_id}"] = bad.reason
-        first = filling.first.setdefault(row, slot)
+        slot = pending.slots[row]
+        sample = self._maker.read(slot)
+        pending.bad[f"{slot.release}/{sample.image_id}"] = bad.reason
+        original = pending.originals.setdefault(row, slot)
         while True:
-            filling.tries[row] += 1
-            if filling.tries[row] > TRIES:
+            pending.tries[row] += 1
+            if pending.tries[row] > TRIES:
                 raise ValueError(
                     f"release {slot.release}: {TRIES} samples cannot be used, the last because "
                     f"{bad.reason}; build the release again"
                 )
-            filling.slots[row] = self._order.instead(first, filling.tries[row])
-            if not self._known_bad(filling.slots[row]):
+            pending.slots[row] = self._order.instead(original, pending.tries[row])
+            if not self._known_bad(pending.slots[row]):
                 return
 
-    def _assembled(self, filling: _Filling) -> Batch:
-        made = [filling.made[row] for row in range(len(filling.slots))]
-        texts = [one.text for one in made]
-        releases = [slot.release for slot in filling.slots]
-        images = [one.image_id for one in made]
-        inputs = {**self._pixels(filling, made)}
+    def _collate(self, pending: _PendingBatch) -> Batch:
+        samples = [pending.made[row] for row in range(len(pending.slots))]
+        texts = [sample.text for sample in samples]
+        image_ids = [sample.image_id for sample in samples]
+        releases = [slot.release for slot in pending.slots]
+        ids = []
+        for release, image_id in zip(releases, image_ids, strict=True):
+            ids.append(f"{release}/{image_id}")
+
+        inputs = self._pixels(pending, samples)
         for name, prepared in self._prepare.items():
-            if not isinstance(prepared, ImageSpec):
-                inputs[name] = self._input(prepared, filling, made)
+            if isinstance(prepared, Tokenizer):
+                inputs[name] = prepared(texts)
+            elif isinstance(prepared, Features):
+                captions = [sample.caption for sample in samples]
+                flipped = [sample.flipped for sample in samples]
+                inputs[name] = prepared.read(pending.slots, captions, flipped)
         return Batch(
             inputs=inputs,
-            keys=keys_of(images, texts, releases),
-            ids=[f"{release}/{image}" for release, image in zip(releases, images, strict=True)],
+            keys=keys_of(image_ids, texts, releases),
+            ids=ids,
             texts=texts,
-            place=filling.place,
+            state=pending.state,
             images=self.images,
-            answers=[one.answers for one in made],
-            bad=filling.bad,
+            answers=[sample.answers for sample in samples],
+            bad=pending.bad,
         )
 
-    def _input(self, prepared: Tokenizer | Features, filling: _Filling, made: list[Made]) -> Input:
-        if isinstance(prepared, Tokenizer):
-            return prepared([one.text for one in made])
-        captions = [one.caption for one in made]
-        flipped = [one.flipped for one in made]
-        return prepared.read(filling.slots, captions, flipped)
+    def _pixels(self, pending: _PendingBatch, samples: list[Made]) -> dict[str, Input]:
+        """Pixels as they lie in the buffer; a copy where sizes differ, or nothing else is free.
 
-    def _pixels(self, filling: _Filling, made: list[Made]) -> dict[str, Input]:
-        """Pixels as they lie in the room; a copy where sizes differ, or no other place is free.
-
-        Whoever holds a batch may so hold its place: it comes back when the last tensor is gone.
+        Whoever holds a batch may so hold its part of the buffer: it is free again when the last
+        tensor is gone.
         """
-        spare = bool(self._free)
-        back = partial(self._free.append, filling.number)
-        loan = self._room.lend(filling.number, len(made), back)
-        found: dict[str, Input] = {}
+        others_free = bool(self._free)
+        returned = partial(self._free.append, pending.index)
+        loan = self._buffer.lend(pending.index, len(samples), returned)
+        inputs: dict[str, Input] = {}
         for number, (name, spec) in enumerate(self.images.items()):
             rows = torch.from_numpy(loan[number])
-            sizes = [one.sizes[number] for one in made]
-            (height, width) = sizes[0]
-            if spare and len(set(sizes)) == 1:
-                pixels = rows[:, : 3 * height * width].view(len(made), height, width, 3)
-                found[name] = ImageInput(pixels=pixels.permute(0, 3, 1, 2))
+            sizes = [sample.sizes[number] for sample in samples]
+            if others_free and len(set(sizes)) == 1:
+                height, width = sizes[0]
+                pixels = rows[:, : 3 * height * width].view(-1, height, width, 3)
+                inputs[name] = ImageInput(pixels=pixels.permute(0, 3, 1, 2))
                 continue
-            images = [
-                row[: 3 * height * width].view(height, width, 3)
-                for row, (height, width) in zip(rows, sizes, strict=True)
-            ]
-            found[name] = padded(images, spec.patch)
-        return found
+
+            images = []
+            for row, (height, width) in zip(rows, sizes, strict=True):
+                images.append(row[: 3 * height * width].view(height, width, 3))
+            inputs[name] = padded(images, spec.patch)
+        return inputs
 
 
 def _check_mixing(data: DataSpec, prepare: Mapping[str, Prepared]) -> None:
-    """ValueError where images cannot be mixed: kept features, or images of several sizes."""
+    """ValueError where images cannot be mixed: cached features, or images of several sizes."""
     if not data.mixgen:
         return
-    for name, one in prepare.items():
-        if isinstance(one, Features):
+    for name, prepared in prepare.items():
+        if isinstance(prepared, Features):
             raise ValueError(f"mixgen mixes pixels, and {name} is kept as features: set it to 0")
-        if isinstance(one, ImageSpec) and one.how == "shorter":
+        if isinstance(prepared, ImageSpec) and prepared.how == "shorter":
             raise ValueError(f"mixgen needs images of one size: give {name} square or crop")
 
 
 def _of_kind(prepare: Mapping[str, Prepared], kind: type[T]) -> dict[str, T]:
-    return {name: one for name, one in prepare.items() if isinstance(one, kind)}
+    return {name: prepared for name, prepared in prepare.items() if isinstance(prepared, kind)}
 
 
-def _drain(ready: queue.Queue[Batch | BaseException]) -> None:
+def _drain(ready: Ready) -> None:
     while not ready.empty():
         ready.get_nowait()

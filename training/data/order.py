@@ -1,21 +1,20 @@
 """The order of samples: settled by (seed, stage, epoch) alone, whoever reads them.
 
-A place says how many samples each release has given; with that a run goes on exactly where another
-stopped, with any number of workers and ranks: they divide the same order among themselves.
+A state says how many samples of each release were taken; with that a run goes on exactly where
+another stopped, with any number of workers and ranks: they divide the same order among themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from training.data.draws import number_of
 from training.data.mixture import turns, whole_weights
-from training.data.permutation import Permutation
+from training.data.permutation import Indices, Permutation
 
 
 class Sized(Protocol):
@@ -30,13 +29,13 @@ class Slot(NamedTuple):
 
     release: str
     epoch: int
-    place: int  # in that epoch
+    position: int  # in that epoch
     row: int  # of the release
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a stage stands: samples that each release gave, and batches taken of a window since."""
+class StreamState:
+    """How far a stream was read: samples of each release, and batches of a window since."""
 
     taken: Mapping[str, int] = field(default_factory=dict)
     batches: int = 0  # of the window that begins there (see buckets); 0 without windows
@@ -46,7 +45,7 @@ class Place:
         return {"taken": dict(self.taken), "batches": self.batches}
 
     @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> Place:
+    def from_json(cls, plain: Mapping[str, Any]) -> StreamState:
         """What `to_json` gave."""
         return cls(taken=dict(plain["taken"]), batches=int(plain["batches"]))
 
@@ -80,46 +79,51 @@ class Order:
         """Samples of one epoch of a release."""
         return sum(self._counts[release])
 
-    def take(self, place: Place, count: int) -> tuple[list[Slot], Place]:
-        """The next samples, and the place after them."""
-        taken = [place.taken.get(name, 0) for name in self.names]
-        chosen = np.array(turns(self._weights, taken, count), dtype=np.int64)
-        slots: list[Slot | None] = [None] * count
+    def take(self, state: StreamState, count: int) -> tuple[list[Slot], StreamState]:
+        """The next samples, and the state after them."""
+        taken = [state.taken.get(name, 0) for name in self.names]
+        release_of = turns(self._weights, taken, count)
+        streams = []
         after = {}
-        for number, name in enumerate(self.names):
-            where = np.flatnonzero(chosen == number)
-            numbers = np.arange(taken[number], taken[number] + len(where))
-            for position, slot in zip(where.tolist(), self._slots(name, numbers), strict=True):
-                slots[position] = slot
-            after[name] = taken[number] + len(where)
-        return [slot for slot in slots if slot is not None], Place(taken=after)
+        for index, name in enumerate(self.names):
+            start = taken[index]
+            stop = start + release_of.count(index)
+            streams.append(self._slots(name, np.arange(start, stop)))
+            after[name] = stop
+
+        slots = [next(streams[index]) for index in release_of]
+        return slots, StreamState(taken=after)
 
     def instead(self, slot: Slot, attempt: int) -> Slot:
-        """What takes the place of a sample that cannot be used: another of the same epoch.
+        """A substitute for a sample that cannot be used: another of the same epoch.
 
-        It depends on the sample and the attempt alone, so that nobody's place changes. It stands
-        half an epoch away, so that no batch holds a sample twice for it.
+        It depends on the sample and the attempt alone, so that the order of all others stays. It
+        stands half an epoch away, so that no batch holds a sample twice for it.
         """
         size = self.size(slot.release)
-        place = (slot.place + size // 2 + attempt) % size
-        (row,) = self._epoch(slot.release, slot.epoch).rows(np.array([place])).tolist()
-        return slot._replace(place=place, row=row)
+        position = (slot.position + size // 2 + attempt) % size
+        epoch = self._epoch(slot.release, slot.epoch)
+        (row,) = epoch.rows(np.array([position])).tolist()
+        return slot._replace(position=position, row=row)
 
-    def _slots(self, name: str, numbers: NDArray[np.int64]) -> Iterable[Slot]:
-        epochs, places = np.divmod(numbers, self.size(name))
+    def _slots(self, name: str, numbers: Indices) -> Iterator[Slot]:
+        """Samples of a release, counted through all its epochs; numbers ascend."""
+        epochs, positions = np.divmod(numbers, self.size(name))
         for epoch in np.unique(epochs).tolist():
-            inside = places[epochs == epoch]
+            inside = positions[epochs == epoch]
             rows = self._epoch(name, epoch).rows(inside)
-            for place, row in zip(inside.tolist(), rows.tolist(), strict=True):
-                yield Slot(name, epoch, place, row)
+            for position, row in zip(inside.tolist(), rows.tolist(), strict=True):
+                yield Slot(name, epoch, position, row)
 
     def _epoch(self, name: str, epoch: int) -> _Epoch:
+        """The shuffle of one epoch; those before the last one are dropped."""
         if (name, epoch) not in self._epochs:
-            key = number_of(*self._key, name, epoch)
-            recent = [one for one in self._epochs if one[0] == name and one[1] < epoch - 1]
-            for old in recent:
-                del self._epochs[old]
-            self._epochs[name, epoch] = _Epoch(self._counts[name], key, self._near)
+            for key in list(self._epochs):
+                if key[0] == name and key[1] < epoch - 1:
+                    del self._epochs[key]
+            seed = number_of(*self._key, name, epoch)
+            counts = self._counts[name]
+            self._epochs[name, epoch] = _Epoch(counts, seed, self._near)
         return self._epochs[name, epoch]
 
 
@@ -127,37 +131,45 @@ class _Epoch:
     """One epoch of one release: shards in groups, the samples of a group shuffled together."""
 
     def __init__(self, counts: Sequence[int], key: int, near: int) -> None:
-        held = np.array(counts, dtype=np.int64)
-        shards = np.flatnonzero(held)
+        sizes = np.array(counts, dtype=np.int64)
+        first_rows = np.cumsum(sizes) - sizes
+        shards = np.flatnonzero(sizes)
         if near:
-            shards = shards[Permutation(len(shards), key)(np.arange(len(shards)))]
+            shuffle = Permutation(len(shards), key)
+            shards = shards[shuffle(np.arange(len(shards)))]
         self._key = key
-        self._starts = (np.cumsum(held) - held)[shards]  # first row of each shard, in this order
-        self._ends = np.cumsum(held[shards])
-        together = near or len(shards)
-        last = np.arange(together, len(shards) + together, together)
-        self._groups = self._ends[np.minimum(last, len(shards)) - 1]
+        sizes = sizes[shards]
+        self._ends = np.cumsum(sizes)  # of each shard, in the order of the epoch
+        starts = self._ends - sizes
+        self._offsets = first_rows[shards] - starts  # from position to row
+
+        group = near or len(shards)
+        last_shards = np.arange(group, len(shards) + group, group) - 1
+        last_shards = last_shards.clip(max=len(shards) - 1)
+        self._group_ends = self._ends[last_shards]
         self._shuffles: dict[int, Permutation] = {}
 
-    def rows(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The rows of the release at these places of the epoch."""
-        groups = np.searchsorted(self._groups, places, side="right")
-        shuffled = np.empty_like(places)
+    def rows(self, positions: Indices) -> Indices:
+        """The rows of the release at these positions of the epoch."""
+        groups = np.searchsorted(self._group_ends, positions, side="right")
+        shuffled = np.empty_like(positions)
         for group in np.unique(groups).tolist():
             inside = groups == group
-            first = int(self._groups[group - 1]) if group else 0
-            shuffled[inside] = first + self._shuffle(group, first)(places[inside] - first)
+            start = int(self._group_ends[group - 1]) if group else 0
+            shuffle = self._shuffle(group, start)
+            of_group = positions[inside] - start
+            shuffled[inside] = start + shuffle(of_group)
 
         shard = np.searchsorted(self._ends, shuffled, side="right")
-        before = np.where(shard > 0, self._ends[shard - 1], 0)
-        found: NDArray[np.int64] = self._starts[shard] + shuffled - before
-        return found
+        rows: Indices = shuffled + self._offsets[shard]
+        return rows
 
-    def _shuffle(self, group: int, first: int) -> Permutation:
+    def _shuffle(self, group: int, start: int) -> Permutation:
+        """The shuffle of a group that starts at a position."""
         if group not in self._shuffles:
             if len(self._shuffles) > 8:  # a batch needs one or two
                 self._shuffles.clear()
-            size = int(self._groups[group]) - first
+            size = int(self._group_ends[group]) - start
             self._shuffles[group] = Permutation(size, number_of(self._key, group))
         return self._shuffles[group]
 

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from training.data.crew import BEING_MADE, Crew, InProcess, crew_of, cut
+from training.data.augment import Pixels
 from training.data.images import ImageSpec
 from training.data.order import Slot
-from training.data.room import Room
-from training.data.sample import Bad, Made, Pixels, SampleMaker, Samples
-from training.data.worker import Orders
+from training.data.pixel_buffer import PixelBuffer
+from training.data.pool import BEING_MADE, Pool, cut, make_pool
+from training.data.sample import Bad, Made, SampleMaker, Samples
+from training.data.worker import WorkerSetup
+
+MadeRows = dict[int, Made | Bad]  # of a batch, by position
 
 
 @dataclass(kw_only=True)
@@ -39,42 +42,43 @@ def read_in_order(
 ) -> Iterator[ReadBatch]:
     """Images of these rows as in evaluation; the next batch is decoded behind the present one."""
     maker = SampleMaker(releases={release.name: release}, images=images, training=False)
-    room = Room.make(images, batches=BEING_MADE, rows=batch)
-    batches = [rows[start : start + batch] for start in range(0, len(rows), batch)]
-    made: list[dict[int, Made | Bad]] = [{}, {}]  # samples of the batches that are being made
+    buffer = PixelBuffer.make(images, batches=BEING_MADE, rows=batch)
+    starts = range(0, len(rows), batch)
+    batches = [rows[start : start + batch] for start in starts]
+    made: list[MadeRows] = [{}, {}]  # of the batches that are being made
     done = 0
 
     with ExitStack() as stack:
-        stack.callback(room.close)
-        crew = crew_of(Orders(maker=maker, room=room, seconds=seconds), workers)
-        stack.callback(crew.close)
+        stack.callback(buffer.close)
+        setup = WorkerSetup(maker=maker, buffer=buffer, seconds=seconds)
+        pool = make_pool(setup, workers)
+        stack.callback(pool.close)
 
         def order(number: int) -> None:
-            """Let the crew make a batch, if there is one of that number."""
+            """Let the pool make a batch, if there is one of that number."""
             for requested in batches[number : number + 1]:
                 slots = [Slot(release.name, 0, row, row) for row in requested]
-                crew.give(cut(number % BEING_MADE, slots, workers))
+                pool.submit(cut(number % BEING_MADE, slots, workers))
 
         order(0)
         for number, requested in enumerate(batches):
             order(number + 1)
             index = number % BEING_MADE
-            _wait(crew, made, index, len(requested))
+            _wait(pool, made, index, len(requested))
 
             done += len(requested)
             read = ReadBatch(requested=requested, done=done, images={name: [] for name in images})
             for position, row in enumerate(requested):
-                _add(read, row, made[index][position], room.row(index, position))
+                pixels = buffer.row(index, position)
+                _add(read, row, made[index][position], pixels)
             yield read
             made[index].clear()
 
 
-def _wait(
-    crew: Crew | InProcess, made: Sequence[dict[int, Made | Bad]], index: int, count: int
-) -> None:
-    """Collect answers until that many samples of a batch are made."""
+def _wait(pool: Pool, made: Sequence[MadeRows], index: int, count: int) -> None:
+    """Collect results until that many samples of a batch are made."""
     while len(made[index]) < count:
-        for chunk, samples in crew.answers():
+        for chunk, samples in pool.results():
             made[chunk.batch].update(zip(chunk.rows, samples, strict=True))
 
 
@@ -88,5 +92,5 @@ def _add(read: ReadBatch, row: int, sample: Made | Bad, pixels: Sequence[Pixels]
     for images, (height, width), flat in zip(
         read.images.values(), sample.sizes, pixels, strict=True
     ):
-        image = torch.from_numpy(flat[: 3 * height * width].copy())
-        images.append(image.view(height, width, 3))
+        image = flat[: 3 * height * width].reshape(height, width, 3)
+        images.append(torch.from_numpy(image.copy()))

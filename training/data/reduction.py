@@ -31,8 +31,9 @@ class Reduction:
         centred = features.double() - mean
         _, vectors = torch.linalg.eigh(centred.T @ centred)
         components = vectors.flip(1)[:, :kept]
-        largest = components.gather(0, components.abs().argmax(0, keepdim=True))
-        return cls(mean=mean.float(), components=(components * largest.sign()).float())
+        largest = components.abs().argmax(0, keepdim=True)
+        components = components * components.gather(0, largest).sign()
+        return cls(mean=mean.float(), components=components.float())
 
     def __call__(self, features: Tensor) -> Tensor:
         """[..., features] -> [..., kept]."""
@@ -49,14 +50,16 @@ class Reduction:
     def load(cls, path: Path) -> Reduction:
         """What `save` wrote; ValueError if it is something else."""
         try:
-            with np.load(path) as found:
-                mean, components = found["mean"], found["components"]
+            with np.load(path) as arrays:
+                mean = torch.from_numpy(arrays["mean"])
+                components = torch.from_numpy(arrays["components"])
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise ValueError(f"{path} holds no reduction ({error}): compute it again") from error
-        return cls(mean=torch.from_numpy(mean), components=torch.from_numpy(components))
+        return cls(mean=mean, components=components)
 
     def digest(self) -> str:
         """Of its numbers."""
-        total = hashlib.blake2b(self.mean.numpy().tobytes(), digest_size=8)
-        total.update(np.ascontiguousarray(self.components.numpy()).tobytes())
-        return total.hexdigest()
+        digest = hashlib.blake2b(digest_size=8)
+        digest.update(self.mean.numpy().tobytes())
+        digest.update(self.components.numpy().tobytes())
+        return digest.hexdigest()

@@ -9,9 +9,8 @@ from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from training.data.augment import mix_images, names_a_side
+from training.data.augment import Pixels, mix_images, names_a_side
 from training.data.draws import fraction, generator
 from training.data.images import ImageSpec, SecondImageSpec
 from training.data.order import Slot
@@ -19,7 +18,6 @@ from training.data.shards import Sample
 
 HUMAN = "given"  # the text source of captions that came with a data set
 SYNTHETIC = "synthetic"
-Pixels = NDArray[np.uint8]
 
 
 class Samples(Protocol):
@@ -42,7 +40,7 @@ class Samples(Protocol):
 
 
 class Made(NamedTuple):
-    """A sample that is ready; its pixels stand in the rows that were given."""
+    """A sample that is ready; its pixels stand in the flat rows of the buffer."""
 
     image_id: str
     text: str
@@ -83,22 +81,26 @@ class SampleMaker:
         """The caption that `make` will choose; the image is not touched."""
         text = self._own_caption(slot)
         partner = self.partner(slot)
-        return text if partner is None else joined(text, self._own_caption(partner))
+        if partner is None:
+            return text
+        return joined(text, self._own_caption(partner))
 
     def _own_caption(self, slot: Slot) -> str:
         captions, sources = self.releases[slot.release].texts(slot.row)
-        return self._chosen(slot, captions, sources)[1]
+        _, text = self._choose(slot, captions, sources)
+        return text
 
     def partner(self, slot: Slot) -> Slot | None:
-        """What a sample is mixed with, as if it stood there itself; None for those that are not."""
+        """What a sample is mixed with, as a slot of its own; None for those that are not."""
         others = len(self.releases[slot.release]) - 1
         if not self.training or not self.mixgen or others < 1:
             return None
         draws = generator(*self._key(slot), "mixgen")
         if draws.random() >= self.mixgen:
             return None
-        further = 1 + int(draws.integers(others))
-        return slot._replace(row=(slot.row + further) % (others + 1))
+        distance = 1 + int(draws.integers(others))
+        row = (slot.row + distance) % (others + 1)
+        return slot._replace(row=row)
 
     def make(self, slot: Slot, sample: Sample, rows: Sequence[Pixels]) -> Made | Bad:
         """The sample of a slot; its pixels are written into the flat `rows`, one for each image.
@@ -106,53 +108,77 @@ class SampleMaker:
         One whose partner cannot be decoded is bad like one that cannot be decoded itself, so that
         its text is settled without a look at images.
         """
+        made = self._make_one(slot, sample, rows)
         partner = self.partner(slot)
         if partner is None:
-            return self._alone(slot, sample, rows)
-        other_rows = [np.empty_like(row) for row in rows]
-        made = self._alone(slot, sample, rows)
-        other = self._alone(partner, self.read(partner), other_rows)
+            return made
+
+        partner_rows = [np.empty_like(row) for row in rows]
+        other = self._make_one(partner, self.read(partner), partner_rows)
         if isinstance(made, Bad):
             return made
         if isinstance(other, Bad):
             return Bad(made.image_id, f"its partner {other.image_id}: {other.reason}")
-        assert made.sizes == other.sizes, "images that are mixed have one size"
-        for (height, width), row, second in zip(made.sizes, rows, other_rows, strict=True):
-            count = height * width * 3
-            row[:count] = mix_images(row[:count], second[:count])
-        return made._replace(
-            image_id=f"{made.image_id}+{other.image_id}", text=joined(made.text, other.text)
-        )
 
-    def _alone(self, slot: Slot, sample: Sample, rows: Sequence[Pixels]) -> Made | Bad:
-        caption, text = self._chosen(slot, sample.captions, sample.sources)
-        key = self._key(slot)
-        flip = self.training and not names_a_side(text) and fraction(*key, "flip") < 0.5
+        assert made.sizes == other.sizes, "images that are mixed have one size"
+        for (height, width), row, partner_row in zip(made.sizes, rows, partner_rows, strict=True):
+            count = height * width * 3
+            row[:count] = mix_images(row[:count], partner_row[:count])
+        image_id = f"{made.image_id}+{other.image_id}"
+        return made._replace(image_id=image_id, text=joined(made.text, other.text))
+
+    def _make_one(self, slot: Slot, sample: Sample, rows: Sequence[Pixels]) -> Made | Bad:
+        """A sample that is not mixed."""
+        caption, text = self._choose(slot, sample.captions, sample.sources)
+        flip = False
+        if self.training and not names_a_side(text):
+            flip = fraction(*self._key(slot), "flip") < 0.5
 
         sizes = []
         try:
-            for (name, spec), row in zip(self.images.items(), rows, strict=True):
-                draws = generator(*key, name) if self.training and spec.random else None
-                second = isinstance(spec, SecondImageSpec)
-                encoded = sample.second if second else sample.image
-                if not encoded:
-                    which = "second image" if second else "such file"
-                    return Bad(sample.image_id, f"there is no {which}, or nothing in it")
-                pixels = spec.pixels(encoded, draws, flip=flip and spec.flip)
+            for name, row in zip(self.images, rows, strict=True):
+                pixels = self._decode(name, slot, sample, flip)
+                if pixels is None:
+                    return Bad(sample.image_id, self._missing(name))
                 row[: pixels.size] = pixels.reshape(-1)
-                sizes.append((pixels.shape[0], pixels.shape[1]))
-        except (OSError, MemoryError) as error:  # Pillow's errors of broken pictures are OSErrors
+                height, width, _ = pixels.shape
+                sizes.append((height, width))
+        except (OSError, MemoryError) as error:  # Pillow's errors of broken images are OSErrors
             return Bad(sample.image_id, str(error) or type(error).__name__)
-        return Made(sample.image_id, text, caption, flip, tuple(sizes), tuple(sample.answers))
+        return Made(
+            image_id=sample.image_id,
+            text=text,
+            caption=caption,
+            flipped=flip,
+            sizes=tuple(sizes),
+            answers=tuple(sample.answers),
+        )
+
+    def _decode(self, name: str, slot: Slot, sample: Sample, flip: bool) -> Pixels | None:
+        """The image for one module; None where the sample has none."""
+        spec = self.images[name]
+        encoded = sample.second if isinstance(spec, SecondImageSpec) else sample.image
+        if not encoded:
+            return None
+        draws = None
+        if self.training and spec.random:
+            draws = generator(*self._key(slot), name)
+        return spec.pixels(encoded, draws, flip=flip and spec.flip)
+
+    def _missing(self, name: str) -> str:
+        second = isinstance(self.images[name], SecondImageSpec)
+        what = "second image" if second else "such file"
+        return f"there is no {what}, or nothing in it"
 
     def _key(self, slot: Slot) -> tuple[object, ...]:
         return self.seed, self.stage, slot.release, slot.epoch, slot.row
 
-    def _chosen(self, slot: Slot, captions: list[str], sources: list[str]) -> tuple[int, str]:
+    def _choose(self, slot: Slot, captions: list[str], sources: list[str]) -> tuple[int, str]:
+        """The index of a caption, and the caption."""
         if not captions:
             return 0, ""
-        number = choose_caption(sources, self.sources, self._key(slot))
-        return number, captions[number]
+        index = choose_caption(sources, self.sources, self._key(slot))
+        return index, captions[index]
 
 
 def joined(text: str, other: str) -> str:
@@ -171,26 +197,33 @@ def choose_caption(
     """
     if len(sources) == 1:
         return 0
-    among = list(range(len(sources)))
+    indices = list(range(len(sources)))
     if weights:
-        kind = _kind(sources, weights, fraction(*key, "source"))
-        among = [number for number in among if kind in ("", _weighed(sources[number], weights))]
-    return among[int(fraction(*key, "caption") * len(among))]
+        kinds = [_weighted_as(source, weights) for source in sources]
+        drawn = _draw_kind(kinds, weights, fraction(*key, "source"))
+        if drawn:
+            indices = [index for index in indices if kinds[index] == drawn]
+    draw = fraction(*key, "caption")
+    return indices[int(draw * len(indices))]
 
 
-def _kind(sources: Sequence[str], weights: Mapping[str, float], draw: float) -> str:
-    """The kind of source in which the draw falls, their weights laid end to end; "": no matter."""
-    kinds = sorted({_weighed(source, weights) for source in sources})
-    ends = list(accumulate(weights.get(kind, 1.0) for kind in kinds))
-    if not ends[-1]:
+def _draw_kind(kinds: Sequence[str], weights: Mapping[str, float], draw: float) -> str:
+    """The kind in which the draw falls, their weights laid end to end; "" where all weigh 0."""
+    distinct = sorted(set(kinds))
+    ends = list(accumulate(weights.get(kind, 1.0) for kind in distinct))
+    total = ends[-1]
+    if not total:
         return ""
-    return kinds[bisect_right(ends, draw * ends[-1], hi=len(ends) - 1)]
+    index = bisect_right(ends, draw * total, hi=len(ends) - 1)
+    return distinct[index]
 
 
-def _weighed(source: str, weights: Mapping[str, float]) -> str:
-    """The name under which a source is weighed."""
+def _weighted_as(source: str, weights: Mapping[str, float]) -> str:
+    """The name under which a source has its weight."""
     if source in weights:
         return source
     if source == HUMAN:
         return "human"
-    return SYNTHETIC if source == SYNTHETIC else "web"
+    if source == SYNTHETIC:
+        return "synthetic"
+    return "web"

@@ -62,7 +62,7 @@ class Release:
         self.cache = cache or ShardCache()
         self.counts = [shard.rows for shard in self.shards]
         self._ends = list(accumulate(self.counts))
-        self._opened: OrderedDict[int, _Opened] = OrderedDict()
+        self._open_shards: OrderedDict[int, _OpenShard] = OrderedDict()
         if not self.shards:
             raise ValueError(f"release {name} has no shards: was it built, and with this split?")
         if not len(self):
@@ -80,18 +80,21 @@ class Release:
         if split not in (*SPLITS, EVERY):
             raise ValueError(f"split {split!r} is not known: train, heldout or all")
         address = str(folder).rstrip("/")
-        files = _listed(name, address)
         cache = cache or ShardCache()
-        return cls(name, list(_shards(name, address, files, split, cache)), cache=cache)
+        return cls(name, _shards(name, address, split, cache), cache=cache)
 
     @classmethod
     def heldout(cls, name: str, folder: str | Path) -> Release | None:
         """What a release holds out of training, called NAME/heldout; None if that is nothing."""
         address = str(folder).rstrip("/")
         cache = ShardCache()
-        files = _listed(name, address)
-        shards = [one for one in _shards(name, address, files, "heldout", cache) if one.rows]
-        return cls(f"{name}/heldout", shards, cache=cache) if shards else None
+        shards = []
+        for shard in _shards(name, address, "heldout", cache):
+            if shard.rows:
+                shards.append(shard)
+        if not shards:
+            return None
+        return cls(f"{name}/heldout", shards, cache=cache)
 
     @classmethod
     def of(cls, name: str, paths: Sequence[str | Path]) -> Release:
@@ -99,8 +102,8 @@ class Release:
         cache = ShardCache()
         shards = []
         for path in paths:
-            rows = _Opened(name, str(path), cache).rows
-            shards.append(Shard(address=str(path), rows=rows))
+            opened = _OpenShard(name, str(path), cache)
+            shards.append(Shard(address=str(path), rows=opened.rows))
         return cls(name, shards)
 
     def first(self, samples: int) -> Release:
@@ -114,31 +117,35 @@ class Release:
         return cut
 
     def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
+        if not self._ends:
+            return 0
+        return self._ends[-1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": OrderedDict()}
+        return {**self.__dict__, "_open_shards": OrderedDict()}
 
     def __getitem__(self, row: int) -> Sample:
         """A sample by its number; ValueError if its shard is damaged."""
-        shard, place = self._find(row)
-        sample = shard.sample(place)
-        return sample if sample.image_id else sample._replace(image_id=f"{self.name}-{row}")
+        shard, row_of_shard = self._find(row)
+        sample = shard.sample(row_of_shard)
+        if sample.image_id:
+            return sample
+        return sample._replace(image_id=f"{self.name}-{row}")
 
     def texts(self, row: int) -> tuple[list[str], list[str]]:
         """Captions of a sample and their sources; its image is not touched."""
-        shard, place = self._find(row)
-        return shard.texts(place)
+        shard, row_of_shard = self._find(row)
+        return shard.texts(row_of_shard)
 
     def answers(self, row: int) -> Sequence[str]:
         """Answers to the question of a sample; its image is not touched."""
-        shard, place = self._find(row)
-        return shard.answers(place)
+        shard, row_of_shard = self._find(row)
+        return shard.answers(row_of_shard)
 
     def image_id(self, row: int) -> str:
         """The id of a sample's image, which is not touched."""
-        shard, place = self._find(row)
-        return shard.image_id(place) or f"{self.name}-{row}"
+        shard, row_of_shard = self._find(row)
+        return shard.image_id(row_of_shard) or f"{self.name}-{row}"
 
     def all_captions(self) -> Iterator[str]:
         """Every text, a record batch at a time."""
@@ -148,191 +155,201 @@ class Release:
                 yield from shard.all_captions()
                 continue
             for row in range(rows):
-                yield from shard.texts(row)[0]
+                captions, _ = shard.texts(row)
+                yield from captions
 
     def digest(self) -> str:
         """The digest in the manifest beside the shards; without one, one over the shards' bytes."""
-        folder = self.shards[0].address.rpartition("/")[0]
-        manifest = _manifest(folder)
+        manifest = _manifest(self._folder)
         if manifest is not None and "digest" in manifest:
             return str(manifest["digest"])
-        total = hashlib.blake2b(digest_size=16)
+        digest = hashlib.blake2b(digest_size=16)
         for shard in self.shards:
             with self.cache.path(shard.address).open("rb") as file:
                 while piece := file.read(1 << 20):
-                    total.update(piece)
-        return total.hexdigest()
+                    digest.update(piece)
+        return digest.hexdigest()
 
     @property
     def home(self) -> Path | None:
         """The folder in which the shards lie; None when that is not on this machine."""
-        folder = self.shards[0].address.rpartition("/")[0]
-        return local_path(folder) if is_local(folder) else None
+        if not is_local(self._folder):
+            return None
+        return local_path(self._folder)
 
-    def _find(self, row: int) -> tuple[_Opened, int]:
+    @property
+    def _folder(self) -> str:
+        """The address of the folder in which the shards lie."""
+        return self.shards[0].address.rpartition("/")[0]
+
+    def _find(self, row: int) -> tuple[_OpenShard, int]:
+        """The shard that a row lies in, and its number there."""
         if not 0 <= row < len(self):
             raise IndexError(f"release {self.name} has {len(self)} samples, none numbered {row}")
         number = bisect_right(self._ends, row)
-        return self._open(number), row - self._ends[number] + self.counts[number]
+        start = self._ends[number] - self.counts[number]
+        return self._open(number), row - start
 
-    def _open(self, number: int) -> _Opened:
-        if number in self._opened:
-            self._opened.move_to_end(number)
-            return self._opened[number]
+    def _open(self, number: int) -> _OpenShard:
+        """A shard, mapped; the least recently used ones are closed."""
+        if number in self._open_shards:
+            self._open_shards.move_to_end(number)
+            return self._open_shards[number]
+
         shard = self.shards[number]
-        opened = _Opened(self.name, shard.address, self.cache, shard.split)
+        opened = _OpenShard(self.name, shard.address, self.cache, shard.split)
         if opened.rows != shard.rows:
             raise ValueError(
                 f"release {self.name}: {shard.address} has {opened.rows} rows, its manifest says "
                 f"{shard.rows}: build the release again"
             )
-        most = OPEN_SHARDS if is_local(shard.address) else OPEN_FETCHED
-        while len(self._opened) >= most:
-            self._opened.popitem(last=False)
-        self._opened[number] = opened
+        limit = OPEN_SHARDS if is_local(shard.address) else OPEN_FETCHED
+        while len(self._open_shards) >= limit:
+            self._open_shards.popitem(last=False)
+        self._open_shards[number] = opened
         return opened
 
 
-class _Opened:
+class _OpenShard:
     """A shard that is mapped: its columns, as the record batches that it was written in."""
 
     def __init__(self, release: str, address: str, cache: ShardCache, split: str = "") -> None:
-        self._what = f"release {release}: {address}"
+        self._name = f"release {release}: {address}"
         try:
             self._columns = _map(cache.path(address))
-            self._chosen = self._rows_of(split) if split else None
+            self._rows_of_split = self._find_split(split) if split else None
         except FileNotFoundError as error:
-            raise ValueError(f"{self._what} is missing: build the release again") from error
+            raise ValueError(f"{self._name} is missing: build the release again") from error
         except (OSError, pa.ArrowInvalid, KeyError) as error:
             raise ValueError(
-                f"{self._what} is not a shard of a release ({error}): build the release again"
+                f"{self._name} is not a shard of a release ({error}): build the release again"
             ) from error
-        self._ends = list(accumulate(len(chunk) for chunk in self._columns["image"]))
+        lengths = [len(chunk) for chunk in self._columns["image"]]
+        self._ends = list(accumulate(lengths))
 
     @property
     def rows(self) -> int:
-        if self._chosen is not None:
-            return len(self._chosen)
-        return self._ends[-1] if self._ends else 0
+        if self._rows_of_split is not None:
+            return len(self._rows_of_split)
+        if not self._ends:
+            return 0
+        return self._ends[-1]
 
     def sample(self, row: int) -> Sample:
         """ValueError when the bytes of a column cannot be what its header says."""
-        place = self._place(row)
-        captions, sources = self._texts(place)
+        captions, sources = self.texts(row)
         return Sample(
-            image=self._value("image", place) or b"",
+            image=self._value("image", row) or b"",
             captions=captions,
             sources=sources,
-            image_id=self._value("image_id", place) or "",
-            answers=self._answers(place),
-            second=self._value("second", place) or b"",
+            image_id=self.image_id(row),
+            answers=self.answers(row),
+            second=self._value("second", row) or b"",
         )
 
     def answers(self, row: int) -> list[str]:
         """What was answered to a question; nothing where there is none."""
-        return self._answers(self._place(row))
-
-    def _answers(self, place: tuple[int, int]) -> list[str]:
-        return [answer for answer in self._value("answers", place) or [] if answer]
+        answers = self._value("answers", row) or []
+        return [answer for answer in answers if answer]
 
     def image_id(self, row: int) -> str:
         """The id; "" where the shard has none."""
-        return self._value("image_id", self._place(row)) or ""
+        return self._value("image_id", row) or ""
 
     def texts(self, row: int) -> tuple[list[str], list[str]]:
-        return self._texts(self._place(row))
-
-    def _texts(self, place: tuple[int, int]) -> tuple[list[str], list[str]]:
-        captions = self._value("caption", place) or []
-        sources = self._value("text_source", place) or [""] * len(captions)
+        """Captions and their sources, "" for each that is null."""
+        captions = self._value("caption", row) or []
+        sources = self._value("text_source", row) or [""] * len(captions)
         return [caption or "" for caption in captions], [source or "" for source in sources]
 
     def all_captions(self) -> Iterator[str]:
-        if self._chosen is not None:
+        if self._rows_of_split is not None:
             for row in range(self.rows):
-                yield from self.texts(row)[0]
+                captions, _ = self.texts(row)
+                yield from captions
             return
         for chunk in self._columns["caption"]:
             for caption in chunk.flatten():
                 yield caption.as_py() or ""
 
-    def _rows_of(self, split: str) -> NDArray[np.int64]:
+    def _find_split(self, split: str) -> NDArray[np.int64]:
+        """The rows of a split, ascending."""
         if "split" not in self._columns:
             raise KeyError("it has no column split")
         column = pa.chunked_array(self._columns["split"], pa.string())
-        return np.flatnonzero(pc.equal(column, split).fill_null(False).to_numpy())
+        mask = pc.equal(column, split).fill_null(False)
+        return np.flatnonzero(mask.to_numpy())
 
-    def _place(self, row: int) -> tuple[int, int]:
-        """The record batch that a row lies in, and its number there."""
-        if self._chosen is not None:
-            row = int(self._chosen[row])
-        chunk = bisect_right(self._ends, row)
-        return chunk, row - (self._ends[chunk - 1] if chunk else 0)
-
-    def _value(self, column: str, place: tuple[int, int]) -> Any:
-        if column not in self._columns:
+    def _value(self, column: str, row: int) -> Any:
+        """A value of a row; None where the shard has no such column."""
+        chunks = self._columns.get(column)
+        if chunks is None:
             return None
-        chunk, row = place
+        if self._rows_of_split is not None:
+            row = int(self._rows_of_split[row])
+        number = bisect_right(self._ends, row)
+        start = self._ends[number - 1] if number else 0
         try:
-            return self._columns[column][chunk][row].as_py()
+            return chunks[number][row - start].as_py()
         except (pa.ArrowInvalid, UnicodeDecodeError, IndexError, MemoryError) as error:
-            row += self._ends[chunk] - len(self._columns[column][chunk])
-            raise ValueError(f"{self._what} is damaged at row {row} ({error})") from error
+            raise ValueError(f"{self._name} is damaged at row {row} ({error})") from error
 
 
 def _map(path: Path) -> dict[str, list[pa.Array]]:
-    """Of each column that training reads, its pieces; nothing of them is read yet."""
+    """Of each column that training reads, its chunks; nothing of them is read yet."""
     source = pa.memory_map(str(path))
     names = pa.ipc.open_file(source).schema.names
     missing = {"image", "caption"} - set(names)
     if missing:
         raise KeyError(f"it lacks {', '.join(sorted(missing))}")
 
-    wanted = [name for name in COLUMNS if name in names]
-    fields = [names.index(name) for name in wanted]
+    columns = [name for name in COLUMNS if name in names]
+    fields = [names.index(name) for name in columns]
     options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
     table = pa.ipc.open_file(source, options=options).read_all()
-    return {name: table.column(name).chunks for name in wanted}
+    return {name: table.column(name).chunks for name in columns}
 
 
 def _manifest(folder: str) -> dict[str, Any] | None:
+    """The manifest of a release; None where there is no such file."""
+    path = f"{folder}/manifest.json"
     try:
-        return dict(json.loads(read_bytes(f"{folder}/manifest.json")))
+        return dict(json.loads(read_bytes(path)))
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ValueError(f"{folder}/manifest.json is damaged: {error}") from error
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def _listed(name: str, folder: str) -> Mapping[str, int | None]:
-    """Names of the shards in a folder, with their rows where the manifest says so."""
+    """Names of the files in a folder, with their rows where the manifest says so."""
     if is_local(folder) and not local_path(folder).is_dir():
         raise ValueError(f"release {name}: there is no folder {folder}")
     manifest = _manifest(folder)
     if manifest is None or "files" not in manifest:
-        return {found: None for found in names_in(folder) if found.endswith(".arrow")}
+        return dict.fromkeys(names_in(folder))
     if manifest.get("format", "arrow") != "arrow":
         raise ValueError(f"release {name} is in {manifest['format']}: training reads arrow")
     return {str(file["name"]): file.get("rows") for file in manifest["files"]}
 
 
-def _shards(
-    name: str, folder: str, files: Mapping[str, int | None], split: str, cache: ShardCache
-) -> Iterator[Shard]:
+def _shards(name: str, folder: str, split: str, cache: ShardCache) -> list[Shard]:
     """The shards of a split: by their name, or by the column where the name says nothing.
 
     Of `all` every shard.
     """
-    for file, rows in sorted(files.items()):
+    shards = []
+    for file, rows in sorted(_listed(name, folder).items()):
         if not file.endswith(".arrow"):
             continue
-        address = f"{folder}/{file}"
-        named = file.partition("-")[0]
-        if named in SPLITS and split not in (named, EVERY):
+        split_of_file = file.partition("-")[0]
+        if split_of_file in SPLITS and split not in (split_of_file, EVERY):
             continue
-        if named == split or split == EVERY:
-            rows = _Opened(name, address, cache).rows if rows is None else rows
-            yield Shard(address=address, rows=rows)
-        else:
-            counted = _Opened(name, address, cache, split).rows
-            yield Shard(address=address, rows=counted, split=split)
+
+        address = f"{folder}/{file}"
+        whole = split in (split_of_file, EVERY)
+        column = "" if whole else split  # whose rows count
+        if rows is None or not whole:
+            rows = _OpenShard(name, address, cache, column).rows
+        shards.append(Shard(address=address, rows=rows, split=column))
+    return shards

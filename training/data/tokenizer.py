@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ CAPTIONS = "captions"
 BEGIN, END = "begin", "end"  # whatever a tokenizer of transformers puts there
 PADDING = ("[PAD]", "<pad>")
 MASKS = ("[MASK]", "<mask>")
+WORD_STARTS = ("\u0120", "\u2581")  # of byte-level BPE and of SentencePiece
 BLIP_DROPS = re.compile(r"[.!\"()*#:;~]")  # BLIP's pre_caption
 ALBEF_DROPS = re.compile(r"[,.'!?\"()*#:;~]")  # ALBEF's, which parts words at - and /
 ALBEF_PARTS = re.compile(r"[-/]")
@@ -56,12 +57,13 @@ class TextSpec:
     def cleaned(self, text: str) -> str:
         """A text as it goes to the tokenizer."""
         if self.clean == "blip":
-            text = " ".join(BLIP_DROPS.sub(" ", text.lower()).split())
+            text = BLIP_DROPS.sub(" ", text.lower())
         if self.clean == "albef":
-            kept = ALBEF_DROPS.sub("", text.lower())
-            text = " ".join(ALBEF_PARTS.sub(" ", kept).split())
-        if self.words:
-            text = " ".join(text.split()[: self.words])
+            text = ALBEF_DROPS.sub("", text.lower())
+            text = ALBEF_PARTS.sub(" ", text)
+        if self.clean or self.words:
+            words = text.split()
+            text = " ".join(words[: self.words or None])
         return text
 
 
@@ -72,12 +74,19 @@ class Tokenizer:
         self.spec = spec
         self._backend = backend
         backend.no_padding()
-        backend.add_special_tokens([piece for piece in spec.extra if self._id(piece) is None])
+        new = [piece for piece in spec.extra if self._id(piece) is None]
+        backend.add_special_tokens(new)
         backend.encode_special_tokens = True  # a caption that says "[MASK]" does not mask
-        backend.enable_truncation(max(1, spec.length - len(self._around)))
 
-        self.firsts = {piece: self._known(piece) for piece in (*spec.extra, *self._around)}
-        self.padding = next((one for one in map(self._id, PADDING) if one is not None), 0)
+        ends = [piece for piece in (spec.first, spec.last) if piece]
+        named = [*spec.extra, *ends]
+        self.firsts = {piece: self._known_id(piece) for piece in named}
+        self._first = [self.firsts[spec.first]] if spec.first else []
+        self._last = [self.firsts[spec.last]] if spec.last else []
+        backend.enable_truncation(max(1, spec.length - len(ends)))
+
+        padding = [id_ for id_ in map(self._id, PADDING) if id_ is not None]
+        self.padding = padding[0] if padding else 0
         self.pieces = _pieces(backend)
 
     @property
@@ -88,26 +97,27 @@ class Tokenizer:
     @property
     def size(self) -> int:
         """Rows that a table of words needs: the largest id and one."""
-        return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
-
-    @property
-    def _around(self) -> list[str]:
-        return [piece for piece in (self.spec.first, self.spec.last) if piece]
+        ids = self._backend.get_vocab(with_added_tokens=True).values()
+        return max(ids) + 1
 
     def __call__(self, texts: Sequence[str]) -> TextInput:
         """[n, longest] ids: first, pieces, last; cut at the specified length, padded behind."""
-        rows = [self._row(found) for found in self._encode(texts)]
-        longest = max(map(len, rows), default=0)
-        ids = torch.full((len(rows), longest), self.padding, dtype=torch.int64)
-        valid = torch.zeros(len(rows), longest, dtype=torch.bool)
-        for number, row in enumerate(rows):
-            ids[number, : len(row)] = torch.tensor(row, dtype=torch.int64)
-            valid[number, : len(row)] = True
+        rows = []
+        for pieces in self._encode(texts):
+            rows.append(torch.tensor([*self._first, *pieces, *self._last], dtype=torch.int64))
+
+        shape = len(rows), max(map(len, rows), default=0)
+        ids = torch.full(shape, self.padding)
+        valid = torch.zeros(shape, dtype=torch.bool)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = row
+            valid[index, : len(row)] = True
         return TextInput(ids=ids, valid=valid, pieces=self.pieces, firsts=self.firsts)
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
-        """How many pieces each text becomes, those around it counted."""
-        return [len(found) + len(self._around) for found in self._encode(texts)]
+        """How many pieces each text becomes, first and last counted."""
+        ends = len(self._first) + len(self._last)
+        return [len(pieces) + ends for pieces in self._encode(texts)]
 
     def text_of(self, ids: Sequence[int]) -> str:
         """The text that ids spell, special pieces left out."""
@@ -118,27 +128,22 @@ class Tokenizer:
         self._backend.save(str(folder / "tokenizer.json"))
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        cleaned = [self.spec.cleaned(text) for text in texts]
-        found = self._backend.encode_batch(cleaned, add_special_tokens=False)
-        return [one.ids for one in found]
-
-    def _row(self, ids: list[int]) -> list[int]:
-        first = [self.firsts[self.spec.first]] if self.spec.first else []
-        last = [self.firsts[self.spec.last]] if self.spec.last else []
-        return [*first, *ids, *last]
+        cleaned = list(map(self.spec.cleaned, texts))
+        encodings = self._backend.encode_batch(cleaned, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
 
     def _id(self, piece: str) -> int | None:
-        found = self._backend.token_to_id(piece)
-        return None if found is None else int(found)
+        id_: int | None = self._backend.token_to_id(piece)
+        return id_
 
-    def _known(self, piece: str) -> int:
-        found = self._id(piece)
-        if found is None:
+    def _known_id(self, piece: str) -> int:
+        id_ = self._id(piece)
+        if id_ is None:
             raise ValueError(
                 f"the vocabulary {self.spec.vocabulary} has no piece {piece}: name another in "
                 f"`first` and `last`, or put it into `extra`"
             )
-        return found
+        return id_
 
 
 def make_tokenizer(
@@ -149,14 +154,17 @@ def make_tokenizer(
     `folder` is where `save` put one, which is then taken; `captions` are what a vocabulary of
     captions is made of.
     """
+    path = Path(spec.vocabulary)
     if folder is not None:
         return Tokenizer(spec, _read(folder / "tokenizer.json"))
     if spec.vocabulary == CAPTIONS:
-        return Tokenizer(spec, _own(build_vocabulary(captions, spec.size, cased=spec.cased)))
-    if spec.vocabulary.endswith(".json"):
-        return Tokenizer(spec, _read(Path(spec.vocabulary)))
-    if spec.vocabulary.endswith(".txt"):
-        return Tokenizer(spec, _wordpiece(_lines(Path(spec.vocabulary)), cased=spec.cased))
+        vocabulary = build_vocabulary(captions, spec.size, cased=spec.cased)
+        return Tokenizer(spec, _wordpiece(vocabulary, _own_normalizer(spec.cased)))
+    if path.suffix == ".json":
+        return Tokenizer(spec, _read(path))
+    if path.suffix == ".txt":
+        normalizer = normalizers.BertNormalizer(lowercase=not spec.cased)
+        return Tokenizer(spec, _wordpiece(_vocabulary(path), normalizer))
     return _of_transformers(spec)
 
 
@@ -167,56 +175,60 @@ def build_vocabulary(captions: Iterable[str], size: int, *, cased: bool = False)
     the most frequent ones, of a quarter of the pieces at most, so that rare words can be spelt.
     Frequency and then the alphabet settle the order: captions in any order give the same pieces.
     """
-    normalise, split = _own_normaliser(cased), pre_tokenizers.BertPreTokenizer()
+    normalizer = _own_normalizer(cased)
+    splitter = pre_tokenizers.BertPreTokenizer()
     words: Counter[str] = Counter()
     for caption in captions:
-        found = split.pre_tokenize_str(normalise.normalize_str(caption))
-        words.update(word for word, _ in found)
+        normalized = normalizer.normalize_str(caption)
+        for word, _ in splitter.pre_tokenize_str(normalized):
+            words[word] += 1
 
     letters: Counter[str] = Counter()
-    for word, times in words.items():
+    for word, count in words.items():
         for letter in word:
-            letters[letter] += times
-    kept = _ranked(letters)[: max(0, size - len(SPECIAL)) // 4]
-    spelling = [piece for letter in sorted(kept) for piece in (letter, f"##{letter}")]
+            letters[letter] += count
+    most = max(0, size - len(SPECIAL)) // 4
+    spelling = []
+    for letter in sorted(_ranked(letters)[:most]):
+        spelling += [letter, f"##{letter}"]
 
-    longer = [word for word in _ranked(words) if len(word) > 1 and words[word] > 1]
+    frequent = []
+    for word in _ranked(words):
+        if len(word) > 1 and words[word] > 1:
+            frequent.append(word)
     room = max(0, size - len(SPECIAL) - len(spelling))
-    return [*SPECIAL, *spelling, *longer[:room]]
+    return [*SPECIAL, *spelling, *frequent[:room]]
 
 
 def _ranked(counts: Mapping[str, int]) -> list[str]:
-    return sorted(counts, key=lambda one: (-counts[one], one))
+    """By how often, the most frequent first, then by the alphabet."""
+    return sorted(counts, key=lambda text: (-counts[text], text))
 
 
-def _own_normaliser(cased: bool) -> Any:
+def _own_normalizer(cased: bool) -> Any:
     """Accents stay: without them Korean falls apart into parts of letters, and é is not e."""
     lower = normalizers.BertNormalizer(lowercase=not cased, strip_accents=False)
     return normalizers.Sequence([normalizers.NFC(), lower])
 
 
-def _own(vocabulary: Sequence[str], *, cased: bool = False) -> Backend:
-    backend = _wordpiece(vocabulary, cased=cased)
-    backend.normalizer = _own_normaliser(cased)
-    return backend
-
-
-def _wordpiece(vocabulary: Sequence[str], *, cased: bool) -> Backend:
+def _wordpiece(vocabulary: Sequence[str], normalizer: Any) -> Backend:
+    """BERT's tokenizer with some normalizer."""
     missing = [piece for piece in SPECIAL if piece not in vocabulary]
     if missing:
         raise ValueError(f"the vocabulary lacks {', '.join(missing)}: give the vocab.txt of a BERT")
-    numbers = {piece: number for number, piece in enumerate(vocabulary)}
-    if len(numbers) < len(vocabulary):
+    ids = {piece: id_ for id_, piece in enumerate(vocabulary)}
+    if len(ids) < len(vocabulary):
         raise ValueError("the vocabulary names a piece twice: give the vocab.txt of a BERT")
-    backend = Backend(models.WordPiece(numbers, unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=not cased)
+
+    backend = Backend(models.WordPiece(ids, unk_token="[UNK]"))
+    backend.normalizer = normalizer
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece()
     backend.add_special_tokens(list(SPECIAL))
     return backend
 
 
-def _lines(path: Path) -> list[str]:
+def _vocabulary(path: Path) -> list[str]:
     if not path.is_file():
         raise ValueError(f"{path}: no such vocabulary; give a vocab.txt, or {CAPTIONS!r}")
     return path.read_text(encoding="utf-8").splitlines()
@@ -224,7 +236,8 @@ def _lines(path: Path) -> list[str]:
 
 def _read(path: Path) -> Backend:
     try:
-        return Backend.from_str(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return Backend.from_str(text)
     except FileNotFoundError as error:
         raise ValueError(f"{path} is missing: is this the folder of a model?") from error
     except Exception as error:  # of the library's own kind, without a name
@@ -236,39 +249,51 @@ def _of_transformers(spec: TextSpec) -> Tokenizer:
 
     name = spec.vocabulary
     try:
-        found = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise ValueError(f"there is no tokenizer {name!r}: {error}") from error
-    backend = getattr(found, "backend_tokenizer", None)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ValueError(f"the tokenizer {name!r} has no fast form: it cannot be used here")
-    around = {BEGIN: found.bos_token or found.eos_token, END: found.eos_token}
-    first, last = around.get(spec.first, spec.first), around.get(spec.last, spec.last)
+
+    own = {BEGIN: tokenizer.bos_token or tokenizer.eos_token, END: tokenizer.eos_token}
+    first = own.get(spec.first, spec.first)
+    last = own.get(spec.last, spec.last)
     if first is None or last is None:
         raise ValueError(
             f"the tokenizer {name!r} has no piece that ends a text: name one in `last`"
         )
-    return Tokenizer(replace(spec, first=first, last=last), Backend.from_str(backend.to_str()))
+    spec = replace(spec, first=first, last=last)
+    return Tokenizer(spec, Backend.from_str(backend.to_str()))
 
 
 def _pieces(backend: Backend) -> Pieces:
     """What masking must know: which pieces go on with a word, and which stand for no word."""
-    numbers = backend.get_vocab(with_added_tokens=True)
-    rows = max(numbers.values()) + 1
+    ids = backend.get_vocab(with_added_tokens=True)
+    rows = max(ids.values()) + 1
     continues = torch.zeros(rows, dtype=torch.bool)
     special = torch.ones(rows, dtype=torch.bool)  # ids of no piece are never put in
-    begins = next((sign for sign in ("\u0120", "\u2581") if _often(numbers, sign)), "")
-    added = {str(piece) for piece in backend.get_added_tokens_decoder().values() if piece.special}
-    for piece, number in numbers.items():
-        unused = piece.startswith("[unused")
-        special[number] = piece in added or piece in SPECIAL or unused
+
+    begins = _word_start(ids)
+    specials = set(SPECIAL)
+    for added in backend.get_added_tokens_decoder().values():
+        if added.special:
+            specials.add(str(added))
+    for piece, id_ in ids.items():
+        special[id_] = piece in specials or piece.startswith("[unused")
         goes_on = not piece.startswith(begins) if begins else piece.startswith("##")
-        continues[number] = goes_on and not special[number]
+        continues[id_] = goes_on and not special[id_]
 
-    masks = [numbers[piece] for piece in MASKS if piece in numbers]
-    return Pieces(continues=continues, special=special, mask=masks[0] if masks else -1)
+    mask = -1
+    for piece in reversed(MASKS):
+        mask = ids.get(piece, mask)
+    return Pieces(continues=continues, special=special, mask=mask)
 
 
-def _often(numbers: Mapping[str, int], sign: str) -> bool:
-    """Whether a sign begins so many pieces that it must mean the beginning of a word."""
-    return sum(piece.startswith(sign) for piece in numbers) * 10 > len(numbers)
+def _word_start(pieces: Collection[str]) -> str:
+    """The sign that begins a tenth of the pieces, as none but the start of a word does; or ""."""
+    for sign in WORD_STARTS:
+        starting = [piece for piece in pieces if piece.startswith(sign)]
+        if len(starting) * 10 > len(pieces):
+            return sign
+    return ""

@@ -1,4 +1,4 @@
-"""Frozen towers whose answers are kept: a network of timm or transformers, read from a folder."""
+"""Frozen towers whose features are cached: a network of timm or transformers, from a folder."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from training.data.images import ImageSpec
+from training.data.images import Channels, ImageSpec
 from training.data.tokenizer import TextSpec
 from training.folder import read_json, write_whole
 from training.hub import local_folder
 
 FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer.json", "vocab.txt")
 BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "merges.txt", "vocab.json")
+INPUTS = {"vision": ("pixel_values", "images"), "text": ("input_ids", "texts")}
+
+Forward = Callable[..., Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,26 +39,27 @@ class TowerSpec:
 
     def digest(self) -> str:
         """Of its weights, its vocabulary, and of what is taken of it."""
-        files = _files(self.folder, FILES)
-        total = hashlib.blake2b(digest_size=16)
-        for path in files:
-            total.update(path.name.encode())
+        digest = hashlib.blake2b(digest_size=16)
+        for path in _files(self.folder, FILES):
+            digest.update(path.name.encode())
             with path.open("rb") as file:
                 while piece := file.read(1 << 20):
-                    total.update(piece)
-        total.update(f"{self.library} {self.layers}".encode())
-        return total.hexdigest()
+                    digest.update(piece)
+        digest.update(f"{self.library} {self.layers}".encode())
+        return digest.hexdigest()
 
 
 def _files(folder: str, patterns: Sequence[str]) -> list[Path]:
-    files = sorted(path for pattern in patterns for path in Path(folder).glob(pattern))
+    files: list[Path] = []
+    for pattern in patterns:
+        files += Path(folder).glob(pattern)
     if not files:
         raise ValueError(f"{folder} holds no tower: give a folder of timm or transformers")
-    return files
+    return sorted(files)
 
 
 def keep_tower(spec: TowerSpec, folder: Path) -> None:
-    """A copy of a tower's files, so that a model which asks it can be carried away."""
+    """A copy of a tower's files, so that a model that needs it can be carried away."""
     for path in _files(spec.folder, FILES + BESIDE):
         copy = folder / path.name
         if not copy.is_file() or copy.stat().st_size != path.stat().st_size:
@@ -75,20 +79,23 @@ def given_folder(source: str, part: Literal["image", "text"]) -> str:
 
 def image_tower(spec: TowerSpec, device: torch.device | str) -> Callable[[Tensor], Tensor]:
     """[n, 3, h, w] scaled pixels -> [n, k, features]; without gradient, in evaluation mode."""
-    model = _timm(spec) if spec.library == "timm" else _transformers(spec, "vision")
-    model = model.eval().requires_grad_(False).to(device)
-    model = model.to(memory_format=torch.channels_last)  # a convolution costs half of it on a CPU
-    ask = _hidden(model, spec, "pixel_values")
     if spec.library == "timm":
-        ask = cast(Callable[..., Tensor], model.forward_features)
-    last = getattr(model, "output_fmt", "NCHW") == "NHWC"  # of timm's Swin: features stand last
+        model = _frozen(_timm(spec), device)
+        forward = cast(Forward, model.forward_features)
+    else:
+        model = _frozen(_transformers(spec, "vision"), device)
+        forward = _hidden(model, spec, "pixel_values")
+    model.to(memory_format=torch.channels_last)  # a convolution costs half of it on a CPU
+    channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"  # of timm's Swin
 
     def tower(pixels: Tensor) -> Tensor:
         with torch.inference_mode():
-            features = ask(pixels)
+            features = forward(pixels)
         if features.ndim == 3:
             return features
-        return features.flatten(1, 2) if last else features.flatten(2).transpose(1, 2)
+        if channels_last:
+            return features.flatten(1, 2)
+        return features.flatten(2).transpose(1, 2)
 
     return tower
 
@@ -97,19 +104,24 @@ def text_tower(spec: TowerSpec, device: torch.device | str) -> Callable[[Tensor,
     """ids [n, t], valid [n, t] -> [n, t, features]; without gradient, in evaluation mode."""
     if spec.library != "transformers":
         raise ValueError("texts are read by a tower of transformers: timm has none")
-    model = _transformers(spec, "text").eval().requires_grad_(False).to(device)
-    ask = _hidden(model, spec, "input_ids")
+    model = _frozen(_transformers(spec, "text"), device)
+    forward = _hidden(model, spec, "input_ids")
 
     def tower(ids: Tensor, valid: Tensor) -> Tensor:
         with torch.inference_mode():
-            return ask(ids, attention_mask=valid.long())
+            return forward(ids, attention_mask=valid.long())
 
     return tower
 
 
+def _frozen(model: nn.Module, device: torch.device | str) -> nn.Module:
+    model.requires_grad_(False)
+    return model.eval().to(device)
+
+
 def is_timm(folder: str | Path) -> bool:
     """Whether a folder is one of timm: its configuration names an architecture."""
-    return "architecture" in _told(Path(folder) / "config.json")
+    return "architecture" in _config(Path(folder) / "config.json")
 
 
 def prepared_as(spec: TowerSpec, size: int = 0) -> ImageSpec:
@@ -117,20 +129,29 @@ def prepared_as(spec: TowerSpec, size: int = 0) -> ImageSpec:
 
     224 px and 0.5 where it is silent. DINOv2 was last trained at 518 px and reads any size: 224.
     """
-    config = _told(Path(spec.folder) / "config.json")
-    told = {**config.get("vision_config", {}), **config, **config.get("pretrained_cfg", {})}
-    told |= _told(Path(spec.folder) / "preprocessor_config.json")
-    mean = told.get("image_mean", told.get("mean", [0.5] * 3))
-    std = told.get("image_std", told.get("std", [0.5] * 3))
+    folder = Path(spec.folder)
+    config = _config(folder / "config.json")
+    image = {
+        **config.get("vision_config", {}),
+        **config,
+        **config.get("pretrained_cfg", {}),
+        **_config(folder / "preprocessor_config.json"),
+    }
+    mean = image.get("image_mean", image.get("mean", [0.5] * 3))
+    std = image.get("image_std", image.get("std", [0.5] * 3))
     if not size:
-        size = told.get("input_size", [0, 0, 0])[-1] or told.get("image_size", 224)
-        size = min(size, 224) if config.get("model_type") == "dinov2" else size
-    return ImageSpec(size=size, mean=_three(mean), std=_three(std))
+        sides = image.get("input_size", [0])
+        size = sides[-1] or image.get("image_size", 224)
+        if config.get("model_type") == "dinov2":
+            size = min(size, 224)
+    return ImageSpec(size=size, mean=_channels(mean), std=_channels(std))
 
 
-def _told(path: Path) -> dict[str, Any]:
-    """A table that a folder's own file holds; empty where there is no such file."""
-    return read_json(path) if path.is_file() else {}
+def _config(path: Path) -> dict[str, Any]:
+    """A table of a folder's own file; empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    return read_json(path)
 
 
 def text_prepared_as(spec: TowerSpec, length: int) -> TextSpec:
@@ -138,7 +159,7 @@ def text_prepared_as(spec: TowerSpec, length: int) -> TextSpec:
     return TextSpec(vocabulary=spec.folder, length=length)
 
 
-def _three(numbers: list[float]) -> tuple[float, float, float]:
+def _channels(numbers: list[float]) -> Channels:
     red, green, blue = numbers
     return red, green, blue
 
@@ -158,40 +179,46 @@ def _transformers(spec: TowerSpec, side: Literal["vision", "text"]) -> nn.Module
     from transformers import MODEL_MAPPING, AutoConfig, AutoModel
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # a second of it, in the midst of what the run says
+    disable_progress_bar()  # a second of it, in the midst of what the run prints
     config = AutoConfig.from_pretrained(spec.folder, local_files_only=True)
     one_of_two = getattr(config, f"{side}_config", None)
-    kind: Any = AutoModel if one_of_two is None else MODEL_MAPPING[type(one_of_two)]
+    kind: Any = AutoModel
+    if one_of_two is not None:
+        kind = MODEL_MAPPING[type(one_of_two)]
     model, report = kind.from_pretrained(
         spec.folder, local_files_only=True, output_loading_info=True
     )
 
-    reads = {"pixel_values": "images", "input_ids": "texts"}
-    wanted = "pixel_values" if side == "vision" else "input_ids"
-    if model.main_input_name != wanted:
+    argument, inputs = INPUTS[side]
+    if model.main_input_name != argument:
         raise ValueError(
-            f"{spec.folder} is a {config.model_type}, which does not read {reads[wanted]}: "
+            f"{spec.folder} is a {config.model_type}, which does not read {inputs}: "
             f"give a tower that does"
         )
-    lacking = sorted(name for name in report["missing_keys"] if "pooler" not in name)
-    if lacking:
+    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if missing:
         raise ValueError(
-            f"{spec.folder} lacks {len(lacking)} weights of its tower, {lacking[0]} among them: "
+            f"{spec.folder} lacks {len(missing)} weights of its tower, {missing[0]} among them: "
             "fetch it again"
         )
     return cast(nn.Module, model)
 
 
-def _hidden(model: nn.Module, spec: TowerSpec, argument: str) -> Callable[..., Tensor]:
-    def ask(given: Tensor, **more: Any) -> Tensor:
+def _hidden(model: nn.Module, spec: TowerSpec, argument: str) -> Forward:
+    """The forward pass to the hidden states that the specification takes."""
+
+    def forward(inputs: Tensor, **more: Any) -> Tensor:
+        more[argument] = inputs
         if not spec.layers:
-            whole: Tensor = model(**{argument: given}, **more).last_hidden_state
-            return whole
-        states = model(**{argument: given}, **more, output_hidden_states=True).hidden_states
-        number = spec.layers if spec.layers > 0 else len(states) - 1 + spec.layers
-        if not 0 <= number < len(states):
-            raise ValueError(f"{spec.folder} has {len(states) - 1} layers, not {spec.layers}")
-        state: Tensor = states[number]
+            last: Tensor = model(**more).last_hidden_state
+            return last
+
+        states = model(**more, output_hidden_states=True).hidden_states
+        layers = len(states) - 1
+        layer = spec.layers if spec.layers > 0 else layers + spec.layers
+        if not 0 <= layer <= layers:
+            raise ValueError(f"{spec.folder} has {layers} layers, not {spec.layers}")
+        state: Tensor = states[layer]
         return state
 
-    return ask
+    return forward

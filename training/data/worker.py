@@ -21,39 +21,39 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 from training.data.order import Slot
-from training.data.room import Room
+from training.data.pixel_buffer import PixelBuffer
 from training.data.sample import Bad, Made, SampleMaker
 
-MEMORY = 2 << 30  # bytes of private data; the largest pictures need half a gigabyte
+MEMORY = 2 << 30  # bytes of private data; the largest images need half a gigabyte
 
 
 class Chunk(NamedTuple):
     """Rows of one batch, for one worker."""
 
-    batch: int  # in the room
+    batch: int  # of the buffer
     rows: tuple[int, ...]
     slots: tuple[Slot, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Orders:
-    """What a worker must know once."""
+class WorkerSetup:
+    """What a worker is sent once."""
 
     maker: SampleMaker
-    room: Room
+    buffer: PixelBuffer
     seconds: float  # that one sample may take
 
 
 class Worker:
     """A worker as the process that asks it sees it.
 
-    Slots and answers travel as plain tuples: to name a class for each costs several times as much.
+    Slots and samples travel as plain tuples: to name a class for each costs several times as much.
     """
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, setup: WorkerSetup) -> None:
         ours, theirs = socket.socketpair()
-        self._seconds = orders.seconds
-        descriptors = theirs.fileno(), orders.room.descriptor
+        self._seconds = setup.seconds
+        descriptors = theirs.fileno(), setup.buffer.descriptor
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", f"from training.data.worker import main; main{descriptors}"],
@@ -69,28 +69,30 @@ class Worker:
                 },
             )
         self.channel = Connection(ours.detach())
-        self.waiting: deque[Chunk] = deque()  # what it was given and has not answered
-        self.answered = 0
-        with contextlib.suppress(OSError):  # it is dead already: the next answer says so
-            self.channel.send(orders)
+        self.queue: deque[Chunk] = deque()  # submitted, without a result yet
+        with contextlib.suppress(OSError):  # it is dead already: the next `result` says so
+            self.channel.send(setup)
 
-    def give(self, chunk: Chunk) -> None:
+    def submit(self, chunk: Chunk) -> None:
         """Let it make the rows of a chunk."""
-        self.waiting.append(chunk)
+        self.queue.append(chunk)
         with contextlib.suppress(OSError):
-            self.channel.send((chunk.batch, chunk.rows, [tuple(one) for one in chunk.slots]))
+            slots = [tuple(slot) for slot in chunk.slots]
+            self.channel.send((chunk.batch, chunk.rows, slots))
 
-    def answer(self) -> tuple[Chunk, list[Made | Bad]] | None:
-        """The chunk that it was given first, made; None when it is dead. Raises what it raised."""
+    def result(self) -> tuple[Chunk, list[Made | Bad]] | None:
+        """The first chunk of its queue, made; None when it is dead. Raises what it raised."""
         try:
-            found = self.channel.recv()
+            message = self.channel.recv()
         except (OSError, EOFError, pickle.UnpicklingError):
             return None
-        if isinstance(found, Exception):
-            raise found
-        self.answered += 1
-        made = [Made(*one) if good else Bad(*one) for good, one in found]
-        return self.waiting.popleft(), made
+        if isinstance(message, Exception):
+            raise message
+
+        samples: list[Made | Bad] = []
+        for good, values in message:
+            samples.append(Made(*values) if good else Bad(*values))
+        return self.queue.popleft(), samples
 
     def end(self) -> str:
         """Kill it, and say how it ended if it was dead already."""
@@ -98,9 +100,9 @@ class Worker:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(0.5 if self._process.poll() is None else None)
         self._process.kill()
-        return self._how(self._process.wait())
+        return self._reason(self._process.wait())
 
-    def _how(self, status: int) -> str:
+    def _reason(self, status: int) -> str:
         if status == -signal.SIGALRM:
             return f"its decoder took more than {self._seconds:g} s"
         if status < 0:
@@ -108,39 +110,37 @@ class Worker:
         return f"its decoder ended with status {status}"
 
 
-def main(descriptor: int, room: int) -> None:
+def main(descriptor: int, buffer: int) -> None:
     """The worker: makes chunks until its socket closes."""
     channel = Connection(descriptor)
     with contextlib.suppress(EOFError, OSError):
-        orders: Orders = channel.recv()
-        assert orders.room.descriptor == room, "a descriptor keeps its number in a child"
+        setup: WorkerSetup = channel.recv()
+        assert setup.buffer.descriptor == buffer, "a descriptor keeps its number in a child"
         _confine()
         while True:
             batch, rows, slots = channel.recv()
-            chunk = Chunk(batch, rows, tuple(Slot(*one) for one in slots))
-            channel.send(_made(chunk, orders))
+            chunk = Chunk(batch, rows, tuple(Slot(*values) for values in slots))
+            channel.send(_made(chunk, setup))
     os._exit(0)
 
 
-def _made(chunk: Chunk, orders: Orders) -> list[tuple[bool, tuple[object, ...]]] | Exception:
+def _made(chunk: Chunk, setup: WorkerSetup) -> list[tuple[bool, tuple[object, ...]]] | Exception:
     """Of each row whether it is good, and the fields of what it became."""
-    found = []
+    samples = []
     try:
         for row, slot in zip(chunk.rows, chunk.slots, strict=True):
-            sample = orders.maker.read(slot)
-            place = orders.room.row(chunk.batch, row)
-            signal.setitimer(signal.ITIMER_REAL, orders.seconds)
-            made = orders.maker.make(slot, sample, place)
+            sample = setup.maker.read(slot)
+            pixels = setup.buffer.row(chunk.batch, row)
+            signal.setitimer(signal.ITIMER_REAL, setup.seconds)
+            made = setup.maker.make(slot, sample, pixels)
             signal.setitimer(signal.ITIMER_REAL, 0)
-            found.append((isinstance(made, Made), tuple(made)))
-    except Exception as error:  # noqa: BLE001 - whoever asked gets it
+            samples.append((isinstance(made, Made), tuple(made)))
+    except Exception as error:  # noqa: BLE001 - raised where the result is asked for
         signal.setitimer(signal.ITIMER_REAL, 0)
-        return ValueError(str(error)) if isinstance(error, ValueError) else _described(error)
-    return found
-
-
-def _described(error: Exception) -> RuntimeError:
-    return RuntimeError(f"{type(error).__name__}: {error}")
+        if isinstance(error, ValueError):
+            return ValueError(str(error))
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return samples
 
 
 def _confine() -> None:

@@ -43,7 +43,8 @@ def evaluate(
     joined_matching(scorer)
     samples = opened(asked)
     captions = {}
-    for row in range(0, len(samples), max(1, len(samples) // shown)):
+    step = max(1, len(samples) // shown)
+    for row in range(0, len(samples), step):
         for text in samples.texts(row)[0]:
             if words_of(scorer, text):
                 captions[row] = text
@@ -136,8 +137,8 @@ def transport(fused: Tokens, first: int) -> tuple[NDArray[np.float64], float]:
     cost = cost.masked_fill(~image[:, None, :], 0.0)
     plan = ipot(cost, text, image, objective.beta, objective.iterations)
     distance = float((cost * plan).sum())
-    of_patches: NDArray[np.float64] = plan[0][:, first:].double().cpu().numpy()
-    return of_patches, distance
+    of_patches = plan[0][:, first:].double()
+    return of_patches.cpu().numpy(), distance
 
 
 def _word_shares(plan: NDArray[np.float64], words: Sequence[Word]) -> NDArray[np.float64]:

@@ -35,14 +35,15 @@ def attention_of(stack: nn.Module) -> Iterator[list[Tensor]]:
 def _weights(attention: Attention, x: Tensor, mask: Mask) -> Tensor:
     """[n, heads, queries, keys]: what the fused kernel computes and does not return."""
     n, tokens, _ = x.shape
-    query, key, _ = attention.qkv(x).float().chunk(3, dim=-1)
+    qkv = attention.qkv(x).float()
+    query, key, _ = qkv.chunk(3, dim=-1)
     width = query.shape[-1] // attention.heads
     query = query.view(n, tokens, attention.heads, width).transpose(1, 2)
     key = key.view(n, tokens, attention.heads, width).transpose(1, 2)
 
     logits = query @ key.transpose(2, 3) * width**-0.5
     if mask.is_causal:
-        later = torch.ones(tokens, tokens, dtype=torch.bool, device=x.device).triu(1)
+        later = torch.ones_like(logits, dtype=torch.bool).triu(1)
         logits = logits.masked_fill(later, -torch.inf)
     if mask.dense is not None:
         logits = logits.masked_fill(~mask.dense, -torch.inf)
@@ -61,8 +62,8 @@ def shares_of_patterns(weights: Tensor, segments: Tensor) -> list[dict[str, Any]
     tokens = len(segments)
     same = segments[:, None] == segments[None, :]
     position = torch.arange(tokens, device=segments.device)
-    distance = (position[:, None] - position[None, :]).abs()
-    near = same & (distance <= 1)
+    distance = position[:, None] - position[None, :]
+    near = same & (distance.abs() <= 1)
     uniform = torch.full((tokens, tokens), 1 / tokens, device=weights.device)
     even = _shares(uniform, same, near)
 

@@ -76,8 +76,9 @@ def compute_hashes(samples: Samples, workers: int, tell: Tell) -> Hashes:
     rows = range(len(samples))
     for part in read_in_order(samples, {"greys": GreysSpec()}, rows, workers=workers):
         if part.rows:
-            greys = [image.numpy()[:, :, 0] for image in part.images["greys"]]
-            parts.append(hashes_of(np.stack(greys)))
+            images = np.stack(part.images["greys"])
+            greys = images[:, :, :, 0]
+            parts.append(hashes_of(greys))
         tell(f"hash images of {samples.name}", part.done, len(samples))
     hashes = np.concatenate(parts)
     return hashes[~flat(hashes)]

@@ -131,8 +131,9 @@ class Scores:
             image, text, odds = self.pairs
             bounds = torch.tensor([start, stop])
             first, last = torch.searchsorted(image, bounds).tolist()
-            block = slice(first, last)
-            scores[image[block] - start, text[block]] += odds[block].double() + UNRANKED
+            row = image[first:last] - start
+            column = text[first:last]
+            scores[row, column] += odds[first:last].double() + UNRANKED
         return scores
 
 
@@ -164,7 +165,8 @@ def best_of_rows_and_columns(scores: Scores, count: int) -> tuple[Tensor, Tensor
     best_image = torch.zeros(0, scores.texts, dtype=torch.int64)
     pairs = []  # image * texts + text
     for start, rows in scores:
-        images = torch.arange(start, start + len(rows))[:, None]
+        stop = start + len(rows)
+        images = torch.arange(start, stop)[:, None]
         best_texts = rows.topk(min(count, scores.texts), dim=1).indices
         pairs.append(images * scores.texts + best_texts)
 
@@ -212,8 +214,12 @@ def _recall(ranks: Tensor) -> Recalls:
     recall = {}
     for cut in CUTS:
         hits = (ranks <= cut).double()
-        recall[f"r{cut}"] = round(100.0 * float(hits.mean()), 2)
+        recall[f"r{cut}"] = _percent(float(hits.mean()))
     return recall
+
+
+def _percent(share: float) -> float:
+    return round(100.0 * share, 2)
 
 
 def chance(captions: Sequence[int]) -> dict[str, Recalls]:
@@ -226,9 +232,9 @@ def chance(captions: Sequence[int]) -> dict[str, Recalls]:
     text_to_image = {}
     image_to_text = {}
     for cut in CUTS:
-        text_to_image[f"r{cut}"] = round(100.0 * min(1.0, cut / images), 2)
-        missed = [_all_missed(texts, own, cut) for own in captions]
-        image_to_text[f"r{cut}"] = round(100.0 * (1 - sum(missed) / images), 2)
+        text_to_image[f"r{cut}"] = _percent(min(1.0, cut / images))
+        missed = sum(_all_missed(texts, own, cut) for own in captions)
+        image_to_text[f"r{cut}"] = _percent(1 - missed / images)
     return {"text_to_image": text_to_image, "image_to_text": image_to_text}
 
 

@@ -29,6 +29,7 @@ from training.views import embed_input, run_pairs
 T = TypeVar("T")
 Prepared = Tokenizer | ImageSpec | FrozenTower
 Batches = list[Input]
+TowerKey = tuple[str, str, int]  # node, first piece of a text, view
 
 
 @dataclass(kw_only=True)
@@ -53,7 +54,7 @@ class Scorer:
     answers: Answers | None = None
     batch: int = 64
     _inputs: dict[str, list[Batches]] = field(default_factory=dict)  # of each view its batches
-    _towers: dict[tuple[str, str, int], Tokens] = field(default_factory=dict)
+    _towers: dict[TowerKey, Tokens] = field(default_factory=dict)
 
     @property
     def image_specs(self) -> dict[str, ImageSpec]:
@@ -88,10 +89,12 @@ class Scorer:
             if isinstance(prepared, Tokenizer):
                 ids = prepared(texts)
                 starts = range(0, len(texts), self.batch)
-                self._set(name, [[ids.rows(start, start + self.batch) for start in starts]])
+                batches: Batches = [ids.rows(start, start + self.batch) for start in starts]
+                self._set(name, [batches])
             elif isinstance(prepared, FrozenTower) and not isinstance(prepared.prepare, ImageSpec):
                 parts = self._batches(texts)
-                self._set(name, [[_stacked(prepared.of_texts(part)) for part in parts]])
+                batches = [_stacked(prepared.of_texts(part)) for part in parts]
+                self._set(name, [batches])
 
     def _set(self, name: str, views: list[Batches]) -> None:
         """Another input of an embedding: what was made of the one before is dropped."""
@@ -116,7 +119,8 @@ class Scorer:
 
         vectors = views[0]
         if len(views) > 1:
-            vectors = F.normalize(torch.stack(views).mean(0), dim=-1)
+            mean = torch.stack(views).mean(0)
+            vectors = F.normalize(mean, dim=-1)
         return vectors.float().cpu()
 
     @torch.inference_mode()
@@ -162,12 +166,15 @@ class Scorer:
         front = matching.front(self.model.spec)
         odds = [torch.zeros(0)]
         for start in range(0, len(images), self.batch):
-            part = slice(start, start + self.batch)
+            stop = start + self.batch
+            image = images[start:stop]
+            text = texts[start:stop]
             views = []
             for view in range(self._views):
-                fused = self.fused(images[part], texts[part], view=view, front=front)
+                fused = self.fused(image, text, view=view, front=front)
                 logits = at_least_float(self.model.head(matching.head, fused))
-                views.append(logits[:, 1] - logits[:, 0])
+                false, true = logits.unbind(1)
+                views.append(true - false)
             mean = torch.stack(views).mean(0)
             odds.append(mean.float().cpu())
         return torch.cat(odds)
@@ -216,7 +223,8 @@ class Scorer:
     @property
     def _views(self) -> int:
         """How many views there are of the images."""
-        return max(len(self._inputs.get(name, [])) for name in self.image_specs)
+        views = [self._inputs.get(name, []) for name in self.image_specs]
+        return max(map(len, views))
 
     def _rows_of(self, view: int, node: str, first: str, rows: Tensor) -> Tokens:
         tokens = self._tower(node, first, view)

@@ -43,8 +43,12 @@ BLIP_SPELLINGS = (
     (r"^text_decoder\.cls\.predictions\.decoder\.bias$", "text_decoder.cls.predictions.bias"),
 )
 TIED = {"mlm_score.decoder.weight": "vilt.embeddings.text_embeddings.word_embeddings.weight"}
-IMAGE, TEXT, BOTH = ("image",), ("text",), ("image", "text")
-WANTED = {
+StateDict = dict[str, Tensor]
+
+IMAGE = ("image",)
+TEXT = ("text",)
+BOTH = IMAGE + TEXT
+SUITABLE = {
     "image": "a ViT, DeiT, DINOv2, CLIP or BLIP: its folder, or its name on the hub",
     "text": "a BERT, RoBERTa, CLIP or BLIP: its folder, or its name on the hub",
 }
@@ -95,7 +99,9 @@ def read(source: str | Path) -> Checkpoint:
         state = _state(source, "open_clip_model", "open_clip_pytorch_model")
         return understand(_table(config)["model_cfg"], kind, state, str(source))
     state = _state(source, "model", "pytorch_model")
-    settings = _table(config) if kind == "timm" else AutoConfig.from_pretrained(config.parent)
+    if kind == "timm":
+        return understand(_table(config), kind, state, str(source))
+    settings = AutoConfig.from_pretrained(config.parent)
     return understand(settings, kind, state, str(source))
 
 
@@ -109,7 +115,7 @@ def check_sources(init: Mapping[str, str]) -> None:
             kind, _ = _described(source)
         except ValueError as error:
             raise ValueError(f"init {part}={source}: {error}; {_wanted(part)}") from error
-        if part in WANTED and part not in KINDS[kind].towers:
+        if part in SUITABLE and part not in KINDS[kind].towers:
             has = " and ".join(KINDS[kind].towers)
             raise ValueError(
                 f"init {part}={source}: it is a {kind}, a tower for {has}; {_wanted(part)}"
@@ -117,7 +123,7 @@ def check_sources(init: Mapping[str, str]) -> None:
 
 
 def _wanted(part: str) -> str:
-    return f"give {WANTED.get(part, 'the folder of a model or its name on the hub')}"
+    return f"give {SUITABLE.get(part, 'the folder of a model or its name on the hub')}"
 
 
 def _described(source: str | Path) -> tuple[str, Path]:
@@ -153,19 +159,19 @@ def understand(
 ) -> Checkpoint:
     """Tensors and the configuration that belongs to them, under canonical names."""
     _known(kind, source)
-    named = {
-        spell(name, KINDS[kind].spellings): tensor
-        for name, tensor in state.items()
-        if not NO_WEIGHTS.search(name)
-    }
+    named = {}
+    for name, tensor in state.items():
+        if not NO_WEIGHTS.search(name):
+            canonical = spell(name, KINDS[kind].spellings)
+            named[canonical] = tensor
     for name, table in TIED.items():
-        if name in named and _one(named[name], named.get(table)):
+        if name in named and _same_memory(named[name], named.get(table)):
             del named[name]  # in memory a tied matrix has two names, in a file one
     family = KINDS[kind].family(config, named.keys())
     return Checkpoint(source=source, kind=kind, family=family, state=named)
 
 
-def _one(tensor: Tensor, other: Tensor | None) -> bool:
+def _same_memory(tensor: Tensor, other: Tensor | None) -> bool:
     """Whether both are the same memory (their names in a state are different objects)."""
     return other is not None and other.data_ptr() == tensor.data_ptr()
 
@@ -183,7 +189,7 @@ def _known(kind: str, source: str) -> None:
         raise ValueError(f"{source} is a {kind}: no table for it; there are tables for: {known}")
 
 
-def _state(source: str | Path, *stems: str) -> dict[str, Tensor]:
+def _state(source: str | Path, *stems: str) -> StateDict:
     """All tensors, from one file or several, safetensors before pickles."""
     for stem in stems:
         if (path := find_file(source, f"{stem}.safetensors")) is not None:
@@ -198,11 +204,10 @@ def _state(source: str | Path, *stems: str) -> dict[str, Tensor]:
     raise ValueError(f"{source} has no weights: none of {', '.join(stems)} as .safetensors or .bin")
 
 
-def _pieces(
-    source: str | Path, index: Path, load: Callable[[Path], dict[str, Tensor]]
-) -> dict[str, Tensor]:
-    names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    state: dict[str, Tensor] = {}
+def _pieces(source: str | Path, index: Path, load: Callable[[Path], StateDict]) -> StateDict:
+    weight_map = json.loads(index.read_text())["weight_map"]
+    names = sorted(set(weight_map.values()))
+    state: StateDict = {}
     for name in names:
         path = find_file(source, name)
         if path is None:
@@ -211,16 +216,16 @@ def _pieces(
     return state
 
 
-def _load(path: Path) -> dict[str, Tensor]:
+def _load(path: Path) -> StateDict:
     try:
         return load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}): fetch the model again") from error
 
 
-def _unpickle(path: Path) -> dict[str, Tensor]:
+def _unpickle(path: Path) -> StateDict:
     try:
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        state: StateDict = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(f"{path} is damaged, or holds more than weights: {error}") from error
     return state

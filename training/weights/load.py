@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -19,6 +20,9 @@ from training.model import Model, ModelSpec
 from training.stack import StackSpec
 from training.weights.files import Checkpoint, read
 from training.weights.rules import Rule
+
+Parameters = Mapping[str, nn.Parameter]
+Renames = dict[str, str]  # a prefix of the table's paths -> the prefix of ours
 
 MUST_AGREE = ("width", "heads", "head_width", "norm", "activation", "layer_scale", "bias")
 
@@ -40,19 +44,24 @@ class Report:
     def __str__(self) -> str:
         total = len(self.loaded) + len(self.missing)
         lines = [f"{self.source}: {len(self.loaded)} of {total} parameters loaded"]
-        lines += [f"  NOT LOADED, left as it was: {line}" for line in _grouped(self.missing)]
-        lines += [f"  in the file, not used: {line}" for line in _grouped(self.unexpected)]
-        lines += [f"  {line}" for line in self.resized]
+        for names in _grouped(self.missing):
+            lines.append(f"  NOT LOADED, left as it was: {names}")
+        for names in _grouped(self.unexpected):
+            lines.append(f"  in the file, not used: {names}")
+        for change in self.resized:
+            lines.append(f"  {change}")
         return "\n".join(lines)
 
 
 def _grouped(names: tuple[str, ...]) -> list[str]:
     """Names that differ in numbers alone, as one."""
-    counts: dict[str, int] = {}
-    for name in names:
-        stem = re.sub(r"\.\d+(?=\.|$)", ".*", name)
-        counts[stem] = counts.get(stem, 0) + 1
-    return [f"{stem} ({count})" if count > 1 else stem for stem, count in counts.items()]
+    patterns = [re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in names]
+    lines = []
+    for pattern, count in Counter(patterns).items():
+        if count > 1:
+            pattern = f"{pattern} ({count})"
+        lines.append(pattern)
+    return lines
 
 
 def load(
@@ -76,19 +85,20 @@ def load(
     """
     checkpoint = source if isinstance(source, Checkpoint) else read(source)
     renames = _renames(model.spec, checkpoint, parts)
-    mine = dict(model.named_parameters(remove_duplicate=False))
+    parameters = dict(model.named_parameters(remove_duplicate=False))
 
-    filler = _Filler(model, mine, new_words)
+    loader = _ParameterLoader(model, parameters, new_words)
     used: set[str] = set()
     for rule in checkpoint.family.table:
-        for paths in _targets(rule, renames, mine, skip):
-            if any(name.startswith(without) for name in rule.theirs if without):
-                continue
-            if all(name in checkpoint.state for name in rule.theirs):
-                used |= set(rule.theirs)
-                filler.fill(rule, paths, checkpoint)
+        if without and any(name.startswith(without) for name in rule.theirs):
+            continue
+        if not all(name in checkpoint.state for name in rule.theirs):
+            continue
+        for paths in _targets(rule, renames, parameters, skip):
+            used |= set(rule.theirs)
+            loader.load(rule, paths, checkpoint)
 
-    if not filler.loaded:
+    if not loader.loaded:
         raise ValueError(
             f"{checkpoint.source} ({checkpoint.kind}) has nothing for this model: "
             f"it holds {', '.join(_parts(checkpoint.family.spec))}; "
@@ -96,10 +106,10 @@ def load(
         )
     return Report(
         source=checkpoint.source,
-        loaded=tuple(filler.loaded),
-        missing=_missing(mine, filler.loaded, renames),
+        loaded=tuple(loader.loaded),
+        missing=_missing(parameters, loader.loaded, renames),
         unexpected=tuple(name for name in checkpoint.state if name not in used),
-        resized=tuple(filler.resized),
+        resized=tuple(loader.resized),
     )
 
 
@@ -112,34 +122,37 @@ def load_part(model: Model, part: str, source: str | Path, *, new_words: int = 0
     vocabulary are new words. ValueError when that leaves a choice.
     """
     checkpoint = read(source)
-    spec, theirs = model.spec, checkpoint.family.spec
+    spec = model.spec
+    theirs = checkpoint.family.spec
     for prepare in spec.prepare.values():
         new_words = new_words or len(getattr(prepare, "extra", ()))
-    if part in spec.embeds and part not in spec.stacks:
+
+    if part in spec.stacks:
+        stack = _only(list(theirs.stacks), part, checkpoint.source)
+        parts = {stack: part}
+        for name in _inputs(theirs, stack):
+            kind = type(theirs.embeds[name])
+            same_kind = _of_type(spec, _inputs(spec, part), kind)
+            if same_kind:
+                parts[name] = _only(same_kind, name, "the model")
+        skip = _layers_before(spec, part, theirs.stacks[stack].layers)
+        return load(model, checkpoint, parts, new_words=new_words, skip=skip)
+
+    if part in spec.embeds:
         kind = type(spec.embeds[part])
-        found = [name for name, other in theirs.embeds.items() if isinstance(other, kind)]
-        name = _only(found, part, checkpoint.source)
+        same_kind = _of_type(theirs, list(theirs.embeds), kind)
+        name = _only(same_kind, part, checkpoint.source)
         return load(model, checkpoint, {name: part}, new_words=new_words)
 
-    if part not in spec.stacks:
-        known = ", ".join([*spec.stacks, *spec.embeds])
-        raise ValueError(f"no part of the model is called {part!r}; there are: {known}")
-    stack = _only(list(theirs.stacks), part, checkpoint.source)
-    parts = {stack: part}
-    for name in _inputs(theirs, stack):
-        kind = type(theirs.embeds[name])
-        same = [other for other in _inputs(spec, part) if isinstance(spec.embeds[other], kind)]
-        if same:
-            parts[name] = _only(same, name, "the model")
-    skip = _layers_before(spec, part, theirs.stacks[stack].layers)
-    return load(model, checkpoint, parts, new_words=new_words, skip=skip)
+    known = ", ".join([*spec.stacks, *spec.embeds])
+    raise ValueError(f"no part of the model is called {part!r}; there are: {known}")
 
 
 def _layers_before(spec: ModelSpec, part: str, layers: int) -> int:
-    """The layers of the tower whose work is done before this stack is asked.
+    """The layers of the tower that have run before this stack does.
 
     They are those of the stack that it goes on from, or of a frozen tower whose hidden states were
-    kept.
+    cached.
     """
     for step in spec.passes.values():
         if step.stack != part:
@@ -149,29 +162,34 @@ def _layers_before(spec: ModelSpec, part: str, layers: int) -> int:
         if before is not None and before.stack in spec.stacks:
             return spec.stacks[before.stack].layers
         if isinstance(prepare, FeatureSpec):
-            kept = prepare.tower.layers
-            return kept if kept > 0 else layers + kept
+            cached = prepare.tower.layers
+            return cached if cached > 0 else layers + cached
     return 0
 
 
-def _only(names: list[str], wanted: str, where: str) -> str:
-    if wanted in names:
-        return wanted
+def _only(names: list[str], name: str, where: str) -> str:
+    """The part of that name, or the only one there is."""
+    if name in names:
+        return name
     if len(names) != 1:
-        raise ValueError(f"{where} has {names or 'nothing'} for {wanted}: say which (`parts`)")
+        raise ValueError(f"{where} has {names or 'nothing'} for {name}: say which (`parts`)")
     return names[0]
+
+
+def _of_type(spec: ModelSpec, names: list[str], kind: type) -> list[str]:
+    return [name for name in names if isinstance(spec.embeds[name], kind)]
 
 
 def _inputs(spec: ModelSpec, stack: str) -> list[str]:
     """Embeddings that passes over a stack take in."""
-    found = [
-        name
-        for step in spec.passes.values()
-        if step.stack == stack
-        for name in step.inputs
-        if name in spec.embeds
-    ]
-    return list(dict.fromkeys(found))
+    inputs: list[str] = []
+    for step in spec.passes.values():
+        if step.stack != stack:
+            continue
+        for name in step.inputs:
+            if name in spec.embeds and name not in inputs:
+                inputs.append(name)
+    return inputs
 
 
 def from_pretrained(source: str | Path) -> tuple[Model, Report]:
@@ -189,18 +207,21 @@ def cross_from_self(model: Model, stack: str, attention: str) -> None:
     spec = model.spec.stacks[stack]
     if spec.cross is None or spec.cross.width != spec.width:
         raise ValueError(f"{stack} cannot copy self-attention: no cross-attention of its width")
-    with torch.no_grad():
-        blocks: Any = model.stacks[stack].blocks
-        for block in blocks:
-            if block.cross is None:
-                continue
-            own = block.attentions[attention]
-            for kind in ("weight", "bias") if spec.bias else ("weight",):
-                query, key, value = getattr(own.inner.qkv, kind).chunk(3)
-                getattr(block.cross.inner.query, kind).copy_(query)
-                getattr(block.cross.inner.key_value, kind).copy_(torch.cat([key, value]))
-            block.cross.inner.out.load_state_dict(own.inner.out.state_dict())
-            block.cross.norm.load_state_dict(own.norm.state_dict())
+    blocks: Any = model.stacks[stack].blocks
+    for block in blocks:
+        if block.cross is not None:
+            _copy_attention(block.attentions[attention], block.cross, bias=spec.bias)
+
+
+@torch.no_grad()
+def _copy_attention(own: Any, cross: Any, *, bias: bool) -> None:
+    for kind in ("weight", "bias") if bias else ("weight",):
+        query, key, value = getattr(own.inner.qkv, kind).chunk(3)
+        key_value = torch.cat([key, value])
+        getattr(cross.inner.query, kind).copy_(query)
+        getattr(cross.inner.key_value, kind).copy_(key_value)
+    cross.inner.out.load_state_dict(own.inner.out.state_dict())
+    cross.norm.load_state_dict(own.norm.state_dict())
 
 
 def _parts(spec: ModelSpec) -> dict[str, str]:
@@ -212,153 +233,163 @@ def _parts(spec: ModelSpec) -> dict[str, str]:
     }
 
 
-def _renames(
-    ours: ModelSpec, checkpoint: Checkpoint, parts: Mapping[str, str] | None
-) -> dict[str, list[str]]:
+def _renames(ours: ModelSpec, checkpoint: Checkpoint, parts: Mapping[str, str] | None) -> Renames:
     """Prefixes of the table's paths to prefixes of ours."""
-    theirs, mine = _parts(checkpoint.family.spec), _parts(ours)
+    their_parts = _parts(checkpoint.family.spec)
+    our_parts = _parts(ours)
     if parts is None:
-        parts = {name: name for name in theirs if mine.get(name) == theirs[name]}
+        common = [name for name, group in their_parts.items() if our_parts.get(name) == group]
+        parts = dict(zip(common, common, strict=True))
 
-    renames: dict[str, list[str]] = {}
+    renames: Renames = {}
     for name, target in parts.items():
-        if name not in theirs:
-            raise ValueError(f"{checkpoint.source} has no {name!r}, but {', '.join(theirs)}")
-        if mine.get(target) != theirs[name]:
+        if name not in their_parts:
+            raise ValueError(f"{checkpoint.source} has no {name!r}, but {', '.join(their_parts)}")
+        group = their_parts[name]
+        if our_parts.get(target) != group:
             raise ValueError(
-                f"{name} of {checkpoint.source} is one of {theirs[name]}, but this model "
-                f"has no such {target!r}; there are: {', '.join(mine)}"
+                f"{name} of {checkpoint.source} is one of {group}, but this model "
+                f"has no such {target!r}; there are: {', '.join(our_parts)}"
             )
-        renames[f"{theirs[name]}.{name}"] = [f"{theirs[name]}.{target}"]
-        if theirs[name] == "stacks":
-            _agree(checkpoint, name, ours.stacks[target], target)
+        renames[f"{group}.{name}"] = f"{group}.{target}"
+        if group == "stacks":
+            _check_agree(checkpoint, name, ours.stacks[target], target)
     return renames
 
 
-def _agree(checkpoint: Checkpoint, name: str, ours: StackSpec, target: str) -> None:
+def _check_agree(checkpoint: Checkpoint, name: str, ours: StackSpec, target: str) -> None:
     """What no tensor's shape tells: the same weights in another shape of stack are noise."""
     theirs = checkpoint.family.spec.stacks[name]
     for key in MUST_AGREE:
-        mine, wanted = getattr(ours, key), getattr(theirs, key)
-        if mine != wanted:
+        our_value = getattr(ours, key)
+        their_value = getattr(theirs, key)
+        if our_value != their_value:
             raise ValueError(
-                f"stack {target} has {key} {mine}, but {checkpoint.source} has {wanted}: "
+                f"stack {target} has {key} {our_value}, but {checkpoint.source} has {their_value}: "
                 "change the stack, or take other weights"
             )
 
 
 def _targets(
-    rule: Rule, renames: dict[str, list[str]], mine: Mapping[str, Tensor], skip: int = 0
+    rule: Rule, renames: Renames, parameters: Parameters, skip: int
 ) -> list[tuple[str, ...]]:
     """The paths in our model that the rule fills: none, one, or one for each self-attention.
 
     "" stands for a tensor that the rule makes and our model has no use for.
     """
-    found = [_paths(_moved(path, skip), renames, mine) for path in rule.ours]
-    if not any(found):
+    targets = []
+    for path in rule.ours:
+        targets.append(_paths(_skipped(path, skip), renames, parameters))
+    if not any(targets):
         return []
-    return list(zip_longest(*found, fillvalue=""))
+    return list(zip_longest(*targets, fillvalue=""))
 
 
-def _moved(path: str, skip: int) -> str:
-    """The path with its block counted from `skip`; blocks before that have none of ours."""
-    return re.sub(r"\.blocks\.(\d+)\.", lambda found: f".blocks.{int(found[1]) - skip}.", path)
+def _skipped(path: str, skip: int) -> str:
+    """The path with its block counted from `skip`; blocks before that match none of ours."""
+    return re.sub(r"\.blocks\.(\d+)\.", lambda match: f".blocks.{int(match[1]) - skip}.", path)
 
 
-def _paths(path: str, renames: dict[str, list[str]], mine: Mapping[str, Tensor]) -> list[str]:
-    kind, name, rest = path.split(".", 2)
-    renamed = [f"{prefix}.{rest}" for prefix in renames.get(f"{kind}.{name}", [])]
-    fitting = [other for other in renamed if other in mine]
-    if fitting or ".attentions.self." not in path or not renamed:
-        return fitting
+def _paths(path: str, renames: Renames, parameters: Parameters) -> list[str]:
+    """Parameters of ours for a path of the table."""
+    group, name, rest = path.split(".", 2)
+    prefix = renames.get(f"{group}.{name}")
+    if prefix is None:
+        return []
+    renamed = f"{prefix}.{rest}"
+    if renamed in parameters:
+        return [renamed]
+    if ".attentions.self." not in path:
+        return []
 
-    before, after = renamed[0].split("attentions.self.")
-    pattern = re.compile(re.escape(f"{before}attentions.") + r"\w+\." + re.escape(after))
-    return [other for other in mine if pattern.fullmatch(other)]
+    before, after = renamed.split("attentions.self.")
+    start = re.escape(f"{before}attentions.")
+    pattern = re.compile(start + r"\w+\." + re.escape(after))
+    return [other for other in parameters if pattern.fullmatch(other)]
 
 
 def _missing(
-    mine: Mapping[str, nn.Parameter], loaded: dict[str, Tensor], renames: dict[str, list[str]]
+    parameters: Parameters, loaded: Mapping[str, Tensor], renames: Renames
 ) -> tuple[str, ...]:
-    prefixes = tuple(f"{prefix}." for targets in renames.values() for prefix in targets)
-    filled = {id(mine[path]) for path in loaded}
-    return tuple(
-        path
-        for path, parameter in mine.items()
-        if path.startswith(prefixes) and id(parameter) not in filled
-    )
+    """Parameters of the renamed parts that were not loaded, under any of their names."""
+    prefixes = tuple(f"{prefix}." for prefix in renames.values())
+    filled = {id(parameters[path]) for path in loaded}
+    missing = []
+    for path, parameter in parameters.items():
+        if path.startswith(prefixes) and id(parameter) not in filled:
+            missing.append(path)
+    return tuple(missing)
 
 
-class _Filler:
+class _ParameterLoader:
     """Copies tensors into parameters, and remembers what it did."""
 
-    def __init__(self, model: Model, mine: Mapping[str, nn.Parameter], new_words: int) -> None:
+    def __init__(self, model: Model, parameters: Parameters, new_words: int) -> None:
         self.model = model
-        self.mine = mine
+        self.parameters = parameters
         self.new_words = new_words
         self.loaded: dict[str, Tensor] = {}
         self.resized: list[str] = []
 
-    def fill(self, rule: Rule, paths: tuple[str, ...], checkpoint: Checkpoint) -> None:
+    def load(self, rule: Rule, paths: tuple[str, ...], checkpoint: Checkpoint) -> None:
         """One rule's tensors; ValueError when the file gives two for one of ours."""
-        made = rule.load([checkpoint.state[name] for name in rule.theirs])
-        for path, tensor in zip(paths, made, strict=True):
+        tensors = rule.load([checkpoint.state[name] for name in rule.theirs])
+        for path, tensor in zip(paths, tensors, strict=True):
             if not path:
                 continue
-            before = self.loaded.get(path)
-            if before is not None and not torch.equal(before, tensor):
+            if path not in self.loaded:
+                self._copy(path, tensor, checkpoint)
+                self.loaded[path] = tensor
+            elif not torch.equal(self.loaded[path], tensor):
                 raise ValueError(
                     f"{checkpoint.source} has two different tensors for {path}, one of them "
                     f"{' + '.join(rule.theirs)}: leave one by its prefix (`without`)"
                 )
-            if before is None:
-                self._copy(path, tensor, checkpoint)
-                self.loaded[path] = tensor
 
+    @torch.no_grad()
     def _copy(self, path: str, tensor: Tensor, checkpoint: Checkpoint) -> None:
-        target = self.mine[path]
-        owner = self.model.get_submodule(path.rpartition(".")[0])
-        rows = len(target) if target.dim() else 0
-
-        if tensor.shape != target.shape:
-            tensor = self._fitted(path, owner, tensor, target)
-        if tensor.shape[1:] != target.shape[1:] or tensor.dim() != target.dim():
+        parameter = self.parameters[path]
+        if tensor.shape != parameter.shape:
+            tensor = self._resized(path, tensor, parameter)
+        if tensor.shape[1:] != parameter.shape[1:] or tensor.dim() != parameter.dim():
             raise ValueError(
-                f"{path} is {list(target.shape)} here and {list(tensor.shape)} in "
+                f"{path} is {list(parameter.shape)} here and {list(tensor.shape)} in "
                 f"{checkpoint.source}: give both the same shape"
             )
-        with torch.no_grad():
-            if not rows:
-                target.copy_(tensor)
-            else:
-                target[: len(tensor)].copy_(tensor)
+        if not parameter.dim():
+            parameter.copy_(tensor)
+        else:
+            parameter[: len(tensor)].copy_(tensor)
 
-    def _fitted(self, path: str, owner: nn.Module, tensor: Tensor, target: Tensor) -> Tensor:
+    def _resized(self, path: str, tensor: Tensor, parameter: Tensor) -> Tensor:
         """Tensors of another shape that can still be used, and no others."""
-        name, same_width = path.rpartition(".")[2], tensor.shape[-1] == target.shape[-1]
+        module, _, name = path.rpartition(".")
+        owner = self.model.get_submodule(module)
+        same_width = tensor.shape[-1] == parameter.shape[-1]
         if isinstance(owner, Patches) and name == "place" and same_width:
             self.resized.append(
                 f"{path} resampled from {tensor.shape[0]} x {tensor.shape[1]} "
-                f"to {target.shape[0]} x {target.shape[1]}"
+                f"to {parameter.shape[0]} x {parameter.shape[1]}"
             )
-            return _resampled(tensor, len(target))
+            return _resampled(tensor, len(parameter))
 
-        shorter = len(target) < len(tensor)
+        shorter = len(parameter) < len(tensor)
         if isinstance(owner, Words) and name in ("place", "token_type") and same_width and shorter:
-            self.resized.append(f"{path} cut from {len(tensor)} rows to {len(target)}")
-            return tensor[: len(target)]
+            self.resized.append(f"{path} cut from {len(tensor)} rows to {len(parameter)}")
+            return tensor[: len(parameter)]
 
         if path.endswith(("word.weight", "decode.weight", "decode.bias")):
-            return self._words(path, tensor, target)
+            return self._words(path, tensor, parameter)
         raise ValueError(
-            f"{path} is {list(target.shape)} here and {list(tensor.shape)} in the file: "
+            f"{path} is {list(parameter.shape)} here and {list(tensor.shape)} in the file: "
             "give both the same shape, or leave this part out"
         )
 
-    def _words(self, path: str, tensor: Tensor, target: Tensor) -> Tensor:
-        if len(target) - len(tensor) != self.new_words or tensor.shape[1:] != target.shape[1:]:
+    def _words(self, path: str, tensor: Tensor, parameter: Tensor) -> Tensor:
+        more = len(parameter) - len(tensor)
+        if more != self.new_words or tensor.shape[1:] != parameter.shape[1:]:
             raise ValueError(
-                f"{path} has {len(target)} words here and {len(tensor)} in the file: use the "
+                f"{path} has {len(parameter)} words here and {len(tensor)} in the file: use the "
                 "file's tokenizer; where ours is theirs with tokens behind it, say how many "
                 "(`new_words`); or leave the words out (`parts`)"
             )
@@ -366,9 +397,10 @@ class _Filler:
         return tensor
 
 
-def _resampled(place: Tensor, side: int) -> Tensor:
+def _resampled(positions: Tensor, side: int) -> Tensor:
     """[rows, columns, width] -> [side, side, width], as ViT is fine-tuned at another size."""
+    channels_first = positions.permute(2, 0, 1)[None].float()
     resampled = F.interpolate(
-        place.permute(2, 0, 1)[None].float(), size=(side, side), mode="bicubic", align_corners=False
+        channels_first, size=(side, side), mode="bicubic", align_corners=False
     )
-    return resampled[0].permute(1, 2, 0).to(place.dtype)
+    return resampled[0].permute(1, 2, 0).to(positions.dtype)

@@ -14,7 +14,7 @@ from training.weights.rules import (
     blocks,
     convolution,
     maps,
-    places,
+    positions,
     same,
     transposed,
 )
@@ -57,7 +57,7 @@ def open_clip(config: Any, keys: Set[str]) -> Family:
         *blocks(text["layers"], "stacks.text", "transformer.resblocks", OPEN_CLIP),
         *maps("stacks.text.last_norm", "ln_final"),
         *same("embeds.patches.first", "visual.class_embedding"),
-        *places("embeds.patches", "visual.positional_embedding", grid, dims=2),
+        *positions("embeds.patches", "visual.positional_embedding", grid, dims=2),
         *convolution("embeds.patches.linear", "visual.conv1", image["patch_size"], bias=False),
         *maps("stacks.image.first_norm", "visual.ln_pre"),
         *blocks(image["layers"], "stacks.image", "visual.transformer.resblocks", OPEN_CLIP),

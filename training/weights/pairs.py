@@ -20,7 +20,7 @@ from training.weights.rules import (
     convolution,
     cross,
     maps,
-    places,
+    positions,
     reshaped,
     rows,
     same,
@@ -121,7 +121,7 @@ def clip(config: Any, keys: Set[str]) -> Family:
         *blocks(texts, "stacks.text", "text_model.encoder.layers", CLIP),
         *maps("stacks.text.last_norm", "text_model.final_layer_norm"),
         *same("embeds.patches.first", f"{seen}.class_embedding"),
-        *places("embeds.patches", f"{seen}.position_embedding.weight", grid, dims=2),
+        *positions("embeds.patches", f"{seen}.position_embedding.weight", grid, dims=2),
         *convolution(
             "embeds.patches.linear", f"{seen}.patch_embedding", image.patch_size, bias=False
         ),
@@ -156,7 +156,7 @@ def vilt(config: Any, keys: Set[str]) -> Family:
     table: Table = (
         *bert_embeddings("embeds.words", f"{where}.text_embeddings", words),
         *reshaped("embeds.patches.first", f"{where}.cls_token", (-1,), (1, 1, -1)),
-        *places("embeds.patches", f"{where}.position_embeddings", spec.grid),
+        *positions("embeds.patches", f"{where}.position_embeddings", spec.grid),
         *convolution("embeds.patches.linear", f"{where}.patch_embeddings.projection", spec.patch),
         *rows(kinds, f"{where}.token_type_embeddings.weight"),
         *blocks(config.num_hidden_layers, "stacks.fusion", "vilt.encoder.layer", VIT),
@@ -272,7 +272,7 @@ def _blip_image(image: Any) -> Table:
     layers = image.num_hidden_layers
     return (
         *reshaped("embeds.patches.first", f"{where}.class_embedding", (-1,), (1, 1, -1)),
-        *places("embeds.patches", f"{where}.position_embedding", grid),
+        *positions("embeds.patches", f"{where}.position_embedding", grid),
         *convolution("embeds.patches.linear", f"{where}.patch_embedding", image.patch_size),
         *blocks(layers, "stacks.image", "vision_model.encoder.layers", BLIP_IMAGE),
         *maps("stacks.image.last_norm", "vision_model.post_layernorm"),

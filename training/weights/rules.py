@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 Tensors = Sequence[Tensor]
+Shape = tuple[int, ...]
+Conversion = Callable[[Tensor], Tensor]
 
 
 def _as_is(tensors: Tensors) -> Tensors:
@@ -37,102 +39,120 @@ def same(ours: str, theirs: str) -> Table:
     return (Rule(ours=(ours,), theirs=(theirs,)),)
 
 
+def _converted(ours: str, theirs: str, load: Conversion, save: Conversion) -> Table:
+    """One tensor in another form."""
+
+    def load_one(tensors: Tensors) -> Tensors:
+        return [load(tensors[0])]
+
+    def save_one(tensors: Tensors) -> Tensors:
+        return [save(tensors[0])]
+
+    return (Rule(ours=(ours,), theirs=(theirs,), load=load_one, save=save_one),)
+
+
 def maps(ours: str, theirs: str, *, bias: bool = True) -> Table:
     """Weight and bias of a linear map or a norm."""
     table = same(f"{ours}.weight", f"{theirs}.weight")
-    return table + same(f"{ours}.bias", f"{theirs}.bias") if bias else table
+    if bias:
+        table += same(f"{ours}.bias", f"{theirs}.bias")
+    return table
 
 
-def fused(ours: str, theirs: Sequence[str], *, bias: bool = True) -> Table:
+def fused(ours: str, theirs: Sequence[str]) -> Table:
     """Several maps of one input, one below the other in ours."""
-    pieces = len(theirs)
 
     def load(tensors: Tensors) -> Tensors:
         return [torch.cat(list(tensors))]
 
     def save(tensors: Tensors) -> Tensors:
-        return tensors[0].chunk(pieces)
+        return tensors[0].chunk(len(theirs))
 
-    kinds = ("weight", "bias") if bias else ("weight",)
-    return tuple(
-        Rule(
-            ours=(f"{ours}.{kind}",),
-            theirs=tuple(_named(name, kind) for name in theirs),
-            load=load,
-            save=save,
-        )
-        for kind in kinds
-    )
+    table = []
+    for kind in ("weight", "bias"):
+        names = tuple(_named(name, kind) for name in theirs)
+        table.append(Rule(ours=(f"{ours}.{kind}",), theirs=names, load=load, save=save))
+    return tuple(table)
 
 
 def _named(name: str, kind: str) -> str:
     """torch's MultiheadAttention, which open_clip uses, writes in_proj_weight without a dot."""
-    return f"{name}_{kind}" if name.endswith("in_proj") else f"{name}.{kind}"
+    if name.endswith("in_proj"):
+        return f"{name}_{kind}"
+    return f"{name}.{kind}"
 
 
 def transposed(ours: str, theirs: str) -> Table:
-    """A map kept as [inputs, outputs]."""
+    """A map stored as [inputs, outputs]."""
 
-    def turn(tensors: Tensors) -> Tensors:
-        return [tensors[0].T.contiguous()]
+    def transpose(tensor: Tensor) -> Tensor:
+        return tensor.T.contiguous()
 
-    return (Rule(ours=(ours,), theirs=(theirs,), load=turn, save=turn),)
+    return _converted(ours, theirs, transpose, transpose)
 
 
-def reshaped(ours: str, theirs: str, shape: tuple[int, ...], back: tuple[int, ...]) -> Table:
+def reshaped(ours: str, theirs: str, shape: Shape, back: Shape) -> Table:
     """The same numbers in another shape; -1 is worked out."""
 
-    def load(tensors: Tensors) -> Tensors:
-        return [tensors[0].reshape(shape)]
+    def load(tensor: Tensor) -> Tensor:
+        return tensor.reshape(shape)
 
-    def save(tensors: Tensors) -> Tensors:
-        return [tensors[0].reshape(back)]
+    def save(tensor: Tensor) -> Tensor:
+        return tensor.reshape(back)
 
-    return (Rule(ours=(ours,), theirs=(theirs,), load=load, save=save),)
+    return _converted(ours, theirs, load, save)
 
 
 def convolution(ours: str, theirs: str, side: int, *, bias: bool = True) -> Table:
     """A convolution whose stride is its size is a map of patches: channel, row, column."""
 
+    def load(tensor: Tensor) -> Tensor:
+        return tensor.flatten(1)
+
+    def save(tensor: Tensor) -> Tensor:
+        return tensor.reshape(-1, 3, side, side)
+
+    table = _converted(f"{ours}.weight", f"{theirs}.weight", load, save)
+    if bias:
+        table += same(f"{ours}.bias", f"{theirs}.bias")
+    return table
+
+
+def positions(ours: str, theirs: str, grid: int, *, dims: int = 3) -> Table:
+    """Position embeddings of the class token and a square of patches, [(1,) 1 + grid², width]."""
+
     def load(tensors: Tensors) -> Tensors:
-        return [tensors[0].flatten(1)]
+        width = tensors[0].shape[-1]
+        rows = tensors[0].reshape(-1, width)
+        patches = rows[1:].reshape(grid, grid, -1)
+        return [rows[0], patches]
 
     def save(tensors: Tensors) -> Tensors:
-        return [tensors[0].unflatten(1, (3, side, side))]
-
-    weight = Rule(ours=(f"{ours}.weight",), theirs=(f"{theirs}.weight",), load=load, save=save)
-    return (weight, *same(f"{ours}.bias", f"{theirs}.bias")) if bias else (weight,)
-
-
-def places(ours: str, theirs: str, grid: int, *, dims: int = 3) -> Table:
-    """A table of places of the class token and a square of patches, [(1,) 1 + grid², width]."""
-
-    def load(tensors: Tensors) -> Tensors:
-        rows = tensors[0].reshape(-1, tensors[0].shape[-1])
-        return [rows[0], rows[1:].reshape(grid, grid, -1)]
-
-    def save(tensors: Tensors) -> Tensors:
-        first, place = tensors
-        rows = torch.cat([first[None], place.flatten(0, 1)])
+        first, patches = tensors
+        rows = torch.cat([first[None], patches.flatten(0, 1)])
         return [rows if dims == 2 else rows[None]]
 
     paths = (f"{ours}.first_place", f"{ours}.place")
     return (Rule(ours=paths, theirs=(theirs,), load=load, save=save),)
 
 
-def distilled_places(ours: str, theirs: str, token: str, grid: int) -> Table:
-    """DeiT's: a second token with a place of its own stands behind the class token.
+def distilled_positions(ours: str, theirs: str, token: str, grid: int) -> Table:
+    """DeiT's: a second token with a position of its own stands behind the class token.
 
-    Ours has no place apart, so the two are added; on the way back the place is zero.
+    Ours has no position apart, so the two are added; on the way back the position is zero.
     """
 
     def load(tensors: Tensors) -> Tensors:
-        (rows,), register = tensors[0], tensors[1][0]
-        return [rows[0], register + rows[1:2], rows[2:].reshape(grid, grid, -1)]
+        rows = tensors[0][0]
+        register = tensors[1][0] + rows[1:2]
+        patches = rows[2:].reshape(grid, grid, -1)
+        return [rows[0], register, patches]
 
     def save(tensors: Tensors) -> Tensors:
-        first, register, place = tensors
-        rows = torch.cat([first[None], torch.zeros_like(register), place.flatten(0, 1)])
+        first, register, patches = tensors
+        no_position = torch.zeros_like(register)
+        patch_rows = patches.flatten(0, 1)
+        rows = torch.cat([first[None], no_position, patch_rows])
         return [rows[None], register[None]]
 
     paths = (f"{ours}.first_place", f"{ours}.registers", f"{ours}.place")
@@ -151,17 +171,17 @@ def rows(ours: Sequence[str], theirs: str) -> Table:
     return (Rule(ours=tuple(ours), theirs=(theirs,), load=load, save=save),)
 
 
-def behind(ours: str, theirs: str, start: int) -> Table:
-    """A table without its first rows (RoBERTa counts places from 2)."""
+def without_rows(ours: str, theirs: str, start: int) -> Table:
+    """A table without its first rows (RoBERTa counts positions from 2)."""
 
-    def load(tensors: Tensors) -> Tensors:
-        return [tensors[0][start:]]
+    def load(table: Tensor) -> Tensor:
+        return table[start:]
 
-    def save(tensors: Tensors) -> Tensors:
-        table = tensors[0]
-        return [torch.cat([table.new_zeros(start, table.shape[1]), table])]
+    def save(table: Tensor) -> Tensor:
+        unused = table.new_zeros(start, table.shape[1])
+        return torch.cat([unused, table])
 
-    return (Rule(ours=(ours,), theirs=(theirs,), load=load, save=save),)
+    return _converted(ours, theirs, load, save)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,11 +218,13 @@ def block(ours: str, theirs: str, names: BlockNames, attention: str = "self") ->
 
     scales: Table = ()
     if names.scales:
-        scales = same(f"{own}.scale", f"{theirs}.{names.scales[0]}")
-        scales += same(f"{feed}.scale", f"{theirs}.{names.scales[1]}")
+        of_attention, of_feed = names.scales
+        scales = same(f"{own}.scale", f"{theirs}.{of_attention}")
+        scales += same(f"{feed}.scale", f"{theirs}.{of_feed}")
 
+    qkv = [f"{theirs}.{name}" for name in names.qkv]
     return (
-        *fused(f"{own}.inner.qkv", [f"{theirs}.{name}" for name in names.qkv]),
+        *fused(f"{own}.inner.qkv", qkv),
         *maps(f"{own}.inner.out", f"{theirs}.{names.out}"),
         *maps(f"{own}.norm", f"{theirs}.{names.norm}"),
         *maps(f"{feed}.inner.into", f"{theirs}.{names.into}"),
@@ -229,5 +251,6 @@ def blocks(
     """All blocks of a stack."""
     table: list[Rule] = []
     for index in range(layers):
-        table += block(f"{ours}.blocks.{index}", f"{theirs}.{index}", names, attention)
+        our_block = f"{ours}.blocks.{index}"
+        table += block(our_block, f"{theirs}.{index}", names, attention)
     return tuple(table)

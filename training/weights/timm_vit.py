@@ -10,7 +10,7 @@ from torch import nn
 
 from training.embed import PatchesSpec
 from training.stack import StackSpec
-from training.weights.rules import BlockNames, Table, blocks, convolution, maps, places, reshaped
+from training.weights.rules import BlockNames, Table, blocks, convolution, maps, positions, reshaped
 from training.weights.towers import Family, image_tower
 
 PLAIN = BlockNames(
@@ -63,7 +63,7 @@ def vit(config: Any, keys: Set[str]) -> Family:
 
     table: Table = (
         *reshaped("embeds.patches.first", "cls_token", (-1,), (1, 1, -1)),
-        *places("embeds.patches", "pos_embed", spec.grid),
+        *positions("embeds.patches", "pos_embed", spec.grid),
         *convolution("embeds.patches.linear", "patch_embed.proj", spec.patch, bias=spec.bias),
         *blocks(stack.layers, "stacks.image", "blocks", SCALED if stack.layer_scale else PLAIN),
     )

@@ -13,14 +13,14 @@ from training.stack import Activation, StackSpec
 from training.weights.rules import (
     BlockNames,
     Table,
-    behind,
     blocks,
     convolution,
-    distilled_places,
+    distilled_positions,
     maps,
-    places,
+    positions,
     reshaped,
     same,
+    without_rows,
 )
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -122,7 +122,7 @@ def bert_embeddings(ours: str, theirs: str, words: WordsSpec, skip: int = 0) -> 
     """BERT's embedding; `skip` places at the head of the table belong to nobody."""
     table = same(f"{ours}.word.weight", f"{theirs}.word_embeddings.weight")
     place = f"{theirs}.position_embeddings.weight"
-    table += behind(f"{ours}.place", place, skip) if skip else same(f"{ours}.place", place)
+    table += without_rows(f"{ours}.place", place, skip) if skip else same(f"{ours}.place", place)
     if words.types:
         table += same(f"{ours}.token_type", f"{theirs}.token_type_embeddings.weight")
     return table + maps(f"{ours}.norm", f"{theirs}.LayerNorm")
@@ -218,7 +218,7 @@ def deit(config: Any, keys: Set[str]) -> Family:
     family = _image(spec, pre_norm(config), VIT)
     where, token = "embeddings.position_embeddings", "embeddings.distillation_token"
     kept = tuple(rule for rule in family.table if where not in rule.theirs)
-    moved = distilled_places("embeds.patches", where, token, spec.grid)
+    moved = distilled_positions("embeds.patches", where, token, spec.grid)
     return Family(spec=family.spec, table=kept + moved)
 
 
@@ -243,7 +243,7 @@ def dinov2(config: Any, keys: Set[str]) -> Family:
 def _image(spec: PatchesSpec, stack: StackSpec, names: BlockNames) -> Family:
     table: Table = (
         *reshaped("embeds.patches.first", "embeddings.cls_token", (-1,), (1, 1, -1)),
-        *places("embeds.patches", "embeddings.position_embeddings", spec.grid),
+        *positions("embeds.patches", "embeddings.position_embeddings", spec.grid),
         *convolution("embeds.patches.linear", "embeddings.patch_embeddings.projection", spec.patch),
         *blocks(stack.layers, "stacks.image", "encoder.layer", names),
         *maps("stacks.image.last_norm", "layernorm"),
