@@ -253,3 +253,20 @@ def test_pieces_are_masked_one_by_one_for_albef() -> None:
     views.inputs["words"] = replace(given, ids=ids, valid=ids >= 0)
     assert MaskedWords().prepare(views).counts["mlm"] == 6
     assert MaskedWords(whole_words=False).prepare(views).counts["mlm"] == 1
+
+
+def test_a_share_of_the_negatives_is_hard() -> None:
+    """Row by row as among hard ones alone, or as among random ones."""
+    contrast = Contrast()
+    rows = 64
+    hard, random, both = (
+        Matching(contrast=contrast if share else None, hard=share).pairs(_views(rows))
+        for share in (1.0, 0.0, 0.3)
+    )
+    for side in (0, 1):
+        start = rows * (1 + side)  # wrong texts, then wrong images
+        part = slice(start, start + rows)
+        is_hard = both[side][part] == hard[side][part]
+        is_random = both[side][part] == random[side][part]
+        assert bool((is_hard | is_random).all())
+        assert 5 < int((is_hard & ~is_random).sum()) < 35  # of 64; 19 are expected
