@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,14 @@ def test_what_a_matching_head_judged_stands_before_all_else() -> None:
     vectors = torch.eye(3), torch.eye(3)
     pairs = torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([-7.0, 2.0])
     rows = Scores(images=3, texts=3, vectors=vectors, pairs=pairs).rows(0, 3)
-    assert rows[0].tolist() == [1.0, 9993.0, 0.0]
-    assert rows[2].tolist() == [10002.0, 0.0, 1.0]
+    judged = [1e4 - math.log1p(math.exp(-odds)) for odds in (-7.0, 2.0)]  # log probabilities
+    assert rows[0].tolist() == pytest.approx([1.0, judged[0], 0.0])
+    assert rows[2].tolist() == pytest.approx([judged[1], 0.0, 1.0])
+
+
+def test_scores_without_cosines_are_log_odds() -> None:
+    odds = torch.tensor([[50.0, 60.0]])  # whose probabilities are one number
+    assert Scores(images=1, texts=2, odds=odds).rows(0, 1).tolist() == [[50.0, 60.0]]
 
 
 def test_a_trained_model_finds_unseen_images(scorer: Scorer, shapes: Path) -> None:

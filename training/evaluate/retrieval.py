@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from training.data.draws import number_of
@@ -42,7 +43,8 @@ def evaluate(
     """Recall in percent at 1, 5 and 10, both ways, over all images and captions.
 
     A model with a contrast ranks by it; with a matching head too, that scores the best `shortlist`
-    of each image and of each text, and both scores are added (BLIP). Without a contrast, or with
+    of each image and of each text, and the logarithm of the
+    probability is added (BLIP adds its logit). Without a contrast, or with
     `shortlist` 0, every pair is scored. An image counts as found when any of its captions ranks
     high enough (Karpathy and Fei-Fei 2015); a tie counts against the model.
 
@@ -126,15 +128,23 @@ class Scores:
             images, texts = self.vectors
             scores += images[start:stop] @ texts.T
         if self.odds is not None:
-            scores += self.odds[start:stop]
+            scores += self._judgement(self.odds[start:stop])
         if self.pairs is not None:
             image, text, odds = self.pairs
             bounds = torch.tensor([start, stop])
             first, last = torch.searchsorted(image, bounds).tolist()
             row = image[first:last] - start
             column = text[first:last]
-            scores[row, column] += odds[first:last].double() + UNRANKED
+            scores[row, column] += self._judgement(odds[first:last]) + UNRANKED
         return scores
+
+    def _judgement(self, odds: Tensor) -> Tensor:
+        """What the matching head adds: beside cosines the logarithm of its probability.
+
+        Log odds would let pairs that it is sure of outweigh all cosines (docs/log.md).
+        """
+        odds = odds.double()
+        return odds if self.vectors is None else F.logsigmoid(odds)
 
 
 def scores_of(encoded: Encoded, shortlist: int, tell: Tell = silent) -> Scores:
