@@ -194,6 +194,8 @@ TABLE: dict[str, Run | Not] = {
     "winnow convert runs/vilt/model --to vilt --out vilt-for-transformers": Run(instead=(("runs/vilt/model", "data/models/vilt/model"),)),
     "winnow match runs/vilt/model --captions captions.jsonl": Run(instead=(("runs/vilt/model", "data/models/vilt/model"),)),
     "winnow scorer --collection web --labels labels.jsonl --out scorer.json": AS_IT_STANDS,
+    "winnow train vilt --size tiny --root demo-out/data --release web --out models/vilt --set threads=1": Not("takes half an hour"),
+    "winnow evaluate models/vilt/model --captions demo-out/site/heldout/captions.jsonl": Not("looks at the model of half an hour"),
     "winnow demo --out demo-out": Not("takes minutes: tests/flows/test_demo.py runs a smaller one"),
     "PREFECT_API_URL=http://127.0.0.1:4200/api winnow serve winnow.toml": SERVER,
     "winnow status --root data": AS_IT_STANDS,
