@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from training.data.tokenizer import (
 )
 from training.embed import PatchesSpec, WordsSpec
 from training.export import export_model, load_model
+from training.folder import read_json, write_json
 from training.heads import ClassifySpec
 from training.hub import find_file
 from training.model import Model, ModelSpec, Pass
@@ -44,6 +44,7 @@ from training.weights.files import read
 from training.weights.load import Report, from_pretrained
 
 PROCESSORS = {"clip": "CLIPProcessor", "vilt": "ViltProcessor", "blip": "BlipProcessor"}
+FETCH_AGAIN = "fetch the model again"
 BICUBIC = 3  # of Pillow, as image processors write it
 
 
@@ -53,11 +54,12 @@ def import_model(source: str | Path, out: Path, *, tokenizer: str = "") -> Repor
     `tokenizer` names one where the source has none of its own. ValueError where the source is of
     another kind, is not whole, or `out` is taken.
     """
-    kind = read(source).kind
+    checkpoint = read(source)
+    kind = checkpoint.kind
     if kind not in (*PROCESSORS, "open_clip"):
         known = ", ".join((*PROCESSORS, "open_clip"))
         raise ValueError(f"{source} is a {kind}; whole models are {known}: towers go to --init")
-    model, report = from_pretrained(source)
+    model, report = from_pretrained(checkpoint)
     if kind == "vilt":
         model = _vilt_as_trained(model)
 
@@ -99,11 +101,10 @@ def export_to(source: Path, out: Path, kind: Format) -> tuple[str, ...]:
     with _new_folder(out) as part:
         unsaid = export(model, part, kind, tokens=_special_tokens(tokenizer, kind))
         _for_transformers(tokenizer, kind).save_pretrained(part)
-        settings = _image_settings(images, kind)
         if kind == "open_clip":
             _complete_open_clip(part / "open_clip_config.json", images, tokenizer)
         else:
-            (part / "preprocessor_config.json").write_text(json.dumps(settings, indent=2))
+            write_json(part / "preprocessor_config.json", _image_settings(images, kind))
     return unsaid
 
 
@@ -202,7 +203,7 @@ def _settings(source: str | Path, kind: str) -> dict[str, Any]:
     if kind == "open_clip":
         path = find_file(source, "open_clip_config.json")
         assert path is not None, "its weights were read"
-        said = json.loads(path.read_text(encoding="utf-8")).get("preprocess_cfg", {})
+        said = read_json(path, FETCH_AGAIN).get("preprocess_cfg", {})
         renamed = {"mean": "image_mean", "std": "image_std"}
         return {renamed.get(name, name): value for name, value in said.items() if name != "size"}
 
@@ -211,7 +212,7 @@ def _settings(source: str | Path, kind: str) -> dict[str, Any]:
         path = find_file(source, "processor_config.json")
     if path is None:
         return {}
-    said = json.loads(path.read_text(encoding="utf-8"))
+    said = read_json(path, FETCH_AGAIN)
     said = dict(said.get("image_processor", said))
     if isinstance(said.get("size"), int):
         said["size"] = {"shortest_edge": said["size"]}
@@ -220,13 +221,20 @@ def _settings(source: str | Path, kind: str) -> dict[str, Any]:
 
 def _special_tokens(tokenizer: Tokenizer, kind: Format) -> dict[str, int]:
     """Numbers that their configurations want: where a text begins and ends, and padding."""
-    spec = tokenizer.spec
-    begins = "[DEC]" if kind == "blip" else spec.first
-    tokens = {"pad_token_id": tokenizer.padding, "bos_token_id": tokenizer.firsts[begins]}
-    tokens["eos_token_id"] = tokenizer.firsts[spec.last]
+    end = tokenizer.firsts[tokenizer.spec.last]
+    tokens = {
+        "pad_token_id": tokenizer.padding,
+        "bos_token_id": tokenizer.firsts[_begin(tokenizer, kind)],
+        "eos_token_id": end,
+    }
     if kind == "blip":
-        tokens["sep_token_id"] = tokenizer.firsts[spec.last]
+        tokens["sep_token_id"] = end
     return tokens
+
+
+def _begin(tokenizer: Tokenizer, kind: Format) -> str:
+    """The piece that a text which is written begins with."""
+    return "[DEC]" if kind == "blip" else tokenizer.spec.first
 
 
 def _for_transformers(tokenizer: Tokenizer, kind: Format) -> PreTrainedTokenizerFast:
@@ -251,7 +259,7 @@ def _for_transformers(tokenizer: Tokenizer, kind: Format) -> PreTrainedTokenizer
         model_max_length=spec.length,
         cls_token=spec.first,
         sep_token=spec.last,
-        bos_token="[DEC]" if kind == "blip" else spec.first,
+        bos_token=_begin(tokenizer, kind),
         eos_token=spec.last,
         pad_token=backend.id_to_token(tokenizer.padding),
         split_special_tokens=True,  # a caption that says "[MASK]" does not mask
@@ -290,7 +298,7 @@ def _image_settings(images: ImageSpec, kind: Format) -> Mapping[str, Any]:
     if images.how == "shorter":
         own = {"size": {"shortest_edge": images.size}, "size_divisor": images.patch}
         return {**settings, "image_processor_type": "ViltImageProcessor", "do_pad": True, **own}
-    if images.how == "crop" and images.evaluate == "centre":
+    if images.centred:
         own = {"size": {"shortest_edge": images.size}, "do_center_crop": True, "crop_size": side}
         return {**settings, "image_processor_type": "CLIPImageProcessor", **own}
     return {**settings, "image_processor_type": "BlipImageProcessor", "size": side}
@@ -298,19 +306,18 @@ def _image_settings(images: ImageSpec, kind: Format) -> Mapping[str, Any]:
 
 def _complete_open_clip(path: Path, images: ImageSpec, tokenizer: Tokenizer) -> None:
     """What open_clip must know beside the shapes: the piece that ends a text, and the pixels."""
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_json(path)
     ends = {"pool_type": "eos", "eos_id": tokenizer.firsts[tokenizer.spec.last]}
     config["model_cfg"]["text_cfg"] |= {
         **ends,
         "pad_id": tokenizer.padding,
         "hf_tokenizer_name": ".",  # with local-dir: the folder itself
     }
-    centred = images.how == "crop" and images.evaluate == "centre"
     config["preprocess_cfg"] = {
         "size": images.size,
         "mean": list(images.mean),
         "std": list(images.std),
         "interpolation": "bicubic",
-        "resize_mode": "shortest" if centred else "squash",
+        "resize_mode": "shortest" if images.centred else "squash",
     }
-    path.write_text(json.dumps(config, indent=2))
+    write_json(path, config)

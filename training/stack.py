@@ -302,7 +302,7 @@ class Stack(nn.Module):
         return replace(
             inputs,
             mask=mask.front(front),
-            keys_mask=replace(keys_mask.front(front), queries=0),
+            keys_mask=keys_mask.front(front),
             spans=self._spans(tokens.front(front)),
         )
 

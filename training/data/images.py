@@ -53,6 +53,11 @@ class ImageSpec:
         """Whether training draws numbers for it, flips aside."""
         return self.how == "crop" or self.augment is not None
 
+    @property
+    def centred(self) -> bool:
+        """Whether evaluation looks at the centre of an image alone."""
+        return self.how == "crop" and self.evaluate == "centre"
+
     def resized(self, size: int) -> ImageSpec:
         """The same for images of another size, longer sides in the same proportion."""
         longest = self.longest * size // self.size
@@ -73,7 +78,7 @@ class ImageSpec:
         """[height, width, 3]; with `draws` as in training. OSError if it cannot be decoded."""
         if self.how == "crop" and draws is not None:
             image = self._random_crop(encoded, draws)
-        elif self.how == "crop" and self.evaluate == "centre":
+        elif self.centred:
             image = self._centre_crop(encoded)
         elif self.how == "shorter":
             image = open_image(encoded, self.size)

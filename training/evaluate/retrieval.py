@@ -43,10 +43,10 @@ def evaluate(
     """Recall in percent at 1, 5 and 10, both ways, over all images and captions.
 
     A model with a contrast ranks by it; with a matching head too, that scores the best `shortlist`
-    of each image and of each text, and the logarithm of the
-    probability is added (BLIP adds its logit). Without a contrast, or with
-    `shortlist` 0, every pair is scored. An image counts as found when any of its captions ranks
-    high enough (Karpathy and Fei-Fei 2015); a tie counts against the model.
+    of each image and of each text, and the logarithm of the probability is added (BLIP adds its
+    logit). Without a contrast, or with `shortlist` 0, every pair is scored. An image counts as
+    found when any of its captions ranks high enough (Karpathy and Fei-Fei 2015); a tie counts
+    against the model.
 
     Chance stands beside it, and what a blind model reaches: `shuffled_images` gives each image the
     captions of another one, `texts_alone` ranks the texts by their scores beside an image that

@@ -190,9 +190,9 @@ def _inputs(spec: ModelSpec, stack: str) -> list[str]:
     return inputs
 
 
-def from_pretrained(source: str | Path) -> tuple[Model, Report]:
+def from_pretrained(source: str | Path | Checkpoint) -> tuple[Model, Report]:
     """A whole checkpoint as a model under our standard names; ValueError if it is not whole."""
-    checkpoint = read(source)
+    checkpoint = source if isinstance(source, Checkpoint) else read(source)
     model = Model(checkpoint.family.spec)
     report = load(model, checkpoint)
     if report.missing:
