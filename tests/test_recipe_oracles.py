@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.collect import CollectConfig, collect
+from pipelines.collect.run import CollectConfig, collect
 from pipelines.store import Folder
 from tests.oracles import Oracle, Row, cc3m, coyo, datacomp_basic, lait, rows_of
 from tests.pipelines.made import in_a_loop

@@ -22,10 +22,10 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipelines.engine.meanwhile import meanwhile
-from pipelines.stage import Engine, Part, Stage, run_lane
+from pipelines.background import meanwhile
+from pipelines.engine.stage import Engine, Part, Stage, run_lane
+from pipelines.engine.workers import run_lanes
 from pipelines.store import Folder
-from pipelines.workers import run_lanes
 
 LOCAL = "FnApiRunner"
 SIGNS = "alive"  # the folder of signs of life, beside a stage's receipts

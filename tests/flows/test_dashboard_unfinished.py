@@ -21,18 +21,19 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from filters.recipe import Recipe, parse
-from filters.signs import SignsFilter
-from flows.commands.look import _view
-from flows.commands.options import print_json
-from flows.dashboard import pictures, views
-from flows.dashboard.again import moved
+from filters.recipe.recipe import Recipe, parse
+from filters.text.char_ratios import SignsFilter
+from flows.cli.look import _view
+from flows.cli.options import print_json
+from flows.dashboard import charts as pictures
+from flows.dashboard import views
+from flows.dashboard.candidate_history import story_view
+from flows.dashboard.decision_store import decisions, find, unfinished
+from flows.dashboard.redecide import moved
 from flows.dashboard.save import recipe_file
-from flows.dashboard.shelf import decisions, find, unfinished
-from flows.dashboard.story import story_view
-from pipelines.decisions import decide as deciding
-from pipelines.decisions.decision import decide
-from pipelines.stage import StageFailed
+from pipelines.decide import apply_rules as deciding
+from pipelines.decide.decision import decide
+from pipelines.engine.stage import StageFailed
 from pipelines.store import Folder
 from tests.pipelines.made import in_a_loop, make, png
 
@@ -152,7 +153,7 @@ def test_a_decision_that_failed_on_the_way_says_why(
     def broken(*_: object) -> pa.Array:
         raise ArithmeticError("no bucket can be judged")
 
-    monkeypatch.setattr("pipelines.decisions.judge.decide_group", broken)
+    monkeypatch.setattr("pipelines.decide.group_rules.decide_group", broken)
     with pytest.raises(StageFailed, match="no bucket can be judged"):
         decide(root, stored(WITHOUT_END[3]), ["a"])
     (failed,) = unfinished(root)

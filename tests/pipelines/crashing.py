@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import workers
-from pipelines.engine import children
+from pipelines.engine import children, workers
 from tests.pipelines.pictures import chunk
 from tests.pipelines.web import jpeg
 

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from pipelines.collect.join_fetches import Distinct, Scatter
 from pipelines.engine import beam as engines
-from pipelines.resolve import Distinct, Scatter
+from pipelines.engine.stage import Engine, Output, Part, Stage, run_lane, run_stage
 from pipelines.schema import CANDIDATES, FETCHES, IMAGES, identify
-from pipelines.stage import Engine, Output, Part, Stage, run_lane, run_stage
 from pipelines.store import Folder, digest, read_table, write_arrow, write_parquet
 
 Row = tuple[str, str, str | None]  # text, image_url, what its page refuses

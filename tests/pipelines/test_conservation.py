@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from filters.recipe import GroupRule, Recipe, RowRule
-from pipelines.decisions.decision import decide
+from filters.recipe.recipe import GroupRule, Recipe, RowRule
+from pipelines.decide.decision import decide
 from pipelines.store import Folder, read_table
 from tests.pipelines.made import Row, in_a_loop, make, png
 

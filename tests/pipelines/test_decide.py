@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipelines import measure as measuring
+from pipelines.collect.join_fetches import Distinct, Scatter
 from pipelines.curate import curate
-from pipelines.decisions.decision import decide
+from pipelines.decide.decision import decide
+from pipelines.engine.stage import Output, Part, Stage, run_stage
 from pipelines.releases.publish import CurateConfig
-from pipelines.resolve import Distinct, Scatter
 from pipelines.schema import CANDIDATES, FETCHES, IMAGES, identify
-from pipelines.stage import Output, Part, Stage, run_stage
 from pipelines.store import Folder, digest, read_table, write_arrow, write_parquet
 from tests.pipelines.made import in_a_loop
 

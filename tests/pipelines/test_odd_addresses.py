@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.collect import CollectConfig, collect
-from pipelines.resolve import hosts
+from pipelines.collect.join_fetches import hosts
+from pipelines.collect.run import CollectConfig, collect
 from pipelines.store import Folder, read_table
 from pipelines.web.fetch import download
 from pipelines.web.politeness import Politeness

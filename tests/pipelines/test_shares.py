@@ -18,8 +18,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.shares import Share, ShareUnfinished, live_shares, right_to_write, share_of_lanes
-from pipelines.stage import Engine, Manifest, Output, Part, Stage, run_stage
+from pipelines.engine.shares import (
+    Share,
+    ShareUnfinished,
+    live_shares,
+    right_to_write,
+    share_of_lanes,
+)
+from pipelines.engine.stage import Engine, Manifest, Output, Part, Stage, run_stage
 from pipelines.store import Folder, LeaseHeld
 from tests.pipelines.objects import bucket
 from tests.pipelines.test_stage import Double, calls, make

@@ -15,7 +15,16 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pipelines.stage import Engine, Manifest, Output, Part, Progress, Stage, StageFailed, run_stage
+from pipelines.engine.stage import (
+    Engine,
+    Manifest,
+    Output,
+    Part,
+    Progress,
+    Stage,
+    StageFailed,
+    run_stage,
+)
 from pipelines.store import Folder
 
 
@@ -172,7 +181,7 @@ def test_a_killed_stage_goes_on_at_its_unfinished_parts(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
 from tests.pipelines.test_stage import make
-from pipelines.stage import run_stage
+from pipelines.engine.stage import run_stage
 run_stage(make(Path({str(tmp_path)!r}), lanes=1, orders={{"part-00002": "sleep"}}))
 """
     child = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
@@ -221,7 +230,7 @@ def test_workers_end_with_their_caller(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
 from tests.pipelines.test_stage import make
-from pipelines.stage import Engine, run_stage
+from pipelines.engine.stage import Engine, run_stage
 run_stage(make(Path({str(tmp_path)!r}), orders={{"part-00002": "sleep"}}), Engine(workers=2))
 """
     child = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
@@ -265,7 +274,7 @@ def started_by(pid: int) -> list[int]:
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            if parent == pid and b"pipelines.workers" in (entry / "cmdline").read_bytes():
+            if parent == pid and b"pipelines.engine.workers" in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
         except OSError:
             continue
