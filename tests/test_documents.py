@@ -28,7 +28,6 @@ from flows.cli.commands import app
 from flows.deployments.project_file import read_configuration
 from pipelines.img2dataset.config import Img2datasetConfig
 from pipelines.store import Folder, read_table
-from tests.pipelines.made import in_a_loop
 from tests.pipelines.wats import envelope, image, wat
 from tests.pipelines.web import Page, served
 
@@ -445,7 +444,7 @@ class Sandbox:
         words = shlex.split(f"{command} {entry.more}".replace(SITE, f"{self.url}/"))
         assert words[0].endswith("winnow")
         printed = io.StringIO()
-        with contextlib.redirect_stdout(printed), in_a_loop():
+        with contextlib.redirect_stdout(printed):
             status = app(
                 words[1:], exit_on_error=False, print_error=False, result_action="return_value"
             )

@@ -39,7 +39,9 @@ Json = Annotated[bool, Parameter(name="--json", negative="", help="Print the res
 class EngineOptions:
     """Who does the work of a command."""
 
-    runner: Annotated[str, Parameter(help="Beam runner that maps the parts.")] = "FnApiRunner"
+    runner: Annotated[
+        str, Parameter(help="`local` (processes of this machine), or a runner of Beam by its name.")
+    ] = "local"
     workers: Annotated[int, Parameter(help="Processes on this machine.")] = 1
     share: Annotated[
         str | None,

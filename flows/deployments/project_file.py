@@ -18,7 +18,7 @@ from filters.given_models import Given
 from filters.recipe.recipe import load
 from flows.deployments.schedule import check_schedule
 from pipelines.collect.config import PATHS, CollectConfig
-from pipelines.engine.stage import MANIFEST, Engine
+from pipelines.engine.stage import LOCAL, MANIFEST, Engine
 from pipelines.releases.publish import CurateConfig
 from pipelines.store import Folder
 from training.recipes import Size
@@ -32,9 +32,11 @@ class _Table(BaseModel):
 
 
 class EngineTable(_Table):
-    """[engine]: the Beam runner of every stage, its options, and how many processes."""
+    """[engine]: what runs every stage (`local`, or a runner of Beam, with its options), and in how
+    many processes of this machine.
+    """
 
-    runner: str = "FnApiRunner"
+    runner: str = LOCAL
     options: tuple[str, ...] = ()
     workers: int = Field(default=1, ge=1)
 

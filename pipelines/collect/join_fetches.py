@@ -21,7 +21,7 @@ from pipelines.permission.outcomes import address_outcome
 from pipelines.permission.takedown_list import FORGOTTEN
 from pipelines.schema import CANDIDATES
 from pipelines.store import Folder, read_table, write_parquet
-from pipelines.urls import ascii_host
+from pipelines.urls import hosts
 
 WANTED = pa.schema([("part", pa.int32()), ("row", pa.int32()), ("image_url", pa.string())])
 FOUND = pa.schema(
@@ -35,33 +35,6 @@ FOUND = pa.schema(
 )
 STOPPED = "stopped."  # before the names of what keeps candidates from being fetched
 LOST = "fetch.lost"  # no row tells what became of the address: the part that held it failed
-
-
-def hosts(urls: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The host (with its port) of each address; empty where there is none. Of an imported image,
-    its data set and the shard in it.
-
-    One host is one, in whichever letters it is written: what is not ASCII is as name servers are
-    asked for it.
-    """
-    matched = pc.extract_regex(
-        urls,
-        r"^(?:given://(?P<shard>[^/]*/[^/]*)|[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?P<host>[^/?#]*))",
-    )
-    shard, host = (pc.fill_null(pc.struct_field(matched, name), "") for name in ("shard", "host"))
-    host = pc.utf8_lower(host)
-    if not pc.all(pc.string_is_ascii(host), min_count=0).as_py():
-        distinct = pc.unique(host)
-        spelled = pa.array([_in_ascii(name) for name in distinct.to_pylist()], pa.string())
-        host = spelled.take(pc.index_in(host, value_set=distinct))
-    return pc.if_else(pc.equal(shard, ""), host, shard)
-
-
-def _in_ascii(authority: str) -> str:
-    if authority.isascii():
-        return authority
-    host, colon, port = authority.partition(":")
-    return f"{ascii_host(host)}{colon}{port}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from pipelines.collect.config import CollectConfig
 from pipelines.collect.fetched_urls import Remember
 from pipelines.collect.join_fetches import Distinct, Scatter
 from pipelines.collect.retry import Retry, fates
+from pipelines.engine.runner import run_stage
 from pipelines.engine.shares import right_to_write
 from pipelines.engine.stage import (
     IDENTITY,
@@ -37,7 +38,6 @@ from pipelines.engine.stage import (
     Manifest,
     Progress,
     Stage,
-    run_stage,
     silent,
 )
 from pipelines.measure import Measure

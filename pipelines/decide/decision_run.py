@@ -30,7 +30,8 @@ from pipelines.decide.on_demand import (
 from pipelines.decide.segments import Segment, lazy_filters, needs_of, segments
 from pipelines.decide.statistics import modulus_for
 from pipelines.dedup.clusters import cluster
-from pipelines.engine.stage import Engine, Manifest, Progress, Stage, StageFailed, run_stage
+from pipelines.engine.runner import run_stage
+from pipelines.engine.stage import Engine, Manifest, Progress, Stage, StageFailed
 from pipelines.measure import Measure, filter_digest, increments
 from pipelines.permission.takedown_list import Forgotten
 from pipelines.store import Folder, digest

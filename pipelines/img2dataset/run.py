@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipelines.background import meanwhile
-from pipelines.engine.stage import RECEIPTS, Progress, run_lane, silent
-from pipelines.engine.workers import run_lanes
+from pipelines.engine.lane import run_lane
+from pipelines.engine.local import run_lanes
+from pipelines.engine.stage import RECEIPTS, Progress, silent
 from pipelines.img2dataset.config import Img2datasetConfig
 from pipelines.img2dataset.lists import lists_at, read_list
 from pipelines.img2dataset.output import NO_DOWNLOAD, NO_RESIZE, Shard

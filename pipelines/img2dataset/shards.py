@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from pipelines.collect.join_fetches import hosts
 from pipelines.engine.children import children
 from pipelines.engine.stage import RECEIPTS, Output, Part, Stage
 from pipelines.images.decode import Decoded
@@ -33,6 +32,7 @@ from pipelines.permission.networks import is_literal, is_public
 from pipelines.schema import FETCHED
 from pipelines.sources.spool import SPOOL_BYTES, Found, Spool
 from pipelines.store import FULL, Folder, LeaseHeld, lease, read_table, write_batches
+from pipelines.urls import hosts
 from pipelines.web.budget import spent_file
 from pipelines.web.fetch import download, taking_turns
 from pipelines.web.guest_options import bytes_at_most

@@ -23,8 +23,9 @@ import pytest
 
 from pipelines.dedup.blocking_keys import Kind
 from pipelines.dedup.clusters import cluster
+from pipelines.engine.runner import run_stage
 from pipelines.engine.shuffle import read_group
-from pipelines.engine.stage import Engine, run_stage
+from pipelines.engine.stage import Engine
 from pipelines.store import Folder, write_parquet
 
 MOST_TIME = 11.0  # for ten times the rows, in CPU time

@@ -20,7 +20,8 @@ from filters.image.is_photo import NaturalFilter
 from filters.recipe.recipe import load, parse
 from pipelines.collect.join_fetches import Distinct, Scatter
 from pipelines.decide.decision import decide
-from pipelines.engine.stage import Output, Part, Stage, run_stage
+from pipelines.engine.runner import run_stage
+from pipelines.engine.stage import Output, Part, Stage
 from pipelines.schema import CANDIDATES, FETCHED, FETCHES, IMAGES
 from pipelines.store import Folder, digest, read_table, write_arrow, write_parquet
 

@@ -13,7 +13,8 @@ from PIL import Image
 
 from flows.demo.scenes import chart, scene
 from pipelines.collect.join_fetches import Distinct, Scatter
-from pipelines.engine.stage import Output, Part, Stage, run_stage
+from pipelines.engine.runner import run_stage
+from pipelines.engine.stage import Output, Part, Stage
 from pipelines.schema import CANDIDATES, FETCHES, IMAGES, identify
 from pipelines.store import Folder, digest, read_table, write_arrow, write_parquet
 

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from pipelines.decide import apply_rules as deciding
 from pipelines.decide.decision import decide
 from pipelines.engine.stage import StageFailed
 from pipelines.store import Folder
-from tests.pipelines.made import in_a_loop, make, png
+from tests.pipelines.made import make, png
 
 PICTURES = {f"http://h.example/{number}.png": png(40 + number, 40) for number in range(3)}
 ROWS = [
@@ -80,17 +79,15 @@ PAGES = ("funnel", "measurements", "rules", "moved", "compare", "groups", "outco
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     root = Folder(str(tmp_path_factory.mktemp("unfinished") / "root"))
-    with in_a_loop():
-        make(root, "a", ROWS, PICTURES)
-        decide(root, "everything", ["a"])
+    make(root, "a", ROWS, PICTURES)
+    decide(root, "everything", ["a"])
     return root
 
 
 @pytest.fixture
-def root(made: Folder, tmp_path: Path) -> Iterator[Folder]:
+def root(made: Folder, tmp_path: Path) -> Folder:
     shutil.copytree(made.path(), tmp_path / "root")
-    with in_a_loop():
-        yield Folder(str(tmp_path / "root"))
+    return Folder(str(tmp_path / "root"))
 
 
 def stored(*rules: dict[str, Any]) -> Recipe:

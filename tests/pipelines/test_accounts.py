@@ -13,7 +13,8 @@ from pipelines.accounts import Account, Miscounted, check
 from pipelines.collect.collection import Collection
 from pipelines.collect.config import CollectConfig
 from pipelines.collect.run import collect
-from pipelines.engine.stage import Output, Part, Stage, run_stage
+from pipelines.engine.runner import run_stage
+from pipelines.engine.stage import Output, Part, Stage
 from pipelines.store import Folder
 from pipelines.web.crawl import accounts_of
 from tests.pipelines.web import Reply, jpeg, served

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.collect.run import CollectConfig, collect
-from pipelines.engine.stage import run_stage
+from pipelines.engine.runner import run_stage
 from pipelines.sources.archives.extract_chosen import ExtractChosen, same_address, stretches
 from pipelines.sources.archives.indexes import CHOSEN, Choose
 from pipelines.store import Folder, read_table

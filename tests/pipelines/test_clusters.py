@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from pipelines.dedup import compare as near
 from pipelines.dedup.clusters import Clustered, cluster
 from pipelines.dedup.compare import KEYS, Forest, near_hashes, near_vectors
+from pipelines.engine.runner import run_stage
 from pipelines.engine.shuffle import read_group
-from pipelines.engine.stage import Manifest, Stage, StageFailed, run_stage
+from pipelines.engine.stage import Manifest, Stage, StageFailed
 from pipelines.store import Folder
 
 Row = tuple[str, object]  # image_id and value

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from pipelines.engine.stage import run_stage
+from pipelines.engine.runner import run_stage
 from pipelines.schema import CANDIDATES, identify
 from pipelines.sources.archives.candidates import candidates_of_page
 from pipelines.sources.archives.extract import Extract

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.engine.stage import run_stage
+from pipelines.engine.runner import run_stage
 from pipelines.schema import CANDIDATES, identify
 from pipelines.sources.archives import extract_saved_pages as extract_html
 from pipelines.sources.archives.extract_saved_pages import ExtractHtml

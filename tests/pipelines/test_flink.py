@@ -25,7 +25,8 @@ import pytest
 
 from filters.base import Filter, Level
 from filters.text.length import LengthFilter
-from pipelines.engine.stage import Engine, Manifest, StageFailed, run_stage
+from pipelines.engine.runner import run_stage
+from pipelines.engine.stage import Engine, Manifest, StageFailed
 from pipelines.measure import Measure
 from pipelines.store import Folder
 from tests.pipelines import flink

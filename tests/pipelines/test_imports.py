@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.collect.join_fetches import Distinct, Scatter
-from pipelines.engine.stage import run_stage
+from pipelines.engine.runner import run_stage
 from pipelines.schema import CANDIDATES
 from pipelines.sources.datasets.detect_format import recognise
 from pipelines.sources.datasets.imports import Import

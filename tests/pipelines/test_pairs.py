@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.engine.stage import run_stage
+from pipelines.engine.runner import run_stage
 from pipelines.schema import CANDIDATES, identify
 from pipelines.sources.datasets.samples import Keys
 from pipelines.sources.lists.lines import LINE_BYTES

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.engine.stage import run_stage
+from pipelines.engine.runner import run_stage
 from pipelines.html.relative_urls import Base, absolute
 from pipelines.permission.outcomes import address_outcome
 from pipelines.permission.takedown_list import Forgotten

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.engine.stage import run_stage
+from pipelines.engine.runner import run_stage
 from pipelines.html.relative_urls import Base
 from pipelines.schema import CANDIDATES, identify
 from pipelines.sources.archives.compare_wat import compare_roads

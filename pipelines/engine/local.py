@@ -1,7 +1,7 @@
 """Worker processes of this machine: started once a command, warm for every stage, gone with the
 process that started them.
 
-A worker is `python -m pipelines.engine.workers`: pickled orders on its standard input, which stays
+A worker is `python -m pipelines.engine.local`: pickled orders on its standard input, which stays
 open (when it closes, the caller is dead and the worker ends in the middle of its part), and for
 each a pickled answer: None or the exception.
 """
@@ -19,7 +19,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 from pipelines.engine.children import WORKERS
-from pipelines.engine.stage import Part, Stage, run_lane
+from pipelines.engine.lane import run_lane
+from pipelines.engine.stage import Engine, Lane, Part, Stage
 from pipelines.terminal import guard_terminal
 
 IDLE_SECONDS = 30.0  # kept for the next stage; a training that follows wants their memory
@@ -33,7 +34,7 @@ class _Worker:
 
     def __init__(self, among: int) -> None:
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.engine.workers"],
+            [sys.executable, "-m", "pipelines.engine.local"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the caller, who closes the lifeline
@@ -101,6 +102,15 @@ def _end_idle(seconds: float = 0.0) -> None:
         _idle[:] = [worker for worker in _idle if worker not in old]
     for worker in old:
         worker.end()
+
+
+def map_lanes(stage: Stage, engine: Engine, lanes: Sequence[Lane]) -> None:
+    """Run lanes on this machine: in this process, or over the workers asked for."""
+    if min(engine.workers, len(lanes)) > 1:
+        run_lanes(stage, lanes, engine.workers)
+        return
+    for lane in lanes:
+        run_lane(stage, lane)
 
 
 def run_lanes(stage: Stage, lanes: Sequence[Sequence[Part]], workers: int) -> None:
