@@ -17,7 +17,8 @@ from pipelines.engine.stage import MANIFEST
 from pipelines.permission.takedown_list import Forgotten
 from pipelines.releases.publish import SUPERSEDED
 from pipelines.schema import KEPT
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 
 GROUPS = 12  # hosts that a report names
 SAMPLES = 6  # pictures shown of each outcome

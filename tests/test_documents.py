@@ -27,7 +27,8 @@ from PIL import Image
 from flows.cli.commands import app
 from flows.deployments.project_file import read_configuration
 from pipelines.img2dataset.config import Img2datasetConfig
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from tests.pipelines.wats import envelope, image, wat
 from tests.pipelines.web import Page, served
 

@@ -220,8 +220,8 @@ def recipes_without(
     Raises ValueError for a measurement that none of them reads, and for all at once that need what
     was not given.
     """
-    from filters import check_given
     from filters.recipe.recipe import load
+    from filters.registry import check_given
 
     loaded = [load(name) for name in names]
     shared = {name for recipe in loaded for name in recipe.needs}

@@ -148,8 +148,8 @@ def measurements(*, json: Json = False) -> None:
     """
     from dataclasses import asdict
 
-    from filters import FILTERS
     from filters.recipe.catalogue import catalogue
+    from filters.registry import FILTERS
 
     writers = {name: (one, str(kind)) for one in FILTERS for name, kind in one.writes.items()}
     if json:

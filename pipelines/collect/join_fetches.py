@@ -20,7 +20,8 @@ from pipelines.measure import beside_candidates, with_nulls
 from pipelines.permission.outcomes import address_outcome
 from pipelines.permission.takedown_list import FORGOTTEN
 from pipelines.schema import CANDIDATES
-from pipelines.store import Folder, read_table, write_parquet
+from pipelines.store import Folder
+from pipelines.tables import read_table, write_parquet
 from pipelines.urls import hosts
 
 WANTED = pa.schema([("part", pa.int32()), ("row", pa.int32()), ("image_url", pa.string())])

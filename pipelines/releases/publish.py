@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from filters import NOTHING_GIVEN, filters_for
 from filters.given_models import Given
 from filters.recipe.funnel import Funnel
 from filters.recipe.recipe import load
+from filters.registry import NOTHING_GIVEN, filters_for
 from pipelines.collect.collection import fit_name
 from pipelines.decide.decision import Decision
 from pipelines.decide.decision_run import Runner, read_schema, whole

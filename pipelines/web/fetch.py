@@ -24,7 +24,8 @@ from pipelines.schema import FETCHED, FETCHES, IMAGES
 from pipelines.sources.fetch_result import FetchResult
 from pipelines.sources.held import from_archives
 from pipelines.sources.spool import SPOOL_BYTES, Found, Keep, Spool
-from pipelines.store import Folder, read_table, write_batches, write_parquet
+from pipelines.store import Folder
+from pipelines.tables import read_table, write_batches, write_parquet
 from pipelines.urls import hosts
 from pipelines.web.decoding import Decode
 from pipelines.web.downloader import downloader_of

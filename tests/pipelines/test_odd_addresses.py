@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.collect.run import CollectConfig, collect
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from pipelines.urls import hosts
 from pipelines.web.fetch import download
 from pipelines.web.politeness import Politeness

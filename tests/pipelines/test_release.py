@@ -30,10 +30,12 @@ from pipelines.collect.run import collect
 from pipelines.curate import curate
 from pipelines.decide.decision import decide
 from pipelines.engine.stage import StageFailed
+from pipelines.lease import LeaseHeld, lease
 from pipelines.releases import shards as release
 from pipelines.releases.croissant import told
 from pipelines.releases.publish import CurateConfig
-from pipelines.store import Folder, LeaseHeld, lease, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from pipelines.takedown.run import forget
 from pipelines.validate import validate
 from tests.pipelines.test_decide import PICTURES, URLS, make
