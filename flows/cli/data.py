@@ -18,7 +18,6 @@ from flows.cli.options import (
     Root,
     Without,
     Work,
-    app,
     exit_status,
     folder_of,
     print_json,
@@ -34,7 +33,6 @@ Format = Literal["arrow", "webdataset"]
 group_options()
 
 
-@app.command
 def collect(
     *,
     config: Annotated[
@@ -107,7 +105,6 @@ def _ways() -> list[str]:
     return [CollectConfig.model_fields[name].alias or name for name in SOURCES]
 
 
-@app.command
 def curate(
     *,
     root: Root = "data",
@@ -171,7 +168,6 @@ def curate(
     return 0
 
 
-@app.command
 def funnel(
     *,
     root: Root = "data",
@@ -233,7 +229,6 @@ def recipes_without(
     return left
 
 
-@app.command
 def report(
     *,
     root: Root = "data",
@@ -255,9 +250,9 @@ def report(
     """
     from dataclasses import replace
 
+    from flows.decision_report import report_data
     from flows.report import write_report
     from flows.report.training import read_run, report_of_runs
-    from flows.root_state import report_data
     from pipelines.decide.decision import decide
 
     folder, given = folder_of(root), models or Given()
@@ -281,7 +276,6 @@ def report(
     return exit_status(decision.failed)
 
 
-@app.command
 def compare(
     *,
     warc: Annotated[str, Parameter(help="An archive.")],
@@ -303,7 +297,6 @@ def compare(
         say(roads_table(found))
 
 
-@app.command
 def forget(
     *,
     root: Root = "data",

@@ -16,6 +16,7 @@ from pipelines.decide.decision_run import Runner, read_schema, whole
 from pipelines.engine.shares import right_to_write
 from pipelines.engine.stage import Engine, Manifest, Progress, silent
 from pipelines.measure import filter_digest
+from pipelines.releases import SUPERSEDED
 from pipelines.releases.card import card
 from pipelines.releases.croissant import croissant
 from pipelines.releases.sample import SPLITS
@@ -25,7 +26,6 @@ from pipelines.store import Folder, digest
 
 CHOSEN = ("shard_samples", "heldout", "format")  # of a release, beside the decision
 # in a release that held what was taken down: which release stands for it
-SUPERSEDED = "superseded.json"
 
 
 class CurateConfig(BaseModel):

@@ -28,7 +28,7 @@ import pytest
 from fastwarc.warc import ArchiveIterator
 from PIL import Image
 
-from flows.root_state import status, status_table
+from flows.status import status, status_table
 from flows.training import address as training_address
 from pipelines.collect.run import collect
 from pipelines.curate import curate

@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from filters.given_models import Given
-from flows.root_state import status
+from flows.status import status
 from flows.training import address
 from pipelines import store
 from pipelines.collect.config import CollectConfig
