@@ -206,6 +206,11 @@ class Folder:
         with contextlib.suppress(FileNotFoundError):
             system.rm(path, recursive=True)
 
+    def size(self) -> int:
+        """The bytes of all files below it; 0 where there is none."""
+        system, folder = self._system
+        return int(system.du(folder)) if system.exists(folder) else 0
+
     def sweep(self) -> None:
         """Remove the temporary files that a killed writer left; only the holder of the lease
         may.

@@ -241,6 +241,8 @@ TABLE: dict[str, Run | Not] = {
     "winnow compare --warc CC-MAIN-x.warc.gz --wat CC-MAIN-x.warc.wat.gz": AS_IT_STANDS,
     "winnow dashboard --recipe winnow --collection web": AS_IT_STANDS,
     "winnow measurements": AS_IT_STANDS,
+    "winnow recipes": AS_IT_STANDS,
+    "winnow remove --release web-1 --dry-run": AS_IT_STANDS,
     "winnow train vilt --size small --release web-1 --out data/models/vilt": Run(
         instead=(("small", "tiny"),), more="--smoke"
     ),

@@ -46,6 +46,7 @@ COMMANDS = (
         "one HTML file: funnel, distributions, samples; or training runs",
     ),
     Command("Data", "flows.cli.data:forget", "take an address, a domain or an image out for ever"),
+    Command("Data", "flows.cli.data:remove", "drop a collection, a release or a model of ours"),
     Command(
         "Data", "flows.cli.data:compare", "what WAT files lose against the archives themselves"
     ),

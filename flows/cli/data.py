@@ -342,3 +342,39 @@ def forget(
         print_json(done.to_json())
     else:
         say(done.lines())
+
+
+def remove(
+    *,
+    root: Root = "data",
+    collection: Annotated[
+        tuple[str, ...],
+        Parameter(consume_multiple=True, negative_iterable=(), help="Ids of collections."),
+    ] = (),
+    release: Annotated[
+        tuple[str, ...],
+        Parameter(consume_multiple=True, negative_iterable=(), help="Names of releases."),
+    ] = (),
+    model: Annotated[
+        tuple[str, ...],
+        Parameter(consume_multiple=True, negative_iterable=(), help="Names of models of the root."),
+    ] = (),
+    dry_run: Annotated[
+        bool, Parameter(negative="", help="Say what would go, and do nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Drop a collection, a release or a model, finished or not; what something else stands on is
+    refused, with what that is. Models go before releases, and these before collections.
+
+    Example: winnow remove --release web-1 --dry-run
+    """
+    from flows.remove import remove_all, removed_table
+
+    done = remove_all(
+        folder_of(root), models=model, releases=release, collections=collection, dry_run=dry_run
+    )
+    if json:
+        print_json([one.to_json() for one in done])
+    else:
+        say(removed_table(done, dry_run=dry_run))
