@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model folder of a run that learned to tell shapes; its run and releases stand beside it."""
+    """The model folder of a run that learned to tell shapes; its run and releases stand beside
+    it.
+    """
     from tests.training.worlds import release, shapes_plan
     from training.train import train
 
