@@ -42,16 +42,12 @@ TO_BE_SPLIT = {
     "flows/dashboard/charts.py",
     "flows/dashboard/views.py",
     "pipelines/collect/run.py",
-    "pipelines/sources/lists/pairs.py",
     "pipelines/decide/decision_run.py",
     "pipelines/engine/children.py",
-    "pipelines/images/headers.py",
     "pipelines/html/addresses_of_image.py",
+    "pipelines/images/headers.py",
+    "pipelines/sources/lists/pairs.py",
     "pipelines/sources/paths.py",
-    "pipelines/engine/stage.py",
-    "pipelines/store.py",
-    "pipelines/takedown/redact_files.py",
-    "pipelines/takedown/run.py",
 }
 
 

@@ -7,41 +7,27 @@ fetches; the candidates themselves; and at last the new releases.
 """
 
 import contextlib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from filters.given_models import Given
-from filters.recipe.recipe import Recipe, available, load
-from pipelines.decide.decision import decide
 from pipelines.decide.decision_run import DECISION
 from pipelines.engine.stage import MANIFEST, RECEIPTS, Engine, Progress, silent
 from pipelines.lease import lease
 from pipelines.permission.takedown_list import FOLDER, Forgotten
 from pipelines.releases import SUPERSEDED
-from pipelines.releases.publish import CurateConfig, publish
-from pipelines.schema import KEPT
 from pipelines.store import Folder
 from pipelines.takedown.affected import Survey, survey
-from pipelines.takedown.redact_files import (
-    Doomed,
-    Place,
-    dirty_rows,
-    doomed_records,
-    erase_records,
-    erase_table,
-    rows_of,
-    scrub,
-)
+from pipelines.takedown.redact_files import Doomed, Place, dirty_rows, erase_table, rows_of, scrub
+from pipelines.takedown.redact_records import doomed_records, erase_records
 from pipelines.takedown.redact_shards import dirty_samples, erase_samples
+from pipelines.takedown.reissue import next_name, reissue_all
 
 REBUILT = ("outcomes", "aggregates")  # what is made again from the rest when it is asked for
 FEATURES = "features"  # in a release: training keeps there what frozen towers say of its samples
 # erased last, in this order: the rest is found through them
 LATE = ("urls/by-host", "urls", "fetches", "candidates")
-_CARD = "> This release held what was taken down since, and lacks it now"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +123,7 @@ def forget(
     with lease(root / FOLDER):
         work = _Takedown(root=root, found=survey(root, Forgotten.read(root)), progress=progress)
         work.erase()
-        reissued, causes = _reissue_all(root, engine, progress)
+        reissued, causes = reissue_all(root, engine, progress)
         return work.report(dry_run=False, reissued=reissued, causes=causes)
 
 
@@ -177,7 +163,7 @@ class _Takedown:
                     else dirty_rows(place, rows_of(doomed), doomed)
                 )
         new = {
-            name: _next_name(self.root, name)
+            name: next_name(self.root, name)
             for name in self.releases
             if (self.root / "releases" / name).exists(MANIFEST)
         }
@@ -329,100 +315,6 @@ def _below(home: Folder, inside: str) -> Iterator[str]:
     for name in (home / inside).names():
         if "." not in name:
             yield f"{inside}/{name}"
-
-
-def _reissue_all(
-    root: Folder, engine: Engine | None, progress: Callable[[Progress], None]
-) -> tuple[dict[str, str | None], dict[str, str]]:
-    """Write every release again that was marked and not yet written again; what stands for each,
-    and why nothing does.
-
-    One that cannot be written again, since a model of its recipe is gone for instance, does not
-    keep the others from it.
-    """
-    done: dict[str, str | None] = {}
-    causes: dict[str, str] = {}
-    for name in (root / "releases").names():
-        home = root / "releases" / name
-        if home.exists(SUPERSEDED) and home.read_json(SUPERSEDED)["pending"]:
-            try:
-                done[name] = _reissue(root, home, engine, progress)
-            except ValueError as error:
-                done[name], causes[name] = None, str(error)
-            home.write_json(SUPERSEDED, {"by": done[name], "pending": False})
-            _mark_card(home, done[name])
-    return done, causes
-
-
-def _reissue(
-    root: Folder, home: Folder, engine: Engine | None, progress: Callable[[Progress], None]
-) -> str | None:
-    """The name of the release that stands for one, None if its recipe or collections are gone or
-    nothing is kept.
-    """
-    manifest = home.read_json(MANIFEST)
-    recipe = _recipe(manifest)
-    there = all((root / "collections" / name).exists(MANIFEST) for name in manifest["collections"])
-    if recipe is None or not there:
-        return None
-    name = _next_name(root, home.name)
-    config = CurateConfig(
-        recipe=recipe.name,
-        collections=tuple(manifest["collections"]),
-        release=home.name,
-        given=Given(**manifest.get("given", {})),
-        **{
-            name: manifest[name]
-            for name in ("shard_samples", "heldout", "format")
-            if name in manifest
-        },
-    )
-    config = config.model_copy(update={"release": name})  # whatever its length
-    decision = decide(
-        root,
-        recipe,
-        config.collections,
-        given=config.given,
-        also=config.also,
-        engine=engine,
-        progress=progress,
-    )
-    if not decision.funnel.outcomes.get(KEPT, 0):
-        return None
-    return publish(
-        root, config, decision, supersedes=home.name, engine=engine, progress=progress
-    ).name
-
-
-def _recipe(manifest: dict[str, Any]) -> Recipe | None:
-    """The recipe of a release, from its manifest; of one that was written without it, by its name
-    if it is still the same.
-    """
-    if "recipe_rules" in manifest:
-        return Recipe.stored(manifest["recipe_rules"])
-    known = load(manifest["recipe"]) if manifest["recipe"] in available() else None
-    return known if known is not None and known.digest == manifest["recipe_digest"] else None
-
-
-def _next_name(root: Folder, name: str) -> str:
-    """`web-1.r1` for `web-1`, `web-1.r2` for that; one that was begun for it is taken up."""
-    base = re.sub(r"\.r\d+$", "", name)
-    number = 1
-    while (home := root / "releases" / f"{base}.r{number}").exists(MANIFEST) and home.read_json(
-        MANIFEST
-    ).get("supersedes") != name:
-        number += 1
-    return f"{base}.r{number}"
-
-
-def _mark_card(home: Folder, by: str | None) -> None:
-    card = home.read("README.md").decode() if home.exists("README.md") else ""
-    if _CARD not in card:
-        heading = f"# {home.name}\n"
-        words = f"{heading}\n{_CARD}" + (
-            f": use `{by}`, which was written without it.\n" if by else ".\n"
-        )
-        home.write_bytes("README.md", card.replace(heading, words, 1).encode())
 
 
 def _models(root: Folder, releases: Iterable[str]) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ from pipelines.releases.publish import CurateConfig, Release
 from pipelines.sources.archives.responses import response_at
 from pipelines.store import Folder
 from pipelines.tables import read_table, write_parquet
-from pipelines.takedown.redact_files import blank_record
+from pipelines.takedown.redact_records import blank_record
 from pipelines.takedown.run import forget
 from pipelines.validate import validate
 from tests.pipelines.web import served
