@@ -15,6 +15,7 @@ test: $(VENV)/.dev
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # Peers that nothing else needs lie in a folder of their own, which only the benchmarks look into.

@@ -56,7 +56,8 @@ class Matcher:
 
     def score_lines(self, lines: Sequence[Line]) -> list[float | str]:
         """0..1 for each caption of each line, in their order; why there is none, where so."""
-        encoded = encode(self.scorer, CaptionsFile(lines), workers=1)  # an image may kill its decoder
+        # an image may kill its decoder
+        encoded = encode(self.scorer, CaptionsFile(lines), workers=1)
         pairs = Pairs(images=encoded.owner, texts=torch.arange(len(encoded.texts)))
         scores = iter(_probabilities(score_pairs(encoded, pairs)))
         found: list[float | str] = []

@@ -1,4 +1,6 @@
-"""Filters: what is measured on candidates, images and pairs. Each measurement is written by one filter of `FILTERS`."""
+"""Filters: what is measured on candidates, images and pairs. Each measurement is written by one
+filter of `FILTERS`.
+"""
 
 from collections.abc import Iterable
 
@@ -63,7 +65,9 @@ FILTERS: tuple[type[Filter], ...] = (
     LabelOverlapFilter,
     ScorerFilter,
 )
-MEASUREMENTS: dict[str, pa.DataType] = {name: kind for filter_ in FILTERS for name, kind in filter_.writes.items()}
+MEASUREMENTS: dict[str, pa.DataType] = {
+    name: kind for filter_ in FILTERS for name, kind in filter_.writes.items()
+}
 NOTHING_GIVEN = Given()
 
 
@@ -72,11 +76,14 @@ def writer(measurement: str) -> type[Filter]:
     return next(filter_ for filter_ in FILTERS if measurement in filter_.writes)
 
 
-def filters_for(measurements: Iterable[str], given: Given = NOTHING_GIVEN, left_out: Iterable[str] = ()) -> tuple[Filter, ...]:
-    """The filters that write these measurements, and those whose measurements they read, in the order of `FILTERS`.
+def filters_for(
+    measurements: Iterable[str], given: Given = NOTHING_GIVEN, left_out: Iterable[str] = ()
+) -> tuple[Filter, ...]:
+    """The filters that write these measurements, and those whose measurements they read, in the
+    order of `FILTERS`.
 
-    Raises ValueError, naming measurements and options, where some need what was not given; what is `left_out` already stands in
-    its advice, so that it can be followed as it is.
+    Raises ValueError, naming measurements and options, where some need what was not given; what is
+    `left_out` already stands in its advice, so that it can be followed as it is.
     """
     return tuple(reversed(_walk(measurements, given, left_out, open_them=True)))
 
@@ -86,9 +93,12 @@ def check_given(measurements: Iterable[str], given: Given, left_out: Iterable[st
     _walk(measurements, given, left_out, open_them=False)
 
 
-def _walk(measurements: Iterable[str], given: Given, left_out: Iterable[str], *, open_them: bool) -> list[Filter]:
+def _walk(
+    measurements: Iterable[str], given: Given, left_out: Iterable[str], *, open_them: bool
+) -> list[Filter]:
     """The filters that are needed, the last first."""
-    asked_by = {name: {name} for name in measurements}  # for each that is needed, those that were asked for
+    # for each that is needed, those that were asked for
+    asked_by = {name: {name} for name in measurements}
     lacking: dict[str, set[str]] = {}
     chosen: list[Filter] = []
     for filter_ in reversed(FILTERS):
@@ -116,6 +126,8 @@ def _refuse(lacking: dict[str, set[str]], left_out: Iterable[str]) -> None:
     names = sorted(lacking)
     without = f"--without {' '.join([*left_out, *names])}"
     if len(names) == len(options) == 1:
-        raise ValueError(f"{names[0]} needs a model or list that was not given: add {options[0]}, or {without}")
+        raise ValueError(
+            f"{names[0]} needs a model or list that was not given: add {options[0]}, or {without}"
+        )
     needed = ", ".join(f"{name} needs {' and '.join(sorted(lacking[name]))}" for name in names)
     raise ValueError(f"models or lists were not given: {needed}; add them, or {without}")

@@ -13,12 +13,18 @@ Seen = TypeVar("Seen")
 
 
 class Each(Protocol):
-    """Calls a picklable function with each image, in order; None where the image has killed the process that it was called in."""
+    """Calls a picklable function with each image, in order; None where the image has killed the
+    process that it was called in.
+    """
 
-    def __call__(self, function: Callable[[bytes | None], Seen | None], images: Iterable[bytes | None]) -> Iterator[Seen | None]: ...
+    def __call__(
+        self, function: Callable[[bytes | None], Seen | None], images: Iterable[bytes | None]
+    ) -> Iterator[Seen | None]: ...
 
 
-def here(function: Callable[[bytes | None], Seen | None], images: Iterable[bytes | None]) -> Iterator[Seen | None]:
+def here(
+    function: Callable[[bytes | None], Seen | None], images: Iterable[bytes | None]
+) -> Iterator[Seen | None]:
     """In this very process, for images that nobody doubts."""
     return map(function, images)
 
@@ -26,9 +32,11 @@ def here(function: Callable[[bytes | None], Seen | None], images: Iterable[bytes
 class Filter(ABC):
     """Measures candidates, images or pairs. It drops nothing: recipes decide.
 
-    `version` is raised when the same rows would give other measurements. What a filter `reads` are columns of candidates or of
-    images, and measurements of other filters; one of pairs reads columns of candidates and measurements, never an image's bytes.
-    A `costly` one is asked only for what no earlier rule has stopped. `needs` names the field of `Given` without which there is none.
+    `version` is raised when the same rows would give other measurements. What a filter `reads` are
+    columns of candidates or of images, and measurements of other filters; one of pairs reads
+    columns of candidates and measurements, never an image's bytes. A `costly` one is asked only for
+    what no earlier rule has stopped. `needs` names the field of `Given` without which there is
+    none.
     """
 
     name: ClassVar[str]
@@ -42,21 +50,29 @@ class Filter(ABC):
 
     @classmethod
     def of(cls, given: Given) -> Self:
-        """The filter with what the user gave; ValueError with a remedy where that cannot be used."""
+        """The filter with what the user gave; ValueError with a remedy where that cannot be
+        used.
+        """
         return cls()
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """What the measurements depend on beside the version, as plain JSON values: settings, and digests of models and lists."""
+        """What the measurements depend on beside the version, as plain JSON values: settings, and
+        digests of models and lists.
+        """
         return {}
 
     @abstractmethod
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """As many rows as were given, a column for each name in `writes`; null where a row cannot be measured, never an exception."""
+        """As many rows as were given, a column for each name in `writes`; null where a row cannot
+        be measured, never an exception.
+        """
 
 
 class PixelFilter(Filter):
-    """A filter that decodes images, which can crash a process: it does so in a function that `each` may call in another one."""
+    """A filter that decodes images, which can crash a process: it does so in a function that `each`
+    may call in another one.
+    """
 
     @abstractmethod
     def measure(self, batch: pa.RecordBatch, each: Each = here) -> pa.RecordBatch:
@@ -66,5 +82,8 @@ class PixelFilter(Filter):
 def measured(writes: Mapping[str, pa.DataType], columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
     """A batch of exactly the columns that a filter writes, in their order and of their types."""
     assert set(columns) == set(writes), f"measured {sorted(columns)}, not {sorted(writes)}"
-    arrays = [array if array.type == kind else array.cast(kind) for array, kind in ((columns[name], kind) for name, kind in writes.items())]
+    arrays = [
+        array if array.type == kind else array.cast(kind)
+        for array, kind in ((columns[name], kind) for name, kind in writes.items())
+    ]
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(list(writes.items())))

@@ -1,4 +1,6 @@
-"""How much of a text is interface, commerce, law, credit or placeholder rather than a description of something seen."""
+"""How much of a text is interface, commerce, law, credit or placeholder rather than a description
+of something seen.
+"""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +14,20 @@ from numpy.typing import NDArray
 
 from filters.lexicon import calls, function_words, interface_runs, interface_words, prose_words
 from filters.searched import Searched
-from filters.stems import AROUND, BY, CLAIM, CREDIT, DATED, DAY, GLYPH, LABEL, MONTH, SCREEN, WORLD_WIDE_WEB, Stems
+from filters.stems import (
+    AROUND,
+    BY,
+    CLAIM,
+    CREDIT,
+    DATED,
+    DAY,
+    GLYPH,
+    LABEL,
+    MONTH,
+    SCREEN,
+    WORLD_WIDE_WEB,
+    Stems,
+)
 from filters.tokens import Tokens
 
 FLOATS = NDArray[np.float64]
@@ -20,47 +35,82 @@ BOOLS = NDArray[np.bool_]
 
 _AFTER_VIEW = frozenset(["of", "from", "over", "across", "through", "off"])
 _PREPOSITIONS = frozenset(
-    ["of", "in", "on", "at", "by", "for", "from", "with", "into", "over", "under", "near", "behind", "through", "across", "along"]
+    [
+        "of",
+        "in",
+        "on",
+        "at",
+        "by",
+        "for",
+        "from",
+        "with",
+        "into",
+        "over",
+        "under",
+        "near",
+        "behind",
+        "through",
+        "across",
+        "along",
+    ]
 )
-_DETERMINERS = frozenset(["a", "an", "the", "our", "his", "her", "their", "my", "its", "this", "last"])
+_DETERMINERS = frozenset(
+    ["a", "an", "the", "our", "his", "her", "their", "my", "its", "this", "last"]
+)
 _PRONOUNCED = re.compile(r"[aeiouy][a-z]|[a-z][aeiouy]")
 SIGNS = frozenset(["\N{COPYRIGHT SIGN}", "\N{REGISTERED SIGN}", "\N{TRADE MARK SIGN}"])
 _SIGNS = r"[|!%\x{a9}$]"
 _COUNTS = frozenset(["a", "an", "two", "three", "four", "five", "six", "several"])
-_SEPARATORS = r"[|\x{bb}\x{ab}\x{203a}\x{2039}\x{2190}-\x{2192}\x{2022}\x{b7}\x{25ba}\x{25b6}]"  # bars, angles, arrows, bullets
+# bars, angles, arrows, bullets
+_SEPARATORS = r"[|\x{bb}\x{ab}\x{203a}\x{2039}\x{2190}-\x{2192}\x{2022}\x{b7}\x{25ba}\x{25b6}]"
 _ADDRESS = (
     r"(?i)(https?:|ftp:|mailto:|javascript:|^)//?\S+|\bwww\.\S+|\S+@\S+\.\S+"
     r"|\+?\(?\d{2,4}\)?[\s./-]\d{3,4}[\s.-]\d{3,4}\b"  # telephones
     r"|^\s*[a-z0-9-]+(\.[a-z0-9-]+)*\.(com|org|net|info|io|co|gov|edu|biz|[a-z]{2})(/\S*)?\s*$"
 )
-_MARKUP = r"(?i)&(#\d+|#x[0-9a-f]+|[a-z]{2,8});|</?[a-z][^>]*>|\{\{|\}\}|\$\{|<%|%>|\[/?[a-z_]+[^\]]*=|%[sd]\b"
+_MARKUP = (
+    r"(?i)&(#\d+|#x[0-9a-f]+|[a-z]{2,8});|</?[a-z][^>]*>|\{\{|\}\}|\$\{|<%|%>|\[/?[a-z_]+[^\]]*="
+    r"|%[sd]\b"
+)
 _CREDIT = (  # who made a picture, and nothing on it
     r"^\W*((?i:photo(graph)?s?|images?|pictures?|pics?|illustrations?|graphics?|artwork|credits?|sources?|courtesy|photographer|photography)"
-    r"((?i: credits?| courtesy| source))?\s*(:|(?i:by|courtesy|©|via))\s*(?i:of )?(?i:the )?)(\p{Lu}[\pL.'-]*[\s,/&|]*){1,5}\d{0,4}\W*$"
+    r"((?i: credits?| courtesy| source))?\s*(:|(?i:by|courtesy|©|via))\s*(?i:of )?(?i:the"
+    r" )?)(\p{Lu}[\pL.'-]*[\s,/&|]*){1,5}\d{0,4}\W*$"
 )
-_LABEL = r"(?i)^\W*(fig(ure)?|plate|table|image|photo|picture|slide|page|exhibit|panel|chart|illustration)s?\.?\s*#?\d+[a-z]?\W*$"
+_LABEL = (
+    r"(?i)^\W*(fig(ure)?|plate|table|image|photo|picture|slide|page|exhibit|panel|chart"
+    r"|illustration)s?\.?\s*#?\d+[a-z]?\W*$"
+)
 _BYLINE = r"^\W*(?i:(written |posted |published |edited )?by) (\p{Lu}[\pL.'-]*[\s,&|]*){1,4}\W*$"
-_GLYPH = r"(?i)^\W*([\pL'-]+\s+){0,2}(icons?|favicon|avatar|thumbnail|placeholder)\W*$"  # what an interface is drawn with
+# what an interface is drawn with
+_GLYPH = r"(?i)^\W*([\pL'-]+\s+){0,2}(icons?|favicon|avatar|thumbnail|placeholder)\W*$"
 # when a page was written, and nothing on it
 _DATE = rf"(?i)^\W*((\d{{1,4}}(st|nd|rd|th)?|{MONTH}|{DAY}|{AROUND})([\s,./:|()-]+|$))+$"
 # says what is shown, and that it is a screen
-_SCREEN = r"(?i)^\W*((a|an|the|my) )?screen ?-?(shot|grab|capture|cap)s? (of|from|showing|with) .*\pL{3}"
+_SCREEN = (
+    r"(?i)^\W*((a|an|the|my) )?screen ?-?(shot|grab|capture|cap)s? (of|from|showing|with) .*\pL{3}"
+)
 _CLAIM = (
-    r"(?i)^\W*((photo|image|picture|graphic|illustration)s? )?(courtesy (of )?|credits?:? |via )|^\W*(©|\(c\)|copyright\b|photo ©|image ©)"
+    r"(?i)^\W*((photo|image|picture|graphic|illustration)s? )?(courtesy (of )?|credits?:? |via"
+    r" )|^\W*(©|\(c\)|copyright\b|photo ©|image ©)"
 )
 
 
 def boilerplate(text: Searched, tokens: Tokens) -> tuple[FLOATS, FLOATS]:
-    """Share of each text (0 to 1) that describes nothing, and how many distinct words of it may name something that can be seen.
+    """Share of each text (0 to 1) that describes nothing, and how many distinct words of it may
+    name something that can be seen.
 
-    The share is the weight of interface words over that and the words that name. It is 1 where nothing is named at all, and for
-    addresses, markup and credits; 0 for an empty text. In prose, words of interfaces and shops count half as names.
+    The share is the weight of interface words over that and the words that name. It is 1 where
+    nothing is named at all, and for addresses, markup and credits; 0 for an empty text. In prose,
+    words of interfaces and shops count half as names.
     """
     runs, leading, counted = _run_weights(tokens), _leading(tokens), _counted(tokens)
     called = tokens.total(leading)
     prose = _prose(tokens, counted) & (called == 0) & ~text.matches(_SIGNS, text.holds("|!%$"))
     soft = 0.5 * tokens.known_of(_in_prose) * prose[tokens.row]
-    names = np.maximum(tokens.known_of(_content), soft) * (tokens.first_of_kind & (runs < 0.6) & ~leading)
+    names = np.maximum(tokens.known_of(_content), soft) * (
+        tokens.first_of_kind & (runs < 0.6) & ~leading
+    )
     weights = np.maximum(tokens.known_of(_weight), runs) * tokens.first_of_kind
     against = (tokens.total(weights) + _signs(text) + called) * np.where(counted | prose, 0.5, 1.0)
     content = tokens.total(names)
@@ -73,18 +123,30 @@ def boilerplate(text: Searched, tokens: Tokens) -> tuple[FLOATS, FLOATS]:
 
 
 def _whole(text: Searched, tokens: Tokens, stems: Stems) -> BOOLS:
-    """True for texts that are credits, claims, labels, icons, dates, lists of keywords, addresses or markup as a whole."""
+    """True for texts that are credits, claims, labels, icons, dates, lists of keywords, addresses
+    or markup as a whole.
+    """
     matched = _keywords(text, tokens)
     for pattern, stem in ((_CREDIT, CREDIT), (_CLAIM, CLAIM), (_BYLINE, BY), (_GLYPH, GLYPH)):
         matched |= text.matches(pattern, stems.stand(stem))
     matched |= text.matches(_LABEL, stems.stand(LABEL) & text.numbered)
     matched |= text.matches(_DATE, stems.only(DATED))
-    addressed = text.holds("/@") | text.numbered | text.holds(".") & (stems.stand(WORLD_WIDE_WEB) | ~text.holds(" "))
-    return matched | _mostly(text, _ADDRESS, addressed) | _mostly(text, _MARKUP, text.holds("&<>{}$%["))
+    addressed = (
+        text.holds("/@")
+        | text.numbered
+        | text.holds(".") & (stems.stand(WORLD_WIDE_WEB) | ~text.holds(" "))
+    )
+    return (
+        matched
+        | _mostly(text, _ADDRESS, addressed)
+        | _mostly(text, _MARKUP, text.holds("&<>{}$%["))
+    )
 
 
 def _keywords(text: Searched, tokens: Tokens) -> BOOLS:
-    """True for lists with commas and without function words in which a word stands that never describes: written for search engines."""
+    """True for lists with commas and without function words in which a word stands that never
+    describes: written for search engines.
+    """
     listed = text.matches(r",.*,", text.holds(","))
     if not listed.any():
         return listed
@@ -94,12 +156,16 @@ def _keywords(text: Searched, tokens: Tokens) -> BOOLS:
 
 
 def _prose(tokens: Tokens, counted: BOOLS) -> BOOLS:
-    """True for five words and more that open with an article or number, or have a preposition before one: sentences, not labels."""
+    """True for five words and more that open with an article or number, or have a preposition
+    before one: sentences, not labels.
+    """
     joined = np.zeros(tokens.rows, dtype=bool)
     if len(tokens.row) > 1:
         preposition = tokens.known_of(_PREPOSITIONS.__contains__)[:-1] > 0
         determiner = tokens.known_of(_DETERMINERS.__contains__)[1:] > 0
-        joined[tokens.row[1:][preposition & determiner & (tokens.row[1:] == tokens.row[:-1])]] = True
+        joined[tokens.row[1:][preposition & determiner & (tokens.row[1:] == tokens.row[:-1])]] = (
+            True
+        )
     return np.asarray((tokens.count >= 5) & (joined | counted))
 
 
@@ -145,13 +211,23 @@ def _numbers_in_runs() -> dict[str, int]:
 @lru_cache(maxsize=2)
 def _numbered_runs(length: int) -> tuple[NDArray[np.int64], FLOATS]:
     """The runs of so many words as numbers, ascending, and their weights."""
-    runs = [(run.split(), weight) for run, weight in interface_runs().items() if run.count(" ") == length - 1]
-    numbered = sorted((_folded([_numbers_in_runs()[word] for word in run]), weight) for run, weight in runs)
-    return np.array([run for run, _ in numbered], np.int64), np.array([weight for _, weight in numbered])
+    runs = [
+        (run.split(), weight)
+        for run, weight in interface_runs().items()
+        if run.count(" ") == length - 1
+    ]
+    numbered = sorted(
+        (_folded([_numbers_in_runs()[word] for word in run]), weight) for run, weight in runs
+    )
+    return np.array([run for run, _ in numbered], np.int64), np.array(
+        [weight for _, weight in numbered]
+    )
 
 
 def _content(word: str) -> float:
-    """1 for a word that is neither function word, interface word, number nor letters that nobody could pronounce."""
+    """1 for a word that is neither function word, interface word, number nor letters that nobody
+    could pronounce.
+    """
     if word in function_words() or word in interface_words() or word.isdigit():
         return 0.0
     return float(_PRONOUNCED.search(word) is not None if word.isascii() else word not in SIGNS)
@@ -165,13 +241,17 @@ def _leading(tokens: Tokens) -> BOOLS:
     first = tokens.begins
     second = np.minimum(first + 1, len(tokens.row) - 1)
     leads = tokens.known_of(_calls)[first] > 0
-    seen = (tokens.known_of(_AFTER_VIEW.__contains__)[second] > 0) & (tokens.row[second] == tokens.row[first])
+    seen = (tokens.known_of(_AFTER_VIEW.__contains__)[second] > 0) & (
+        tokens.row[second] == tokens.row[first]
+    )
     result[first[leads & ~seen]] = True
     return result
 
 
 def _counted(tokens: Tokens) -> BOOLS:
-    """True for a text that opens with an indefinite article or a small number, as descriptions do and interfaces seldom."""
+    """True for a text that opens with an indefinite article or a small number, as descriptions do
+    and interfaces seldom.
+    """
     result = np.zeros(tokens.rows, dtype=bool)
     if len(tokens.row):
         result[tokens.row[tokens.begins]] = tokens.known_of(_COUNTS.__contains__)[tokens.begins] > 0
@@ -179,9 +259,13 @@ def _counted(tokens: Tokens) -> BOOLS:
 
 
 def _signs(text: Searched) -> FLOATS:
-    """What separators between items, exclamation marks and capitals throughout weigh against a text."""
+    """What separators between items, exclamation marks and capitals throughout weigh against a
+    text.
+    """
     separators, cries = text.counts(_SEPARATORS, text.holds("|")), text.counts("!", text.holds("!"))
-    return np.asarray(0.6 * np.minimum(separators, 3) + 0.3 * np.minimum(cries, 2), dtype=np.float64)
+    return np.asarray(
+        0.6 * np.minimum(separators, 3) + 0.3 * np.minimum(cries, 2), dtype=np.float64
+    )
 
 
 def _mostly(text: Searched, pattern: str, likely: BOOLS) -> BOOLS:
@@ -189,7 +273,8 @@ def _mostly(text: Searched, pattern: str, likely: BOOLS) -> BOOLS:
     found = text.matches(pattern, likely)
     if found.any():
         left = pc.replace_substring_regex(text.text.filter(pa.array(found)), pattern, " ")
-        word = r"[\pL\pN]+" if (text.odd & found).any() else "[A-Za-z0-9]+"  # classes of Unicode take milliseconds to compile
+        # classes of Unicode take milliseconds to compile
+        word = r"[\pL\pN]+" if (text.odd & found).any() else "[A-Za-z0-9]+"
         found[found] = pc.count_substring_regex(left, word).to_numpy(zero_copy_only=False) <= 2
     return found
 

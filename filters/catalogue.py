@@ -22,11 +22,17 @@ class About:
 def catalogue() -> dict[str, About]:
     """Every measurement by its name."""
     tables = tomllib.loads(FILE.read_text(encoding="utf-8"))
-    return {f"{group}.{name}": About(**entry) for group, entries in tables.items() for name, entry in entries.items()}
+    return {
+        f"{group}.{name}": About(**entry)
+        for group, entries in tables.items()
+        for name, entry in entries.items()
+    }
 
 
 def range_of(measurement: str) -> tuple[float, float]:
-    """The least and the greatest number that a measurement can be, as its unit says; all but what is signed starts at 0."""
+    """The least and the greatest number that a measurement can be, as its unit says; all but what
+    is signed starts at 0.
+    """
     unit = catalogue()[measurement].unit
     if unit == "-1 to 1":
         return -1.0, 1.0

@@ -1,4 +1,6 @@
-"""Classifiers of images and of texts, by local folder or hub name: probabilities of their labels."""
+"""Classifiers of images and of texts, by local folder or hub name: probabilities of their
+labels.
+"""
 
 import functools
 from dataclasses import dataclass
@@ -10,7 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from filters.base import Each, here
-from filters.models import FLOATS, Place, digest_of_folder, each_image, each_text, folder_of, longest_text
+from filters.models import (
+    FLOATS,
+    Place,
+    digest_of_folder,
+    each_image,
+    each_text,
+    folder_of,
+    longest_text,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +28,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier:
-    """A classifier of transformers: its folder, what identifies its bytes, its labels, and whether several of them can be true."""
+    """A classifier of transformers: its folder, what identifies its bytes, its labels, and whether
+    several of them can be true.
+    """
 
     folder: str
     digest: str
@@ -35,7 +47,9 @@ class Classifier:
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
-            raise ValueError(f"--{option} {name}: its configuration cannot be read ({error})") from error
+            raise ValueError(
+                f"--{option} {name}: its configuration cannot be read ({error})"
+            ) from error
         labels = tuple(str(config.id2label[number]) for number in range(len(config.id2label)))
         # one output alone is a probability of its own
         several = config.problem_type == "multi_label_classification" or len(labels) == 1
@@ -46,18 +60,30 @@ class Classifier:
         wide = logits.float()
         return wide.sigmoid() if self.several else wide.softmax(-1)
 
-    def of_images(self, images: pa.Array, place: Place, each: Each = here) -> tuple[NDArray[np.int64], FLOATS]:
+    def of_images(
+        self, images: pa.Array, place: Place, each: Each = here
+    ) -> tuple[NDArray[np.int64], FLOATS]:
         """The rows that can be decoded [n], and probabilities of the labels [n, labels]."""
         model, processor = _image_model(self, place.device)
 
         def prepare(picture: Image.Image) -> "torch.Tensor":
-            prepared: torch.Tensor = processor(images=picture, return_tensors="pt")["pixel_values"][0]
+            prepared: torch.Tensor = processor(images=picture, return_tensors="pt")["pixel_values"][
+                0
+            ]
             return prepared
 
-        return each_image(images, prepare, lambda pictures: self.of_logits(model(pixel_values=pictures).logits), place, each)
+        return each_image(
+            images,
+            prepare,
+            lambda pictures: self.of_logits(model(pixel_values=pictures).logits),
+            place,
+            each,
+        )
 
     def of_texts(self, texts: list[str], place: Place) -> FLOATS:
-        """Probabilities of the labels [texts, labels]; what is beyond the model's longest text is not read."""
+        """Probabilities of the labels [texts, labels]; what is beyond the model's longest text is
+        not read.
+        """
         model, tokenizer, longest = _text_model(self, place.device)
         coded = tokenizer(texts, truncation=True, max_length=longest)["input_ids"] if texts else []
         values = np.zeros((len(texts), len(self.labels)), np.float32)
@@ -65,7 +91,9 @@ class Classifier:
         def probabilities(ids: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
             return self.of_logits(model(input_ids=ids, attention_mask=mask).logits)
 
-        for rows, found in each_text(coded, tokenizer.pad_token_id or 0, longest, probabilities, place):
+        for rows, found in each_text(
+            coded, tokenizer.pad_token_id or 0, longest, probabilities, place
+        ):
             values[rows] = found
         return values
 
@@ -74,7 +102,12 @@ class Classifier:
 def _image_model(classifier: Classifier, device: str) -> tuple[Any, Any]:
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-    model = AutoModelForImageClassification.from_pretrained(classifier.folder, local_files_only=True).float().eval().to(device)
+    model = (
+        AutoModelForImageClassification.from_pretrained(classifier.folder, local_files_only=True)
+        .float()
+        .eval()
+        .to(device)
+    )
     return model, AutoImageProcessor.from_pretrained(classifier.folder, local_files_only=True)
 
 
@@ -82,6 +115,11 @@ def _image_model(classifier: Classifier, device: str) -> tuple[Any, Any]:
 def _text_model(classifier: Classifier, device: str) -> tuple[Any, Any, int]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    model = AutoModelForSequenceClassification.from_pretrained(classifier.folder, local_files_only=True).float().eval().to(device)
+    model = (
+        AutoModelForSequenceClassification.from_pretrained(classifier.folder, local_files_only=True)
+        .float()
+        .eval()
+        .to(device)
+    )
     tokenizer = AutoTokenizer.from_pretrained(classifier.folder, local_files_only=True)
     return model, tokenizer, longest_text(model, tokenizer)

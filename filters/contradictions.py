@@ -1,4 +1,6 @@
-"""Rules that are each in order and make no sense together: nothing can pass them all, or a funnel cannot tell them apart."""
+"""Rules that are each in order and make no sense together: nothing can pass them all, or a funnel
+cannot tell them apart.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,7 +15,9 @@ from filters.rules import GroupRule, RowRule, Rule, Value
 
 
 def contradictions(rules: Sequence[Rule]) -> Iterator[tuple[int, str]]:
-    """The place of each rule that contradicts or repeats one before it, and in which way, in words."""
+    """The place of each rule that contradicts or repeats one before it, and in which way, in
+    words.
+    """
     passing: dict[str, _Passing] = {}
     for place, rule in enumerate(rules):
         if isinstance(rule, RowRule):
@@ -22,7 +26,13 @@ def contradictions(rules: Sequence[Rule]) -> Iterator[tuple[int, str]]:
             left.narrow(rule)
             if left.empty:
                 others = " and the rules before it" if earlier else ""
-                yield place, f"no {rule.measure} can pass this{others}: all would be dropped; move the threshold or leave a rule out"
+                yield (
+                    place,
+                    (
+                        f"no {rule.measure} can pass this{others}: all would be dropped; move the"
+                        " threshold or leave a rule out"
+                    ),
+                )
     yield from _alike(rules)
 
 
@@ -32,17 +42,31 @@ def _alike(rules: Sequence[Rule]) -> Iterator[tuple[int, str]]:
     for place, rule in enumerate(rules):
         spelt = rule.model_dump_json(exclude={"reason", "source"})
         if spelt in stand:
-            yield place, f"this rule stands already, with the reason {stand[spelt].reason}: leave one of them out"
+            yield (
+                place,
+                (
+                    f"this rule stands already, with the reason {stand[spelt].reason}: leave one of"
+                    " them out"
+                ),
+            )
         other = reasons.get(rule.reason)
         if other is not None and (isinstance(rule, GroupRule) or isinstance(other, GroupRule)):
-            yield place, f"{rule.reason} is the reason of another rule: give the group rule one of its own, or no funnel tells them apart"
+            yield (
+                place,
+                (
+                    f"{rule.reason} is the reason of another rule: give the group rule one of its"
+                    " own, or no funnel tells them apart"
+                ),
+            )
         stand.setdefault(spelt, rule)
         reasons.setdefault(rule.reason, rule)
 
 
 @dataclass(kw_only=True)
 class _Passing:
-    """What of a measurement all rules so far let pass: numbers from `least` to `most`, or some values, without the `excluded`."""
+    """What of a measurement all rules so far let pass: numbers from `least` to `most`, or some
+    values, without the `excluded`.
+    """
 
     kind: pa.DataType
     least: float
@@ -90,10 +114,16 @@ class _Passing:
 
 
 def _neighbours(value: float, kind: pa.DataType) -> tuple[float, float | None, float]:
-    """Of what a measurement can hold: the greatest below a threshold, the threshold itself if it can be held, the least above it."""
+    """Of what a measurement can hold: the greatest below a threshold, the threshold itself if it
+    can be held, the least above it.
+    """
     if pa.types.is_integer(kind):
         whole = math.floor(value)
         return (whole - 1, whole, whole + 1) if whole == value else (whole, None, whole + 1)
     number = kind.to_pandas_dtype()
     at = number(value)  # as `decide_row` compares it
-    return float(np.nextafter(at, number(-math.inf))), float(at), float(np.nextafter(at, number(math.inf)))
+    return (
+        float(np.nextafter(at, number(-math.inf))),
+        float(at),
+        float(np.nextafter(at, number(math.inf))),
+    )

@@ -1,6 +1,8 @@
-"""What speaks for or against a text being about its image: features of text alone, of image alone, of the page and of what they share.
+"""What speaks for or against a text being about its image: features of text alone, of image alone,
+of the page and of what they share.
 
-ImageBERT (section 3) scores pairs by hundreds of features of these kinds and publishes none of them: which they are is our choice.
+ImageBERT (section 3) scores pairs by hundreds of features of these kinds and publishes none of
+them: which they are is our choice.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,14 +35,21 @@ class Pairs:
 
     def numbers(self, name: str) -> FLOATS:
         """NaN where there is none."""
-        return np.asarray(pc.cast(self.column(name), pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+        return np.asarray(
+            pc.cast(self.column(name), pa.float64()).to_numpy(zero_copy_only=False),
+            dtype=np.float64,
+        )
 
     def text(self, name: str) -> pa.Array:
         return pc.fill_null(self.column(name).cast(pa.string()), "")
 
     @cached_property
     def words(self) -> Tokens:
-        return tokens(pc.replace_substring_regex(self.text("text"), r"(?i)black[- ]and[- ]white|b&w", "monochrome"))
+        return tokens(
+            pc.replace_substring_regex(
+                self.text("text"), r"(?i)black[- ]and[- ]white|b&w", "monochrome"
+            )
+        )
 
     def says(self, kind: str) -> FLOATS:
         """1 where a text has a word of this kind, else 0."""
@@ -48,7 +57,9 @@ class Pairs:
         return np.minimum(self.words.total(self.words.of_words(lambda word: word in listed)), 1)
 
     def share(self, name: str) -> tuple[FLOATS, FLOATS]:
-        """Share of the naming words of the text that stand in this column, and the other way round."""
+        """Share of the naming words of the text that stand in this column, and the other way
+        round.
+        """
         if name not in self._shares:
             self._shares[name] = shared(self.text("text"), self.text(name), name)
         return self._shares[name]
@@ -56,7 +67,9 @@ class Pairs:
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
-    """A number for each pair, from columns of candidates and measurements; NaN where it cannot be told."""
+    """A number for each pair, from columns of candidates and measurements; NaN where it cannot be
+    told.
+    """
 
     reads: tuple[str, ...]
     value: Callable[[Pairs], FLOATS]
@@ -74,33 +87,91 @@ def read_by(features: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for feature in features for name in FEATURES[feature].reads))
 
 
-# What a text says of the kind of picture, compiled by hand for Winnow; beside it stands what the picture looks like.
+# What a text says of the kind of picture, compiled by hand for Winnow; beside it stands what the
+# picture looks like.
 KINDS = {
-    "drawn": "chart graph diagram logo icon illustration drawing clipart vector map screenshot infographic cartoon banner plot sketch",
-    "written": "sign poster text quote letter newspaper book cover page menu label certificate flyer document handwriting screenshot",
+    "drawn": (
+        "chart graph diagram logo icon illustration drawing clipart vector map screenshot"
+        " infographic cartoon banner plot sketch"
+    ),
+    "written": (
+        "sign poster text quote letter newspaper book cover page menu label certificate flyer"
+        " document handwriting screenshot"
+    ),
     "grey": "monochrome sepia grayscale greyscale grey gray charcoal pencil engraving",
     "dark": "night dark evening silhouette shadow sunset dusk black",
     "bright": "snow snowy white sky fog mist beach sunny",
-    "colourful": "colorful colourful rainbow red orange yellow flowers balloons mural carnival festival",
-    "photographed": "photo photograph portrait sitting standing running playing man woman boy girl people dog child children",
+    "colourful": (
+        "colorful colourful rainbow red orange yellow flowers balloons mural carnival festival"
+    ),
+    "photographed": (
+        "photo photograph portrait sitting standing running playing man woman boy girl people dog"
+        " child children"
+    ),
 }
 SOURCES = ("alt", "title", "figcaption", "aria_label", "given", "link", "surrounding", "synthetic")
-LOOKS = ("image.natural", "image.flat", "image.deviation", "image.entropy", "image.colours", "image.text_likeness", "image.blur")
+LOOKS = (
+    "image.natural",
+    "image.flat",
+    "image.deviation",
+    "image.entropy",
+    "image.colours",
+    "image.text_likeness",
+    "image.blur",
+)
 WIDE = frozenset(  # spread over orders of magnitude
     (
-        *("text.characters", "text.words", "page.place", "page.images", "page.declared_area", "image.short_side", "image.long_side"),
+        *(
+            "text.characters",
+            "text.words",
+            "page.place",
+            "page.images",
+            "page.declared_area",
+            "image.short_side",
+            "image.long_side",
+        ),
         *("image.bytes", "image.bits_per_pixel", "image.colours", "image.blur"),
     )
 )
-# Without a value a text, a page or its words have none of what is counted; an image without one could not be read.
+# Without a value a text, a page or its words have none of what is counted; an image without one
+# could not be read.
 OF_TEXT = (
-    *("text.characters", "text.words", "text.information", "text.boilerplate", "text.filename", "text.english", "text.letters"),
-    *("text.capitals", "text.repetition", "text.digits", "text.punctuation", "text.special", "text.stop_words", "text.urls"),
+    *(
+        "text.characters",
+        "text.words",
+        "text.information",
+        "text.boilerplate",
+        "text.filename",
+        "text.english",
+        "text.letters",
+    ),
+    *(
+        "text.capitals",
+        "text.repetition",
+        "text.digits",
+        "text.punctuation",
+        "text.special",
+        "text.stop_words",
+        "text.urls",
+    ),
     *("text.initial_capital", "text.capitalised", "text.word_repetition", "text.out_of_vocabulary"),
 )
 OF_PAGE = ("page.place", "page.images", "page.declared_area", "page.content", "page.dominant")
-OF_IMAGE = ("image.short_side", "image.long_side", "image.aspect", "image.bytes", "image.bits_per_pixel", *LOOKS)
-OF_MODELS = ("alignment.score", "image.aesthetics", "image.unsafe", "text.unsafe", "pair.label_overlap")
+OF_IMAGE = (
+    "image.short_side",
+    "image.long_side",
+    "image.aspect",
+    "image.bytes",
+    "image.bits_per_pixel",
+    *LOOKS,
+)
+OF_MODELS = (
+    "alignment.score",
+    "image.aesthetics",
+    "image.unsafe",
+    "text.unsafe",
+    "pair.label_overlap",
+)
 SHARED = ("context", "image_url", "page_url")
 
 
@@ -118,7 +189,9 @@ def _squared(of: Callable[[str, Pairs], FLOATS], name: str, pairs: Pairs) -> FLO
 
 
 def _is(name: str, value: str, pairs: Pairs) -> FLOATS:
-    return np.asarray(pc.equal(pairs.text(name), value).to_numpy(zero_copy_only=False), dtype=np.float64)
+    return np.asarray(
+        pc.equal(pairs.text(name), value).to_numpy(zero_copy_only=False), dtype=np.float64
+    )
 
 
 def _says(kind: str, pairs: Pairs) -> FLOATS:
@@ -138,7 +211,9 @@ def _share(name: str, way: int, pairs: Pairs) -> FLOATS:
 
 
 def _some(name: str, pairs: Pairs) -> FLOATS:
-    return np.asarray(pc.not_equal(pairs.text(name), "").to_numpy(zero_copy_only=False), dtype=np.float64)
+    return np.asarray(
+        pc.not_equal(pairs.text(name), "").to_numpy(zero_copy_only=False), dtype=np.float64
+    )
 
 
 def _all() -> dict[str, Feature]:
@@ -148,7 +223,9 @@ def _all() -> dict[str, Feature]:
             made[name] = Feature(reads=(name,), value=partial(shape, name))
             made[f"{name} squared"] = Feature(reads=(name,), value=partial(_squared, shape, name))
     for source in SOURCES:
-        made[f"text_source {source}"] = Feature(reads=("text_source",), value=partial(_is, "text_source", source))
+        made[f"text_source {source}"] = Feature(
+            reads=("text_source",), value=partial(_is, "text_source", source)
+        )
     for name in SHARED:
         made[f"{name} given"] = Feature(reads=(name,), value=partial(_some, name))
         made[f"text in {name}"] = Feature(reads=("text", name), value=partial(_share, name, 0))
@@ -156,10 +233,20 @@ def _all() -> dict[str, Feature]:
     for kind in KINDS:
         made[f"says {kind}"] = Feature(reads=("text",), value=partial(_says, kind))
         for look in LOOKS:
-            made[f"says {kind}, {look}"] = Feature(reads=("text", look), value=partial(_says_of, kind, look))
-    for name in ("text.words", "text.information", "text.boilerplate", "text.capitals", "text.digits"):
+            made[f"says {kind}, {look}"] = Feature(
+                reads=("text", look), value=partial(_says_of, kind, look)
+            )
+    for name in (
+        "text.words",
+        "text.information",
+        "text.boilerplate",
+        "text.capitals",
+        "text.digits",
+    ):
         for look in LOOKS:
-            made[f"{name} times {look}"] = Feature(reads=(name, look), value=partial(_times, name, look))
+            made[f"{name} times {look}"] = Feature(
+                reads=(name, look), value=partial(_times, name, look)
+            )
     return made
 
 

@@ -1,4 +1,6 @@
-"""What is known of words: computed once for each word, and remembered from batch to batch, for words recur."""
+"""What is known of words: computed once for each word, and remembered from batch to batch, for
+words recur.
+"""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -16,7 +18,9 @@ MOST_CHARACTERS = 1 << 24  # of all words together
 
 @dataclass(kw_only=True)
 class Facts:
-    """Words with places, and for each function that was asked for a table of its values, of which the first are computed."""
+    """Words with places, and for each function that was asked for a table of its values, of which
+    the first are computed.
+    """
 
     capacity: int
     most_characters: int
@@ -27,7 +31,9 @@ class Facts:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def place(self, words: Sequence[str]) -> INTEGERS | None:
-        """Where each of some distinct words stands; the new ones are added. None if there is no room for them."""
+        """Where each of some distinct words stands; the new ones are added. None if there is no
+        room for them.
+        """
         with self._lock:
             found = np.fromiter(map(self.places.get, words, repeat(-1)), np.int64, len(words))
             new = np.flatnonzero(found < 0)
@@ -55,11 +61,16 @@ _latest = [Facts(capacity=CAPACITY, most_characters=MOST_CHARACTERS)]
 
 
 def facts(words: Sequence[str]) -> tuple[Facts, INTEGERS]:
-    """The facts that are remembered, and where each of some distinct words stands; all is forgotten when there is no room for more."""
+    """The facts that are remembered, and where each of some distinct words stands; all is forgotten
+    when there is no room for more.
+    """
     held = _latest[0]
     places = held.place(words)
     if places is None:
-        held = _latest[0] = Facts(capacity=max(CAPACITY, 2 * len(words)), most_characters=max(MOST_CHARACTERS, 2 * sum(map(len, words))))
+        held = _latest[0] = Facts(
+            capacity=max(CAPACITY, 2 * len(words)),
+            most_characters=max(MOST_CHARACTERS, 2 * sum(map(len, words))),
+        )
         places = held.place(words)
     assert places is not None
     return held, places

@@ -3,7 +3,8 @@
     python -m filters.fit natural --natural FOLDER... --graphic FOLDER...
     python -m filters.fit language --english FILE... --foreign FILE...      (one text a line)
 
-A part of the examples is kept apart; the shares told wrong there are stored beside the coefficients.
+A part of the examples is kept apart; the shares told wrong there are stored beside the
+coefficients.
 """
 
 import argparse
@@ -26,15 +27,23 @@ from filters.pictures import opened
 FLOATS = NDArray[np.float64]
 KINDS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".gif"}
 COPIES = 4  # variations of each picture, the first as it is
-PLAIN = 3  # times that the first counts, so that what is rare on the web does not outweigh what is common
+# times that the first counts, so that what is rare on the web does not outweigh what is common
+PLAIN = 3
 DRAWN = 1500  # graphics drawn beside those given
-RESAMPLING = (Image.Resampling.BICUBIC, Image.Resampling.LANCZOS, Image.Resampling.BOX, Image.Resampling.BILINEAR)
+RESAMPLING = (
+    Image.Resampling.BICUBIC,
+    Image.Resampling.LANCZOS,
+    Image.Resampling.BOX,
+    Image.Resampling.BILINEAR,
+)
 PALETTES = (Image.Quantize.MEDIANCUT, Image.Quantize.MAXCOVERAGE, Image.Quantize.FASTOCTREE)
 DITHERS = (Image.Dither.NONE, Image.Dither.FLOYDSTEINBERG)
 
 
 def varied(picture: Image.Image, rng: random.Random) -> bytes:
-    """The picture as the web might show it: its long side 64 to 1600 pixels, perhaps with other tones or a frame, and encoded."""
+    """The picture as the web might show it: its long side 64 to 1600 pixels, perhaps with other
+    tones or a frame, and encoded.
+    """
     side = min(max(picture.size), int(64 * 25 ** rng.random()))
     seen = picture.convert("RGB")
     if side < max(picture.size):
@@ -63,7 +72,9 @@ def toned(picture: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def encoded(picture: Image.Image, rng: random.Random) -> bytes:
-    """One in eight as a GIF of 32 to 256 colours, three in five as a JPEG of quality 10 to 95, one in ten as a WebP, others as a PNG."""
+    """One in eight as a GIF of 32 to 256 colours, three in five as a JPEG of quality 10 to 95, one
+    in ten as a WebP, others as a PNG.
+    """
     buffer, chance = BytesIO(), rng.random()
     if chance < 0.125:
         # colours laid over a picture are dithered on demand, those found with it never
@@ -79,14 +90,23 @@ def encoded(picture: Image.Image, rng: random.Random) -> bytes:
 
 
 def pictures(folders: Sequence[Path]) -> list[Image.Image]:
-    """The pictures below some folders, on white where they are transparent; large ones with a long side of 1600."""
+    """The pictures below some folders, on white where they are transparent; large ones with a long
+    side of 1600.
+    """
     found = []
-    for path in (path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix.lower() in KINDS):
+    for path in (
+        path
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in KINDS
+    ):
         with opened(path.read_bytes()) as picture:
             picture.draft("RGB", (1600, 1600))
             whole = picture.convert("RGBA")
         whole.thumbnail((1600, 1600))
-        found.append(Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB"))
+        found.append(
+            Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB")
+        )
     return found
 
 
@@ -98,16 +118,24 @@ def rows_of(shown: Sequence[Image.Image], rng: random.Random) -> tuple[FLOATS, N
         for copy in range(COPIES)
     ]
     kept = [(number, small) for number, small in seen if small is not None]
-    return np.array([natural.statistics(small) for _, small in kept]), np.array([number for number, _ in kept])
+    return np.array([natural.statistics(small) for _, small in kept]), np.array(
+        [number for number, _ in kept]
+    )
 
 
-def train_natural(photos: tuple[FLOATS, NDArray[np.int64]], graphics: tuple[FLOATS, NDArray[np.int64]]) -> Logistic:
-    """Fit on statistics and the numbers of their pictures; pictures whose number divides by 4 give the figures."""
+def train_natural(
+    photos: tuple[FLOATS, NDArray[np.int64]], graphics: tuple[FLOATS, NDArray[np.int64]]
+) -> Logistic:
+    """Fit on statistics and the numbers of their pictures; pictures whose number divides by 4 give
+    the figures.
+    """
     parts = {"natural": photos, "graphic": graphics}
     plain = {name: np.r_[True, number[1:] != number[:-1]] for name, (_, number) in parts.items()}
     held = {name: number % 4 == 0 for name, (_, number) in parts.items()}
     often = {name: np.where(held[name], 0, np.where(plain[name], PLAIN, 1)) for name in parts}
-    taught = [natural.expand(np.repeat(rows, often[name], axis=0)) for name, (rows, _) in parts.items()]
+    taught = [
+        natural.expand(np.repeat(rows, often[name], axis=0)) for name, (rows, _) in parts.items()
+    ]
     fitted = fit(natural.names(), taught[0], taught[1], ridge=0.3)
     dropped = {name: fitted(natural.expand(rows)) < 0.5 for name, (rows, _) in parts.items()}
     shares = {
@@ -121,17 +149,35 @@ def train_natural(photos: tuple[FLOATS, NDArray[np.int64]], graphics: tuple[FLOA
 
 
 def train_language(english: Sequence[str], foreign: Sequence[str], seed: int = 0) -> Logistic:
-    """Fit on two thirds of the texts and on runs of two to five of their words; the rest gives the figures.
+    """Fit on two thirds of the texts and on runs of two to five of their words; the rest gives the
+    figures.
 
-    Foreign texts of which most words are English (names of products) teach nothing and are left out.
+    Foreign texts of which most words are English (names of products) teach nothing and are left
+    out.
     """
     rng = random.Random(seed)
-    parts = {name: rng.sample(list(texts), len(texts)) for name, texts in (("english", english), ("foreign", foreign))}
+    parts = {
+        name: rng.sample(list(texts), len(texts))
+        for name, texts in (("english", english), ("foreign", foreign))
+    }
     cut = {name: len(texts) * 2 // 3 for name, texts in parts.items()}
-    values = {name: language.features(pa.array(texts[: cut[name]] + _runs(texts[: cut[name]], rng)))[0] for name, texts in parts.items()}
-    fitted = fit(language.FEATURES, values["english"], values["foreign"][values["foreign"][:, 3] < 0.7], ridge=0.01)
-    said = {name: fitted(language.features(pa.array(texts[cut[name] :]))[0]) for name, texts in parts.items()}
-    kept = {name: round(float((probability >= 0.5).mean()), 4) for name, probability in said.items()}
+    values = {
+        name: language.features(pa.array(texts[: cut[name]] + _runs(texts[: cut[name]], rng)))[0]
+        for name, texts in parts.items()
+    }
+    fitted = fit(
+        language.FEATURES,
+        values["english"],
+        values["foreign"][values["foreign"][:, 3] < 0.7],
+        ridge=0.01,
+    )
+    said = {
+        name: fitted(language.features(pa.array(texts[cut[name] :]))[0])
+        for name, texts in parts.items()
+    }
+    kept = {
+        name: round(float((probability >= 0.5).mean()), 4) for name, probability in said.items()
+    }
     training = {
         "texts": {name: len(texts) for name, texts in parts.items()},
         "held_out_taken_for_english": kept,
@@ -151,9 +197,14 @@ def _runs(texts: Sequence[str], rng: random.Random) -> list[str]:
 
 def main() -> None:
     """Fit one classifier and write its file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    for command, options in (("natural", ("--natural", "--graphic")), ("language", ("--english", "--foreign"))):
+    for command, options in (
+        ("natural", ("--natural", "--graphic")),
+        ("language", ("--english", "--foreign")),
+    ):
         of_command = commands.add_parser(command)
         for option in options:
             of_command.add_argument(option, nargs="+", type=Path, required=True)
@@ -161,9 +212,17 @@ def main() -> None:
     if given.command == "natural":
         rng = random.Random(0)
         drawn = [Image.open(BytesIO(graphic(rng))).convert("RGB") for _ in range(DRAWN)]
-        result = train_natural(rows_of(pictures(given.natural), rng), rows_of(pictures(given.graphic) + drawn, rng))
-        folders = {option: " ".join(folder.name for folder in getattr(given, option)) for option in ("natural", "graphic")}
-        command = f"python -m filters.fit natural --natural {folders['natural']} --graphic {folders['graphic']}"
+        result = train_natural(
+            rows_of(pictures(given.natural), rng), rows_of(pictures(given.graphic) + drawn, rng)
+        )
+        folders = {
+            option: " ".join(folder.name for folder in getattr(given, option))
+            for option in ("natural", "graphic")
+        }
+        command = (
+            f"python -m filters.fit natural --natural {folders['natural']} --graphic"
+            f" {folders['graphic']}"
+        )
         result = replace(result, training={"command": command, **result.training})
         result.write(natural.MODEL)
     else:
@@ -173,7 +232,12 @@ def main() -> None:
 
 
 def _lines(paths: Sequence[Path]) -> list[str]:
-    return [line for path in paths for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [
+        line
+        for path in paths
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.strip()
+    ]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ KEPT = "kept"
 
 @dataclass(frozen=True, kw_only=True)
 class Funnel:
-    """Counts by outcome of one recipe. Each candidate is counted once, so the counts add up to the candidates."""
+    """Counts by outcome of one recipe. Each candidate is counted once, so the counts add up to the
+    candidates.
+    """
 
     recipe: str
     outcomes: Mapping[str, int]
@@ -28,14 +30,27 @@ class Funnel:
         return self.outcomes.get(KEPT, 0)
 
     def __add__(self, other: "Funnel") -> "Funnel":
-        """Merge the funnels of two sets of candidates under the same recipe; outcomes keep the order in which they came."""
-        assert self.recipe == other.recipe, f"funnels of {self.recipe} and {other.recipe} do not add up"
+        """Merge the funnels of two sets of candidates under the same recipe; outcomes keep the
+        order in which they came.
+        """
+        assert self.recipe == other.recipe, (
+            f"funnels of {self.recipe} and {other.recipe} do not add up"
+        )
         names = dict.fromkeys([*self.outcomes, *other.outcomes])
-        return replace(self, outcomes={name: self.outcomes.get(name, 0) + other.outcomes.get(name, 0) for name in names})
+        return replace(
+            self,
+            outcomes={
+                name: self.outcomes.get(name, 0) + other.outcomes.get(name, 0) for name in names
+            },
+        )
 
     def conserve(self, candidates: int) -> "Funnel":
-        """Return the funnel itself; an assertion fails when it does not hold as many candidates as went in."""
-        assert self.candidates == candidates, f"{self.candidates} outcomes for {candidates} candidates"
+        """Return the funnel itself; an assertion fails when it does not hold as many candidates as
+        went in.
+        """
+        assert self.candidates == candidates, (
+            f"{self.candidates} outcomes for {candidates} candidates"
+        )
         return self
 
     def rows(self) -> list[tuple[str, int, float]]:
@@ -46,7 +61,12 @@ class Funnel:
     def to_json(self) -> dict[str, Any]:
         left_out = {"without": list(self.without)} if self.without else {}
         outcomes = {name: count for name, count, _ in self.rows()}
-        return {"recipe": self.recipe, **left_out, "candidates": self.candidates, "outcomes": outcomes}
+        return {
+            "recipe": self.recipe,
+            **left_out,
+            "candidates": self.candidates,
+            "outcomes": outcomes,
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Funnel":
@@ -54,7 +74,11 @@ class Funnel:
 
         Raises ValueError when the counts do not add up to the candidates.
         """
-        funnel = cls(recipe=value["recipe"], outcomes=dict(value["outcomes"]), without=tuple(value.get("without", ())))
+        funnel = cls(
+            recipe=value["recipe"],
+            outcomes=dict(value["outcomes"]),
+            without=tuple(value.get("without", ())),
+        )
         if funnel.candidates != value["candidates"]:
             counted = f"{funnel.candidates}, not to its {value['candidates']} candidates"
             raise ValueError(f"the funnel's outcomes add up to {counted}; decide again")

@@ -1,4 +1,6 @@
-"""Graphics of many kinds, drawn at random: what the classifier of natural images learns to reject, beside real ones."""
+"""Graphics of many kinds, drawn at random: what the classifier of natural images learns to reject,
+beside real ones.
+"""
 
 import io
 from collections.abc import Callable
@@ -10,22 +12,55 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 Colour = tuple[int, int, int]
 WORDS = (
-    *("growth", "budget", "revenue", "plan", "team", "north", "region", "quarter", "total", "average", "annual", "forecast"),
-    *("profit", "index", "rate", "share", "market", "visitors", "units", "volume", "results", "overview", "summary", "left"),
+    *(
+        "growth",
+        "budget",
+        "revenue",
+        "plan",
+        "team",
+        "north",
+        "region",
+        "quarter",
+        "total",
+        "average",
+        "annual",
+        "forecast",
+    ),
+    *(
+        "profit",
+        "index",
+        "rate",
+        "share",
+        "market",
+        "visitors",
+        "units",
+        "volume",
+        "results",
+        "overview",
+        "summary",
+        "left",
+    ),
     *("right", "before", "after", "first", "second", "model", "energy", "water", "paper", "stone"),
 )
 RESAMPLING = (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.LANCZOS)
 
 
 def graphic(rng: Random) -> bytes:
-    """One encoded graphic: two in five plotted by matplotlib, the others drawn; a third resized, most saved as JPEG."""
+    """One encoded graphic: two in five plotted by matplotlib, the others drawn; a third resized,
+    most saved as JPEG.
+    """
     picture = _plotted(rng) if rng.random() < 0.4 else _drawn(rng)
     if rng.random() < 0.35:
         scale = rng.uniform(0.4, 1.5)
-        picture = picture.resize((max(64, int(picture.width * scale)), max(64, int(picture.height * scale))), rng.choice(RESAMPLING))
+        picture = picture.resize(
+            (max(64, int(picture.width * scale)), max(64, int(picture.height * scale))),
+            rng.choice(RESAMPLING),
+        )
     buffer = io.BytesIO()
     if rng.random() < 0.7:
-        picture.convert("RGB").save(buffer, "JPEG", quality=rng.choice((30, 50, 60, 75, 85, 90, 95)))
+        picture.convert("RGB").save(
+            buffer, "JPEG", quality=rng.choice((30, 50, 60, 75, 85, 90, 95))
+        )
     else:
         picture.convert("RGB").save(buffer, "PNG")
     return buffer.getvalue()
@@ -41,13 +76,17 @@ def _colour(rng: Random) -> Colour:
 
 def _ground(rng: Random) -> Colour:
     pale = rng.randint(225, 255), rng.randint(225, 255), rng.randint(225, 255)
-    return rng.choice(((255, 255, 255), (255, 255, 255), (255, 255, 255), pale, (20, 20, 30), _colour(rng)))
+    return rng.choice(
+        ((255, 255, 255), (255, 255, 255), (255, 255, 255), pale, (20, 20, 30), _colour(rng))
+    )
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
     import matplotlib
 
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+    return ImageFont.truetype(
+        str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size
+    )
 
 
 def _plotted(rng: Random) -> Image.Image:
@@ -58,7 +97,9 @@ def _plotted(rng: Random) -> Image.Image:
 
     numbers = np.random.default_rng(rng.getrandbits(32))
     with pyplot.style.context(rng.choice([*pyplot.style.available, *["default"] * 4])):
-        figure, axes = pyplot.subplots(figsize=(rng.uniform(3, 8), rng.uniform(2.2, 6)), dpi=rng.choice((60, 80, 100, 120)))
+        figure, axes = pyplot.subplots(
+            figsize=(rng.uniform(3, 8), rng.uniform(2.2, 6)), dpi=rng.choice((60, 80, 100, 120))
+        )
         rng.choice(_PLOTS)(axes, rng, numbers)
         if rng.random() < 0.7:
             axes.set_title(_words(rng, 3))
@@ -71,19 +112,32 @@ def _plotted(rng: Random) -> Image.Image:
 
 
 def _wave(numbers: np.random.Generator) -> np.ndarray:
-    return np.add.outer(np.sin(np.linspace(0, numbers.uniform(2, 9), 40)), np.cos(np.linspace(0, 6, 40)))
+    return np.add.outer(
+        np.sin(np.linspace(0, numbers.uniform(2, 9), 40)), np.cos(np.linspace(0, 6, 40))
+    )
 
 
 _PLOTS: tuple[Callable[..., object], ...] = (
     lambda axes, rng, numbers: axes.bar(range(6), numbers.random(6)),
-    lambda axes, rng, numbers: axes.bar(range(9), numbers.random(9), color=[tuple(numbers.random(3)) for _ in range(9)]),
+    lambda axes, rng, numbers: axes.bar(
+        range(9), numbers.random(9), color=[tuple(numbers.random(3)) for _ in range(9)]
+    ),
     lambda axes, rng, numbers: axes.barh(range(5), numbers.random(5)),
-    lambda axes, rng, numbers: [axes.plot(np.cumsum(numbers.normal(size=100)), lw=rng.uniform(1, 4)) for _ in range(rng.randint(1, 5))],
-    lambda axes, rng, numbers: axes.pie(numbers.random(5) + 0.1, labels=[_words(rng, 1) for _ in range(5)]),
+    lambda axes, rng, numbers: [
+        axes.plot(np.cumsum(numbers.normal(size=100)), lw=rng.uniform(1, 4))
+        for _ in range(rng.randint(1, 5))
+    ],
+    lambda axes, rng, numbers: axes.pie(
+        numbers.random(5) + 0.1, labels=[_words(rng, 1) for _ in range(5)]
+    ),
     lambda axes, rng, numbers: axes.pie(numbers.random(7) + 0.1),
-    lambda axes, rng, numbers: axes.scatter(*numbers.normal(size=(2, 200)), c=numbers.random(200), s=rng.choice((5, 20, 60))),
+    lambda axes, rng, numbers: axes.scatter(
+        *numbers.normal(size=(2, 200)), c=numbers.random(200), s=rng.choice((5, 20, 60))
+    ),
     lambda axes, rng, numbers: axes.imshow(
-        numbers.random((rng.choice((9, 20, 40)), 9)), cmap=rng.choice(("viridis", "hot", "Blues", "jet")), aspect="auto"
+        numbers.random((rng.choice((9, 20, 40)), 9)),
+        cmap=rng.choice(("viridis", "hot", "Blues", "jet")),
+        aspect="auto",
     ),
     lambda axes, rng, numbers: axes.hist(numbers.normal(size=500), bins=rng.choice((8, 20, 50))),
     lambda axes, rng, numbers: axes.stackplot(range(20), numbers.random((4, 20))),
@@ -104,7 +158,13 @@ def _bars(picture: Image.Image, draw: ImageDraw.ImageDraw, rng: Random) -> None:
     for number in range(count):
         left = width * number / count
         draw.rectangle(
-            (left + width / count * 0.15, rng.randint(height // 8, floor - 2), left + width / count * 0.85, floor), rng.choice(inks)
+            (
+                left + width / count * 0.15,
+                rng.randint(height // 8, floor - 2),
+                left + width / count * 0.85,
+                floor,
+            ),
+            rng.choice(inks),
         )
     draw.line((0, floor, width, floor), "black", 2)
 
@@ -118,11 +178,17 @@ def _text(picture: Image.Image, draw: ImageDraw.ImageDraw, rng: Random) -> None:
 def _logo(picture: Image.Image, draw: ImageDraw.ImageDraw, rng: Random) -> None:
     width, height = picture.size
     for _ in range(rng.randint(1, 6)):
-        x, y, half = rng.randrange(width), rng.randrange(height), rng.randint(20, max(21, min(width, height) // 2))
+        x, y, half = (
+            rng.randrange(width),
+            rng.randrange(height),
+            rng.randint(20, max(21, min(width, height) // 2)),
+        )
         shape = rng.choice((draw.ellipse, draw.rectangle))
         shape((x - half, y - half, x + half, y + half), _colour(rng))
     if rng.random() < 0.5:
-        draw.text((width // 6, height // 3), _words(rng, 1), _colour(rng), _font(max(12, height // 6)))
+        draw.text(
+            (width // 6, height // 3), _words(rng, 1), _colour(rng), _font(max(12, height // 6))
+        )
 
 
 def _gradient(picture: Image.Image, draw: ImageDraw.ImageDraw, rng: Random) -> None:
@@ -131,7 +197,12 @@ def _gradient(picture: Image.Image, draw: ImageDraw.ImageDraw, rng: Random) -> N
     values = across * np.array(_colour(rng)) + down * np.array(_colour(rng)) * 0.6
     picture.paste(Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)))
     if rng.random() < 0.7:
-        draw.text((width // 8, height // 3), _words(rng, 2), rng.choice(("white", "black")), _font(max(12, height // 8)))
+        draw.text(
+            (width // 8, height // 3),
+            _words(rng, 2),
+            rng.choice(("white", "black")),
+            _font(max(12, height // 8)),
+        )
 
 
 def _table(picture: Image.Image, draw: ImageDraw.ImageDraw, rng: Random) -> None:
@@ -147,7 +218,10 @@ def _table(picture: Image.Image, draw: ImageDraw.ImageDraw, rng: Random) -> None
 
 def _boxes(picture: Image.Image, draw: ImageDraw.ImageDraw, rng: Random) -> None:
     width, height = picture.size
-    places = [(rng.randint(40, width - 40), rng.randint(30, height - 30)) for _ in range(rng.randint(3, 7))]
+    places = [
+        (rng.randint(40, width - 40), rng.randint(30, height - 30))
+        for _ in range(rng.randint(3, 7))
+    ]
     draw.line(places, "black", 2)
     for x, y in places:
         draw.rounded_rectangle((x - 40, y - 18, x + 40, y + 18), 8, _colour(rng), "black")
@@ -160,7 +234,12 @@ def _screen(picture: Image.Image, draw: ImageDraw.ImageDraw, rng: Random) -> Non
     draw.rectangle((0, height // 10, width // 5, height), (240, 240, 244))
     for number in range(rng.randint(3, 14)):
         draw.text((8, height // 10 + 10 + number * 24), _words(rng, 1), (80, 80, 90), _font(12))
-        draw.text((width // 5 + 12, height // 10 + 12 + number * 24), _words(rng, rng.randint(3, 9)), (30, 30, 30), _font(13))
+        draw.text(
+            (width // 5 + 12, height // 10 + 12 + number * 24),
+            _words(rng, rng.randint(3, 9)),
+            (30, 30, 30),
+            _font(13),
+        )
     for _ in range(rng.randint(0, 3)):
         x, y = rng.randint(width // 5, width), rng.randint(height // 10, height)
         draw.rounded_rectangle((x, y, x + 80, y + 24), 6, _colour(rng))
@@ -176,9 +255,15 @@ def _pie(picture: Image.Image, draw: ImageDraw.ImageDraw, rng: Random) -> None:
 
 
 def _shapes(picture: Image.Image, draw: ImageDraw.ImageDraw, rng: Random) -> None:
-    """Shapes that lie over each other and let each other through, as in maps, posters and illustrations; some blurred, some with words."""
+    """Shapes that lie over each other and let each other through, as in maps, posters and
+    illustrations; some blurred, some with words.
+    """
     for _ in range(rng.randint(4, 50)):
-        x, y, half = rng.randrange(picture.width), rng.randrange(picture.height), rng.uniform(5, 120)
+        x, y, half = (
+            rng.randrange(picture.width),
+            rng.randrange(picture.height),
+            rng.uniform(5, 120),
+        )
         turns = np.linspace(0, 2 * np.pi, rng.choice((4, 7, 20, 60)), endpoint=False)
         radii = half * np.array([rng.uniform(rng.choice((0.6, 1)), 1) for _ in turns])
         mask = Image.new("L", picture.size)
@@ -189,7 +274,12 @@ def _shapes(picture: Image.Image, draw: ImageDraw.ImageDraw, rng: Random) -> Non
         picture.paste(_colour(rng), mask=mask)
     for _ in range(rng.choice((0, 2, 20))):
         place = rng.randrange(picture.width), rng.randrange(picture.height)
-        draw.text(place, _words(rng, 1), rng.choice(((0, 0, 0), (255, 255, 255))), _font(rng.randint(8, 30)))
+        draw.text(
+            place,
+            _words(rng, 1),
+            rng.choice(((0, 0, 0), (255, 255, 255))),
+            _font(rng.randint(8, 30)),
+        )
 
 
 def _slide(picture: Image.Image, draw: ImageDraw.ImageDraw, rng: Random) -> None:
@@ -200,7 +290,21 @@ def _slide(picture: Image.Image, draw: ImageDraw.ImageDraw, rng: Random) -> None
         top = rng.randint(picture.height // 2, picture.height - 4)
         draw.rectangle((left + 4, top, left + picture.width // 8, picture.height), _colour(rng))
     for top in range(8, picture.height // 2, rng.randint(18, 40)):
-        draw.text((10, top), _words(rng, rng.randint(2, 6)), (255, 255, 255), _font(rng.randint(10, 18)))
+        draw.text(
+            (10, top), _words(rng, rng.randint(2, 6)), (255, 255, 255), _font(rng.randint(10, 18))
+        )
 
 
-_DRAWINGS = (_bars, _text, _logo, _gradient, _table, _boxes, _screen, _pie, _shapes, _shapes, _slide)
+_DRAWINGS = (
+    _bars,
+    _text,
+    _logo,
+    _gradient,
+    _table,
+    _boxes,
+    _screen,
+    _pie,
+    _shapes,
+    _shapes,
+    _slide,
+)

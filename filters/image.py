@@ -12,13 +12,23 @@ from filters.base import Filter, Level, measured
 
 @dataclass(frozen=True)
 class ImageFilter(Filter):
-    """Sides, area, shape, weight and format of an image as it was found on the web, before it was stored smaller."""
+    """Sides, area, shape, weight and format of an image as it was found on the web, before it was
+    stored smaller.
+    """
 
     name: ClassVar[str] = "image"
     version: ClassVar[int] = 2
-    sentence: ClassVar[str] = "Reads the sides, the size in bytes and the format of the image as it was found"
+    sentence: ClassVar[str] = (
+        "Reads the sides, the size in bytes and the format of the image as it was found"
+    )
     level: ClassVar[Level] = "image"
-    reads: ClassVar[tuple[str, ...]] = ("original_width", "original_height", "original_bytes", "format", "animated")
+    reads: ClassVar[tuple[str, ...]] = (
+        "original_width",
+        "original_height",
+        "original_bytes",
+        "format",
+        "animated",
+    )
     writes: ClassVar[Mapping[str, pa.DataType]] = {
         "image.short_side": pa.int32(),  # pixels
         "image.long_side": pa.int32(),
@@ -31,7 +41,9 @@ class ImageFilter(Filter):
     }
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        width, height = (_positive(batch.column(name)) for name in ("original_width", "original_height"))
+        width, height = (
+            _positive(batch.column(name)) for name in ("original_width", "original_height")
+        )
         short = pc.min_element_wise(width, height, skip_nulls=False)
         long = pc.max_element_wise(width, height, skip_nulls=False)
         area = pc.multiply(width.cast(pa.int64()), height.cast(pa.int64()))
@@ -43,7 +55,9 @@ class ImageFilter(Filter):
             # float64: a side beyond 16,777,216 is no exact float32, and a cast of it would raise
             "image.aspect": pc.divide(long.cast(pa.float64()), short.cast(pa.float64())),
             "image.bytes": size,
-            "image.bits_per_pixel": pc.divide(pc.multiply(size.cast(pa.float64()), 8.0), area.cast(pa.float64())),
+            "image.bits_per_pixel": pc.divide(
+                pc.multiply(size.cast(pa.float64()), 8.0), area.cast(pa.float64())
+            ),
             "image.format": batch.column("format"),
             "image.animated": batch.column("animated"),
         }

@@ -1,8 +1,11 @@
-"""Labels of the picture that the text shares: CC3M's test of whether a text speaks of its image (Sharma et al., ACL 2018, section 3).
+"""Labels of the picture that the text shares: CC3M's test of whether a text speaks of its image
+(Sharma et al., ACL 2018, section 3).
 
-There each image had 5 to 20 labels of a service; here they are those of a classifier that the user gives, the `MOST` most probable ones
-of at least `FLOOR`. The floor is our choice: ten times the chance of one among a thousand. A label is shared when the text has the head
-(the last word) of one of its names, both stemmed: "golden retriever" is shared by "two retrievers at the beach", not by "a golden ring".
+There each image had 5 to 20 labels of a service; here they are those of a classifier that the user
+gives, the `MOST` most probable ones of at least `FLOOR`. The floor is our choice: ten times the
+chance of one among a thousand. A label is shared when the text has the head (the last word) of one
+of its names, both stemmed: "golden retriever" is shared by "two retrievers at the beach", not by "a
+golden ring".
 """
 
 import functools
@@ -36,7 +39,8 @@ class LabelsFilter(PixelFilter):
     costly: ClassVar[bool] = True
     needs: ClassVar[str | None] = "labels"
     reads: ClassVar[tuple[str, ...]] = ("image",)
-    writes: ClassVar[Mapping[str, pa.DataType]] = {"image.labels": pa.list_(pa.string())}  # the most probable first
+    # the most probable first
+    writes: ClassVar[Mapping[str, pa.DataType]] = {"image.labels": pa.list_(pa.string())}
     classifier: Classifier
     place: Place
 
@@ -51,7 +55,14 @@ class LabelsFilter(PixelFilter):
 
     def measure(self, batch: pa.RecordBatch, each: Each = here) -> pa.RecordBatch:
         where, values = self.classifier.of_images(batch.column("image"), self.place, each)
-        return measured(self.writes, {"image.labels": spread(where, self._named(values), batch.num_rows, self.writes["image.labels"])})
+        return measured(
+            self.writes,
+            {
+                "image.labels": spread(
+                    where, self._named(values), batch.num_rows, self.writes["image.labels"]
+                )
+            },
+        )
 
     def _named(self, values: FLOATS) -> pa.Array:
         """The labels of each row [n, labels], the most probable first, of equal ones the first."""
@@ -60,7 +71,9 @@ class LabelsFilter(PixelFilter):
         order = np.argsort(-values, axis=1, kind="stable")[:, :MOST]
         enough = np.take_along_axis(values, order, axis=1) >= FLOOR
         offsets = np.concatenate([[0], np.cumsum(enough.sum(1))]).astype(np.int32)
-        return pa.ListArray.from_arrays(pa.array(offsets), pa.array(self.classifier.labels).take(pa.array(order[enough])))
+        return pa.ListArray.from_arrays(
+            pa.array(offsets), pa.array(self.classifier.labels).take(pa.array(order[enough]))
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +101,14 @@ class LabelOverlapFilter(Filter):
         text, labels = batch.column("text"), batch.column("image.labels")
         known: dict[str, int] = {}
         words = tokens(text)
-        stems = np.array([known.setdefault(stem(word), len(known)) for word in words.words], dtype=np.int64)
-        spoken = words.row * (len(stems) + 1) + stems[words.code] if len(words.code) else np.zeros(0, np.int64)
+        stems = np.array(
+            [known.setdefault(stem(word), len(known)) for word in words.words], dtype=np.int64
+        )
+        spoken = (
+            words.row * (len(stems) + 1) + stems[words.code]
+            if len(words.code)
+            else np.zeros(0, np.int64)
+        )
         named = pc.list_flatten(labels).dictionary_encode()
         row = pc.list_parent_indices(labels).to_numpy().astype(np.int64)
         code = np.asarray(named.indices, dtype=np.int64)
@@ -100,13 +119,19 @@ class LabelOverlapFilter(Filter):
                 shared[of_label] |= np.isin(row[of_label] * (len(stems) + 1) + place, spoken)
         counts = np.bincount(row[shared], minlength=batch.num_rows)
         missing = np.asarray(pc.or_(text.is_null(), labels.is_null()))
-        return measured(self.writes, {"pair.label_overlap": pa.array(counts, pa.int32(), mask=missing)})
+        return measured(
+            self.writes, {"pair.label_overlap": pa.array(counts, pa.int32(), mask=missing)}
+        )
 
 
 @functools.cache
 def heads(label: str) -> frozenset[str]:
-    """The stems of the last words of a label's names: {"retriev"} for "golden retriever", {"crane"} for "crane (bird)"."""
-    names = [re.findall(r"[^\W_]+", name.lower()) for name in re.sub(r"\([^)]*\)", " ", label).split(",")]
+    """The stems of the last words of a label's names: {"retriev"} for "golden retriever", {"crane"}
+    for "crane (bird)".
+    """
+    names = [
+        re.findall(r"[^\W_]+", name.lower()) for name in re.sub(r"\([^)]*\)", " ", label).split(",")
+    ]
     return frozenset(stem(words[-1]) for words in names if words)
 
 

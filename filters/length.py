@@ -29,8 +29,11 @@ class LengthFilter(Filter):
     writes: ClassVar[Mapping[str, pa.DataType]] = {
         "text.characters": pa.int32(),  # without spaces, and what takes no room, around the text
         "text.bytes": pa.int32(),  # of the text as it is, in UTF-8
-        "text.words": pa.int32(),  # words as filters.tokens parts them: of letters, marks, digits and apostrophes; and single signs
-        "text.split_words": pa.int32(),  # set apart by white space: Python's str.split (DataComp, apply_filter.py)
+        # words as filters.tokens parts them: of letters, marks, digits and apostrophes; and single
+        # signs
+        "text.words": pa.int32(),
+        # set apart by white space: Python's str.split (DataComp, apply_filter.py)
+        "text.split_words": pa.int32(),
     }
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -51,7 +54,9 @@ def _characters(known_texts: Texts) -> INTEGERS:
         return length
     ends = np.stack([data[np.minimum(offsets[:-1], len(data) - 1)], data[offsets[1:] - 1]])
     likely = ((ends <= 32) | (ends > 127)).any(axis=0)
-    length[likely] = pc.utf8_length(pc.utf8_trim(known_texts.text.filter(pa.array(likely)), characters=UNSEEN)).to_numpy()
+    length[likely] = pc.utf8_length(
+        pc.utf8_trim(known_texts.text.filter(pa.array(likely)), characters=UNSEEN)
+    ).to_numpy()
     return length
 
 
@@ -69,4 +74,5 @@ def runs(member: NDArray[np.uint8], offsets: INTEGERS) -> INTEGERS:
     return count_true(begins, offsets)
 
 
-split_words = Latest(lambda text: of_each(text, seen, runs)).of  # how many words white space sets apart in each text
+# how many words white space sets apart in each text
+split_words = Latest(lambda text: of_each(text, seen, runs)).of

@@ -1,4 +1,6 @@
-"""Words with weights: what speaks for web interfaces and against a description, and which words name nothing."""
+"""Words with weights: what speaks for web interfaces and against a description, and which words
+name nothing.
+"""
 
 from functools import lru_cache
 from pathlib import Path
@@ -9,14 +11,20 @@ LONGEST_RUN = 3  # words
 
 @lru_cache(maxsize=1)
 def interface_words() -> dict[str, float]:
-    """Weight (0 to 1) of each single word of interfaces, commerce, law, credits and placeholders."""
+    """Weight (0 to 1) of each single word of interfaces, commerce, law, credits and
+    placeholders.
+    """
     return {word: weight for word, weight in _weighed().items() if "_" not in word}
 
 
 @lru_cache(maxsize=1)
 def interface_runs() -> dict[str, float]:
     """Weight of each run of two or three words, joined by single spaces."""
-    return {word.replace("_", " "): weight for word, weight in _weighed().items() if "_" in word and word.count("_") < LONGEST_RUN}
+    return {
+        word.replace("_", " "): weight
+        for word, weight in _weighed().items()
+        if "_" in word and word.count("_") < LONGEST_RUN
+    }
 
 
 @lru_cache(maxsize=1)
@@ -27,7 +35,9 @@ def function_words() -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def calls() -> frozenset[str]:
-    """Verbs that open a call to action; captions open with them only before "of", "from" and the like."""
+    """Verbs that open a call to action; captions open with them only before "of", "from" and the
+    like.
+    """
     return frozenset(_lines("calls.txt"))
 
 
@@ -45,8 +55,14 @@ def file_words_also() -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def prose_words() -> frozenset[str]:
-    """Words of interfaces and shops that may name something within a sentence: company, newsletter, archive."""
-    return frozenset(word for kind, word, weight in _entries() if kind in ("interface", "commerce") and weight <= 0.6)
+    """Words of interfaces and shops that may name something within a sentence: company, newsletter,
+    archive.
+    """
+    return frozenset(
+        word
+        for kind, word, weight in _entries()
+        if kind in ("interface", "commerce") and weight <= 0.6
+    )
 
 
 def _weighed() -> dict[str, float]:
@@ -76,4 +92,8 @@ def _lines(name: str) -> list[str]:
 
 def _text(name: str) -> list[str]:
     """The lines of a data file without its header."""
-    return [line.strip() for line in (DATA / name).read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
+    return [
+        line.strip()
+        for line in (DATA / name).read_text(encoding="utf-8").splitlines()
+        if line.strip() and not line.startswith("#")
+    ]

@@ -1,4 +1,6 @@
-"""What is settled among all candidates: seeded lots that no order of rows moves, and the value at a place of all values."""
+"""What is settled among all candidates: seeded lots that no order of rows moves, and the value at a
+place of all values.
+"""
 
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
@@ -17,14 +19,19 @@ def draws(
     row: NDArray[np.int64] | None = None,
     entry: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float64]:
-    """A number from 0 to 1, below 1, for each row: a hash of seed, image_id and text (a null is empty).
+    """A number from 0 to 1, below 1, for each row: a hash of seed, image_id and text (a null is
+    empty).
 
     With the number of a row and an entry of it, as often as wanted, one for each such pair instead.
     """
     salt = seed.to_bytes(16, "little", signed=True)
     pairs = zip(image_ids.to_pylist(), texts.to_pylist(), strict=True)
-    spelt = (f"{image or ''}\0{text or ''}".encode("utf-8", "surrogatepass") for image, text in pairs)
-    hashes = np.frombuffer(b"".join(blake2b(one, digest_size=8, key=salt).digest() for one in spelt), dtype="<u8")
+    spelt = (
+        f"{image or ''}\0{text or ''}".encode("utf-8", "surrogatepass") for image, text in pairs
+    )
+    hashes = np.frombuffer(
+        b"".join(blake2b(one, digest_size=8, key=salt).digest() for one in spelt), dtype="<u8"
+    )
     if row is not None and entry is not None:
         hashes = _mixed(hashes[row] ^ _mixed(entry.astype(np.uint64) + np.uint64(1)))
     return np.asarray((hashes >> np.uint64(11)) * 2.0**-53)
@@ -38,10 +45,11 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def threshold(fraction: float, passes: Callable[[], Iterable[NDArray[np.float64]]]) -> float:
-    """The value at place int(`fraction` of all), counted from zero in descending order; minus infinity where there is none.
+    """The value at place int(`fraction` of all), counted from zero in descending order; minus
+    infinity where there is none.
 
-    Not a number comes last. Each call of `passes` gives all values once, in pieces: 64 bits are settled sixteen at a time, so that no
-    more than one piece and 65,536 counts are held.
+    Not a number comes last. Each call of `passes` gives all values once, in pieces: 64 bits are
+    settled sixteen at a time, so that no more than one piece and 65,536 counts are held.
     """
     prefix, shift, place = np.uint64(0), 64, -1
     while shift:
@@ -49,7 +57,11 @@ def threshold(fraction: float, passes: Callable[[], Iterable[NDArray[np.float64]
         counts = np.zeros(1 << DIGITS, dtype=np.int64)
         for values in passes():
             keys = _ascending(values) >> np.uint64(shift)
-            digits = keys if shift + DIGITS == 64 else keys[keys >> np.uint64(DIGITS) == prefix] & np.uint64((1 << DIGITS) - 1)
+            digits = (
+                keys
+                if shift + DIGITS == 64
+                else keys[keys >> np.uint64(DIGITS) == prefix] & np.uint64((1 << DIGITS) - 1)
+            )
             counts += np.bincount(digits.astype(np.int64), minlength=1 << DIGITS)
         if place < 0:
             total = int(counts.sum())
@@ -67,7 +79,9 @@ def _ascending(values: NDArray[np.float64]) -> NDArray[np.uint64]:
     """64 bits that are ordered as the values are; 0 for what is not a number."""
     bits = (values + 0.0).view(np.uint64)  # there is one zero
     negative = bits >> np.uint64(63) == 1
-    return np.where(np.isnan(values), np.uint64(0), np.where(negative, ~bits, bits | np.uint64(1 << 63)))
+    return np.where(
+        np.isnan(values), np.uint64(0), np.where(negative, ~bits, bits | np.uint64(1 << 63))
+    )
 
 
 def _value(key: int) -> float:

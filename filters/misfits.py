@@ -1,4 +1,6 @@
-"""What of a rule does not fit what is measured: said when a recipe is read, before anything is collected."""
+"""What of a rule does not fit what is measured: said when a recipe is read, before anything is
+collected.
+"""
 
 import math
 from collections.abc import Sequence
@@ -70,10 +72,14 @@ def limits(measure: str) -> tuple[float, float]:
 def misfit_of_order(group: str, order: Sequence[str]) -> str | None:
     """Why measurements cannot say which of some candidates is the best; None when they can."""
     for name in order:
-        kind = MEASUREMENTS.get(name, pa.float32())  # an unknown one is named elsewhere, with the nearest that there is
+        # an unknown one is named elsewhere, with the nearest that there is
+        kind = MEASUREMENTS.get(name, pa.float32())
         number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
         if not number and (group == "top_fraction" or not pa.types.is_boolean(kind)):
-            return f"{group} cannot order by {name}, which is {plain(kind)}: name a measurement that is a number"
+            return (
+                f"{group} cannot order by {name}, which is {plain(kind)}: name a measurement that"
+                " is a number"
+            )
     return None
 
 
@@ -81,4 +87,10 @@ def plain(kind: pa.DataType) -> str:
     """A type in words."""
     if pa.types.is_nested(kind):
         return "a list"
-    return "text" if pa.types.is_string(kind) else "yes or no" if pa.types.is_boolean(kind) else "a number"
+    return (
+        "text"
+        if pa.types.is_string(kind)
+        else "yes or no"
+        if pa.types.is_boolean(kind)
+        else "a number"
+    )

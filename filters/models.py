@@ -1,4 +1,6 @@
-"""Models that the user gives: where their files lie, what identifies them, where they run, and batches of one size."""
+"""Models that the user gives: where their files lie, what identifies them, where they run, and
+batches of one size.
+"""
 
 import functools
 import hashlib
@@ -29,14 +31,18 @@ BESIDE = (".json", ".txt", ".model")  # settings, vocabularies, tokenizers
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where models run, and how many rows at a time: both are part of what a score depends on, to the last bit."""
+    """Where models run, and how many rows at a time: both are part of what a score depends on, to
+    the last bit.
+    """
 
     device: str  # cpu, cuda, cuda:1
     batch: int
 
     @classmethod
     def of(cls, given: Given) -> "Place":
-        """Where `device` says; `auto` is the first CUDA device if there is one. ValueError where CUDA is asked for and absent."""
+        """Where `device` says; `auto` is the first CUDA device if there is one. ValueError where
+        CUDA is asked for and absent.
+        """
         import torch
 
         found = torch.cuda.is_available()
@@ -45,7 +51,9 @@ class Place:
         if not given.device.startswith(("cpu", "cuda")):
             raise ValueError(f"--device {given.device} is not known: auto, cpu or cuda")
         if given.device.startswith("cuda") and not found:
-            raise ValueError("--device cuda: this machine shows no CUDA device; use --device auto or cpu")
+            raise ValueError(
+                "--device cuda: this machine shows no CUDA device; use --device auto or cpu"
+            )
         return cls(device=given.device, batch=given.batch)
 
     @property
@@ -58,13 +66,23 @@ class Place:
         return {"arithmetic": "bfloat16" if self.cuda else "float32", "batch": self.batch}
 
     def run(self, function: "Callable[..., torch.Tensor]", *rows: "torch.Tensor") -> FLOATS:
-        """What `function` gives for at most `batch` rows of each tensor [n, …], filled up to `batch` with copies of the first: [n, …]."""
+        """What `function` gives for at most `batch` rows of each tensor [n, …], filled up to
+        `batch` with copies of the first: [n, …].
+        """
         import torch
 
         count = len(rows[0])
         assert 0 < count <= self.batch, f"{count} rows for a batch of {self.batch}"
-        filled = [torch.cat([tensor, tensor[:1].expand(self.batch - count, *tensor.shape[1:])]).to(self.device) for tensor in rows]
-        with torch.inference_mode(), torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.cuda):
+        filled = [
+            torch.cat([tensor, tensor[:1].expand(self.batch - count, *tensor.shape[1:])]).to(
+                self.device
+            )
+            for tensor in rows
+        ]
+        with (
+            torch.inference_mode(),
+            torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.cuda),
+        ):
             return np.asarray(function(*filled)[:count].float().cpu().numpy(), dtype=np.float32)
 
 
@@ -75,7 +93,9 @@ def each_image(
     place: Place,
     each: Each = here,
 ) -> tuple[NDArray[np.int64], FLOATS]:
-    """The rows whose image can be decoded [n], and what `function` gives for their prepared pictures [n, …], in batches of one size."""
+    """The rows whose image can be decoded [n], and what `function` gives for their prepared
+    pictures [n, …], in batches of one size.
+    """
     import torch
 
     where: list[int] = []
@@ -87,14 +107,22 @@ def each_image(
             for few in _chunks(rows, 2 * threads):  # no more whole pictures lie in memory
                 pixels = each(rgb, (images[row].as_py() for row in few))
                 tensors += pool.map(lambda one: _prepared(one, prepare), pixels)
-            fit = [(row, tensor) for row, tensor in zip(rows, tensors, strict=True) if tensor is not None]
+            fit = [
+                (row, tensor)
+                for row, tensor in zip(rows, tensors, strict=True)
+                if tensor is not None
+            ]
             if fit:
                 where += [row for row, _ in fit]
                 values.append(place.run(function, torch.stack([tensor for _, tensor in fit])))
-    return np.array(where, dtype=np.int64), np.concatenate(values) if values else np.zeros((0, 0), np.float32)
+    return np.array(where, dtype=np.int64), (
+        np.concatenate(values) if values else np.zeros((0, 0), np.float32)
+    )
 
 
-def _prepared(pixels: NDArray[np.uint8] | None, prepare: "Callable[[Image.Image], torch.Tensor]") -> "torch.Tensor | None":
+def _prepared(
+    pixels: NDArray[np.uint8] | None, prepare: "Callable[[Image.Image], torch.Tensor]"
+) -> "torch.Tensor | None":
     """None too for what a model does not take, such as a picture of one pixel."""
     if pixels is None:
         return None
@@ -105,15 +133,24 @@ def _prepared(pixels: NDArray[np.uint8] | None, prepare: "Callable[[Image.Image]
 
 
 def each_text(
-    coded: Sequence[Sequence[int]], pad: int, longest: int, function: "Callable[..., torch.Tensor]", place: Place
+    coded: Sequence[Sequence[int]],
+    pad: int,
+    longest: int,
+    function: "Callable[..., torch.Tensor]",
+    place: Place,
 ) -> Iterator[tuple[Sequence[int], FLOATS]]:
-    """Some rows of tokenized texts, and what `function` (of token ids and attention mask) gives for them [n, …], in batches of one size.
+    """Some rows of tokenized texts, and what `function` (of token ids and attention mask) gives for
+    them [n, …], in batches of one size.
 
-    A text is filled up to the next power of two of tokens, at most `longest`, so that what it gives depends on no other text.
+    A text is filled up to the next power of two of tokens, at most `longest`, so that what it gives
+    depends on no other text.
     """
     import torch
 
-    lengths = np.array([min(longest, max(SHORTEST, 1 << (len(ids) - 1).bit_length())) for ids in coded], dtype=np.int64)
+    lengths = np.array(
+        [min(longest, max(SHORTEST, 1 << (len(ids) - 1).bit_length())) for ids in coded],
+        dtype=np.int64,
+    )
     for length in np.unique(lengths):
         for rows in _chunks(np.flatnonzero(lengths == length).tolist(), place.batch):
             ids = torch.full((len(rows), int(length)), pad)
@@ -126,7 +163,8 @@ def each_text(
 
 def longest_text(model: Any, tokenizer: Any) -> int:
     """How many tokens of a text a model reads."""
-    places = getattr(model.config, "max_position_embeddings", LONGEST + 2) - 2  # some models count places from 2
+    # some models count places from 2
+    places = getattr(model.config, "max_position_embeddings", LONGEST + 2) - 2
     return int(min(LONGEST, places, tokenizer.model_max_length))
 
 
@@ -134,7 +172,9 @@ def _chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def spread(where: NDArray[np.int64], values: NDArray[Any], rows: int, kind: pa.DataType) -> pa.Array:
+def spread(
+    where: NDArray[np.int64], values: NDArray[Any], rows: int, kind: pa.DataType
+) -> pa.Array:
     """A column of so many rows with these values at these rows and null elsewhere."""
     taken = np.full(rows, -1, dtype=np.int64)
     taken[where] = np.arange(len(where))
@@ -142,9 +182,11 @@ def spread(where: NDArray[np.int64], values: NDArray[Any], rows: int, kind: pa.D
 
 
 def folder_of(name: str, option: str) -> Path:
-    """The folder of a model: a local one, or the snapshot of a hub name in the local cache, downloaded where it is not there yet.
+    """The folder of a model: a local one, or the snapshot of a hub name in the local cache,
+    downloaded where it is not there yet.
 
-    Weights other than safetensors are taken only where there are none of those; they are read as weights only.
+    Weights other than safetensors are taken only where there are none of those; they are read as
+    weights only.
     """
     if (folder := Path(name)).is_dir():
         return folder
@@ -153,19 +195,41 @@ def folder_of(name: str, option: str) -> Path:
     import huggingface_hub as hub
 
     try:
-        found = Path(hub.snapshot_download(name, allow_patterns=[f"*{ending}" for ending in (".safetensors", *BESIDE)]))
+        found = Path(
+            hub.snapshot_download(
+                name, allow_patterns=[f"*{ending}" for ending in (".safetensors", *BESIDE)]
+            )
+        )
         if not list(found.glob("*.safetensors")):
-            found = Path(hub.snapshot_download(name, allow_patterns=[f"*{ending}" for ending in (".bin", *BESIDE)]))
-    except (hub.errors.HfHubHTTPError, hub.errors.LocalEntryNotFoundError, hub.errors.HFValidationError, OSError) as error:
-        raise ValueError(f"--{option} {name}: no such folder, and the hub did not give it ({error})") from error
+            found = Path(
+                hub.snapshot_download(
+                    name, allow_patterns=[f"*{ending}" for ending in (".bin", *BESIDE)]
+                )
+            )
+    except (
+        hub.errors.HfHubHTTPError,
+        hub.errors.LocalEntryNotFoundError,
+        hub.errors.HFValidationError,
+        OSError,
+    ) as error:
+        raise ValueError(
+            f"--{option} {name}: no such folder, and the hub did not give it ({error})"
+        ) from error
     return found
 
 
 def digest_of_folder(folder: Path, option: str) -> str:
-    """What identifies a model in a folder: its weights, settings and vocabularies. ValueError where there are no weights."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in (*WEIGHTS, *BESIDE) and path.is_file())
+    """What identifies a model in a folder: its weights, settings and vocabularies. ValueError where
+    there are no weights.
+    """
+    files = sorted(
+        path for path in folder.iterdir() if path.suffix in (*WEIGHTS, *BESIDE) and path.is_file()
+    )
     if not any(path.suffix in WEIGHTS for path in files):
-        raise ValueError(f"--{option} {folder}: no weights there ({', '.join(f'*{ending}' for ending in WEIGHTS)})")
+        raise ValueError(
+            f"--{option} {folder}: no weights there"
+            f" ({', '.join(f'*{ending}' for ending in WEIGHTS)})"
+        )
     return digest_of("", *((path.name, path) for path in files))
 
 

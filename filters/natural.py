@@ -1,7 +1,8 @@
-"""Photographs against graphics (charts, diagrams, logos, screenshots, scanned text), by statistics of neighbouring pixels.
+"""Photographs against graphics (charts, diagrams, logos, screenshots, scanned text), by statistics
+of neighbouring pixels.
 
-Cameras leave noise and smooth shades everywhere; drawing programs leave runs of one value, few colours and sharp steps.
-The coefficients are fitted by `python -m filters.fit natural`.
+Cameras leave noise and smooth shades everywhere; drawing programs leave runs of one value, few
+colours and sharp steps. The coefficients are fitted by `python -m filters.fit natural`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,8 @@ from filters.pictures import BROKEN, opened
 FLOATS = NDArray[np.float64]
 BYTES = NDArray[np.uint8]
 MODEL = Path(__file__).parent / "data" / "natural.json"
-SIDE = 320  # pixels: pictures are shrunk below twice this by whole factors before they are looked at
+# pixels: pictures are shrunk below twice this by whole factors before they are looked at
+SIDE = 320
 SMALLEST = 2  # pixels a side: below it nothing has a neighbour
 
 STATISTICS = (
@@ -44,12 +46,21 @@ STATISTICS = (
     "vivid",  # share of saturated pixels
     "runs",  # share of pixels in horizontal or vertical runs of one value of 16 and more
 )
-# shares of what is left where something else is taken away; of the last three a part is taken away with it
+# shares of what is left where something else is taken away; of the last three a part is taken away
+# with it
 REST = (
-    *(("busy_blocks", "flat_blocks"), ("harsh_blocks", "flat_blocks"), ("near", "equal"), ("texture", "equal"), ("edges", "equal")),
+    *(
+        ("busy_blocks", "flat_blocks"),
+        ("harsh_blocks", "flat_blocks"),
+        ("near", "equal"),
+        ("texture", "equal"),
+        ("edges", "equal"),
+    ),
     *(("main_colours", "main_colour"), ("equal", "runs"), ("straight", "runs")),
 )
-PART, TAKEN = (np.array([STATISTICS.index(name) for name in column]) for column in zip(*REST, strict=True))
+PART, TAKEN = (
+    np.array([STATISTICS.index(name) for name in column]) for column in zip(*REST, strict=True)
+)
 WITHIN = np.array([0, 0, 0, 0, 0, 1, 1, 1])
 WHOLE = 1.02  # a little more than all: of a blank picture nothing is left, and not noise
 FIRST, SECOND = np.triu_indices(len(STATISTICS) + len(REST))
@@ -57,23 +68,29 @@ FIRST, SECOND = np.triu_indices(len(STATISTICS) + len(REST))
 
 @dataclass(frozen=True)
 class NaturalFilter(PixelFilter):
-    """One decoding of the picture for all that its pixels tell, seen with a long side of 320 to 639 pixels, or less where it has less."""
+    """One decoding of the picture for all that its pixels tell, seen with a long side of 320 to 639
+    pixels, or less where it has less.
+    """
 
     name: ClassVar[str] = "natural"
     version: ClassVar[int] = 4
-    sentence: ClassVar[str] = "Tells photographs from charts, logos and screens by their colours, flat areas and edges"
+    sentence: ClassVar[str] = (
+        "Tells photographs from charts, logos and screens by their colours, flat areas and edges"
+    )
     level: ClassVar[Level] = "image"
     costly: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("image",)
     writes: ClassVar[Mapping[str, pa.DataType]] = {
         "image.natural": pa.float32(),  # probability, 0 to 1
         "image.flat": pa.float32(),  # share of neighbouring pixels of the same colour
-        "image.deviation": pa.float32(),  # standard deviation of the brightness, 0 to 128; near 0: blank
+        # standard deviation of the brightness, 0 to 128; near 0: blank
+        "image.deviation": pa.float32(),
         "image.dhash": pa.string(),  # 16 hexadecimal digits
         "image.blur": pa.float32(),  # variance of the Laplacian in grey; small: blurred
         "image.entropy": pa.float32(),  # bits of the histogram of 256 levels of grey, 0 to 8
         "image.colours": pa.int32(),  # distinct colours at 5 bits a channel, 1 to 32768
-        "image.text_likeness": pa.float32(),  # share of the area that looks like rendered text, 0 to 1
+        # share of the area that looks like rendered text, 0 to 1
+        "image.text_likeness": pa.float32(),
     }
     classifier: Logistic = field(default_factory=lambda: Logistic.read(MODEL))
 
@@ -83,8 +100,17 @@ class NaturalFilter(PixelFilter):
         return {"weights": self.classifier.weights, "bias": self.classifier.bias}
 
     def measure(self, batch: pa.RecordBatch, each: Each = here) -> pa.RecordBatch:
-        rows = [row or {} for row in each(self.of_image, (image.as_py() for image in batch.column("image")))]
-        return measured(self.writes, {name: pa.array([row.get(name) for row in rows], kind) for name, kind in self.writes.items()})
+        rows = [
+            row or {}
+            for row in each(self.of_image, (image.as_py() for image in batch.column("image")))
+        ]
+        return measured(
+            self.writes,
+            {
+                name: pa.array([row.get(name) for row in rows], kind)
+                for name, kind in self.writes.items()
+            },
+        )
 
     def of_image(self, image: bytes | None) -> dict[str, float | str] | None:
         """What is measured of an image; None where it cannot be decoded."""
@@ -109,7 +135,9 @@ class NaturalFilter(PixelFilter):
 
 
 def decode(image: bytes | None) -> Image.Image | None:
-    """The picture as `shrink` leaves it; None where there is none, it cannot be decoded or has no two neighbours."""
+    """The picture as `shrink` leaves it; None where there is none, it cannot be decoded or has no
+    two neighbours.
+    """
     if image is None:
         return None
     try:
@@ -146,7 +174,18 @@ def _looked_at(picture: Image.Image) -> tuple[FLOATS, int]:
     light = _sum(planes)
     steps = (_histogram(across) + _histogram(down)) / (across.size + down.size)
     colours, of_colours = _of_colours(planes, light)
-    return np.concatenate([_of_steps(steps), _of_blocks(light), [_straight(light)], of_colours, [_runs(across, down)]]), colours
+    return (
+        np.concatenate(
+            [
+                _of_steps(steps),
+                _of_blocks(light),
+                [_straight(light)],
+                of_colours,
+                [_runs(across, down)],
+            ]
+        ),
+        colours,
+    )
 
 
 def _apart(one: BYTES, other: BYTES) -> BYTES:
@@ -163,13 +202,23 @@ def _sum(planes: Sequence[BYTES]) -> NDArray[np.int16]:
 
 
 def _histogram(values: BYTES) -> FLOATS:
-    """How many pixels have each of the 256 values; Pillow counts bytes several times faster than numpy."""
+    """How many pixels have each of the 256 values; Pillow counts bytes several times faster than
+    numpy.
+    """
     return np.array(Image.fromarray(values).histogram(), dtype=np.float64)
 
 
 def _of_steps(steps: FLOATS) -> FLOATS:
     changes = max(float(steps[1:].sum()), 1e-6)
-    return np.array([steps[0], steps[1:4].sum(), steps[4:17].sum(), steps[64:].sum(), steps[2:25].sum() / changes])
+    return np.array(
+        [
+            steps[0],
+            steps[1:4].sum(),
+            steps[4:17].sum(),
+            steps[64:].sum(),
+            steps[2:25].sum() / changes,
+        ]
+    )
 
 
 def _of_blocks(light: NDArray[np.int16]) -> FLOATS:
@@ -178,7 +227,13 @@ def _of_blocks(light: NDArray[np.int16]) -> FLOATS:
     wide = light[:height, :width].astype(np.int32)
     sums, squares = (_of_eights(values) for values in (wide, wide * wide))
     deviation = np.sqrt(np.maximum(squares / 64 - (sums / 64) ** 2, 0)) / 3
-    return np.array([(deviation < 1.5).mean(), ((deviation > 3) & (deviation < 30)).mean(), (deviation > 60).mean()])
+    return np.array(
+        [
+            (deviation < 1.5).mean(),
+            ((deviation > 3) & (deviation < 30)).mean(),
+            (deviation > 60).mean(),
+        ]
+    )
 
 
 def _of_eights(values: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -194,7 +249,9 @@ def _straight(light: NDArray[np.int16]) -> float:
 
 def _of_colours(planes: Sequence[BYTES], light: NDArray[np.int16]) -> tuple[int, FLOATS]:
     red, green, blue = planes
-    codes = ((red >> 3).astype(np.uint16) << 10) | ((green >> 3).astype(np.uint16) << 5) | (blue >> 3)
+    codes = (
+        ((red >> 3).astype(np.uint16) << 10) | ((green >> 3).astype(np.uint16) << 5) | (blue >> 3)
+    )
     fine = np.bincount(codes.ravel(), minlength=32768)
     coarse = fine.reshape(16, 2, 16, 2, 16, 2).sum((1, 3, 5)).ravel() / light.size
     most = np.sort(np.partition(coarse, -5)[-5:])
@@ -205,7 +262,9 @@ def _of_colours(planes: Sequence[BYTES], light: NDArray[np.int16]) -> tuple[int,
     vivid = (10 * (high - low).astype(np.int16) > 7 * high.astype(np.int16)) & (high > 80)
     count = int(np.count_nonzero(fine))
     shares = [np.count_nonzero(part) / light.size for part in (low > 245, vivid)]
-    return count, np.array([np.log(count) - 0.3 * np.log(light.size), most[-1], most.sum(), entropy, *shares])
+    return count, np.array(
+        [np.log(count) - 0.3 * np.log(light.size), most[-1], most.sum(), entropy, *shares]
+    )
 
 
 def _runs(across: BYTES, down: BYTES) -> float:
@@ -221,7 +280,8 @@ def _runs(across: BYTES, down: BYTES) -> float:
 
 
 def expand(values: FLOATS) -> FLOATS:
-    """Statistics [rows, statistics] with `REST`, and the squares and products of all [rows, features], so that a linear rule can bend.
+    """Statistics [rows, statistics] with `REST`, and the squares and products of all [rows,
+    features], so that a linear rule can bend.
 
     A frame or a white page hardly changes the shares of the rest.
     """
@@ -234,4 +294,7 @@ def expand(values: FLOATS) -> FLOATS:
 def names() -> tuple[str, ...]:
     """The names of the columns of `expand`."""
     single = (*STATISTICS, *(f"{part} without {taken}" for part, taken in REST))
-    return (*single, *(f"{single[one]} x {single[other]}" for one, other in zip(FIRST, SECOND, strict=True)))
+    return (
+        *single,
+        *(f"{single[one]} x {single[other]}" for one, other in zip(FIRST, SECOND, strict=True)),
+    )

@@ -1,4 +1,6 @@
-"""Texts in which names of persons are replaced: a rewriter (CC12M replaces them by `<PERSON>`; Changpinyo et al. 2021, section 2)."""
+"""Texts in which names of persons are replaced: a rewriter (CC12M replaces them by `<PERSON>`;
+Changpinyo et al. 2021, section 2).
+"""
 
 import functools
 import re
@@ -14,7 +16,8 @@ from filters.given import Given
 from filters.models import Place, digest_of_folder, each_text, folder_of, longest_text
 
 PERSON = "<PERSON>"
-PERSONS = re.compile(r"(?i)^(?:[BIESLU][-_])?(?:PER|PERSON|PERS)$")  # labels: of whole entities, or of their beginnings and insides
+# labels: of whole entities, or of their beginnings and insides
+PERSONS = re.compile(r"(?i)^(?:[BIESLU][-_])?(?:PER|PERSON|PERS)$")
 OVERLAP = 32  # tokens that two pieces of a longer text share
 
 Span = tuple[int, int]  # characters
@@ -22,11 +25,15 @@ Span = tuple[int, int]  # characters
 
 @dataclass(frozen=True, kw_only=True)
 class PersonsFilter(Filter):
-    """The text with `<PERSON>` for each name of a person; names beside one another are one, and a name counts as a whole word."""
+    """The text with `<PERSON>` for each name of a person; names beside one another are one, and a
+    name counts as a whole word.
+    """
 
     name: ClassVar[str] = "persons"
     version: ClassVar[int] = 1
-    sentence: ClassVar[str] = "Replaces names of persons, as a token classifier finds them, by <PERSON>"
+    sentence: ClassVar[str] = (
+        "Replaces names of persons, as a token classifier finds them, by <PERSON>"
+    )
     level: ClassVar[Level] = "candidate"
     reads: ClassVar[tuple[str, ...]] = ("text",)
     writes: ClassVar[Mapping[str, pa.DataType]] = {"text.anonymous": pa.string()}
@@ -46,10 +53,15 @@ class PersonsFilter(Filter):
         try:
             names = AutoConfig.from_pretrained(folder, local_files_only=True).id2label
         except (OSError, ValueError) as error:
-            raise ValueError(f"--persons {given.persons}: its configuration cannot be read ({error})") from error
+            raise ValueError(
+                f"--persons {given.persons}: its configuration cannot be read ({error})"
+            ) from error
         labels = tuple(sorted(int(number) for number, name in names.items() if PERSONS.match(name)))
         if not labels:
-            raise ValueError(f"--persons {given.persons}: no label names persons ({', '.join(names.values())}); PER, B-PER or PERSON would")
+            raise ValueError(
+                f"--persons {given.persons}: no label names persons ({', '.join(names.values())});"
+                " PER, B-PER or PERSON would"
+            )
         digest = digest_of_folder(folder, "persons")
         return cls(folder=str(folder), digest=digest, labels=labels, place=Place.of(given))
 
@@ -61,8 +73,12 @@ class PersonsFilter(Filter):
         """Each distinct text of a batch is read once; null stays null."""
         said = batch.column("text").dictionary_encode()
         texts = said.dictionary.to_pylist()
-        written = [_replaced(text, spans) for text, spans in zip(texts, self._persons(texts), strict=True)]
-        return measured(self.writes, {"text.anonymous": pa.array(written, pa.string()).take(said.indices)})
+        written = [
+            _replaced(text, spans) for text, spans in zip(texts, self._persons(texts), strict=True)
+        ]
+        return measured(
+            self.writes, {"text.anonymous": pa.array(written, pa.string()).take(said.indices)}
+        )
 
     def _persons(self, texts: list[str]) -> list[list[Span]]:
         """The words that name persons, in each text."""
@@ -80,13 +96,23 @@ class PersonsFilter(Filter):
         )
         named = self._named(model, coded["input_ids"], tokenizer.pad_token_id or 0, longest)
         for piece, row in enumerate(coded["overflow_to_sample_mapping"]):
-            spans[row] += _words(coded.word_ids(piece), coded["offset_mapping"][piece], named[piece])
+            spans[row] += _words(
+                coded.word_ids(piece), coded["offset_mapping"][piece], named[piece]
+            )
         return spans
 
-    def _named(self, model: Any, coded: Sequence[Sequence[int]], pad: int, longest: int) -> list[np.ndarray]:
+    def _named(
+        self, model: Any, coded: Sequence[Sequence[int]], pad: int, longest: int
+    ) -> list[np.ndarray]:
         """For each piece, which of its tokens name persons [tokens]."""
         named: list[np.ndarray] = [np.zeros(0, dtype=bool)] * len(coded)
-        for rows, found in each_text(coded, pad, longest, lambda ids, mask: model(input_ids=ids, attention_mask=mask).logits, self.place):
+        for rows, found in each_text(
+            coded,
+            pad,
+            longest,
+            lambda ids, mask: model(input_ids=ids, attention_mask=mask).logits,
+            self.place,
+        ):
             for row, likeliest in zip(rows, found.argmax(-1), strict=True):
                 named[row] = np.isin(likeliest[: len(coded[row])], self.labels)
         return named
@@ -123,8 +149,18 @@ def _replaced(text: str, spans: Sequence[Span]) -> str:
 def _model(folder: str, device: str) -> tuple[Any, Any, int]:
     from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-    model = AutoModelForTokenClassification.from_pretrained(folder, local_files_only=True, weights_only=True).float().eval().to(device)
+    model = (
+        AutoModelForTokenClassification.from_pretrained(
+            folder, local_files_only=True, weights_only=True
+        )
+        .float()
+        .eval()
+        .to(device)
+    )
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if not tokenizer.is_fast:
-        raise ValueError(f"--persons {folder}: its tokenizer does not say which characters its tokens are; it needs a tokenizer.json")
+        raise ValueError(
+            f"--persons {folder}: its tokenizer does not say which characters its tokens are; it"
+            " needs a tokenizer.json"
+        )
     return model, tokenizer, longest_text(model, tokenizer)

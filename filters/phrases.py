@@ -1,6 +1,7 @@
 """Runs of words, and where the runs of a list stand in many texts at once.
 
-A run is known by a hash of 64 bits: among a hundred million entries, one look-up in 10^11 finds what is not there.
+A run is known by a hash of 64 bits: among a hundred million entries, one look-up in 10^11 finds
+what is not there.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +22,9 @@ _OF_BYTE = np.random.default_rng(7).integers(0, 2**64, 256, dtype=np.uint64)
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """Words of texts in order, as places in the hashes of the distinct ones, and how many each text has."""
+    """Words of texts in order, as places in the hashes of the distinct ones, and how many each text
+    has.
+    """
 
     count: INTEGERS
     code: INTEGERS
@@ -37,7 +40,9 @@ class Words:
 
     def entries(self, table: "_Table", length: int) -> INTEGERS:
         """The entry that the words from each place on are, -1 where they are none."""
-        return table.entry(self.distinct)[self.code] if length == 1 else table.entry(self.runs(length))
+        return (
+            table.entry(self.distinct)[self.code] if length == 1 else table.entry(self.runs(length))
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +54,9 @@ class Found:
 
 
 class Phrases:
-    """Entries by how many words they have. An entry without words is never found; of equal entries the first is."""
+    """Entries by how many words they have. An entry without words is never found; of equal entries
+    the first is.
+    """
 
     def __init__(self, blocks: Iterable[Words]) -> None:
         runs: dict[int, list[tuple[HASHES, INTEGERS]]] = {}
@@ -58,10 +65,17 @@ class Phrases:
             begins = np.cumsum(block.count) - block.count
             for length in np.unique(block.count[block.count > 0]).tolist():
                 entries = np.flatnonzero(block.count == length)
-                runs.setdefault(length, []).append((block.runs(length)[begins[entries]], entries + before))
+                runs.setdefault(length, []).append(
+                    (block.runs(length)[begins[entries]], entries + before)
+                )
             before += len(block.count)
-        joined = {length: [np.concatenate(column) for column in zip(*parts, strict=True)] for length, parts in sorted(runs.items())}
-        self.tables: Mapping[int, _Table] = {length: _Table(hashes, entries) for length, (hashes, entries) in joined.items()}
+        joined = {
+            length: [np.concatenate(column) for column in zip(*parts, strict=True)]
+            for length, parts in sorted(runs.items())
+        }
+        self.tables: Mapping[int, _Table] = {
+            length: _Table(hashes, entries) for length, (hashes, entries) in joined.items()
+        }
 
     def found(self, words: Words) -> Iterator[Found]:
         """Where entries stand, for each count of words that entries have."""
@@ -76,7 +90,9 @@ class Phrases:
 
 
 class _Table:
-    """Hashes and the entries that they stand for. A table of bits tells most of what is not there."""
+    """Hashes and the entries that they stand for. A table of bits tells most of what is not
+    there.
+    """
 
     def __init__(self, hashes: HASHES, entries: INTEGERS) -> None:
         self.hashes, first = np.unique(hashes, return_index=True)
@@ -109,6 +125,10 @@ def hashes(words: pa.Array) -> HASHES:
     data, offsets = bytes_of(words)
     lengths = np.diff(offsets)
     powers = np.cumprod(np.full(int(lengths.max()), _STEP, np.uint64))
-    sums = np.add.reduceat(_OF_BYTE[data] * powers[np.arange(len(data)) - np.repeat(offsets[:-1], lengths)], offsets[:-1])
-    mixed = (sums ^ (sums >> np.uint64(32))) * _MIX  # or words with signs swapped between them would make the same run
+    sums = np.add.reduceat(
+        _OF_BYTE[data] * powers[np.arange(len(data)) - np.repeat(offsets[:-1], lengths)],
+        offsets[:-1],
+    )
+    # or words with signs swapped between them would make the same run
+    mixed = (sums ^ (sums >> np.uint64(32))) * _MIX
     return np.asarray(mixed ^ (mixed >> np.uint64(29)), dtype=np.uint64)

@@ -1,4 +1,6 @@
-"""From stored bytes to pixels: the one step of measuring that strangers' bytes can crash. It may run in another process."""
+"""From stored bytes to pixels: the one step of measuring that strangers' bytes can crash. It may
+run in another process.
+"""
 
 import re
 import struct
@@ -9,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-DECODED = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))  # frames of JPEG that libjpeg-turbo 3 decodes and scales
+# frames of JPEG that libjpeg-turbo 3 decodes and scales
+DECODED = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 ALONE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a segment
 MARKER = re.compile(rb"\xff([^\x00\xff])")  # as libjpeg looks for the next one
@@ -32,7 +35,9 @@ BROKEN = (
 
 
 def opened(image: bytes) -> Image.Image:
-    """The picture, not decoded yet. OSError for a JPEG of another frame type: Pillow 12.3 corrupts memory if it scales a lossless one."""
+    """The picture, not decoded yet. OSError for a JPEG of another frame type: Pillow 12.3 corrupts
+    memory if it scales a lossless one.
+    """
     frame = frame_of(image)
     if frame and frame not in DECODED:
         raise OSError(f"a JPEG of frame type SOF{frame - 0xC0}, which is not decoded")

@@ -17,7 +17,9 @@ from filters.wordlist import blocks, digest
 
 @dataclass(frozen=True)
 class ProfanityFilter(Filter):
-    """How often words and runs of words of the lists stand in a text, whole and in any case; null for a text that is missing."""
+    """How often words and runs of words of the lists stand in a text, whole and in any case; null
+    for a text that is missing.
+    """
 
     name: ClassVar[str] = "profanity"
     version: ClassVar[int] = 1
@@ -48,4 +50,8 @@ class ProfanityFilter(Filter):
 
 @lru_cache(maxsize=2)
 def _profanities(paths: tuple[str, ...], digest: str) -> Phrases:
-    return Phrases(token_words(tokens(pa.array(block, pa.string()))) for path in paths for block in blocks(path))
+    return Phrases(
+        token_words(tokens(pa.array(block, pa.string())))
+        for path in paths
+        for block in blocks(path)
+    )

@@ -5,7 +5,15 @@ from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from filters import MEASUREMENTS
 from filters.misfits import LARGEST, SMALLEST_FRACTION, misfit_of_order, misfit_of_value, plain
@@ -17,20 +25,32 @@ NOT_REASONS = ("unmeasured", "not_measured")  # they end the outcomes of what wa
 
 def _own(reason: str) -> str:
     if reason.partition(".")[2] in NOT_REASONS:
-        raise ValueError(f"{reason!r} looks like the outcome of what was not measured: call it otherwise")
+        raise ValueError(
+            f"{reason!r} looks like the outcome of what was not measured: call it otherwise"
+        )
     return reason
 
 
 Reason = Annotated[str, StringConstraints(pattern=REASON), AfterValidator(_own)]
 Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-CLUSTERED = {"image.cluster": "image.dhash", "image.embedding_cluster": "alignment.embedding"}  # what clusters are made of
+# what clusters are made of
+CLUSTERED = {"image.cluster": "image.dhash", "image.embedding_cluster": "alignment.embedding"}
 Value = bool | int | float | str | tuple[str, ...]
 
-KERNELS = {">=": pc.greater_equal, ">": pc.greater, "<=": pc.less_equal, "<": pc.less, "==": pc.equal, "!=": pc.not_equal}
+KERNELS = {
+    ">=": pc.greater_equal,
+    ">": pc.greater,
+    "<=": pc.less_equal,
+    "<": pc.less,
+    "==": pc.equal,
+    "!=": pc.not_equal,
+}
 
 
 class RowRule(BaseModel):
-    """What a measurement must be for its candidate to stay; a candidate that fails ends in `reason`."""
+    """What a measurement must be for its candidate to stay; a candidate that fails ends in
+    `reason`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,7 +78,11 @@ class RowRule(BaseModel):
         texts = isinstance(value, tuple) and all(isinstance(one, str) for one in value)
         if value is None or texts or isinstance(value, bool | int | float | str):
             return value
-        said = "a list of other things than texts" if isinstance(value, tuple | list) else f"a {type(value).__name__}"
+        said = (
+            "a list of other things than texts"
+            if isinstance(value, tuple | list)
+            else f"a {type(value).__name__}"
+        )
         raise ValueError(f"is {said}: write a number, a text or a list of texts")
 
     @model_validator(mode="after")
@@ -72,24 +96,29 @@ class RowRule(BaseModel):
 
 
 class GroupRule(BaseModel):
-    """A rule among the candidates that no earlier rule stopped, most of them among those with the same key.
+    """A rule among the candidates that no earlier rule stopped, most of them among those with the
+    same key.
 
-    `at_most`: all are stopped where more than `count` distinct images share a text (or distinct texts an image).
-    `best_of`: the best `count` stay; `one_per`: the best one. Best is what is highest in the measurements of `order`, each compared
-    only where those before it are equal; then the text and the image_id settle it, so that no tie depends on when or where a
-    candidate was found.
-    `top_fraction`: of all candidates those stay whose measurement reaches the value at place int(`fraction` of their number), counted
-    from zero in descending order: one more than the fraction, and all that equal the last (DataComp, apply_filter.py, get_threshold).
-    What is unmeasured comes last and never stays.
-    `sample`: each stays with probability `fraction`, drawn from `seed`, image_id and text.
-    `balance`: each entry that `count` candidates or fewer hold keeps them all, any other keeps each with probability `count` over their
-    number, drawn from `seed`, image_id, text and entry; a candidate stays if one of its entries keeps it (MetaCLIP).
+    `at_most`: all are stopped where more than `count` distinct images share a text (or distinct
+    texts an image). `best_of`: the best `count` stay; `one_per`: the best one. Best is what is
+    highest in the measurements of `order`, each compared only where those before it are equal; then
+    the text and the image_id settle it, so that no tie depends on when or where a candidate was
+    found. `top_fraction`: of all candidates those stay whose measurement reaches the value at place
+    int(`fraction` of their number), counted from zero in descending order: one more than the
+    fraction, and all that equal the last (DataComp, apply_filter.py, get_threshold). What is
+    unmeasured comes last and never stays. `sample`: each stays with probability `fraction`, drawn
+    from `seed`, image_id and text. `balance`: each entry that `count` candidates or fewer hold
+    keeps them all, any other keeps each with probability `count` over their number, drawn from
+    `seed`, image_id, text and entry; a candidate stays if one of its entries keeps it (MetaCLIP).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     group: Literal["at_most", "one_per", "best_of", "top_fraction", "sample", "balance"]
-    key: Literal["text", "image_id", "image.cluster", "image.embedding_cluster", "text.entries"] | None = None
+    key: (
+        Literal["text", "image_id", "image.cluster", "image.embedding_cluster", "text.entries"]
+        | None
+    ) = None
     count: int = Field(default=1, ge=1, le=LARGEST, strict=True)
     fraction: float | None = Field(default=None, ge=SMALLEST_FRACTION, le=1, strict=True)
     seed: int = Field(default=0, ge=-LARGEST, le=LARGEST, strict=True)
@@ -102,10 +131,16 @@ class GroupRule(BaseModel):
         return (*self.order, "text.entries") if self.group == "balance" else self.order
 
     def without(self, measurements: Container[str]) -> "GroupRule | None":
-        """The rule ordering by what is left; None where what its key is made of, or all that it orders by, is one of these measurements."""
+        """The rule ordering by what is left; None where what its key is made of, or all that it
+        orders by, is one of these measurements.
+        """
         order = tuple(name for name in self.order if name not in measurements)
         keyless = self.key in measurements or CLUSTERED.get(self.key or "") in measurements
-        return None if keyless or (self.order and not order) else self.model_copy(update={"order": order})
+        return (
+            None
+            if keyless or (self.order and not order)
+            else self.model_copy(update={"order": order})
+        )
 
     @property
     def keeps(self) -> bool:
@@ -155,10 +190,21 @@ def _unfit_key(rule: GroupRule) -> str | None:
     if rule.group in ("top_fraction", "sample"):
         return None if rule.key is None else f"{rule.group} is among all candidates: remove `key`"
     if rule.group == "balance":
-        return None if rule.key == "text.entries" else 'balance is among the entries of the texts: write key = "text.entries"'
+        return (
+            None
+            if rule.key == "text.entries"
+            else 'balance is among the entries of the texts: write key = "text.entries"'
+        )
     if rule.key == "text.entries":
-        return f"{rule.group} takes no entries for a key: write text, image_id, image.cluster or image.embedding_cluster"
-    return f"{rule.group} needs `key`: text, image_id, image.cluster or image.embedding_cluster" if rule.key is None else None
+        return (
+            f"{rule.group} takes no entries for a key: write text, image_id, image.cluster or"
+            " image.embedding_cluster"
+        )
+    return (
+        f"{rule.group} needs `key`: text, image_id, image.cluster or image.embedding_cluster"
+        if rule.key is None
+        else None
+    )
 
 
 def _unfit_amount(rule: GroupRule) -> str | None:
@@ -166,19 +212,29 @@ def _unfit_amount(rule: GroupRule) -> str | None:
     if kind in ("top_fraction", "sample"):
         if "count" in given:
             return f"{kind} takes a part of all: remove `count`, and write `fraction`"
-        return None if rule.fraction is not None else f"{kind} needs `fraction`, more than 0 and at most 1"
+        return (
+            None
+            if rule.fraction is not None
+            else f"{kind} needs `fraction`, more than 0 and at most 1"
+        )
     if rule.fraction is not None:
         return f"{kind} takes no fraction: remove `fraction`"
     if kind != "one_per" and "count" not in given:
         return f"{kind} needs `count`"
-    return None if kind == "balance" or "seed" not in given else f"{kind} draws nothing by lot: remove `seed`"
+    return (
+        None
+        if kind == "balance" or "seed" not in given
+        else f"{kind} draws nothing by lot: remove `seed`"
+    )
 
 
 Rule = RowRule | GroupRule
 
 
 def decide_row(rule: RowRule, table: pa.Table | pa.RecordBatch) -> pa.Array | pa.ChunkedArray:
-    """The outcome of one rule for each row: its reason, `<measurement>.unmeasured` for a null, null where the rule is met."""
+    """The outcome of one rule for each row: its reason, `<measurement>.unmeasured` for a null, null
+    where the rule is met.
+    """
     column = table[rule.measure] if isinstance(table, pa.Table) else table.column(rule.measure)
     met = _met(rule, column)
     stopped = pc.if_else(met, pa.scalar(None, pa.string()), rule.reason)
@@ -188,7 +244,8 @@ def decide_row(rule: RowRule, table: pa.Table | pa.RecordBatch) -> pa.Array | pa
 def _met(rule: RowRule, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     if rule.op in KERNELS:
         if pa.types.is_integer(column.type) and isinstance(rule.value, float):
-            column = column.cast(pa.float64(), safe=False)  # Arrow compares no whole number beyond 2**53 with a fraction
+            # Arrow compares no whole number beyond 2**53 with a fraction
+            column = column.cast(pa.float64(), safe=False)
         return KERNELS[rule.op](column, _bound(rule.value, column.type))
     if rule.op in ("is_true", "is_false"):
         return column if rule.op == "is_true" else pc.invert(column)
@@ -197,6 +254,12 @@ def _met(rule: RowRule, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.Chu
 
 
 def _bound(value: Value | None, kind: pa.DataType) -> Value | pa.Scalar | None:
-    """The threshold as the measurement would be stored: a float32 of 0.2 is more than the 0.2 of a recipe, but no more than its float32."""
+    """The threshold as the measurement would be stored: a float32 of 0.2 is more than the 0.2 of a
+    recipe, but no more than its float32.
+    """
     assert value is not None, "a comparison has a threshold"
-    return pa.scalar(float(value), kind) if pa.types.is_floating(kind) and not isinstance(value, tuple) else value
+    return (
+        pa.scalar(float(value), kind)
+        if pa.types.is_floating(kind) and not isinstance(value, tuple)
+        else value
+    )

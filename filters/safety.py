@@ -1,7 +1,9 @@
-"""What is unsafe to show: probabilities by classifiers that the user gives, one of images and one of texts.
+"""What is unsafe to show: probabilities by classifiers that the user gives, one of images and one
+of texts.
 
-Which labels are unsafe is told by their names (`UNSAFE`). Where one label of all is true, their probabilities are added; where several
-can be, the largest counts, as CommonPool drops a text by any category of Detoxify.
+Which labels are unsafe is told by their names (`UNSAFE`). Where one label of all is true, their
+probabilities are added; where several can be, the largest counts, as CommonPool drops a text by any
+category of Detoxify.
 """
 
 import re
@@ -17,26 +19,77 @@ from filters.classifiers import Classifier
 from filters.given import Given
 from filters.models import FLOATS, Place, spread
 
-# Labels, in lower case and with spaces for signs, of the classifiers that are in use: those of two labels (normal, nsfw; sfw, nsfw), the
-# five of GantMan's nsfw_model (drawings, hentai, neutral, porn, sexy), Jigsaw's six kinds of toxicity and Detoxify's names for them.
+# Labels, in lower case and with spaces for signs, of the classifiers that are in use: those of two
+# labels (normal, nsfw; sfw, nsfw), the five of GantMan's nsfw_model (drawings, hentai, neutral,
+# porn, sexy), Jigsaw's six kinds of toxicity and Detoxify's names for them.
 UNSAFE = frozenset(
     (
-        *("nsfw", "not safe for work", "unsafe", "porn", "pornography", "hentai", "sexy", "sexual", "sexual explicit", "explicit"),
-        *("erotic", "nude", "nudity", "naked", "adult", "gore", "gory", "violence", "violent", "graphic violence"),
-        *("toxic", "toxicity", "severe toxic", "severe toxicity", "obscene", "obscenity", "threat", "insult", "identity hate"),
-        *("identity attack", "hate", "hateful", "hate speech", "offensive", "offensive language", "profane", "profanity", "abusive"),
+        *(
+            "nsfw",
+            "not safe for work",
+            "unsafe",
+            "porn",
+            "pornography",
+            "hentai",
+            "sexy",
+            "sexual",
+            "sexual explicit",
+            "explicit",
+        ),
+        *(
+            "erotic",
+            "nude",
+            "nudity",
+            "naked",
+            "adult",
+            "gore",
+            "gory",
+            "violence",
+            "violent",
+            "graphic violence",
+        ),
+        *(
+            "toxic",
+            "toxicity",
+            "severe toxic",
+            "severe toxicity",
+            "obscene",
+            "obscenity",
+            "threat",
+            "insult",
+            "identity hate",
+        ),
+        *(
+            "identity attack",
+            "hate",
+            "hateful",
+            "hate speech",
+            "offensive",
+            "offensive language",
+            "profane",
+            "profanity",
+            "abusive",
+        ),
     )
 )
 
 
 def unsafe_labels(classifier: Classifier, option: str) -> tuple[int, ...]:
     """The numbers of the labels that are unsafe; ValueError where none is known to be."""
-    found = tuple(number for number, label in enumerate(classifier.labels) if _plain(label) in UNSAFE)
+    found = tuple(
+        number for number, label in enumerate(classifier.labels) if _plain(label) in UNSAFE
+    )
     if not found:
         shown = ", ".join(classifier.labels[:10])
-        raise ValueError(f"--{option} {classifier.folder}: no label is known as unsafe ({shown}); rename them in its config.json")
+        raise ValueError(
+            f"--{option} {classifier.folder}: no label is known as unsafe ({shown}); rename them in"
+            " its config.json"
+        )
     if len(found) == len(classifier.labels) and not classifier.several:
-        raise ValueError(f"--{option} {classifier.folder}: one label is always true, and all are unsafe ({', '.join(classifier.labels)})")
+        raise ValueError(
+            f"--{option} {classifier.folder}: one label is always true, and all are unsafe"
+            f" ({', '.join(classifier.labels)})"
+        )
     return found
 
 
@@ -72,7 +125,10 @@ class SafetyFilter(Filter):
     def _probability(self, values: FLOATS) -> FLOATS:
         """Of being unsafe [n], from those of the labels [n, labels]."""
         chosen = values[:, self._unsafe] if values.size else np.zeros((0, 1), np.float32)
-        return np.asarray(chosen.max(1) if self.classifier.several else np.minimum(chosen.sum(1), 1), dtype=np.float32)
+        return np.asarray(
+            chosen.max(1) if self.classifier.several else np.minimum(chosen.sum(1), 1),
+            dtype=np.float32,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +145,14 @@ class ImageSafetyFilter(SafetyFilter, PixelFilter):
 
     def measure(self, batch: pa.RecordBatch, each: Each = here) -> pa.RecordBatch:
         where, values = self.classifier.of_images(batch.column("image"), self.place, each)
-        return measured(self.writes, {"image.unsafe": spread(where, self._probability(values), batch.num_rows, pa.float32())})
+        return measured(
+            self.writes,
+            {
+                "image.unsafe": spread(
+                    where, self._probability(values), batch.num_rows, pa.float32()
+                )
+            },
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,5 +169,9 @@ class TextSafetyFilter(SafetyFilter):
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         said = batch.column("text").dictionary_encode()
-        values = self._probability(self.classifier.of_texts(said.dictionary.to_pylist(), self.place))
-        return measured(self.writes, {"text.unsafe": pa.array(values, pa.float32()).take(said.indices)})
+        values = self._probability(
+            self.classifier.of_texts(said.dictionary.to_pylist(), self.place)
+        )
+        return measured(
+            self.writes, {"text.unsafe": pa.array(values, pa.float32()).take(said.indices)}
+        )

@@ -1,6 +1,8 @@
-"""LAIT's weak image-text scorer: the probability that a text is about its image, from many cheap features (ImageBERT, section 3).
+"""LAIT's weak image-text scorer: the probability that a text is about its image, from many cheap
+features (ImageBERT, section 3).
 
-The file that `filters.fit_scorer` writes says which features it reads: with those of models the filter needs these models too.
+The file that `filters.fit_scorer` writes says which features it reads: with those of models the
+filter needs these models too.
 """
 
 import hashlib
@@ -23,11 +25,15 @@ WITHOUT_MODELS = tuple(name for name in read_by(FEATURES) if name not in OF_MODE
 
 @dataclass(frozen=True, kw_only=True)
 class ScorerFilter(Filter):
-    """A calibrated probability from text, image, page and what they share; null where the image could not be measured."""
+    """A calibrated probability from text, image, page and what they share; null where the image
+    could not be measured.
+    """
 
     name: ClassVar[str] = "scorer"
     version: ClassVar[int] = 1
-    sentence: ClassVar[str] = "Estimates from features of text, image and page how likely they belong together"
+    sentence: ClassVar[str] = (
+        "Estimates from features of text, image and page how likely they belong together"
+    )
     level: ClassVar[Level] = "pair"
     writes: ClassVar[Mapping[str, pa.DataType]] = {"pair.score": pa.float32()}
     costly: ClassVar[bool] = True
@@ -49,7 +55,10 @@ class ScorerFilter(Filter):
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         told = values(self.scorer.features, batch)
         probability = self.scorer(np.nan_to_num(told))
-        return measured(self.writes, {"pair.score": pa.array(probability, pa.float32(), mask=np.isnan(told).any(axis=1))})
+        return measured(
+            self.writes,
+            {"pair.score": pa.array(probability, pa.float32(), mask=np.isnan(told).any(axis=1))},
+        )
 
 
 def read_scorer(path: Path) -> Logistic:
@@ -57,7 +66,12 @@ def read_scorer(path: Path) -> Logistic:
     try:
         scorer = Logistic.read(path)
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"--scorer {path}: cannot be read as a scorer ({error}); write one with `winnow scorer`") from error
+        raise ValueError(
+            f"--scorer {path}: cannot be read as a scorer ({error}); write one with `winnow scorer`"
+        ) from error
     if unknown := set(scorer.features) - set(FEATURES):
-        raise ValueError(f"--scorer {path}: there is no feature {min(unknown)!r}; it is of another version, train it again")
+        raise ValueError(
+            f"--scorer {path}: there is no feature {min(unknown)!r}; it is of another version,"
+            " train it again"
+        )
     return scorer

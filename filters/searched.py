@@ -1,4 +1,6 @@
-"""Patterns that are searched only in the texts that can hold them: most texts have none of the signs or words that a pattern asks for."""
+"""Patterns that are searched only in the texts that can hold them: most texts have none of the
+signs or words that a pattern asks for.
+"""
 
 import re
 from dataclasses import dataclass
@@ -13,34 +15,56 @@ from filters.characters import Texts
 
 BOOLS = NDArray[np.bool_]
 _SIGNS = " !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
-_DIGIT, _ODD = len(_SIGNS) + 1, len(_SIGNS) + 2  # kinds of bytes beside the signs, which count from 1; letters of ASCII are 0
+# kinds of bytes beside the signs, which count from 1; letters of ASCII are 0
+_DIGIT, _ODD = len(_SIGNS) + 1, len(_SIGNS) + 2
 _KIND = bytes(
-    _SIGNS.find(chr(code)) + 1 if chr(code) in _SIGNS else _DIGIT if 48 <= code < 58 else _ODD if code < 32 or code > 126 else 0
+    (
+        _SIGNS.find(chr(code)) + 1
+        if chr(code) in _SIGNS
+        else _DIGIT
+        if 48 <= code < 58
+        else _ODD
+        if code < 32 or code > 126
+        else 0
+    )
     for code in range(256)
 )
 _BIT = np.array([0] + [1 << kind for kind in range(1, _ODD + 1)], np.uint64)
 _BEYOND = r"\x{80}-\x{10ffff}"
-_RANGES = {r"\pL": "A-Za-z" + _BEYOND, r"\p{Lu}": "A-Z" + _BEYOND, r"\p{Ll}": "a-z" + _BEYOND, r"\pN": "0-9" + _BEYOND, r"\pM": _BEYOND}
+_RANGES = {
+    r"\pL": "A-Za-z" + _BEYOND,
+    r"\p{Lu}": "A-Z" + _BEYOND,
+    r"\p{Ll}": "a-z" + _BEYOND,
+    r"\pN": "0-9" + _BEYOND,
+    r"\pM": _BEYOND,
+}
 _PART = re.compile(r"\\p\{\w+\}|\\p\w|\\x\{\w+\}|\\.|[^\\]", re.DOTALL)
 
 
 def matches(text: pa.Array, pattern: str, beyond: BOOLS) -> BOOLS:
-    """True for texts in which a pattern is found, false for null. `beyond` is true at least for those beyond ASCII.
+    """True for texts in which a pattern is found, false for null. `beyond` is true at least for
+    those beyond ASCII.
 
-    Arrow compiles a pattern anew for each array, and classes of Unicode take milliseconds: texts are searched with wider classes first,
-    which are right for ASCII.
+    Arrow compiles a pattern anew for each array, and classes of Unicode take milliseconds: texts
+    are searched with wider classes first, which are right for ASCII.
     """
     wide = _wide(pattern)
-    found: BOOLS = np.array(pc.fill_null(pc.match_substring_regex(text, wide), False).to_numpy(zero_copy_only=False))
+    found: BOOLS = np.array(
+        pc.fill_null(pc.match_substring_regex(text, wide), False).to_numpy(zero_copy_only=False)
+    )
     unsure = np.flatnonzero(found & beyond) if wide != pattern else ()
     if len(unsure):
-        found[unsure] = pc.match_substring_regex(text.take(pa.array(unsure)), pattern).to_numpy(zero_copy_only=False)
+        found[unsure] = pc.match_substring_regex(text.take(pa.array(unsure)), pattern).to_numpy(
+            zero_copy_only=False
+        )
     return found
 
 
 @lru_cache(maxsize=64)
 def _wide(pattern: str) -> str:
-    """The pattern with all characters beyond ASCII in its classes of Unicode: it matches what the pattern does, in ASCII nothing else."""
+    """The pattern with all characters beyond ASCII in its classes of Unicode: it matches what the
+    pattern does, in ASCII nothing else.
+    """
     assert "[^\\p" not in pattern, "a class that leaves out classes of Unicode cannot be widened"
     parts, inside = [], False
     for part in _PART.findall(pattern):
@@ -71,7 +95,9 @@ class Searched:
 
     @cached_property
     def odd(self) -> BOOLS:
-        """True for texts beyond ASCII, where letters have more cases than two, and for those with characters of control."""
+        """True for texts beyond ASCII, where letters have more cases than two, and for those with
+        characters of control.
+        """
         return self._any(_ODD)
 
     @cached_property
@@ -99,5 +125,7 @@ class Searched:
         result = np.zeros(len(self.text), np.int64)
         rows = np.flatnonzero(likely | self.odd)
         if len(rows):
-            result[rows] = pc.count_substring_regex(self.text.take(pa.array(rows)), pattern).to_numpy(zero_copy_only=False)
+            result[rows] = pc.count_substring_regex(
+                self.text.take(pa.array(rows)), pattern
+            ).to_numpy(zero_copy_only=False)
         return result

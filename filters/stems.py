@@ -1,4 +1,6 @@
-"""Words without which patterns of boilerplate are found in no text of ASCII: told once for each word, as bits."""
+"""Words without which patterns of boilerplate are found in no text of ASCII: told once for each
+word, as bits.
+"""
 
 import re
 
@@ -8,14 +10,22 @@ from numpy.typing import NDArray
 from filters.tokens import Tokens
 
 CREDIT, CLAIM, BY, LABEL, GLYPH, SCREEN, WORLD_WIDE_WEB, DATED = (1 << bit for bit in range(8))
-MONTH = r"jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?|dec(ember)?"
+MONTH = (
+    r"jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?"
+    r"|nov(ember)?|dec(ember)?"
+)
 DAY = r"(mon|tues?|wed(nes)?|thu(rs)?|fri|sat(ur)?|sun)(day)?|today|yesterday|tomorrow"
-AROUND = r"on|at|of|the|last|[ap]\.?m|utc|gmt|e[ds]t|p[ds]t|ago|(second|minute|hour|day|week|month|year)s?|updated|modified|posted"
+AROUND = (
+    r"on|at|of|the|last|[ap]\.?m|utc|gmt|e[ds]t|p[ds]t|ago|(second|minute|hour|day|week|month"
+    r"|year)s?|updated|modified|posted"
+)
 _STEMS = {
     CREDIT: re.compile(r"(photo|image|pic|illustration|graphic|artwork|credit|source|courtesy).*"),
     CLAIM: re.compile(r"courtesy|credits?|via|c|copyright.*"),
     BY: re.compile(r"by"),
-    LABEL: re.compile(r"(fig|plate|table|image|photo|picture|slide|page|exhibit|panel|chart|illustration).*"),
+    LABEL: re.compile(
+        r"(fig|plate|table|image|photo|picture|slide|page|exhibit|panel|chart|illustration).*"
+    ),
     GLYPH: re.compile(r"icons?|favicon|avatar|thumbnail|placeholder"),
     SCREEN: re.compile(r"screen.*"),
     WORLD_WIDE_WEB: re.compile(r".*www"),
@@ -30,7 +40,11 @@ class Stems:
     def __init__(self, tokens: Tokens) -> None:
         bits = tokens.known_of(_stems)
         places = np.flatnonzero(bits)
-        self._row, self._bits, self._count = tokens.row[places], bits[places].astype(np.int64), tokens.count
+        self._row, self._bits, self._count = (
+            tokens.row[places],
+            bits[places].astype(np.int64),
+            tokens.count,
+        )
 
     def stand(self, stem: int) -> NDArray[np.bool_]:
         """True for texts with a word of this kind."""
@@ -40,7 +54,10 @@ class Stems:
 
     def only(self, stem: int) -> NDArray[np.bool_]:
         """True for texts without another word."""
-        return np.asarray(np.bincount(self._row[(self._bits & stem) > 0], minlength=len(self._count)) == self._count)
+        return np.asarray(
+            np.bincount(self._row[(self._bits & stem) > 0], minlength=len(self._count))
+            == self._count
+        )
 
 
 def _stems(word: str) -> int:

@@ -1,7 +1,9 @@
-"""Whether an image is near those of a target set: DataComp's image-based filter, by clusters of embeddings made once for many pools.
+"""Whether an image is near those of a target set: DataComp's image-based filter, by clusters of
+embeddings made once for many pools.
 
-A file of targets holds `centroids` [clusters, width] (of the pool's embeddings) and `keep` [clusters], true where an image of the target
-set is nearest to that centroid (arXiv 2304.14108, section 3.2 and appendix).
+A file of targets holds `centroids` [clusters, width] (of the pool's embeddings) and `keep`
+[clusters], true where an image of the target set is nearest to that centroid (arXiv 2304.14108,
+section 3.2 and appendix).
 """
 
 import functools
@@ -39,7 +41,10 @@ class TargetsFilter(OnEmbeddings):
     def fits(self, width: int) -> None:
         """ValueError where the centroids have another length than embeddings."""
         if width != self.width:
-            raise ValueError(f"--targets {self.path} has centroids of {self.width} numbers; embeddings of the alignment model have {width}")
+            raise ValueError(
+                f"--targets {self.path} has centroids of {self.width} numbers; embeddings of the"
+                f" alignment model have {width}"
+            )
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         where, values = as_vectors(batch.column("alignment.embedding"))
@@ -48,12 +53,16 @@ class TargetsFilter(OnEmbeddings):
         if len(where):
             self.fits(values.shape[1])
             near = keep[np.argmax(values @ centroids.T, axis=1)]
-        return measured(self.writes, {"image.near_target": spread(where, near, batch.num_rows, pa.bool_())})
+        return measured(
+            self.writes, {"image.near_target": spread(where, near, batch.num_rows, pa.bool_())}
+        )
 
 
 @functools.cache
 def clusters(path: str, digest: str) -> tuple[FLOATS, NDArray[np.bool_]]:
-    """Centroids [clusters, width] and which of them to keep [clusters]. ValueError where the file is not of that shape."""
+    """Centroids [clusters, width] and which of them to keep [clusters]. ValueError where the file
+    is not of that shape.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -62,7 +71,18 @@ def clusters(path: str, digest: str) -> tuple[FLOATS, NDArray[np.bool_]]:
     except SafetensorError as error:
         raise ValueError(f"--targets {path} is no .safetensors file ({error})") from error
     centroids, keep = stored.get("centroids"), stored.get("keep")
-    if centroids is None or keep is None or centroids.ndim != 2 or keep.shape != centroids.shape[:1] or keep.dtype != np.bool_:
-        held = ", ".join(f"{name} {list(value.shape)} {value.dtype}" for name, value in sorted(stored.items()))
-        raise ValueError(f"--targets {path} must hold centroids [clusters, width] and bool keep [clusters]; it holds {held or 'nothing'}")
+    if (
+        centroids is None
+        or keep is None
+        or centroids.ndim != 2
+        or keep.shape != centroids.shape[:1]
+        or keep.dtype != np.bool_
+    ):
+        held = ", ".join(
+            f"{name} {list(value.shape)} {value.dtype}" for name, value in sorted(stored.items())
+        )
+        raise ValueError(
+            f"--targets {path} must hold centroids [clusters, width] and bool keep [clusters]; it"
+            f" holds {held or 'nothing'}"
+        )
     return centroids.astype(np.float32), keep

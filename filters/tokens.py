@@ -1,4 +1,6 @@
-"""The words of many texts at once, so that what is known of a word is looked up once for each distinct word."""
+"""The words of many texts at once, so that what is known of a word is looked up once for each
+distinct word.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,23 +19,31 @@ INTEGERS = NDArray[np.int64]
 Spelled = Callable[[], pa.Array]
 BOOLS = NDArray[np.bool_]
 
-# what is no letter, mark, digit or apostrophe, or one of the signs that tell interfaces apart, parts words
+# what is no letter, mark, digit or apostrophe, or one of the signs that tell interfaces apart,
+# parts words
 _BETWEEN = r"[^\pL\pM\pN'%$©®™]+"
 _SIGNS = r"([%$©®™])"
-# The same for each byte: capitals become small, what parts words a space; all of a character beyond ASCII that is left belongs to words.
-_PLAIN = bytes(code if code > 127 or chr(code).isalnum() or chr(code) in "'%$" else 32 for code in range(256)).lower()
+# The same for each byte: capitals become small, what parts words a space; all of a character beyond
+# ASCII that is left belongs to words.
+_PLAIN = bytes(
+    code if code > 127 or chr(code).isalnum() or chr(code) in "'%$" else 32 for code in range(256)
+).lower()
 _SPACE, _APOSTROPHE, _PER_CENT, _DOLLAR = b" '%$"
 _SHORT = 8  # bytes of a word that is told from others as one number
-_KEPT = np.array([(1 << 8 * size) - 1 for size in range(_SHORT + 1)], np.uint64)  # the first bytes of a number
+# the first bytes of a number
+_KEPT = np.array([(1 << 8 * size) - 1 for size in range(_SHORT + 1)], np.uint64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """The words of `rows` texts in order: token k is `words[code[k]]` and stands in text `row[k]`; `count` of them in each text."""
+    """The words of `rows` texts in order: token k is `words[code[k]]` and stands in text `row[k]`;
+    `count` of them in each text.
+    """
 
     rows: int
     count: INTEGERS
-    encode: Callable[[], tuple[INTEGERS, Spelled]]  # codes, and the distinct words; asked for only where more than the count is needed
+    # codes, and the distinct words; asked for only where more than the count is needed
+    encode: Callable[[], tuple[INTEGERS, Spelled]]
 
     @cached_property
     def row(self) -> INTEGERS:
@@ -67,7 +77,9 @@ class Tokens:
         return np.fromiter(map(value, self.words), np.float64, len(self.words))[self.code]
 
     def known_of(self, value: Callable[[str], float]) -> NDArray[np.float64]:
-        """A number for each token. `value` is a function of a module that depends on the word alone: what it says is remembered."""
+        """A number for each token. `value` is a function of a module that depends on the word
+        alone: what it says is remembered.
+        """
         return self.known_of_distinct(value)[self.code]
 
     def known_of_distinct(self, value: Callable[[str], float]) -> NDArray[np.float64]:
@@ -77,17 +89,22 @@ class Tokens:
 
     def total(self, values: NDArray[np.float64] | BOOLS) -> NDArray[np.float64]:
         """The sum over the tokens of each text."""
-        return np.asarray(np.bincount(self.row, weights=values, minlength=self.rows), dtype=np.float64)
+        return np.asarray(
+            np.bincount(self.row, weights=values, minlength=self.rows), dtype=np.float64
+        )
 
     def totals(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """For each text the sums over its tokens of the rows of a table that has one for each of `words` [texts, columns].
+        """For each text the sums over its tokens of the rows of a table that has one for each of
+        `words` [texts, columns].
 
         Each is added up from the first token to the last, as `total` does.
         """
         from scipy.sparse import csr_array
 
         offsets = np.append(0, np.cumsum(self.count))
-        taken = csr_array((np.ones(len(self.code)), self.code, offsets), shape=(self.rows, len(table)))
+        taken = csr_array(
+            (np.ones(len(self.code)), self.code, offsets), shape=(self.rows, len(table))
+        )
         return np.asarray(taken @ table, dtype=np.float64)
 
     def texts_with(self, member: NDArray[Any]) -> BOOLS:
@@ -109,11 +126,14 @@ class Tokens:
 
 
 def firsts(kinds: INTEGERS) -> BOOLS:
-    """True where a kind, a number from 0 on, stands for the first time. Sorting kind and place as one number is the fastest way."""
+    """True where a kind, a number from 0 on, stands for the first time. Sorting kind and place as
+    one number is the fastest way.
+    """
     bits = max(len(kinds), 1).bit_length()
     assert not len(kinds) or int(kinds.max()).bit_length() + bits < 64, "too many rows at once"
     ordered = np.sort((kinds << bits) | np.arange(len(kinds)))
-    again = np.flatnonzero((ordered[1:] ^ ordered[:-1]) < 1 << bits) + 1  # the same kind as before: seldom
+    # the same kind as before: seldom
+    again = np.flatnonzero((ordered[1:] ^ ordered[:-1]) < 1 << bits) + 1
     first = np.ones(len(kinds), dtype=bool)
     first[ordered[again] & ((1 << bits) - 1)] = False
     return first
@@ -123,7 +143,11 @@ def _tokens(text: pa.Array) -> Tokens:
     data, offsets = _plain(texts(text))
     first, last = map(np.flatnonzero, _words(data, offsets))
 
-    return Tokens(rows=len(text), count=np.diff(np.searchsorted(first, offsets)), encode=lambda: _encoded(data, first, last - first + 1))
+    return Tokens(
+        rows=len(text),
+        count=np.diff(np.searchsorted(first, offsets)),
+        encode=lambda: _encoded(data, first, last - first + 1),
+    )
 
 
 tokens = Latest(_tokens).of  # parts texts into lower-case words; a null text has none
@@ -133,7 +157,11 @@ def _plain(known_texts: Texts) -> tuple[NDArray[np.uint8], INTEGERS]:
     """Texts as bytes, lower case, with spaces for all that is no word, and where each begins."""
     data, offsets = known_texts.data, known_texts.offsets
     if known_texts.beyond.any():
-        data, offsets = bytes_of(pc.replace_with_mask(known_texts.text, pa.array(known_texts.beyond), _spaced(*known_texts.points)))
+        data, offsets = bytes_of(
+            pc.replace_with_mask(
+                known_texts.text, pa.array(known_texts.beyond), _spaced(*known_texts.points)
+            )
+        )
     plain = np.frombuffer(data.tobytes().translate(_PLAIN), np.uint8)
     outer = _outer_apostrophes(plain, offsets)
     if len(outer):
@@ -146,15 +174,23 @@ _spaced_signs: dict[str, str] = {}
 
 
 def _spaced(signs: list[str], sign: NDArray[np.int32], begins: INTEGERS) -> pa.Array:
-    """Texts in lower case with spaces for what is no word and around signs, put together of their characters, each looked up once."""
+    """Texts in lower case with spaces for what is no word and around signs, put together of their
+    characters, each looked up once.
+    """
     spaced = pa.array(known(signs, _spaced_signs, _spaced_sign), pa.string())
     data, offsets = bytes_of(spaced.take(pa.array(sign)))
-    return pa.StringArray.from_buffers(len(begins) - 1, pa.py_buffer(offsets[begins].astype(np.int32)), pa.py_buffer(data))
+    return pa.StringArray.from_buffers(
+        len(begins) - 1, pa.py_buffer(offsets[begins].astype(np.int32)), pa.py_buffer(data)
+    )
 
 
 def _spaced_sign(signs: list[str]) -> list[str]:
-    lowered = pc.replace_substring(pc.utf8_lower(pa.array(signs, pa.string())), "\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    spaced: list[str] = pc.replace_substring_regex(pc.replace_substring_regex(lowered, _SIGNS, r" \1 "), _BETWEEN, " ").to_pylist()
+    lowered = pc.replace_substring(
+        pc.utf8_lower(pa.array(signs, pa.string())), "\N{RIGHT SINGLE QUOTATION MARK}", "'"
+    )
+    spaced: list[str] = pc.replace_substring_regex(
+        pc.replace_substring_regex(lowered, _SIGNS, r" \1 "), _BETWEEN, " "
+    ).to_pylist()
     return spaced
 
 
@@ -189,24 +225,35 @@ def _outer_apostrophes(data: NDArray[np.uint8], offsets: INTEGERS) -> INTEGERS:
 
 
 def _encoded(data: NDArray[np.uint8], first: INTEGERS, size: INTEGERS) -> tuple[INTEGERS, Spelled]:
-    """Code of each word, and what spells the distinct words. Short ones are told apart as numbers, which is faster than as strings."""
+    """Code of each word, and what spells the distinct words. Short ones are told apart as numbers,
+    which is faster than as strings.
+    """
     padded = np.append(data, np.zeros(_SHORT, np.uint8))
     eight: NDArray[np.uint64] = np.ndarray((len(data),), "<u8", padded.tobytes(), strides=(1,))
     numbers = eight[first] & _KEPT[np.minimum(size, _SHORT)]
     long = np.flatnonzero(size > _SHORT)
     words = _cut(data, first[long], size[long]).dictionary_encode()
-    numbers[long] = (words.indices.to_numpy().astype(np.uint64) + np.uint64(1)) << np.uint64(8)  # ends in the byte 0, as no short word does
+    # ends in the byte 0, as no short word does
+    numbers[long] = (words.indices.to_numpy().astype(np.uint64) + np.uint64(1)) << np.uint64(8)
     kinds = pa.array(numbers).dictionary_encode()
-    return kinds.indices.to_numpy().astype(np.int64), lambda: _spelled(kinds.dictionary.to_numpy(), words.dictionary)
+    return kinds.indices.to_numpy().astype(np.int64), lambda: _spelled(
+        kinds.dictionary.to_numpy(), words.dictionary
+    )
 
 
 def _spelled(numbers: NDArray[np.uint64], long: pa.Array) -> pa.Array:
-    """The words that are told by numbers: those of short ones are their bytes, of long ones their places."""
+    """The words that are told by numbers: those of short ones are their bytes, of long ones their
+    places.
+    """
     digits = numbers.astype("<u8").view(np.uint8).reshape(-1, _SHORT)
     spelled = strings((digits > 0).sum(axis=1), digits.tobytes().translate(None, b"\0"))
     is_long = digits[:, 0] == 0
     places = (numbers[is_long] >> np.uint64(8)).astype(np.int64) - 1
-    return pc.replace_with_mask(spelled, pa.array(is_long), long.take(pa.array(places))) if len(places) else spelled
+    return (
+        pc.replace_with_mask(spelled, pa.array(is_long), long.take(pa.array(places)))
+        if len(places)
+        else spelled
+    )
 
 
 def _cut(data: NDArray[np.uint8], first: INTEGERS, size: INTEGERS) -> pa.Array:

@@ -17,11 +17,13 @@ from filters.wordlist import blocks, digest
 
 @dataclass(frozen=True)
 class VocabularyFilter(Filter):
-    """The share of words outside the vocabulary: null for a text that is missing, 0 for one without letters.
+    """The share of words outside the vocabulary: null for a text that is missing, 0 for one without
+    letters.
 
-    Words are those of filters.tokens with a letter in them; what a genitive is of may stand for it. Conceptual Captions (section 3) knows
-    what stands at least five times in the English Wikipedia of about a thousand million words, CC12M what stands twenty times. Where no
-    vocabulary is given, wordfreq's large English list is it: at least ten times in a thousand million words.
+    Words are those of filters.tokens with a letter in them; what a genitive is of may stand for it.
+    Conceptual Captions (section 3) knows what stands at least five times in the English Wikipedia
+    of about a thousand million words, CC12M what stands twenty times. Where no vocabulary is given,
+    wordfreq's large English list is it: at least ten times in a thousand million words.
     """
 
     name: ClassVar[str] = "vocabulary"
@@ -35,7 +37,11 @@ class VocabularyFilter(Filter):
 
     @classmethod
     def of(cls, given: Given) -> Self:
-        return cls() if given.vocabulary is None else cls(given.vocabulary, digest([given.vocabulary], "vocabulary"))
+        return (
+            cls()
+            if given.vocabulary is None
+            else cls(given.vocabulary, digest([given.vocabulary], "vocabulary"))
+        )
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -45,18 +51,31 @@ class VocabularyFilter(Filter):
         text = batch.column("text")
         words = tokens(text)
         known = _vocabulary(self.path, self.digest)
-        lettered = words.of_words(lambda word: not word.isascii() or any(sign.isalpha() for sign in word))
-        unknown = words.of_words(lambda word: word not in known and word.removesuffix("'s") not in known)
+        lettered = words.of_words(
+            lambda word: not word.isascii() or any(sign.isalpha() for sign in word)
+        )
+        unknown = words.of_words(
+            lambda word: word not in known and word.removesuffix("'s") not in known
+        )
         share = words.total(lettered * unknown) / np.maximum(words.total(lettered), 1)
         absent = np.asarray(text.is_null().to_numpy(zero_copy_only=False))
-        return measured(self.writes, {"text.out_of_vocabulary": pa.array(share, pa.float32(), mask=absent)})
+        return measured(
+            self.writes, {"text.out_of_vocabulary": pa.array(share, pa.float32(), mask=absent)}
+        )
 
 
 @lru_cache(maxsize=2)
 def _vocabulary(path: str | None, digest: str | None) -> frozenset[str]:
-    """The known words in lower case: the first word of each line of a file, else wordfreq's (about a second)."""
+    """The known words in lower case: the first word of each line of a file, else wordfreq's (about
+    a second).
+    """
     if path is None:
         from wordfreq import get_frequency_dict
 
         return frozenset(get_frequency_dict("en", wordlist="large"))
-    return frozenset(line.split(maxsplit=1)[0].lower() for block in blocks(path) for line in block if line.strip())
+    return frozenset(
+        line.split(maxsplit=1)[0].lower()
+        for block in blocks(path)
+        for line in block
+        if line.strip()
+    )

@@ -10,14 +10,19 @@ LINES = 1_000_000  # that are read at a time
 
 
 def digest(paths: Iterable[str], option: str) -> str:
-    """The digest of the bytes of these files together; ValueError, naming the option, where one cannot be read."""
+    """The digest of the bytes of these files together; ValueError, naming the option, where one
+    cannot be read.
+    """
     parts = []
     for path in paths:
         try:
             state = Path(path).stat()
             parts.append(_digest(path, state.st_size, state.st_mtime_ns))
         except OSError as error:
-            raise ValueError(f"--{option} {path} cannot be read ({error.strerror}): give a text file with one entry a line") from error
+            raise ValueError(
+                f"--{option} {path} cannot be read ({error.strerror}): give a text file with one"
+                " entry a line"
+            ) from error
     return parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
@@ -35,4 +40,6 @@ def blocks(path: str) -> Iterator[list[str]]:
             while lines := list(islice(file, LINES)):
                 yield [line.rstrip("\r\n") for line in lines]
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8, one entry a line") from error
+            raise ValueError(
+                f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8, one entry a line"
+            ) from error

@@ -23,21 +23,30 @@ _ADDRESS = r"(?i)(\b[a-z][a-z0-9+.-]*://|\bwww\.)[^\s<>]+|[^\s<>@:]+@[^\s<>@]+\.
 
 @dataclass(frozen=True)
 class WordsFilter(Filter):
-    """Repeated words, stop words, addresses and capitals; null for a text that is missing, but for `text.repetition`, which is then 0."""
+    """Repeated words, stop words, addresses and capitals; null for a text that is missing, but for
+    `text.repetition`, which is then 0.
+    """
 
     name: ClassVar[str] = "words"
     version: ClassVar[int] = 1
-    sentence: ClassVar[str] = "Measures how many words of a text stood in it before, hold sentences together or begin with a capital"
+    sentence: ClassVar[str] = (
+        "Measures how many words of a text stood in it before, hold sentences together or begin"
+        " with a capital"
+    )
     level: ClassVar[Level] = "candidate"
     reads: ClassVar[tuple[str, ...]] = ("text",)
     writes: ClassVar[Mapping[str, pa.DataType]] = {
-        "text.repetition": pa.float32(),  # of the words that are no function words, those that stood before
-        # of the words; 0 where there is none. OBELICS (stopword_ratio) and Data-Juicer (stopwords_filter) part words at white space and
-        # strip them of signs, with lists of their own.
+        # of the words that are no function words, those that stood before
+        "text.repetition": pa.float32(),
+        # of the words; 0 where there is none. OBELICS (stopword_ratio) and Data-Juicer
+        # (stopwords_filter) part words at white space and strip them of signs, with lists of their
+        # own.
         "text.stop_words": pa.float32(),
         "text.urls": pa.int32(),  # addresses with a scheme or www, and mail addresses
-        "text.initial_capital": pa.bool_(),  # its first letter or digit is one (Conceptual Captions, section 3: first word capitalised)
-        "text.capitalised": pa.float32(),  # of the words, those that begin with a capital; 0 where there is none
+        # its first letter or digit is one (Conceptual Captions, section 3: first word capitalised)
+        "text.initial_capital": pa.bool_(),
+        # of the words, those that begin with a capital; 0 where there is none
+        "text.capitalised": pa.float32(),
     }
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -51,7 +60,9 @@ class WordsFilter(Filter):
             "text.stop_words": pa.array(words.total(stop) / some, pa.float32(), mask=absent),
             "text.urls": pa.array(_addresses(text), pa.int32(), mask=absent),
             "text.initial_capital": pa.array(of_each(text, _kind, _initial) > 0, mask=absent),
-            "text.capitalised": pa.array(of_each(text, _kind, _initials) / some, pa.float32(), mask=absent),
+            "text.capitalised": pa.array(
+                of_each(text, _kind, _initials) / some, pa.float32(), mask=absent
+            ),
         }
         return measured(self.writes, columns)
 
@@ -62,7 +73,9 @@ def _holds_together(word: str) -> bool:
 
 def _repetition(words: Tokens, counted: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Share of the words that are no function words and stood in the same text before."""
-    return np.asarray(words.total(counted & ~words.first_of_kind) / np.maximum(words.total(counted), 1))
+    return np.asarray(
+        words.total(counted & ~words.first_of_kind) / np.maximum(words.total(counted), 1)
+    )
 
 
 def _addresses(column: pa.Array) -> INTEGERS:
@@ -71,7 +84,12 @@ def _addresses(column: pa.Array) -> INTEGERS:
     marks = data == ord("@")
     marks[:-2] |= (data[:-2] == ord(":")) & (data[1:-1] == ord("/")) & (data[2:] == ord("/"))
     small = data | 32
-    marks[:-3] |= (small[:-3] == ord("w")) & (small[1:-2] == ord("w")) & (small[2:-1] == ord("w")) & (data[3:] == ord("."))
+    marks[:-3] |= (
+        (small[:-3] == ord("w"))
+        & (small[1:-2] == ord("w"))
+        & (small[2:-1] == ord("w"))
+        & (data[3:] == ord("."))
+    )
     found = np.zeros(len(text), np.int64)
     likely = count_true(marks, offsets) > 0
     if likely.any():
@@ -96,8 +114,11 @@ def _initial(kinds: KINDS, offsets: INTEGERS) -> INTEGERS:
 
 def _initials(kinds: KINDS, offsets: INTEGERS) -> INTEGERS:
     """How many words of a text begin with a capital."""
-    within, apostrophe = (np.concatenate(([False, False], (kinds & bit) > 0)) for bit in (_IN_WORD, _APOSTROPHE))
-    before = within[1:-1] | (apostrophe[1:-1] & within[:-2])  # in d'Artagnan a word goes on, in 'Hello' it begins
+    within, apostrophe = (
+        np.concatenate(([False, False], (kinds & bit) > 0)) for bit in (_IN_WORD, _APOSTROPHE)
+    )
+    # in d'Artagnan a word goes on, in 'Hello' it begins
+    before = within[1:-1] | (apostrophe[1:-1] & within[:-2])
     inside = offsets[:-1][offsets[:-1] < offsets[1:]]
     before[inside] = False
     second = inside[inside + 1 < len(kinds)] + 1

@@ -1,4 +1,6 @@
-"""What a model is asked about: a file of captioned images, or a split of a release; what it was trained on; and what is found."""
+"""What a model is asked about: a file of captioned images, or a split of a release; what it was
+trained on; and what is found.
+"""
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -20,7 +22,9 @@ DECODERS = 1  # processes: it decodes some 500 photographs a second, more than t
 
 
 def asked_about(root: Folder, captions: Path | None, release: str | None, split: str) -> Release:
-    """The samples of one of the two; ValueError unless exactly one is given, and where it is not there or damaged."""
+    """The samples of one of the two; ValueError unless exactly one is given, and where it is not
+    there or damaged.
+    """
     if (captions is None) == (release is None):
         raise ValueError("give --captions FILE, or --release NAME")
     if captions is not None:
@@ -35,9 +39,11 @@ def opened_release(root: Folder, name: str, split: str) -> Release:
 
 
 def trained_on(root: Folder, model: Path) -> tuple[dict[str, Release], list[str]]:
-    """The releases of the root that a model was trained on, and the names (in its plan) of those that are not there.
+    """The releases of the root that a model was trained on, and the names (in its plan) of those
+    that are not there.
 
-    The folder of the run, above the model's, says which they are; a model that lies elsewhere says nothing.
+    The folder of the run, above the model's, says which they are; a model that lies elsewhere says
+    nothing.
     """
     plan = model.resolve().parent / PLAN
     if not plan.is_file():
@@ -66,11 +72,13 @@ def evaluate(
     templates: Sequence[str] = (),
     tell: Callable[[str, int, int], None] = silent,
 ) -> dict[str, Any]:
-    """Run a task (a module of training/evaluate) on a file or on a split of a release; what it found.
+    """Run a task (a module of training/evaluate) on a file or on a split of a release; what it
+    found.
 
-    Beside retrieval and matching stands how many images have near duplicates in the releases that the model was trained on. In the folder
-    of a run the findings are kept as evaluation.json, which the dashboard shows. Another process decodes, which an image may kill.
-    `templates` are sentences for classification.
+    Beside retrieval and matching stands how many images have near duplicates in the releases that
+    the model was trained on. In the folder of a run the findings are kept as evaluation.json, which
+    the dashboard shows. Another process decodes, which an image may kill. `templates` are sentences
+    for classification.
     """
     if templates and task != "classification":
         raise ValueError(f"--template is of --task classification, not of {task}")
@@ -91,7 +99,9 @@ def evaluate(
 def _near_duplicates(
     root: Folder, model: Path, asked: Release, tell: Callable[[str, int, int], None]
 ) -> dict[str, Any]:
-    """Of which releases that is not known, because they are not in this root, is said in `missing`."""
+    """Of which releases that is not known, because they are not in this root, is said in
+    `missing`.
+    """
     releases, missing = trained_on(root, model)
     if not releases:
         return {
@@ -99,7 +109,9 @@ def _near_duplicates(
             "missing": missing,
         }
     return {
-        **near_duplicates(asked, releases, cache=model.resolve().parent / "hashes", workers=DECODERS, tell=tell),
+        **near_duplicates(
+            asked, releases, cache=model.resolve().parent / "hashes", workers=DECODERS, tell=tell
+        ),
         "missing": missing,
     }
 

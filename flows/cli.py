@@ -20,9 +20,15 @@ def main() -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     guard_terminal()
     try:
-        status = app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value") or 0
+        status = (
+            app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value")
+            or 0
+        )
     except KeyboardInterrupt as stopped:
-        said = str(stopped) or "stopped; what was finished is kept, and the same command goes on from here"
+        said = (
+            str(stopped)
+            or "stopped; what was finished is kept, and the same command goes on from here"
+        )
         say(f"\nwinnow: {said}", file=sys.stderr)
         _leave(130)
     except ShareUnfinished as waiting:
@@ -31,7 +37,10 @@ def main() -> None:
     except ImportError as error:
         if os.environ.get("WINNOW_TRACEBACK"):
             raise
-        say(f"winnow: {error}; `winnow doctor` says what is missing or does not go together", file=sys.stderr)
+        say(
+            f"winnow: {error}; `winnow doctor` says what is missing or does not go together",
+            file=sys.stderr,
+        )
         _leave(1)
     except (CycloptsError, ValueError, OSError, RuntimeError) as error:
         if os.environ.get("WINNOW_TRACEBACK"):
@@ -49,7 +58,10 @@ def _words(error: BaseException) -> str:
         return "; ".join(_complaint(one["loc"], one["msg"]) for one in error.errors())
     if isinstance(error, OSError) and error.errno is not None:
         place = f" ({error.filename})" if error.filename else ""
-        return f"{error.strerror or error}{place}; what was finished is kept: mend the cause and run the same command again"
+        return (
+            f"{error.strerror or error}{place}; what was finished is kept: mend the cause and run"
+            " the same command again"
+        )
     return str(error) or repr(error)
 
 
@@ -60,7 +72,9 @@ def _complaint(place: tuple[int | str, ...], said: str) -> str:
 
 
 def _leave(status: int) -> None:
-    """End at once: a worker in the middle of a part must not hold the process, and every file is committed whole."""
+    """End at once: a worker in the middle of a part must not hold the process, and every file is
+    committed whole.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -1,4 +1,6 @@
-"""winnow.toml: what to collect, curate and pretrain, and when; one table for each, validated on load."""
+"""winnow.toml: what to collect, curate and pretrain, and when; one table for each, validated on
+load.
+"""
 
 import difflib
 import json
@@ -52,23 +54,31 @@ class _Scheduled(BaseModel):
 
 
 class CollectTable(CollectConfig, _Scheduled):
-    """[[collect]]: a source. Its collection is called `name`; with a schedule, each run brings `name`-<time>."""
+    """[[collect]]: a source. Its collection is called `name`; with a schedule, each run brings
+    `name`-<time>.
+    """
 
     name: str = Field(pattern=NAME)
 
     def config(self) -> CollectConfig:
-        return CollectConfig.model_validate(self.model_dump(include=set(CollectConfig.model_fields)))
+        return CollectConfig.model_validate(
+            self.model_dump(include=set(CollectConfig.model_fields))
+        )
 
 
 class CurateTable(CurateConfig, _Scheduled):
-    """[[curate]]: a recipe over collections, named as in [[collect]]. Its release is `release`; with a schedule, `release`-<time>."""
+    """[[curate]]: a recipe over collections, named as in [[collect]]. Its release is `release`;
+    with a schedule, `release`-<time>.
+    """
 
     def config(self) -> CurateConfig:
         return CurateConfig.model_validate(self.model_dump(include=set(CurateConfig.model_fields)))
 
 
 class PretrainTable(_Table):
-    """[[pretrain]]: a training recipe over releases. `releases` maps the names that the recipe's stages use to releases."""
+    """[[pretrain]]: a training recipe over releases. `releases` maps the names that the recipe's
+    stages use to releases.
+    """
 
     name: str = Field(pattern=NAME)
     recipe: str  # a name, or the path of a .toml or .py file
@@ -89,7 +99,13 @@ class PretrainTable(_Table):
 
     def settings(self) -> dict[str, Any]:
         """What `training.recipes.load` is asked for beside the recipe."""
-        return {"size": self.size, "init": self.init, "changes": self.set, "seed": self.seed, "smoke": self.smoke}
+        return {
+            "size": self.size,
+            "init": self.init,
+            "changes": self.set,
+            "seed": self.seed,
+            "smoke": self.smoke,
+        }
 
 
 def _leaves(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -114,9 +130,9 @@ class Configuration(_Table):
 def read_configuration(path: Path) -> Configuration:
     """A plan from its file.
 
-    Raises ValueError naming the file, the line and a remedy: no such file, not TOML, an unknown key (with the nearest valid one), a
-    value of the wrong kind, a schedule that is no cron expression or never comes, a reference to something that is not there, or nothing
-    at all.
+    Raises ValueError naming the file, the line and a remedy: no such file, not TOML, an unknown key
+    (with the nearest valid one), a value of the wrong kind, a schedule that is no cron expression
+    or never comes, a reference to something that is not there, or nothing at all.
     """
     if not path.is_file():
         raise ValueError(f"there is no plan {path}: give the path of a TOML file")
@@ -133,7 +149,9 @@ def read_configuration(path: Path) -> Configuration:
     except ValidationError as error:
         raise ValueError(_explain(error, path, source)) from error
     if not (found.collect or found.curate or found.pretrain):
-        raise ValueError(f"{path} has no [[collect]], [[curate]] or [[pretrain]] table: there is nothing to do")
+        raise ValueError(
+            f"{path} has no [[collect]], [[curate]] or [[pretrain]] table: there is nothing to do"
+        )
     plan = _anchored(found, path.resolve().parent)
     for place, complaint in _complaints(plan):
         raise ValueError(f"{_where(path, source, place)}: {complaint}")
@@ -147,7 +165,10 @@ def _text(path: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}, line {line}: TOML is UTF-8, and this is another encoding: save the file as UTF-8") from None
+        raise ValueError(
+            f"{path}, line {line}: TOML is UTF-8, and this is another encoding: save the file as"
+            " UTF-8"
+        ) from None
 
 
 Place = tuple[str | int, ...]
@@ -193,7 +214,9 @@ def _keys(place: Place) -> Iterable[str]:
 def _nearest(name: str, valid: Iterable[str]) -> str:
     choices = sorted(valid)
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(choices) or 'none'}"
+    return (
+        f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(choices) or 'none'}"
+    )
 
 
 def _where(path: Path, source: str, place: Place) -> str:
@@ -202,7 +225,9 @@ def _where(path: Path, source: str, place: Place) -> str:
 
 
 def _line(source: str, place: Place) -> int:
-    """The line (from 1) of a key in its table, else of the table's header; 0 where neither is written in the usual form."""
+    """The line (from 1) of a key in its table, else of the table's header; 0 where neither is
+    written in the usual form.
+    """
     table = str(place[0]) if place and (len(place) > 1 or f"[{place[0]}]" in source) else ""
     nth = place[1] if len(place) > 1 and isinstance(place[1], int) else 0
     key = next((str(part) for part in reversed(place) if isinstance(part, str)), "")
@@ -215,14 +240,20 @@ def _line(source: str, place: Place) -> int:
                 seen[current] = seen.get(current, -1) + 1
             index = seen.get(current, 0)
             header = number if (current, index) == (table, nth) and not header else header
-        elif (current, index) == (table, nth) and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*[=.]""", line):
+        elif (current, index) == (table, nth) and re.match(
+            rf"""\s*["']?{re.escape(key)}["']?\s*[=.]""", line
+        ):
             return number
     return header or _only(source, key)
 
 
 def _only(source: str, key: str) -> int:
     """The line of a key that stands once in a file, in whatever form; else 0."""
-    named = [number for number, line in enumerate(source.splitlines(), 1) if re.search(rf"\b{re.escape(key)}\b\s*=", line)]
+    named = [
+        number
+        for number, line in enumerate(source.splitlines(), 1)
+        if re.search(rf"\b{re.escape(key)}\b\s*=", line)
+    ]
     return named[0] if len(named) == 1 else 0
 
 
@@ -254,13 +285,23 @@ def _absent(folder: Folder, names: Iterable[str], planned: Sequence[str]) -> lis
 
 
 def _nowhere(kind: str, name: str, root: Folder, planned: Sequence[str]) -> str:
-    return f"there is no {kind} {name!r}, neither in this plan nor in {root.path()}{_nearest(name, planned)}"
+    return (
+        f"there is no {kind} {name!r}, neither in this plan nor in"
+        f" {root.path()}{_nearest(name, planned)}"
+    )
 
 
 def _twice(table: str, key: str, names: Sequence[str]) -> Iterator[tuple[Place, str]]:
     for index, name in enumerate(names):
         if name in names[:index]:
-            yield (table, index, key), f"{key} {name!r} is taken by an earlier [[{table}]]: names must differ"
+            yield (
+                (
+                    table,
+                    index,
+                    key,
+                ),
+                f"{key} {name!r} is taken by an earlier [[{table}]]: names must differ",
+            )
 
 
 def _one_folder(trainings: Sequence[PretrainTable]) -> Iterator[tuple[Place, str]]:
@@ -269,7 +310,10 @@ def _one_folder(trainings: Sequence[PretrainTable]) -> Iterator[tuple[Place, str
     for index, entry in enumerate(trainings):
         folder = entry.out if "://" in entry.out else os.path.realpath(entry.out)
         if folder in taken:
-            said = f"out {entry.out!r} is the folder of [[pretrain]] {taken[folder]!r} already: each training needs its own"
+            said = (
+                f"out {entry.out!r} is the folder of [[pretrain]] {taken[folder]!r} already: each"
+                " training needs its own"
+            )
             yield ("pretrain", index, "out"), said
         taken.setdefault(folder, entry.name)
 
@@ -286,7 +330,11 @@ def _unknown_training(recipe: str) -> str | None:
     if recipe.endswith((".toml", ".py")):
         return None if Path(recipe).is_file() else f"there is no file {recipe}"
     known = training_recipes()
-    return None if recipe in known else f"there is no training recipe {recipe!r}{_nearest(recipe, known)}"
+    return (
+        None
+        if recipe in known
+        else f"there is no training recipe {recipe!r}{_nearest(recipe, known)}"
+    )
 
 
 def _lacking(curated: CurateTable) -> str | None:
@@ -308,13 +356,20 @@ def _anchored(plan: Configuration, folder: Path) -> Configuration:
     def anchored(value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
         return tuple(map(at, value)) if isinstance(value, tuple) else value and at(value)
 
-    collect = tuple(entry.model_copy(update={name: anchored(getattr(entry, name)) for name in PATHS}) for entry in plan.collect)
+    collect = tuple(
+        entry.model_copy(update={name: anchored(getattr(entry, name)) for name in PATHS})
+        for entry in plan.collect
+    )
 
     def there(value: Any) -> Any:
         """A model or list by its path where it is one; names of a hub stay."""
         if isinstance(value, tuple):
             return tuple(map(there, value))
-        return at(value) if isinstance(value, str) and (folder / os.path.expanduser(value)).exists() else value
+        return (
+            at(value)
+            if isinstance(value, str) and (folder / os.path.expanduser(value)).exists()
+            else value
+        )
 
     def of_curate(entry: CurateTable) -> CurateTable:
         recipe = at(entry.recipe) if entry.recipe.endswith(".toml") else entry.recipe
@@ -331,4 +386,6 @@ def _anchored(plan: Configuration, folder: Path) -> Configuration:
         return entry.model_copy(update={"recipe": recipe, "init": init, "out": out})
 
     pretrain = tuple(map(of_pretrain, plan.pretrain))
-    return plan.model_copy(update={"root": root, "collect": collect, "curate": curate, "pretrain": pretrain})
+    return plan.model_copy(
+        update={"root": root, "collect": collect, "curate": curate, "pretrain": pretrain}
+    )

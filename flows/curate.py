@@ -1,4 +1,6 @@
-"""The flow `curate`: a recipe over collections to a published release, and the event that says so."""
+"""The flow `curate`: a recipe over collections to a published release, and the event that says
+so.
+"""
 
 from datetime import UTC, datetime
 
@@ -18,15 +20,20 @@ from pipelines.stage import MANIFEST, Engine
 from pipelines.store import Folder
 
 PUBLISHED = "winnow.release.published"
-OF = "winnow.release.of"  # label of the event's resource: the name in the plan, which a trigger knows beforehand
+# label of the event's resource: the name in the plan, which a trigger knows beforehand
+OF = "winnow.release.of"
 ROOT = "winnow.root"
 
 
 @flow(name="curate", flow_run_name="curate-{config.release}", persist_result=False)
-def curate(root: str, config: CurateConfig, repeated: bool = False, engine: Engine | None = None) -> tuple[Release, int]:
-    """Publish a release, of all that bears the collections' names; the release and how many parts were set aside on the way.
+def curate(
+    root: str, config: CurateConfig, repeated: bool = False, engine: Engine | None = None
+) -> tuple[Release, int]:
+    """Publish a release, of all that bears the collections' names; the release and how many parts
+    were set aside on the way.
 
-    Repeated, each run publishes a release of its own, called by name and time, unless nothing has changed since an earlier one.
+    Repeated, each run publishes a release of its own, called by name and time, unless nothing has
+    changed since an earlier one.
     """
     folder = Folder(root)
     decision = decide(folder, config, engine)
@@ -38,37 +45,77 @@ def curate(root: str, config: CurateConfig, repeated: bool = False, engine: Engi
     return release, decision.failed
 
 
-@task(name="decide", task_run_name="decide-{config.release}", cache_policy=NO_CACHE, persist_result=False)
+@task(
+    name="decide",
+    task_run_name="decide-{config.release}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
 def decide(root: Folder, config: CurateConfig, engine: Engine | None) -> Decision:
     """The plain function as a task."""
     ids = complete(root)
     chosen = dict.fromkeys(id for name in config.collections for id in named(name, ids) or [name])
     given, without, also = config.given, config.without, config.also
     return decide_plainly(
-        root, config.recipe, tuple(chosen), given=given, without=without, also=also, engine=engine, progress=listener()
+        root,
+        config.recipe,
+        tuple(chosen),
+        given=given,
+        without=without,
+        also=also,
+        engine=engine,
+        progress=listener(),
     )
 
 
-@task(name="publish", task_run_name="publish-{config.release}", cache_policy=NO_CACHE, persist_result=False)
-def publish(root: Folder, config: CurateConfig, decision: Decision, engine: Engine | None) -> Release:
+@task(
+    name="publish",
+    task_run_name="publish-{config.release}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def publish(
+    root: Folder, config: CurateConfig, decision: Decision, engine: Engine | None
+) -> Release:
     """The plain function as a task."""
     return publish_plainly(root, config, decision, engine=engine, progress=listener())
 
 
 def _turn(root: Folder, name: str, decision: Decision) -> str:
-    """The name of a run's release: the last one of the same recipe and collections, else a new one."""
-    same = {"recipe_digest": decision.recipe.digest, "collections": {one.id: one.digest for one in decision.collections}}
+    """The name of a run's release: the last one of the same recipe and collections, else a new
+    one.
+    """
+    same = {
+        "recipe_digest": decision.recipe.digest,
+        "collections": {one.id: one.digest for one in decision.collections},
+    }
     for there in reversed(named(name, (root / "releases").names())):
         folder = root / "releases" / there
-        if folder.exists(MANIFEST) and not superseded(folder) and same.items() <= folder.read_json(MANIFEST).items():
+        if (
+            folder.exists(MANIFEST)
+            and not superseded(folder)
+            and same.items() <= folder.read_json(MANIFEST).items()
+        ):
             return there
     return stamped(name, flow_run.scheduled_start_time or datetime.now(UTC))
 
 
 def _announce(root: str, entry: str, release: Release) -> None:
-    """Say that a release stands, also when it stood before: a run that was killed in between may have said nothing."""
+    """Say that a release stands, also when it stood before: a run that was killed in between may
+    have said nothing.
+    """
     emit_event(
         event=PUBLISHED,
-        resource={"prefect.resource.id": f"winnow.release.{release.name}", "prefect.resource.name": release.name, OF: entry, ROOT: root},
-        payload={"name": release.name, "digest": release.digest, "root": root, "samples": release.samples},
+        resource={
+            "prefect.resource.id": f"winnow.release.{release.name}",
+            "prefect.resource.name": release.name,
+            OF: entry,
+            ROOT: root,
+        },
+        payload={
+            "name": release.name,
+            "digest": release.digest,
+            "root": root,
+            "samples": release.samples,
+        },
     )

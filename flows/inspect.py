@@ -21,14 +21,29 @@ from pipelines.takedown.forgotten import Forgotten
 
 GROUPS = 12  # hosts that a report names
 SAMPLES = 6  # pictures shown of each outcome
-_SHOWN = ("outcome", "text", "page_url", "image_url", "candidate_id", "collection", "image_collection", "image_part", "image_row")
+_SHOWN = (
+    "outcome",
+    "text",
+    "page_url",
+    "image_url",
+    "candidate_id",
+    "collection",
+    "image_collection",
+    "image_part",
+    "image_row",
+)
 
 
-_KEYS = {"collections": ("counts", "failed", "digest"), "releases": ("recipe", "samples", "shards", "digest")}  # of a manifest
+# of a manifest
+_KEYS = {
+    "collections": ("counts", "failed", "digest"),
+    "releases": ("recipe", "samples", "shards", "digest"),
+}
 
 
 def status(root: Folder) -> dict[str, Any]:
-    """Collections, releases and models with their counts; `unfinished` names what a rerun would go on with, `damaged` what is in its way.
+    """Collections, releases and models with their counts; `unfinished` names what a rerun would go
+    on with, `damaged` what is in its way.
 
     Raises ValueError where the root is a file.
     """
@@ -71,19 +86,42 @@ def status_table(found: Mapping[str, Any]) -> str:
     """The status in lines."""
     lines = [found["root"]]
     for name, row in found["collections"].items():
-        lines.append(f"  collection {name}: " + ", ".join(f"{count:,} {what}" for what, count in row["counts"].items() if count))
+        lines.append(
+            f"  collection {name}: "
+            + ", ".join(f"{count:,} {what}" for what, count in row["counts"].items() if count)
+        )
         if row["failed"]:
-            lines.append(f"    {row['failed']:,} parts of it were set aside: its `winnow collect --id {name}` tries them again")
+            lines.append(
+                f"    {row['failed']:,} parts of it were set aside: its `winnow collect --id"
+                f" {name}` tries them again"
+            )
     for name, row in found["releases"].items():
         if "superseded_by" in row:
-            lines.append(f"  release {name}: superseded by {row['superseded_by'] or 'nothing yet'}, as it held what was taken down since")
+            lines.append(
+                f"  release {name}: superseded by {row['superseded_by'] or 'nothing yet'}, as it"
+                " held what was taken down since"
+            )
             continue
-        lines.append(f"  release {name}: {row['samples']:,} images by {row['recipe']}, {row['shards']} shards, digest {row['digest'][:12]}")
+        lines.append(
+            f"  release {name}: {row['samples']:,} images by {row['recipe']}, {row['shards']}"
+            f" shards, digest {row['digest'][:12]}"
+        )
     lines += [f"  model {name}" for name in found["models"]]
-    lines += [f"  taken down: {found['forgotten']:,} addresses, domains and images"] if found["forgotten"] else []
-    lines += [f"  unfinished {name}: the same command goes on with it" for name in found["unfinished"]]
-    lines += [f"  damaged {name}: remove its {MANIFEST} and run the same command again" for name in found["damaged"]]
-    return "\n".join(lines if len(lines) > 1 else [*lines, "  nothing yet: `winnow collect --help`"])
+    lines += (
+        [f"  taken down: {found['forgotten']:,} addresses, domains and images"]
+        if found["forgotten"]
+        else []
+    )
+    lines += [
+        f"  unfinished {name}: the same command goes on with it" for name in found["unfinished"]
+    ]
+    lines += [
+        f"  damaged {name}: remove its {MANIFEST} and run the same command again"
+        for name in found["damaged"]
+    ]
+    return "\n".join(
+        lines if len(lines) > 1 else [*lines, "  nothing yet: `winnow collect --help`"]
+    )
 
 
 def decided(decision: Decision) -> pa.Table:
@@ -102,11 +140,16 @@ def report_data(
     retrieval: Mapping[str, Mapping[str, float]] | None = None,
     facts: Mapping[str, str] | None = None,
 ) -> ReportData:
-    """A decision as a report shows it: funnel, distributions, samples; training is added where there was any."""
+    """A decision as a report shows it: funnel, distributions, samples; training is added where
+    there was any.
+    """
     seen = _seen(decision)
     names = ", ".join(collection.id for collection in decision.collections)
     kept = decision.funnel.outcomes.get(KEPT, 0)
-    said = f"Recipe {decision.recipe.name} keeps {kept:,} of the {decision.funnel.candidates:,} candidates of {names}."
+    said = (
+        f"Recipe {decision.recipe.name} keeps {kept:,} of the {decision.funnel.candidates:,}"
+        f" candidates of {names}."
+    )
     return ReportData(
         title=title or f"Recipe {decision.recipe.name} over {names}",
         happened=tuple(happened) or (said,),
@@ -125,7 +168,11 @@ def _seen(decision: Decision) -> Decided:
     """The decision as the dashboard looks at it."""
     names = tuple(collection.id for collection in decision.collections)
     return Decided(
-        folder=decision.folder, digest=decision.digest, recipe=decision.recipe, collections=names, outcomes=decision.funnel.outcomes
+        folder=decision.folder,
+        digest=decision.digest,
+        recipe=decision.recipe,
+        collections=names,
+        outcomes=decision.funnel.outcomes,
     )
 
 
@@ -134,25 +181,42 @@ def _groups(seen: Decided, by: str) -> Iterator[Group]:
     found = list(statistics(seen).counts(by).items())
     yield from (_group(name, Counter(outcomes)) for name, outcomes in found[:GROUPS])
     if rest := found[GROUPS:]:
-        yield _group(f"{len(rest)} others", sum((Counter(outcomes) for _, outcomes in rest), Counter()))
+        yield _group(
+            f"{len(rest)} others", sum((Counter(outcomes) for _, outcomes in rest), Counter())
+        )
 
 
 def _group(name: str, outcomes: Counter[str]) -> Group:
     stopped = Counter({outcome: count for outcome, count in outcomes.items() if outcome != KEPT})
-    return Group(name=name, candidates=outcomes.total(), kept=outcomes[KEPT], stopped=tuple(stopped.most_common(3)))
+    return Group(
+        name=name,
+        candidates=outcomes.total(),
+        kept=outcomes[KEPT],
+        stopped=tuple(stopped.most_common(3)),
+    )
 
 
 def _samples(root: Folder, shown: pa.Table) -> Iterator[Sample]:
-    """The same few candidates of each outcome whenever the report is drawn, chosen by their texts and addresses."""
+    """The same few candidates of each outcome whenever the report is drawn, chosen by their texts
+    and addresses.
+    """
     for outcome in sorted(set(shown["outcome"].to_pylist()), key=lambda name: (name != KEPT, name)):
         found = shown.filter(pc.equal(shown["outcome"], outcome)).slice(0, 10_000).to_pylist()
         found.sort(key=lambda row: stable_hash(f"{row['image_url']} {row['text']}"))
         for row in found[: SAMPLES * (2 if outcome == KEPT else 1)]:
-            yield Sample(outcome=outcome, text=row["text"] or "", image=_image(root, row), page_url=row["page_url"], note=row["image_url"])
+            yield Sample(
+                outcome=outcome,
+                text=row["text"] or "",
+                image=_image(root, row),
+                page_url=row["page_url"],
+                note=row["image_url"],
+            )
 
 
 def _image(root: Folder, row: Mapping[str, Any]) -> bytes | None:
     if row["image_part"] is None:
         return None
-    table = read_table(root / "collections" / row["image_collection"] / "images", row["image_part"], ["image"])
+    table = read_table(
+        root / "collections" / row["image_collection"] / "images", row["image_part"], ["image"]
+    )
     return bytes(table["image"][row["image_row"]].as_py())

@@ -1,4 +1,6 @@
-"""Names of what a schedule brings again and again: the name of its table and the time of the run."""
+"""Names of what a schedule brings again and again: the name of its table and the time of the
+run.
+"""
 
 import re
 from collections.abc import Iterable
@@ -13,5 +15,9 @@ def stamped(name: str, at: datetime) -> str:
 
 
 def named(name: str, among: Iterable[str]) -> list[str]:
-    """What bears a name, with or without a time, oldest first; a release that was written again after a take-down bears it too."""
-    return sorted(one for one in among if re.fullmatch(re.escape(name) + f"({_STAMP})?" + r"(\.r\d+)?", one))
+    """What bears a name, with or without a time, oldest first; a release that was written again
+    after a take-down bears it too.
+    """
+    return sorted(
+        one for one in among if re.fullmatch(re.escape(name) + f"({_STAMP})?" + r"(\.r\d+)?", one)
+    )

@@ -1,4 +1,6 @@
-"""A whole plan once, in its order, through the flows; and the flows as functions for whoever has a plan of his own."""
+"""A whole plan once, in its order, through the flows; and the flows as functions for whoever has a
+plan of his own.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,11 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["collect_flow", "curate_flow", "pretrain_flow", "ready", "run", "session"]
 
-# Prefect and torch are imported inside the functions: they take seconds, in which the temporary server starts
+# Prefect and torch are imported inside the functions: they take seconds, in which the temporary
+# server starts
 
 
 def run(plan: "Configuration") -> int:
-    """Collect, curate and pretrain what a plan says, schedules aside; returns how many parts were set aside with their errors.
+    """Collect, curate and pretrain what a plan says, schedules aside; returns how many parts were
+    set aside with their errors.
 
     What is finished is not done again. Errors are those of the plain functions.
     """
@@ -31,13 +35,21 @@ def run(plan: "Configuration") -> int:
         _check(plan)
         failed = 0
         for source in plan.collect:
-            found = collect_flow(root, source.config(), id=source.name, engine=engine, progress=lines)
-            lines.say(f"collection {found.id}: " + ", ".join(f"{count:,} {name}" for name, count in found.counts.items()))
+            found = collect_flow(
+                root, source.config(), id=source.name, engine=engine, progress=lines
+            )
+            lines.say(
+                f"collection {found.id}: "
+                + ", ".join(f"{count:,} {name}" for name, count in found.counts.items())
+            )
             failed += found.failed
         for entry in plan.curate:
             release, aside = _curate(root, entry.config(), engine, lines)
             lines.say(funnel_table(release.funnel))
-            lines.say(f"release {release.name}: {release.samples:,} images in {release.shards} shards, digest {release.digest}")
+            lines.say(
+                f"release {release.name}: {release.samples:,} images in {release.shards} shards,"
+                f" digest {release.digest}"
+            )
             failed += aside
         for wanted in plan.pretrain:
             told = wanted.model_dump(exclude={"out"})
@@ -47,7 +59,9 @@ def run(plan: "Configuration") -> int:
 
 
 def home(root: Folder) -> Path | None:
-    """Where the temporary server of a root keeps its database: with the data, when that is on this machine."""
+    """Where the temporary server of a root keeps its database: with the data, when that is on this
+    machine.
+    """
     return Path(root.path()) / ".prefect" if root.is_local else None
 
 
@@ -61,7 +75,12 @@ def _check(plan: "Configuration") -> None:
 
 
 def collect_flow(
-    root: Folder, config: CollectConfig, *, id: str, engine: Engine | None = None, progress: Callable[[Progress], None] = silent
+    root: Folder,
+    config: CollectConfig,
+    *,
+    id: str,
+    engine: Engine | None = None,
+    progress: Callable[[Progress], None] = silent,
 ) -> Collection:
     """`pipelines.collect.collect` as a flow; call it inside `session`."""
     from flows.collect import collect
@@ -73,13 +92,21 @@ def collect_flow(
 
 
 def curate_flow(
-    root: Folder, config: CurateConfig, *, engine: Engine | None = None, progress: Callable[[Progress], None] = silent
+    root: Folder,
+    config: CurateConfig,
+    *,
+    engine: Engine | None = None,
+    progress: Callable[[Progress], None] = silent,
 ) -> Release:
-    """`pipelines.curate.curate` as a flow, which announces the release; call it inside `session`."""
+    """`pipelines.curate.curate` as a flow, which announces the release; call it inside
+    `session`.
+    """
     return _curate(root, config, engine, progress)[0]
 
 
-def _curate(root: Folder, config: CurateConfig, engine: Engine | None, progress: Callable[[Progress], None]) -> tuple[Release, int]:
+def _curate(
+    root: Folder, config: CurateConfig, engine: Engine | None, progress: Callable[[Progress], None]
+) -> tuple[Release, int]:
     from flows.curate import curate
     from flows.watch import listening
 
@@ -98,7 +125,8 @@ def pretrain_flow(
     progress: Callable[[Progress], None] = silent,
     **settings: Any,
 ) -> Path:
-    """`training.train.train` of a recipe on releases of a root as a flow; the folder of the exported model. Call it inside `session`.
+    """`training.train.train` of a recipe on releases of a root as a flow; the folder of the
+    exported model. Call it inside `session`.
 
     `settings` are those of the flow: size, init, set, seed, smoke.
     """
@@ -107,6 +135,13 @@ def pretrain_flow(
 
     ready()
     with listening(progress):
-        result = pretrain(root=root.url, name=name or out.name, recipe=recipe, releases=dict(releases), out=str(out), **settings)
+        result = pretrain(
+            root=root.url,
+            name=name or out.name,
+            recipe=recipe,
+            releases=dict(releases),
+            out=str(out),
+            **settings,
+        )
     assert result is not None, "only a run that a digest triggers waits for other releases"
     return Path(result.model)

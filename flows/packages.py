@@ -1,4 +1,6 @@
-"""Whether the installed packages go together: by what they require, and by what is known to break."""
+"""Whether the installed packages go together: by what they require, and by what is known to
+break.
+"""
 
 import importlib.metadata as metadata
 from collections.abc import Callable, Iterator
@@ -30,7 +32,10 @@ CLASHES = (
         versions=">=2.1",
         other="prefect",
         other_versions="<3.9",
-        breaks="Prefect's scheduler raises \"Can't evaluate bulk DML statement\", and no schedule fires",
+        breaks=(
+            "Prefect's scheduler raises \"Can't evaluate bulk DML statement\", and no schedule"
+            " fires"
+        ),
         remedy="pip install 'sqlalchemy[asyncio]<2.1'",
     ),
     Clash(

@@ -33,8 +33,9 @@ def pretrain(
 ) -> TrainResult | None:
     """Train a recipe on releases (name in the recipe's stages -> release) into the folder `out`.
 
-    With the `digest` of a release just published, that one is read; until all releases are there, nothing is trained and None returned.
-    Of a release that is published again and again, the newest is read otherwise; each choice of releases has a folder of its own in `out`.
+    With the `digest` of a release just published, that one is read; until all releases are there,
+    nothing is trained and None returned. Of a release that is published again and again, the newest
+    is read otherwise; each choice of releases has a folder of its own in `out`.
     """
     folder = Folder(root)
     plan = read_plan(recipe, releases, size=size, init=init, changes=set, seed=seed, smoke=smoke)
@@ -45,9 +46,13 @@ def pretrain(
         return None
     found = {stage: release or releases[stage] for stage, release in chosen.items()}
     _expect(folder, list(found.values()), digest)
-    place = "+".join(dict.fromkeys(release for stage, release in found.items() if release != releases[stage]))
+    place = "+".join(
+        dict.fromkeys(release for stage, release in found.items() if release != releases[stage])
+    )
     result = fit(folder, plan, found, Path(out) / place)
-    show_counts("model", name, {"folder": str(result.model), "steps": result.steps, **result.numbers})
+    show_counts(
+        "model", name, {"folder": str(result.model), "steps": result.steps, **result.numbers}
+    )
     return result
 
 
@@ -58,12 +63,14 @@ def fit(root: Folder, plan: TrainingPlan, releases: dict[str, str], out: Path) -
 
 
 def read_plan(recipe: str, releases: dict[str, str], **settings: Any) -> TrainingPlan:
-    """The plan of a recipe, loaded with such settings; ValueError when its stages read other names than those of `releases`."""
+    """The plan of a recipe, loaded with such settings; ValueError when its stages read other names
+    than those of `releases`.
+    """
     plan = load(recipe, **settings)
     if set(plan.releases) != set(releases):
         raise ValueError(
-            f"training recipe {recipe} reads {', '.join(plan.releases)}, but releases are given for {', '.join(sorted(releases))}: "
-            f"give a release for each name that the recipe reads"
+            f"training recipe {recipe} reads {', '.join(plan.releases)}, but releases are given for"
+            f" {', '.join(sorted(releases))}: give a release for each name that the recipe reads"
         )
     return plan
 
@@ -71,13 +78,26 @@ def read_plan(recipe: str, releases: dict[str, str], **settings: Any) -> Trainin
 def _choose(root: Folder, name: str, digest: str) -> str | None:
     """The release of a name: the one of the digest, else the newest."""
     folder = root / "releases"
-    there = [one for one in named(name, folder.names()) if (folder / one).exists(MANIFEST) and not superseded(folder / one)]
-    asked = [one for one in there if digest and (folder / one).read_json(MANIFEST)["digest"] == digest]
+    there = [
+        one
+        for one in named(name, folder.names())
+        if (folder / one).exists(MANIFEST) and not superseded(folder / one)
+    ]
+    asked = [
+        one for one in there if digest and (folder / one).read_json(MANIFEST)["digest"] == digest
+    ]
     return next(iter(asked or there[-1:]), None)
 
 
 def _expect(root: Folder, releases: list[str], digest: str) -> None:
-    there = {release: (root / "releases" / release).read_json(MANIFEST)["digest"] for release in releases if digest}
+    there = {
+        release: (root / "releases" / release).read_json(MANIFEST)["digest"]
+        for release in releases
+        if digest
+    }
     if digest and digest not in there.values():
         seen = ", ".join(f"{release} has {found[:16]}" for release, found in there.items())
-        raise ValueError(f"no release of digest {digest[:16]} is there to train on ({seen}): was it deleted, or is it of another root?")
+        raise ValueError(
+            f"no release of digest {digest[:16]} is there to train on ({seen}): was it deleted, or"
+            " is it of another root?"
+        )

@@ -1,4 +1,6 @@
-"""Progress in words: one line that is rewritten on a terminal, plain lines now and then elsewhere."""
+"""Progress in words: one line that is rewritten on a terminal, plain lines now and then
+elsewhere.
+"""
 
 import sys
 import threading
@@ -25,16 +27,25 @@ class Lines:
         self._said = ("", "")  # the line before
 
     def __call__(self, progress: Progress) -> None:
-        counts = progress.words or ", ".join(f"{value:,} {name}" for name, value in brief(progress.counts).items())
+        counts = progress.words or ", ".join(
+            f"{value:,} {name}" for name, value in brief(progress.counts).items()
+        )
         of = f"{progress.done:,}/{progress.parts:,}" if progress.parts else f"{progress.done:,}"
-        self.line(progress.stage, f"{of} {counts}".rstrip(), last=bool(progress.parts) and progress.done >= progress.parts)
+        self.line(
+            progress.stage,
+            f"{of} {counts}".rstrip(),
+            last=bool(progress.parts) and progress.done >= progress.parts,
+        )
 
     def line(self, name: str, text: str, *, last: bool) -> None:
-        """Say something of a stage; in plain output only its last words and one line every few seconds are printed."""
+        """Say something of a stage; in plain output only its last words and one line every few
+        seconds are printed.
+        """
         name, text = visible(name), visible(text)
         with self._lock:
             now = time.monotonic()
-            if last and self._said == (name, text):  # a stage says how it ended, the watch over it perhaps too
+            # a stage says how it ended, the watch over it perhaps too
+            if last and self._said == (name, text):
                 return
             self._said = (name, text) if last else ("", "")
             if self._terminal:
@@ -66,15 +77,24 @@ def brief(counts: Mapping[str, int], most: int = 4) -> dict[str, int]:
 
 def recall_table(runs: Mapping[str, Mapping[str, Any]]) -> str:
     """Recall at 1, 5 and 10 both ways, a line for each run, in per cent."""
-    lines = [f"{'':<12} {'text to image':^23} {'image to text':^23}", f"{'':<12} " + " ".join(["R@1     R@5     R@10  "] * 2)]
+    lines = [
+        f"{'':<12} {'text to image':^23} {'image to text':^23}",
+        f"{'':<12} " + " ".join(["R@1     R@5     R@10  "] * 2),
+    ]
     for name, found in runs.items():
-        cells = [f"{found[way][rank]:5.1f}" for way in ("text_to_image", "image_to_text") for rank in ("r1", "r5", "r10")]
+        cells = [
+            f"{found[way][rank]:5.1f}"
+            for way in ("text_to_image", "image_to_text")
+            for rank in ("r1", "r5", "r10")
+        ]
         lines.append(f"{name:<12} " + "   ".join(cells))
     return "\n".join(lines)
 
 
 def score_table(found: Mapping[str, Any]) -> str:
-    """What an evaluation found, a line for each number; recalls as a table, with those of shuffled images and of chance below them."""
+    """What an evaluation found, a line for each number; recalls as a table, with those of shuffled
+    images and of chance below them.
+    """
     lines = []
     if "text_to_image" in found:
         shuffled = {"shuffled": found["blind"]["shuffled_images"]} if "blind" in found else {}
@@ -97,14 +117,26 @@ def funnel_table(funnel: Funnel) -> str:
     width = max(len(name) for name in [*funnel.outcomes, "candidates"])
     rows = [("candidates", funnel.candidates, 1.0), *funnel.rows()]
     left_out = f", without {', '.join(funnel.without)}" if funnel.without else ""
-    return f"recipe {funnel.recipe}{left_out}\n" + "\n".join(f"  {name:<{width}} {count:>12,} {share:>7.1%}" for name, count, share in rows)
+    return f"recipe {funnel.recipe}{left_out}\n" + "\n".join(
+        f"  {name:<{width}} {count:>12,} {share:>7.1%}" for name, count, share in rows
+    )
 
 
-def collection_table(id: str, counts: Mapping[str, int], accounts: Sequence[Mapping[str, Any]]) -> str:
-    """What a collection holds, where everything went that went into it, and what else was counted."""
+def collection_table(
+    id: str, counts: Mapping[str, int], accounts: Sequence[Mapping[str, Any]]
+) -> str:
+    """What a collection holds, where everything went that went into it, and what else was
+    counted.
+    """
     told = {"images", *(name for one in accounts for name in (one["of"], *one["went"]))}
     beside = {name: count for name, count in counts.items() if count and name not in told}
-    lines = [f"collection {id}: {counts.get('candidates', 0):,} candidates, {counts.get('images', 0):,} images", accounts_table(accounts)]
+    lines = [
+        (
+            f"collection {id}: {counts.get('candidates', 0):,} candidates,"
+            f" {counts.get('images', 0):,} images"
+        ),
+        accounts_table(accounts),
+    ]
     return "\n".join([*lines, f"  beside these {_went(beside)}"] if beside else lines)
 
 
@@ -125,4 +157,12 @@ def roads_table(found: Mapping[str, Mapping[str, Any]]) -> str:
     rows = {"images": images, **found["texts"]}
     both = f"{pages['both']:,} pages in both ({pages['warc']:,} in WARC, {pages['wat']:,} in WAT)"
     lines = [both, f"{'':<12}{'WARC':>10}{'WAT':>10}{'lost':>10}"]
-    return "\n".join([*lines, *(f"{name:<12}{row['warc']:>10,}{row['wat']:>10,}{row['lost']:>10,}" for name, row in rows.items())])
+    return "\n".join(
+        [
+            *lines,
+            *(
+                f"{name:<12}{row['warc']:>10,}{row['wat']:>10,}{row['lost']:>10,}"
+                for name, row in rows.items()
+            ),
+        ]
+    )

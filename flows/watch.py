@@ -10,7 +10,11 @@ from typing import Any
 from uuid import UUID
 
 from prefect import get_run_logger
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.artifacts import (
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 
 from filters.funnel import Funnel
 from flows.progress import Lines
@@ -47,11 +51,14 @@ def speaker() -> Callable[[str], None]:
 
 
 class _Server:
-    """Tells the run's log and a progress artifact for each stage; safe to call from several threads."""
+    """Tells the run's log and a progress artifact for each stage; safe to call from several
+    threads.
+    """
 
     def __init__(self) -> None:
         self._log = get_run_logger()
-        self._context = copy_context()  # a thread that reports has none of its own, and so no server
+        # a thread that reports has none of its own, and so no server
+        self._context = copy_context()
         self._lock = threading.Lock()
         self._artifacts: dict[str, UUID] = {}
         self._told: dict[str, float] = {}
@@ -59,19 +66,30 @@ class _Server:
     def __call__(self, progress: Progress) -> None:
         last = bool(progress.parts) and progress.done >= progress.parts
         with self._lock:
-            if last or time.monotonic() - self._told.get(progress.stage, -TOLD_SECONDS) >= TOLD_SECONDS:
+            if (
+                last
+                or time.monotonic() - self._told.get(progress.stage, -TOLD_SECONDS) >= TOLD_SECONDS
+            ):
                 self._told[progress.stage] = time.monotonic()
                 self._context.run(self._tell, progress)
 
     def _tell(self, progress: Progress) -> None:
         said = progress.words or dict(progress.counts)
-        self._log.info("%s: %d of %s parts, %s", progress.stage, progress.done, progress.parts or "unknown", said)
+        self._log.info(
+            "%s: %d of %s parts, %s",
+            progress.stage,
+            progress.done,
+            progress.parts or "unknown",
+            said,
+        )
         if not progress.parts:
             return
         share = 100.0 * progress.done / progress.parts
         known = self._artifacts.get(progress.stage)
         if known is None:
-            made = create_progress_artifact(share, key=key("progress", progress.stage), description=progress.stage)
+            made = create_progress_artifact(
+                share, key=key("progress", progress.stage), description=progress.stage
+            )
             self._artifacts[progress.stage] = _uuid(made)
         else:
             update_progress_artifact(known, progress=share)
@@ -89,8 +107,14 @@ def key(*words: str) -> str:
 
 def show_funnel(name: str, funnel: Funnel) -> None:
     """The funnel of a release as a table artifact."""
-    rows = [{"outcome": outcome, "candidates": count, "share": f"{share:.1%}"} for outcome, count, share in funnel.rows()]
-    described = f"Recipe {funnel.recipe}: {funnel.kept:,} of {funnel.candidates:,} candidates kept for release {name}."
+    rows = [
+        {"outcome": outcome, "candidates": count, "share": f"{share:.1%}"}
+        for outcome, count, share in funnel.rows()
+    ]
+    described = (
+        f"Recipe {funnel.recipe}: {funnel.kept:,} of {funnel.candidates:,} candidates kept for"
+        f" release {name}."
+    )
     create_table_artifact(table=rows, key=key("funnel", name), description=described)
 
 
@@ -103,4 +127,8 @@ def show_counts(kind: str, name: str, counts: Mapping[str, Any]) -> None:
 def warn(failed: int, what: str) -> None:
     """Say in the run's log that parts were set aside; the run goes on without them."""
     if failed:
-        get_run_logger().warning("%s: %d parts were set aside with their errors; the next run tries them again", what, failed)
+        get_run_logger().warning(
+            "%s: %d parts were set aside with their errors; the next run tries them again",
+            what,
+            failed,
+        )

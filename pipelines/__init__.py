@@ -2,6 +2,7 @@
 
 import logging
 
-# Beam says at every import that it lacks Google's clients, which nobody asked for; and what fails in a stage is said by the stage
+# Beam says at every import that it lacks Google's clients, which nobody asked for; and what fails
+# in a stage is said by the stage
 logging.getLogger().addFilter(lambda record: "apitools" not in record.getMessage())
 logging.getLogger("apache_beam").setLevel(logging.CRITICAL)

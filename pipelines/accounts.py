@@ -12,8 +12,8 @@ class Miscounted(RuntimeError):
 class Account:
     """That the count `of` is the sum of those named in `into`.
 
-    A name that ends with a dot stands for all counts that begin with it; `also` are other counts that
-    begin so and are no outcomes.
+    A name that ends with a dot stands for all counts that begin with it; `also` are other counts
+    that begin so and are no outcomes.
     """
 
     of: str

@@ -1,4 +1,6 @@
-"""Collect: from a source on the web, an archive or a list to a complete collection of candidates and images."""
+"""Collect: from a source on the web, an archive or a list to a complete collection of candidates
+and images.
+"""
 
 import functools
 import itertools
@@ -28,7 +30,17 @@ from pipelines.pages.extract_index import ExtractChosen
 from pipelines.resolve import Distinct, Scatter
 from pipelines.retry import Retry, fates
 from pipelines.shares import right_to_write
-from pipelines.stage import IDENTITY, MANIFEST, RECEIPTS, Engine, Manifest, Progress, Stage, run_stage, silent
+from pipelines.stage import (
+    IDENTITY,
+    MANIFEST,
+    RECEIPTS,
+    Engine,
+    Manifest,
+    Progress,
+    Stage,
+    run_stage,
+    silent,
+)
 from pipelines.store import Folder, digest, lease
 from pipelines.takedown.forgotten import Forgotten
 from pipelines.times import now, written
@@ -49,7 +61,8 @@ class Begun:
 
     settings: dict[str, Any]
     began: str  # ISO 8601, UTC
-    remembered: tuple[str, ...] = ()  # collections that were complete then: what they hold is referred to
+    # collections that were complete then: what they hold is referred to
+    remembered: tuple[str, ...] = ()
     previous: str | None = None  # the collection of the same pages before this one
 
 
@@ -62,14 +75,20 @@ def collect(
     engine: Engine | None = None,
     progress: Callable[[Progress], None] = silent,
 ) -> Collection:
-    """Bring a collection to its manifest, going on where an earlier run of the same options stopped.
+    """Bring a collection to its manifest, going on where an earlier run of the same options
+    stopped.
 
-    `previous` is an earlier collection of the same pages: only those that changed since are sent again.
-    Raises ValueError for a source that gives nothing or an id that belongs to other options, LeaseHeld when another process writes it.
+    `previous` is an earlier collection of the same pages: only those that changed since are sent
+    again. Raises ValueError for a source that gives nothing or an id that belongs to other options,
+    LeaseHeld when another process writes it.
     """
     started = time.time()
     _check(config, id, previous, engine)
-    name = fit_name(id, "collection") if id is not None else unfinished(root, config) or _new_name(root)
+    name = (
+        fit_name(id, "collection")
+        if id is not None
+        else unfinished(root, config) or _new_name(root)
+    )
     folder = root / "collections" / name
     new = not folder.exists() and (engine is None or engine.share is None)
     forgotten = Forgotten.read(root)
@@ -86,7 +105,10 @@ def collect(
 
     with right_to_write(folder, engine.share if engine is not None else None, name="writer"):
         try:
-            found = _nonempty(run(_candidates(root, folder, config, begun, run, progress)), _outcomes(root, config))
+            found = _nonempty(
+                run(_candidates(root, folder, config, begun, run, progress)),
+                _outcomes(root, config),
+            )
         except Exception:
             if new and _is_empty(folder):  # so that the corrected command may have its name
                 folder.remove()
@@ -100,16 +122,23 @@ def collect(
     return open_collection(root, name)
 
 
-def _check(config: CollectConfig, id: str | None, previous: str | None, engine: Engine | None) -> None:
+def _check(
+    config: CollectConfig, id: str | None, previous: str | None, engine: Engine | None
+) -> None:
     """ValueError for what cannot be collected so, before anything is begun."""
     if id is None and engine is not None and engine.share is not None:
-        raise ValueError("shares of one collection find each other by its name: give all of them the same id")
+        raise ValueError(
+            "shares of one collection find each other by its name: give all of them the same id"
+        )
     if previous is not None and not config.seeds:
-        raise ValueError("only a crawl of live pages can refer to an earlier one: --recrawl goes with --seed")
+        raise ValueError(
+            "only a crawl of live pages can refer to an earlier one: --recrawl goes with --seed"
+        )
     if config.fetch or config.seeds:
         check_proxies(allow_private=config.allow_private_proxy or config.allow_private_addresses)
     if config.before_fetch is not None:
-        _known_beforehand(load(config.before_fetch))  # a recipe that cannot be applied is said before anything is collected
+        # a recipe that cannot be applied is said before anything is collected
+        _known_beforehand(load(config.before_fetch))
 
 
 def _is_empty(folder: Folder) -> bool:
@@ -120,20 +149,41 @@ def _is_empty(folder: Folder) -> bool:
         parts = [dict(made.counts)]
     else:
         receipts = candidates / RECEIPTS
-        parts = [receipts.read_json(name)["counts"] for name in receipts.names() if name.endswith(".json") and name != IDENTITY]
-    return not any(counts.get("candidates") for counts in parts) and not (folder / "pages").exists(REPORT)
+        parts = [
+            receipts.read_json(name)["counts"]
+            for name in receipts.names()
+            if name.endswith(".json") and name != IDENTITY
+        ]
+    return not any(counts.get("candidates") for counts in parts) and not (folder / "pages").exists(
+        REPORT
+    )
 
 
-def unfinished(root: Folder, config: CollectConfig, names: Sequence[str] | None = None) -> str | None:
+def unfinished(
+    root: Folder, config: CollectConfig, names: Sequence[str] | None = None
+) -> str | None:
     """The last unfinished collection of the same options, among `names` if given."""
     folder = root / "collections"
     among = reversed(folder.names() if names is None else names)
-    open_ones = (name for name in among if not (folder / name).exists(MANIFEST) and (folder / name).exists(CONFIGURATION))
-    return next((name for name in open_ones if _given((folder / name).read_json(CONFIGURATION)["settings"]) == _settings(config)), None)
+    open_ones = (
+        name
+        for name in among
+        if not (folder / name).exists(MANIFEST) and (folder / name).exists(CONFIGURATION)
+    )
+    return next(
+        (
+            name
+            for name in open_ones
+            if _given((folder / name).read_json(CONFIGURATION)["settings"]) == _settings(config)
+        ),
+        None,
+    )
 
 
 def _new_name(root: Folder) -> str:
-    """The time, or where another command was begun in the same second, the next one that is free."""
+    """The time, or where another command was begun in the same second, the next one that is
+    free.
+    """
     taken = set((root / "collections").names())
     seconds = (datetime.now(UTC) + timedelta(seconds=later) for later in itertools.count())
     return next(name for second in seconds if (name := second.strftime(TIME)) not in taken)
@@ -151,7 +201,11 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
 @functools.cache
 def _defaults() -> dict[str, Any]:
     fields = CollectConfig.model_fields.items()
-    return {field.alias or name: field.default for name, field in fields if field.default is None or field.default is False}
+    return {
+        field.alias or name: field.default
+        for name, field in fields
+        if field.default is None or field.default is False
+    }
 
 
 def _begin(root: Folder, folder: Folder, config: CollectConfig, previous: str | None) -> Begun:
@@ -160,17 +214,21 @@ def _begin(root: Folder, folder: Folder, config: CollectConfig, previous: str | 
         remembered = tuple(name for name in collections(root) if name != folder.name)
         if previous is not None:
             open_collection(root, previous)
-        begun = Begun(settings=_settings(config), began=now(), remembered=remembered, previous=previous)
+        begun = Begun(
+            settings=_settings(config), began=now(), remembered=remembered, previous=previous
+        )
         if config.max_bytes is not None:  # one that had this name was killed and removed
             Path(spent_file(folder.path())).unlink(missing_ok=True)
         with suppress(FileExistsError):  # another share was quicker
             folder.create(CONFIGURATION, json.dumps(asdict(begun), indent=1).encode())
     begun = Begun(**folder.read_json(CONFIGURATION))
-    other = [key for key, value in _settings(config).items() if _given(begun.settings).get(key) != value]
+    other = [
+        key for key, value in _settings(config).items() if _given(begun.settings).get(key) != value
+    ]
     if other:
         raise ValueError(
             f"collection {folder.name} was made with other options ({', '.join(other)}): "
-            f"collections do not change, give this one another --id"
+            "collections do not change, give this one another --id"
         )
     return begun
 
@@ -178,11 +236,20 @@ def _begin(root: Folder, folder: Folder, config: CollectConfig, previous: str | 
 Run = Callable[[Stage], Manifest]
 
 
-def _candidates(root: Folder, folder: Folder, config: CollectConfig, begun: Begun, run: Run, progress: Callable[[Progress], None]) -> Stage:
+def _candidates(
+    root: Folder,
+    folder: Folder,
+    config: CollectConfig,
+    begun: Begun,
+    run: Run,
+    progress: Callable[[Progress], None],
+) -> Stage:
     """The stage that brings the candidates, with all that must come before it done."""
     out = folder / "candidates"
     if config.retry:
-        stages = tuple(fates(folder, open_collection(root, id)) for id in dict.fromkeys(config.earlier))
+        stages = tuple(
+            fates(folder, open_collection(root, id)) for id in dict.fromkeys(config.earlier)
+        )
         for stage in stages:
             run(stage)
         return Retry(out=out, outcomes=config.retry, fates=stages)
@@ -196,17 +263,41 @@ def _candidates(root: Folder, folder: Folder, config: CollectConfig, begun: Begu
             url_column=config.url_column or "",
         )
     if config.pairs is not None:
-        return Pairs(out=out, path=config.pairs, text_column=config.text_column or "", url_column=config.url_column or "")
+        return Pairs(
+            out=out,
+            path=config.pairs,
+            text_column=config.text_column or "",
+            url_column=config.url_column or "",
+        )
     width, around = config.target_width, config.surrounding
     if config.warc:
-        return Extract(out=out, archives=config.warc, prefix=config.path_prefix, target_width=width, surrounding=around)
+        return Extract(
+            out=out,
+            archives=config.warc,
+            prefix=config.path_prefix,
+            target_width=width,
+            surrounding=around,
+        )
     if config.wat:
         return ExtractWat(out=out, wat=config.wat, prefix=config.path_prefix)
     if config.html is not None:
-        return ExtractHtml(out=out, html=config.html, base_url=config.base_url or "", target_width=width, surrounding=around)
+        return ExtractHtml(
+            out=out,
+            html=config.html,
+            base_url=config.base_url or "",
+            target_width=width,
+            surrounding=around,
+        )
     if config.index:
-        return ExtractChosen(out=out, chosen=_chosen(folder, config, run), target_width=width, surrounding=around)
-    return Extract(out=out, pages=_crawled(root, folder, config, begun, progress), target_width=width, surrounding=around)
+        return ExtractChosen(
+            out=out, chosen=_chosen(folder, config, run), target_width=width, surrounding=around
+        )
+    return Extract(
+        out=out,
+        pages=_crawled(root, folder, config, begun, progress),
+        target_width=width,
+        surrounding=around,
+    )
 
 
 def _chosen(folder: Folder, config: CollectConfig, run: Run) -> Folder:
@@ -224,7 +315,13 @@ def _chosen(folder: Folder, config: CollectConfig, run: Run) -> Folder:
     return stage.out
 
 
-def _crawled(root: Folder, folder: Folder, config: CollectConfig, begun: Begun, progress: Callable[[Progress], None]) -> Folder:
+def _crawled(
+    root: Folder,
+    folder: Folder,
+    config: CollectConfig,
+    begun: Begun,
+    progress: Callable[[Progress], None],
+) -> Folder:
     """The folder of the crawled pages. Of several shares one crawls, and the others wait for it."""
     order = Crawl(
         seeds=config.seeds,
@@ -241,17 +338,36 @@ def _crawled(root: Folder, folder: Folder, config: CollectConfig, begun: Begun, 
         ca_file=config.ca_file,
         max_bytes=config.bytes_at_most(),
         contact=config.contact,
-        previous=None if begun.previous is None else (root / "collections" / begun.previous / "pages").path(),
+        previous=(
+            None
+            if begun.previous is None
+            else (root / "collections" / begun.previous / "pages").path()
+        ),
     )
     pages = folder / "pages"
     with lease(pages, "crawling.json", wait=math.inf):
-        found = crawl(order, pages, progress=_pages_read(progress), forgotten=Forgotten.read(root), spent_in=spent_file(folder.path()))
-    progress(Progress(stage="crawl", done=1, parts=1, counts={"pages": found["pages"], **found["refused"], **found["errors"]}))
+        found = crawl(
+            order,
+            pages,
+            progress=_pages_read(progress),
+            forgotten=Forgotten.read(root),
+            spent_in=spent_file(folder.path()),
+        )
+    progress(
+        Progress(
+            stage="crawl",
+            done=1,
+            parts=1,
+            counts={"pages": found["pages"], **found["refused"], **found["errors"]},
+        )
+    )
     return pages
 
 
 def _pages_read(progress: Callable[[Progress], None]) -> Callable[[int], None]:
-    return lambda done: progress(Progress(stage="crawl", done=done, parts=0, counts={"pages": done}))
+    return lambda done: progress(
+        Progress(stage="crawl", done=done, parts=0, counts={"pages": done})
+    )
 
 
 def _seconds(config: CollectConfig) -> float | None:
@@ -259,20 +375,30 @@ def _seconds(config: CollectConfig) -> float | None:
 
 
 def _outcomes(root: Folder, config: CollectConfig) -> list[str] | None:
-    """How images ended in the collections that are looked at again, if it is that that is asked for."""
+    """How images ended in the collections that are looked at again, if it is that that is asked
+    for.
+    """
     names = {name for id in config.earlier for name in open_collection(root, id).counts}
     return sorted(name for name in names if name.startswith(FAMILIES)) if config.retry else None
 
 
 def _nonempty(manifest: Manifest, there: Sequence[str] | None = None) -> Manifest:
-    """Candidates there must be: a source without any is a mistake worth saying at once. `there`: outcomes that could be tried again."""
+    """Candidates there must be: a source without any is a mistake worth saying at once. `there`:
+    outcomes that could be tried again.
+    """
     if manifest.counts.get("candidates", 0):
         return manifest
     if manifest.failed:
         raise ValueError(_cause(manifest))
     if there is not None:
-        raise ValueError(f"no image ended so: what there is to try again is {', '.join(there) or 'nothing, all was fetched'}")
-    seen = ", ".join(f"{count:,} {name}" for name, count in manifest.counts.items() if count) or "nothing to read"
+        raise ValueError(
+            "no image ended so: what there is to try again is"
+            f" {', '.join(there) or 'nothing, all was fetched'}"
+        )
+    seen = (
+        ", ".join(f"{count:,} {name}" for name, count in manifest.counts.items() if count)
+        or "nothing to read"
+    )
     raise ValueError(f"the source holds no image-text candidates ({seen})")
 
 
@@ -282,24 +408,42 @@ def _cause(manifest: Manifest) -> str:
 
 
 def _scatter(folder: Folder, config: CollectConfig, run: Run) -> Stage:
-    """The stage that sends addresses to their hosts' buckets; before it, what the rules of `before_fetch` read is measured."""
+    """The stage that sends addresses to their hosts' buckets; before it, what the rules of
+    `before_fetch` read is measured.
+    """
     stage = Scatter.of(folder)
     if config.before_fetch is None:
         return stage
     recipe = _known_beforehand(load(config.before_fetch))
-    filters = filters_for({name for rule in recipe.candidate_rules for name in rule.reads} | ({recipe.text} - {"text"}))
+    filters = filters_for(
+        {name for rule in recipe.candidate_rules for name in rule.reads}
+        | ({recipe.text} - {"text"})
+    )
     rewriter = next((filter_ for filter_ in filters if recipe.text in filter_.writes), None)
-    measures = [Measure.of(folder, filter_, rewriter) for filter_ in sorted(filters, key=lambda filter_: filter_ is not rewriter)]
+    measures = [
+        Measure.of(folder, filter_, rewriter)
+        for filter_ in sorted(filters, key=lambda filter_: filter_ is not rewriter)
+    ]
     for measure in measures:
         run(measure)
     return replace(stage, recipe=recipe, measured=tuple(measure.out for measure in measures))
 
 
 def _known_beforehand(recipe: Recipe) -> Recipe:
-    """The recipe without the rules on candidates that need a model or a list: the decision applies them, to the same outcomes."""
+    """The recipe without the rules on candidates that need a model or a list: the decision applies
+    them, to the same outcomes.
+    """
     if recipe.text != "text" and (needs := writer(recipe.text).needs) is not None:
-        raise ValueError(f"recipe {recipe.name} rewrites texts with a model (--{needs}): it cannot be applied before fetching")
-    return recipe.without(name for rule in recipe.candidate_rules for name in rule.reads if writer(name).needs is not None)
+        raise ValueError(
+            f"recipe {recipe.name} rewrites texts with a model (--{needs}): it cannot be applied"
+            " before fetching"
+        )
+    return recipe.without(
+        name
+        for rule in recipe.candidate_rules
+        for name in rule.reads
+        if writer(name).needs is not None
+    )
 
 
 def _distinct(root: Folder, folder: Folder, config: CollectConfig, begun: Begun, run: Run) -> Stage:
@@ -308,7 +452,11 @@ def _distinct(root: Folder, folder: Folder, config: CollectConfig, begun: Begun,
     for memory in memories:
         run(memory)
     since = datetime.fromisoformat(begun.began) - timedelta(days=config.fresh_days)
-    return replace(Distinct.of(folder), remembered=tuple(memory.out for memory in memories), since=written(since))
+    return replace(
+        Distinct.of(folder),
+        remembered=tuple(memory.out for memory in memories),
+        since=written(since),
+    )
 
 
 def _fetch(folder: Folder, config: CollectConfig, started: float) -> Stage:
@@ -338,7 +486,9 @@ def _report(folder: Folder) -> dict[str, Any] | None:
 
 
 def _accounts(ran: list[tuple[Stage, Manifest]]) -> list[dict[str, Any]]:
-    """What went into each stage, and where it went; Miscounted if that does not add up though no part was set aside."""
+    """What went into each stage, and where it went; Miscounted if that does not add up though no
+    part was set aside.
+    """
     found: list[dict[str, Any]] = []
     totals: dict[str, int] = {}
     for stage, manifest in ran:
@@ -353,8 +503,15 @@ def _accounts(ran: list[tuple[Stage, Manifest]]) -> list[dict[str, Any]]:
     return found
 
 
-def _seal(folder: Folder, manifests: list[Manifest], crawled: dict[str, Any] | None, accounts: list[dict[str, Any]]) -> None:
-    """The collection's own manifest, which makes it visible; its counts add up the stages', and those of the crawl."""
+def _seal(
+    folder: Folder,
+    manifests: list[Manifest],
+    crawled: dict[str, Any] | None,
+    accounts: list[dict[str, Any]],
+) -> None:
+    """The collection's own manifest, which makes it visible; its counts add up the stages', and
+    those of the crawl.
+    """
     counts: Counter[str] = Counter()
     for manifest in manifests:
         counts.update(manifest.counts)
@@ -365,7 +522,9 @@ def _seal(folder: Folder, manifests: list[Manifest], crawled: dict[str, Any] | N
     value = {
         "digest": digest([manifest.digest for manifest in manifests]),
         "stages": {manifest.stage: manifest.digest for manifest in manifests},
-        "counts": dict(sorted({**counts, **({"held": sum(held.values())} if held else {})}.items())),
+        "counts": dict(
+            sorted({**counts, **({"held": sum(held.values())} if held else {})}.items())
+        ),
         "failed": sum(len(manifest.failed) for manifest in manifests),
         "accounts": accounts,
         "refers_to": [name.removeprefix("held.") for name in held],

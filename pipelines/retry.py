@@ -1,4 +1,6 @@
-"""Trying again: the candidates of earlier collections whose images failed in given ways, as candidates of a new collection."""
+"""Trying again: the candidates of earlier collections whose images failed in given ways, as
+candidates of a new collection.
+"""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,7 +18,9 @@ from pipelines.store import Folder, read_table, write_parquet
 
 
 def fates(folder: Folder, collection: Collection) -> Resolve:
-    """The stage that takes the fetch outcomes of an earlier collection back to its parts of candidates."""
+    """The stage that takes the fetch outcomes of an earlier collection back to its parts of
+    candidates.
+    """
     return Resolve(
         out=folder / "fates" / collection.id,
         scatter=Scatter.of(collection.folder),
@@ -27,7 +31,9 @@ def fates(folder: Folder, collection: Collection) -> Resolve:
 
 
 def asked_for(outcomes: pa.ChunkedArray, wanted: tuple[str, ...]) -> pa.ChunkedArray:
-    """Whether each outcome is one of the wanted, or of a family that is (`fetch` means all that begin with `fetch.`)."""
+    """Whether each outcome is one of the wanted, or of a family that is (`fetch` means all that
+    begin with `fetch.`).
+    """
     mask = pc.is_in(outcomes, value_set=pa.array(wanted, pa.string()))
     for family in wanted:
         mask = pc.or_(mask, pc.fill_null(pc.starts_with(outcomes, f"{family}."), False))
@@ -40,7 +46,9 @@ class Retry(Stage):
 
     name: ClassVar[str] = "retry"
     version: ClassVar[int] = 2
-    accounts: ClassVar[tuple[Account, ...]] = (Account(of="candidates_before", into=("candidates", "retry.ended_otherwise")),)
+    accounts: ClassVar[tuple[Account, ...]] = (
+        Account(of="candidates_before", into=("candidates", "retry.ended_otherwise")),
+    )
     outcomes: tuple[str, ...]
     fates: tuple[Resolve, ...]  # complete
 
@@ -63,10 +71,18 @@ class Retry(Stage):
         candidates = read_table(one.scatter.collection / "candidates", name)
         fate = read_group(one.out, _complete(one).names(), int(index), one.schema)
         rows = fate.filter(asked_for(fate["fetch_outcome"], self.outcomes))["row"]
-        again = self.forgotten.blank(candidates.take(rows.combine_chunks()).select(CANDIDATES.names))
+        again = self.forgotten.blank(
+            candidates.take(rows.combine_chunks()).select(CANDIDATES.names)
+        )
         others = candidates.num_rows - again.num_rows
-        counts = {"candidates_before": candidates.num_rows, "candidates": again.num_rows, "retry.ended_otherwise": others}
-        return Output(files=(write_parquet(self.out, f"part-{part.name}.parquet", again),), counts=counts)
+        counts = {
+            "candidates_before": candidates.num_rows,
+            "candidates": again.num_rows,
+            "retry.ended_otherwise": others,
+        }
+        return Output(
+            files=(write_parquet(self.out, f"part-{part.name}.parquet", again),), counts=counts
+        )
 
 
 def _complete(stage: Stage) -> Manifest:

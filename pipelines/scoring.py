@@ -1,4 +1,6 @@
-"""A weak image-text scorer from labelled pairs of collections: measured as candidates are, trained on what is measured."""
+"""A weak image-text scorer from labelled pairs of collections: measured as candidates are, trained
+on what is measured.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,14 +28,17 @@ def score(
     engine: Engine | None = None,
     progress: Callable[[Progress], None] = silent,
 ) -> Logistic:
-    """Train a scorer on the labelled pairs of some collections, whose every image and text is measured; `labels` as `read_labels` says.
+    """Train a scorer on the labelled pairs of some collections, whose every image and text is
+    measured; `labels` as `read_labels` says.
 
     Raises ValueError for labels that cannot be read, belong to no pair, or are too few.
     """
     known = read_labels(labels)
     measured = measurements_for(given)
     also = (*measured, *(name for name in read_by(FEATURES) if name not in MEASUREMENTS))
-    decision = decide(root, "everything", collections, given=given, also=also, engine=engine, progress=progress)
+    decision = decide(
+        root, "everything", collections, given=given, also=also, engine=engine, progress=progress
+    )
     table, yes = labelled(_pairs(decision), known)
     on_pairs = [filter_ for filter_ in filters_for(measured, given) if filter_.level == "pair"]
     table, yes, origin = examples(table, np.asarray(yes), seed, on_pairs)
@@ -41,4 +46,6 @@ def score(
 
 
 def _pairs(decision: Decision) -> pa.Table:
-    return pa.concat_tables([read_table(decision.folder, name) for name in decision.names], promote_options="permissive")
+    return pa.concat_tables(
+        [read_table(decision.folder, name) for name in decision.names], promote_options="permissive"
+    )

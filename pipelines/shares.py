@@ -1,4 +1,6 @@
-"""Shares: one stage by many commands without an engine, as a job array runs them; each takes its share of the parts."""
+"""Shares: one stage by many commands without an engine, as a job array runs them; each takes its
+share of the parts.
+"""
 
 import contextlib
 import heapq
@@ -12,7 +14,8 @@ from typing import TypeVar
 from pipelines.store import Folder, LeaseHeld, holder, lease
 
 T = TypeVar("T")
-WAIT_SECONDS = 600.0  # for shares that nobody runs; those that live are waited for as long as they work
+# for shares that nobody runs; those that live are waited for as long as they work
+WAIT_SECONDS = 600.0
 POLL_SECONDS = 2.0  # at most, between two looks at what the others have done
 
 
@@ -25,7 +28,10 @@ class Share:
 
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.of:
-            raise ValueError(f"there is no share {self.index}/{self.of}: the first of sixteen is 1/16, the last 16/16")
+            raise ValueError(
+                f"there is no share {self.index}/{self.of}: the first of sixteen is 1/16, the last"
+                " 16/16"
+            )
 
     def __str__(self) -> str:
         return f"{self.index}/{self.of}"
@@ -40,11 +46,14 @@ class Share:
 
 
 class ShareUnfinished(RuntimeError):
-    """What this share had to do is done; other shares, which nobody seems to run, have not done theirs."""
+    """What this share had to do is done; other shares, which nobody seems to run, have not done
+    theirs.
+    """
 
 
 def share_of_lanes(lanes: Mapping[str, int], of: int) -> dict[str, int]:
-    """Which share (1 to `of`) each lane belongs to: a lane (name and number of parts) is never split, and shares are about as large.
+    """Which share (1 to `of`) each lane belongs to: a lane (name and number of parts) is never
+    split, and shares are about as large.
 
     The largest lane first, each to the share that has least so far; the same on every machine.
     """
@@ -70,8 +79,12 @@ def live_shares(folder: Folder, name: str = "lease") -> dict[Share, str]:
 
 
 @contextlib.contextmanager
-def right_to_write(folder: Folder, share: Share | None, *, name: str = "lease", about: str = "") -> Iterator[None]:
-    """Hold a folder alone, or together with the other shares of as many that are about the same; LeaseHeld while others have it."""
+def right_to_write(
+    folder: Folder, share: Share | None, *, name: str = "lease", about: str = ""
+) -> Iterator[None]:
+    """Hold a folder alone, or together with the other shares of as many that are about the same;
+    LeaseHeld while others have it.
+    """
     if share is None:
         with lease(folder, f"{name}.json", about=about):
             _none_other(folder, name, None, about)
@@ -83,8 +96,8 @@ def right_to_write(folder: Folder, share: Share | None, *, name: str = "lease", 
             whole = holder(folder, f"{name}.json")
             if whole is not None and not whole.dead():
                 raise LeaseHeld(
-                    f"{folder.path()} is being written, all of it, by process {whole.pid} on {whole.host}; "
-                    f"wait for it, or stop it and run the same command again"
+                    f"{folder.path()} is being written, all of it, by process {whole.pid} on"
+                    f" {whole.host}; wait for it, or stop it and run the same command again"
                 )
             _none_other(folder, name, share, about)
             yield
@@ -97,9 +110,15 @@ def right_to_write(folder: Folder, share: Share | None, *, name: str = "lease", 
 def _none_other(folder: Folder, name: str, share: Share | None, about: str) -> None:
     for other, its in sorted(live_shares(folder, name).items()):
         if share is None or other.of != share.of:
-            raise LeaseHeld(f"{folder.path()} is being written by share {other}: wait for the shares, or give this command one of them")
+            raise LeaseHeld(
+                f"{folder.path()} is being written by share {other}: wait for the shares, or give"
+                " this command one of them"
+            )
         if its != about:
-            raise LeaseHeld(f"{folder.path()} is being written by share {other} with other options or input: wait for it, or stop it")
+            raise LeaseHeld(
+                f"{folder.path()} is being written by share {other} with other options or input:"
+                " wait for it, or stop it"
+            )
 
 
 def wait_for(
@@ -110,9 +129,11 @@ def wait_for(
     wait_seconds: float,
     what: str,
 ) -> T:
-    """Poll until `ready` gives something. `missing` names the share of each part that is still to be done.
+    """Poll until `ready` gives something. `missing` names the share of each part that is still to
+    be done.
 
-    That lasts while a missing share lives or parts become fewer, and `wait_seconds` beyond; then ShareUnfinished names the missing.
+    That lasts while a missing share lives or parts become fewer, and `wait_seconds` beyond; then
+    ShareUnfinished names the missing.
     """
     pause, last, since = 0.05, -1, time.monotonic()
     while (found := ready()) is None:
@@ -121,11 +142,14 @@ def wait_for(
         if len(absent) != last or not set(absent).isdisjoint(living()):
             last, since = len(absent), now
         if absent and now - since >= wait_seconds:
-            if (found := ready()) is not None:  # what was missing has just been done, and tidied away
+            # what was missing has just been done, and tidied away
+            if (found := ready()) is not None:
                 return found
             raise ShareUnfinished(
-                f"{what}: this share is done, but {len(absent):,} parts of shares {listed(set(absent))} are not, and nobody has worked on "
-                f"them for {wait_seconds:.0f} s; run those shares, and then this one again: what is finished is kept"
+                f"{what}: this share is done, but {len(absent):,} parts of shares"
+                f" {listed(set(absent))} are not, and nobody has worked on them for"
+                f" {wait_seconds:.0f} s; run those shares, and then this one again: what is"
+                " finished is kept"
             )
         time.sleep(pause)
         pause = min(POLL_SECONDS, 1.5 * pause)

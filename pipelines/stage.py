@@ -1,4 +1,6 @@
-"""A stage maps parts to parts on Beam: resumed at what is unfinished, committed part by part, its manifest written last."""
+"""A stage maps parts to parts on Beam: resumed at what is unfinished, committed part by part, its
+manifest written last.
+"""
 
 import contextlib
 import dataclasses
@@ -15,7 +17,14 @@ from typing import Any, ClassVar
 
 from pipelines.accounts import Account, check
 from pipelines.engine.meanwhile import meanwhile
-from pipelines.shares import WAIT_SECONDS, Share, live_shares, right_to_write, share_of_lanes, wait_for
+from pipelines.shares import (
+    WAIT_SECONDS,
+    Share,
+    live_shares,
+    right_to_write,
+    share_of_lanes,
+    wait_for,
+)
 from pipelines.store import FULL, Folder, Written, digest, lease
 from pipelines.takedown.forgotten import NOTHING, Forgotten
 
@@ -33,7 +42,9 @@ log = logging.getLogger("winnow.stage")
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A unit of work: what goes in, and the lane (parts of one lane run one after another in one worker)."""
+    """A unit of work: what goes in, and the lane (parts of one lane run one after another in one
+    worker).
+    """
 
     name: str
     inputs: tuple[str, ...] = ()
@@ -50,7 +61,9 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What makes a folder complete. `digest` names the result: identity of the stage and what failed."""
+    """What makes a folder complete. `digest` names the result: identity of the stage and what
+    failed.
+    """
 
     stage: str
     version: int
@@ -67,7 +80,11 @@ class Manifest:
 
     def names(self, suffix: str = "", prefix: str = "") -> list[str]:
         """Names of its files, in order of parts."""
-        return [name for name in (str(file["name"]) for file in self.files) if name.startswith(prefix) and name.endswith(suffix)]
+        return [
+            name
+            for name in (str(file["name"]) for file in self.files)
+            if name.startswith(prefix) and name.endswith(suffix)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +94,12 @@ class Stage(ABC):
     name: ClassVar[str]
     version: ClassVar[int]
     manifest: ClassVar[str] = MANIFEST
-    accounts: ClassVar[tuple[Account, ...]] = ()  # which of its counts add up to which, or to one of an earlier stage
+    # which of its counts add up to which, or to one of an earlier stage
+    accounts: ClassVar[tuple[Account, ...]] = ()
     out: Folder
-    forgotten: Forgotten = NOTHING  # what was taken down by now; not of its identity, since a take-down erases what is written already
+    # what was taken down by now; not of its identity, since a take-down erases what is written
+    # already
+    forgotten: Forgotten = NOTHING
 
     def config(self) -> dict[str, Any]:
         """What the digest covers beside the inputs; plain JSON values."""
@@ -99,19 +119,30 @@ class Stage(ABC):
 
     @abstractmethod
     def process(self, part: Part) -> Output:
-        """Turn one part into files of `out`; may be called again for the same part, and by two workers at once."""
+        """Turn one part into files of `out`; may be called again for the same part, and by two
+        workers at once.
+        """
 
     def identity(self) -> str:
         """The digest of name, version, configuration and inputs."""
-        return digest({"stage": self.name, "version": self.version, "config": self.config(), "inputs": self.inputs()})
+        return digest(
+            {
+                "stage": self.name,
+                "version": self.version,
+                "config": self.config(),
+                "inputs": self.inputs(),
+            }
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """Which Beam runner maps the parts; one process by default, several on this machine with `workers`.
+    """Which Beam runner maps the parts; one process by default, several on this machine with
+    `workers`.
 
-    With a `share`, this command does its share of each stage's parts and waits for the others before the next stage: as long as
-    they work, and `wait_seconds` more. A job of another runner is given up when nothing was heard of its workers for as long.
+    With a `share`, this command does its share of each stage's parts and waits for the others
+    before the next stage: as long as they work, and `wait_seconds` more. A job of another runner is
+    given up when nothing was heard of its workers for as long.
     """
 
     runner: str = "FnApiRunner"
@@ -122,12 +153,16 @@ class Engine:
 
     def __post_init__(self) -> None:
         if self.workers < 1:
-            raise ValueError(f"{self.workers} workers do no work: give one at least, or leave the option out")
+            raise ValueError(
+                f"{self.workers} workers do no work: give one at least, or leave the option out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a stage is: parts done of all, and counts so far, or what else there is to say in words."""
+    """How far a stage is: parts done of all, and counts so far, or what else there is to say in
+    words.
+    """
 
     stage: str
     done: int
@@ -144,12 +179,16 @@ class StageFailed(RuntimeError):
     """The engine failed again and again, or storage refused a write; what was committed stands."""
 
 
-def run_stage(stage: Stage, engine: Engine | None = None, progress: Callable[[Progress], None] = silent) -> Manifest:
-    """Bring a stage to its manifest: at once if it stands, else from the parts that are still pending.
+def run_stage(
+    stage: Stage, engine: Engine | None = None, progress: Callable[[Progress], None] = silent
+) -> Manifest:
+    """Bring a stage to its manifest: at once if it stands, else from the parts that are still
+    pending.
 
-    Raises StageFailed when storage refuses writes or the engine fails three times, LeaseHeld when somebody else writes, ShareUnfinished
-    when shares are missing that nobody runs. A part that raises twice is set aside: its error stands in the manifest under
-    `failed`, and a later run tries it again.
+    Raises StageFailed when storage refuses writes or the engine fails three times, LeaseHeld when
+    somebody else writes, ShareUnfinished when shares are missing that nobody runs. A part that
+    raises twice is set aside: its error stands in the manifest under `failed`, and a later run
+    tries it again.
     """
     run = _Run(stage=stage, engine=engine or Engine(), identity=stage.identity())
     if (done := run.standing()) is not None:
@@ -158,9 +197,17 @@ def run_stage(stage: Stage, engine: Engine | None = None, progress: Callable[[Pr
         if (done := run.begin()) is None:
             with _watched(run, progress):
                 done = wait_for(
-                    run.advance, missing=run.missing, living=run.living, wait_seconds=run.engine.wait_seconds, what=f"stage {stage.name}"
+                    run.advance,
+                    missing=run.missing,
+                    living=run.living,
+                    wait_seconds=run.engine.wait_seconds,
+                    what=f"stage {stage.name}",
                 )
-        progress(Progress(stage=stage.name, done=len(run.parts), parts=len(run.parts), counts=done.counts))
+        progress(
+            Progress(
+                stage=stage.name, done=len(run.parts), parts=len(run.parts), counts=done.counts
+            )
+        )
     return done
 
 
@@ -179,7 +226,9 @@ class _Run:
     @cached_property
     def parts(self) -> list[Part]:
         parts = self.stage.parts()
-        assert len({part.name for part in parts}) == len(parts), f"parts of {self.stage.name} share a name"
+        assert len({part.name for part in parts}) == len(parts), (
+            f"parts of {self.stage.name} share a name"
+        )
         return parts
 
     @cached_property
@@ -193,7 +242,11 @@ class _Run:
 
     @property
     def mine(self) -> list[Part]:
-        return [part for part in self.parts if self.engine.share is None or self.owners[part.name] == self.engine.share]
+        return [
+            part
+            for part in self.parts
+            if self.engine.share is None or self.owners[part.name] == self.engine.share
+        ]
 
     def standing(self) -> Manifest | None:
         """The manifest if it stands and nothing of it is to be tried again by this command."""
@@ -204,7 +257,11 @@ class _Run:
             self.receipts.remove()  # a kill after the manifest leaves them
             return manifest
         same = manifest.digest == _incomplete(self.identity, manifest.failed)
-        return manifest if same and self.engine.share is not None and not self._failed_of(manifest) else None
+        return (
+            manifest
+            if same and self.engine.share is not None and not self._failed_of(manifest)
+            else None
+        )
 
     def _failed_of(self, manifest: Manifest) -> list[str]:
         return [part.name for part in self.mine if part.name in manifest.failed]
@@ -219,18 +276,24 @@ class _Run:
                 yield
 
     def begin(self) -> Manifest | None:
-        """Keep what an earlier run of this very stage committed and forget any other; the manifest if it stands meanwhile."""
+        """Keep what an earlier run of this very stage committed and forget any other; the manifest
+        if it stands meanwhile.
+        """
         with self.lock():
             if (done := self.standing()) is not None:
                 return done
             self.sweep(alone=self.engine.share is None)
-            if not self.receipts.exists(IDENTITY) or self.receipts.read_json(IDENTITY) != self.identity:
+            if (
+                not self.receipts.exists(IDENTITY)
+                or self.receipts.read_json(IDENTITY) != self.identity
+            ):
                 self.receipts.remove()
                 self.stage.out.remove(self.stage.manifest)
                 self.receipts.write_json(IDENTITY, self.identity)
         mine = {part.name for part in self.mine}
         for name in self.receipts.names():
-            if name.endswith(".failed") and name.removesuffix(".failed") in mine:  # set aside last time: its turn again
+            # set aside last time: its turn again
+            if name.endswith(".failed") and name.removesuffix(".failed") in mine:
                 self.receipts.remove(name)
         return None
 
@@ -242,7 +305,9 @@ class _Run:
 
     def pending(self, parts: Sequence[Part]) -> list[Part]:
         settled = set(self.receipts.names())
-        return [part for part in parts if not settled & {f"{part.name}.json", f"{part.name}.failed"}]
+        return [
+            part for part in parts if not settled & {f"{part.name}.json", f"{part.name}.failed"}
+        ]
 
     def missing(self) -> list[Share]:
         return [self.owners[part.name] for part in self.pending(self.parts)] if self.owners else []
@@ -251,10 +316,13 @@ class _Run:
         return live_shares(self.stage.out)
 
     def advance(self) -> Manifest | None:
-        """Do what is pending of this command's own; complete the manifest if all is settled, or find that another share has."""
+        """Do what is pending of this command's own; complete the manifest if all is settled, or
+        find that another share has.
+        """
         for attempt in range(SUBMISSIONS):
             pending = self.pending(self.mine)
-            if self.owners and (done := self.standing()) is not None:  # looked for last: receipts go once it stands
+            # looked for last: receipts go once it stands
+            if self.owners and (done := self.standing()) is not None:
                 return done
             if not pending:
                 break
@@ -265,7 +333,9 @@ class _Run:
             return (self.standing() if self.owners else None) or self.complete()
 
     def complete(self) -> Manifest | None:
-        """Write the manifest from the receipts; None if some of these were damaged, whose parts are then pending again."""
+        """Write the manifest from the receipts; None if some of these were damaged, whose parts are
+        then pending again.
+        """
         read: dict[str, Any] = {}
         for part in self.parts:
             name = f"{part.name}.json"
@@ -273,7 +343,9 @@ class _Run:
             try:
                 read[part.name] = self.receipts.read_json(name)
             except ValueError as error:
-                log.warning("stage %s: part %s is done again: %s", self.stage.name, part.name, error)
+                log.warning(
+                    "stage %s: part %s is done again: %s", self.stage.name, part.name, error
+                )
                 self.receipts.remove(name)
         if len(read) < len(self.parts):
             return None
@@ -294,8 +366,11 @@ def _incomplete(identity: str, failed: Collection[str]) -> str:
 
 
 def _submit(stage: Stage, engine: Engine, pending: Sequence[Part], *, last: bool) -> None:
-    """One Beam job over the pending parts; when it fails, the caller submits what is then still pending."""
-    from pipelines.engine.beam import map_lanes  # Beam takes seconds to import, and what is finished needs none
+    """One Beam job over the pending parts; when it fails, the caller submits what is then still
+    pending.
+    """
+    # Beam takes seconds to import, and what is finished needs none
+    from pipelines.engine.beam import map_lanes
 
     lanes: dict[str, list[Part]] = {}
     for part in pending:
@@ -308,18 +383,25 @@ def _submit(stage: Stage, engine: Engine, pending: Sequence[Part], *, last: bool
         raise
     except Exception as error:
         message = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
-        message = re.sub(r" \[while running '.*'\]$", "", message)  # Beam's words for which step of its own it was
+        # Beam's words for which step of its own it was
+        message = re.sub(r" \[while running '.*'\]$", "", message)
         number = re.search(r"\[Errno (\d+)\]", message)
         if last or (number and int(number.group(1)) in FULL):
             raise StageFailed(
-                f"stage {stage.name} stopped: {message}. What was finished is kept in {stage.out.path()}; "
-                f"mend the cause and run the same command again"
+                f"stage {stage.name} stopped: {message}. What was finished is kept in"
+                f" {stage.out.path()}; mend the cause and run the same command again"
             ) from error
-        log.warning("stage %s: the job failed and is submitted again with what is pending: %s", stage.name, message)
+        log.warning(
+            "stage %s: the job failed and is submitted again with what is pending: %s",
+            stage.name,
+            message,
+        )
 
 
 def run_lane(stage: Stage, lane: Sequence[Part]) -> None:
-    """Run the parts of a lane in order, each to its receipt; what an engine calls, perhaps twice."""
+    """Run the parts of a lane in order, each to its receipt; what an engine calls, perhaps
+    twice.
+    """
     receipts = stage.out / RECEIPTS
     for part in lane:
         if _stopping.is_set():
@@ -335,16 +417,21 @@ def _settle(stage: Stage, part: Part, receipts: Folder) -> None:
             output = stage.process(part)
             check(stage.accounts, output.counts, f"stage {stage.name}, part {part.name}")
         except KeyboardInterrupt as stop:
-            raise KeyboardInterrupt("stopped") from stop  # without a word, Beam takes it for an error of its own
+            # without a word, Beam takes it for an error of its own
+            raise KeyboardInterrupt("stopped") from stop
         except Exception as error:
             if isinstance(error, OSError) and error.errno in FULL:
                 raise
             if attempt == ATTEMPTS - 1:
                 log.error("stage %s: part %s is set aside: %s", stage.name, part.name, error)
-                receipts.write_json(f"{part.name}.failed", "".join(traceback.format_exception(error)))
+                receipts.write_json(
+                    f"{part.name}.failed", "".join(traceback.format_exception(error))
+                )
         else:
             files = [dataclasses.asdict(file) for file in output.files]
-            receipts.write_json(f"{part.name}.json", {"files": files, "counts": dict(output.counts)})
+            receipts.write_json(
+                f"{part.name}.json", {"files": files, "counts": dict(output.counts)}
+            )
             return
 
 
@@ -386,10 +473,19 @@ def _watch(run: _Run, progress: Callable[[Progress], None], stop: threading.Even
     counts: Counter[str] = Counter()
     while not stop.wait(WATCH_SECONDS):
         with contextlib.suppress(OSError, ValueError):
-            new = [entry for entry in run.receipts.names() if entry not in seen and entry != IDENTITY]
+            new = [
+                entry for entry in run.receipts.names() if entry not in seen and entry != IDENTITY
+            ]
             for entry in new:
                 if entry.endswith(".json"):
                     counts.update(run.receipts.read_json(entry)["counts"])
             seen.update(new)
             if new:
-                progress(Progress(stage=run.stage.name, done=len(seen), parts=len(run.parts), counts=dict(counts)))
+                progress(
+                    Progress(
+                        stage=run.stage.name,
+                        done=len(seen),
+                        parts=len(run.parts),
+                        counts=dict(counts),
+                    )
+                )

@@ -1,4 +1,6 @@
-"""The store: folders under one root, local or any fsspec URL, where a file appears whole or not at all."""
+"""The store: folders under one root, local or any fsspec URL, where a file appears whole or not at
+all.
+"""
 
 import contextlib
 import errno
@@ -30,7 +32,9 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})  # no 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """A file as it was written: name in its folder, size in bytes, sha256 in hex, rows if it is a table."""
+    """A file as it was written: name in its folder, size in bytes, sha256 in hex, rows if it is a
+    table.
+    """
 
     name: str
     bytes: int
@@ -96,10 +100,16 @@ class Folder:
         return path if self.is_local else cast(str, system.unstrip_protocol(path))
 
     def names(self) -> list[str]:
-        """Sorted names of what lies directly inside, temporary files left out; empty if there is no such folder."""
+        """Sorted names of what lies directly inside, temporary files left out; empty if there is no
+        such folder.
+        """
         system, folder = self._system
         try:
-            found = system.ls(folder, detail=False, refresh=True) if not self.is_local else os.listdir(folder)
+            found = (
+                system.ls(folder, detail=False, refresh=True)
+                if not self.is_local
+                else os.listdir(folder)
+            )
         except (FileNotFoundError, NotADirectoryError):
             return []
         names = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in found)
@@ -114,11 +124,15 @@ class Folder:
         return cast(bytes, system.cat_file(f"{folder}/{name}"))
 
     def read_json(self, name: str) -> Any:
-        """The value of a JSON file; ValueError, with a remedy, when it was cut or is something else."""
+        """The value of a JSON file; ValueError, with a remedy, when it was cut or is something
+        else.
+        """
         try:
             return json.loads(self.read(name))
         except ValueError as error:
-            raise ValueError(f"{self.path(name)} is damaged ({error}): remove it and run the same command again") from error
+            raise ValueError(
+                f"{self.path(name)} is damaged ({error}): remove it and run the same command again"
+            ) from error
 
     def open(self, name: str) -> pa.NativeFile:
         """A file to read at random: a memory map when local."""
@@ -129,7 +143,9 @@ class Folder:
 
     @contextlib.contextmanager
     def write(self, name: str) -> Iterator[_Hashing]:
-        """A binary file that appears under its name when the block ends well, and not at all when it raises."""
+        """A binary file that appears under its name when the block ends well, and not at all when
+        it raises.
+        """
         system, folder = self._system
         if not self.is_local:
             remote = system.open(f"{folder}/{name}", "wb", autocommit=False)
@@ -138,7 +154,8 @@ class Folder:
                 remote.close()
             except BaseException:
                 remote.discard()
-                with contextlib.suppress(FileNotFoundError):  # systems that show a file while it is written
+                # systems that show a file while it is written
+                with contextlib.suppress(FileNotFoundError):
                     system.rm(f"{folder}/{name}")
                 raise
             remote.commit()
@@ -162,7 +179,9 @@ class Folder:
         return file.written(name)
 
     def write_json(self, name: str, value: Any) -> Written:
-        return self.write_bytes(name, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+        return self.write_bytes(
+            name, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+        )
 
     def create(self, name: str, data: bytes) -> None:
         """Write a file that must not be there yet; FileExistsError if it is."""
@@ -192,7 +211,9 @@ class Folder:
             system.rm(path, recursive=True)
 
     def sweep(self) -> None:
-        """Remove the temporary files that a killed writer left; only the holder of the lease may."""
+        """Remove the temporary files that a killed writer left; only the holder of the lease
+        may.
+        """
         folder = self._system[1]
         if self.is_local and os.path.isdir(folder):
             for entry in os.scandir(folder):
@@ -201,7 +222,9 @@ class Folder:
 
 
 def read_table(folder: Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A Parquet or Arrow file, whole or some of its columns; an Arrow file on a local disk is mapped, not read."""
+    """A Parquet or Arrow file, whole or some of its columns; an Arrow file on a local disk is
+    mapped, not read.
+    """
     chosen = list(columns) if columns is not None else None
     if name.endswith(".arrow"):
         table = pa.ipc.open_file(folder.open(name)).read_all()
@@ -216,15 +239,24 @@ def write_parquet(folder: Folder, name: str, table: pa.Table) -> Written:
     return file.written(name, table.num_rows)
 
 
-def write_arrow(folder: Folder, name: str, table: pa.Table, *, rows_per_batch: int = 256) -> Written:
+def write_arrow(
+    folder: Folder, name: str, table: pa.Table, *, rows_per_batch: int = 256
+) -> Written:
     """An Arrow IPC file, uncompressed, in record batches small enough to reach any row at once."""
-    return write_batches(folder, name, table.schema, table.combine_chunks().to_batches(max_chunksize=rows_per_batch))
+    return write_batches(
+        folder, name, table.schema, table.combine_chunks().to_batches(max_chunksize=rows_per_batch)
+    )
 
 
-def write_batches(folder: Folder, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Written:
+def write_batches(
+    folder: Folder, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+) -> Written:
     """An Arrow IPC file of record batches as they come, one in memory at a time."""
     rows = 0
-    with folder.write(name) as file, pa.ipc.new_file(pa.PythonFile(file, mode="w"), schema) as writer:
+    with (
+        folder.write(name) as file,
+        pa.ipc.new_file(pa.PythonFile(file, mode="w"), schema) as writer,
+    ):
         for batch in batches:
             writer.write_batch(batch)
             rows += batch.num_rows
@@ -234,7 +266,8 @@ def write_batches(folder: Folder, name: str, schema: pa.Schema, batches: Iterabl
 def digest(value: Any) -> str:
     """The sha256 of a JSON value in its canonical spelling."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()  # names of files may be no UTF-8
+    # names of files may be no UTF-8
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class LeaseHeld(RuntimeError):
@@ -254,7 +287,9 @@ class Holder:
     about: str = ""
 
     def dead(self) -> bool:
-        """Its process is gone (same machine), or it has not renewed its lease for a minute (another one)."""
+        """Its process is gone (same machine), or it has not renewed its lease for a minute (another
+        one).
+        """
         if self.machine == _machine() if self.machine else self.host == socket.gethostname():
             # the number may have been given to a stranger since: its start tells
             return _started(self.pid) != self.started
@@ -262,11 +297,14 @@ class Holder:
 
 
 def _started(pid: int) -> str:
-    """When a living process of this machine started, in clock ticks since boot ("?" where there is no /proc); empty if it is gone."""
+    """When a living process of this machine started, in clock ticks since boot ("?" where there is
+    no /proc); empty if it is gone.
+    """
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             state, *numbers = file.read().rsplit(")", 1)[1].split()
-            return "" if state in "ZX" else numbers[18]  # a killed process that nobody has waited for is dead too
+            # a killed process that nobody has waited for is dead too
+            return "" if state in "ZX" else numbers[18]
     except FileNotFoundError:
         if os.path.exists("/proc/self/stat"):
             return ""
@@ -283,7 +321,9 @@ def _started(pid: int) -> str:
 
 @functools.cache
 def _machine() -> str:
-    """What tells one set of process numbers from another: the boot, and the container that counts them; empty where unknown."""
+    """What tells one set of process numbers from another: the boot, and the container that counts
+    them; empty where unknown.
+    """
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return f"{file.read().strip()}/{os.readlink('/proc/self/ns/pid')}"
@@ -292,10 +332,14 @@ def _machine() -> str:
 
 
 @contextlib.contextmanager
-def lease(folder: Folder, name: str = "lease.json", *, about: str = "", wait: float = 0.0) -> Iterator[None]:
-    """Hold the right to write a folder; LeaseHeld if a living process has it still after `wait` seconds. A dead holder loses it.
+def lease(
+    folder: Folder, name: str = "lease.json", *, about: str = "", wait: float = 0.0
+) -> Iterator[None]:
+    """Hold the right to write a folder; LeaseHeld if a living process has it still after `wait`
+    seconds. A dead holder loses it.
 
-    The holder renews it from a thread; it is dead when its process is gone (same machine) or it was not renewed for a minute.
+    The holder renews it from a thread; it is dead when its process is gone (same machine) or it was
+    not renewed for a minute.
     """
     mine = Holder(
         owner=uuid.uuid4().hex,
@@ -317,7 +361,9 @@ def lease(folder: Folder, name: str = "lease.json", *, about: str = "", wait: fl
 
 
 def holder(folder: Folder, name: str = "lease.json") -> Holder | None:
-    """Who holds a lease, dead or alive; None if nobody does. A file that is no lease (a crash of the machine cut it) is nobody's."""
+    """Who holds a lease, dead or alive; None if nobody does. A file that is no lease (a crash of
+    the machine cut it) is nobody's.
+    """
     try:
         return Holder(**folder.read_json(name))
     except FileNotFoundError:
@@ -334,7 +380,9 @@ def _acquire(folder: Folder, name: str, mine: Holder, deadline: float) -> None:
             return
         except FileExistsError:
             other = holder(folder, name)
-        except FileNotFoundError:  # the last of some shares has just removed the folder of their leases
+        except (
+            FileNotFoundError
+        ):  # the last of some shares has just removed the folder of their leases
             other = None
         if other is None:
             continue
@@ -343,7 +391,7 @@ def _acquire(folder: Folder, name: str, mine: Holder, deadline: float) -> None:
         elif time.monotonic() >= deadline:
             raise LeaseHeld(
                 f"{folder.path()} is being written by process {other.pid} on {other.host}; "
-                f"wait for it, or stop it and run the same command again"
+                "wait for it, or stop it and run the same command again"
             )
         else:
             time.sleep(pause)
@@ -351,10 +399,11 @@ def _acquire(folder: Folder, name: str, mine: Holder, deadline: float) -> None:
 
 
 def _bury(folder: Folder, name: str, dead: Holder) -> None:
-    """Remove a dead holder's lease, and no other's: of several that find it dead, one is quicker and may hold it already.
+    """Remove a dead holder's lease, and no other's: of several that find it dead, one is quicker
+    and may hold it already.
 
-    On a local disk those that bury take turns, by a lock on the folder; whoever creates a lease needs none, since a name that is
-    there cannot be created.
+    On a local disk those that bury take turns, by a lock on the folder; whoever creates a lease
+    needs none, since a name that is there cannot be created.
     """
     if not folder.is_local:
         if holder(folder, name) == dead:
@@ -377,6 +426,7 @@ def _renew(folder: Folder, name: str, mine: Holder, stop: threading.Event) -> No
         # a full disk must not stop the holder here: the next file that it writes will say so
         with contextlib.suppress(OSError):
             there = holder(folder, name)
-            if there is not None and there.owner != mine.owner:  # a machine that slept for a minute has lost it
+            # a machine that slept for a minute has lost it
+            if there is not None and there.owner != mine.owner:
                 return
             folder.write_json(name, asdict(replace(mine, renewed=time.time())))

@@ -1,9 +1,10 @@
-"""Words of strangers on a terminal: shown as they are, but unable to move its cursor, colour it or turn its text round.
+"""Words of strangers on a terminal: shown as they are, but unable to move its cursor, colour it or
+turn its text round.
 
-Addresses, texts, names of columns and files come from the web. A terminal obeys the control characters
-in them (ECMA-48: C0, DEL and C1), and every reader those of direction (Unicode's bidirectional
-algorithm, UAX 9), which show other words than are there. So they are written as escapes, at the one
-edge where something is printed; what is stored stays as it came.
+Addresses, texts, names of columns and files come from the web. A terminal obeys the control
+characters in them (ECMA-48: C0, DEL and C1), and every reader those of direction (Unicode's
+bidirectional algorithm, UAX 9), which show other words than are there. So they are written as
+escapes, at the one edge where something is printed; what is stored stays as it came.
 """
 
 import io
@@ -18,9 +19,9 @@ import warnings
 from types import TracebackType
 from typing import Any, TextIO
 
-# C0 but the end of a line, DEL and C1; marks, embeddings, overrides and isolates of direction; ends of
-# lines and paragraphs that no terminal has; characters of no width that no script needs, as joiners are
-# needed; tags; halves of characters, which no terminal can be sent.
+# C0 but the end of a line, DEL and C1; marks, embeddings, overrides and isolates of direction; ends
+# of lines and paragraphs that no terminal has; characters of no width that no script needs, as
+# joiners are needed; tags; halves of characters, which no terminal can be sent.
 OBEYED = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f\ud800-\udfff]"
@@ -29,11 +30,14 @@ OBEYED = re.compile(
 
 def visible(text: str) -> str:
     """A text with what a terminal would obey spelled out: `\\x1b[31m`, `\\u202e`."""
-    return OBEYED.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+    return OBEYED.sub(
+        lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text
+    )
 
 
 def visible_json(value: Any, indent: int | None = None) -> str:
-    """JSON in which other scripts stay readable, and what a terminal would obey is escaped as JSON escapes.
+    """JSON in which other scripts stay readable, and what a terminal would obey is escaped as JSON
+    escapes.
 
     A number that JSON cannot write, infinite or none at all, is null.
     """
@@ -60,7 +64,9 @@ class _Record(logging.LogRecord):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         if self.exc_info and self.exc_info[1] is not None:
-            self.exc_text = visible("".join(traceback.format_exception(self.exc_info[1])).rstrip("\n"))
+            self.exc_text = visible(
+                "".join(traceback.format_exception(self.exc_info[1])).rstrip("\n")
+            )
 
     def getMessage(self) -> str:
         return visible(super().getMessage())
@@ -89,7 +95,8 @@ def guard_terminal() -> None:
     log.addHandler(_said)
     log.propagate = False  # some libraries give the root a handler with a form of its own
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of few letters is no end of a command
+        # a terminal of few letters is no end of a command
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.setLogRecordFactory(_Record)
     sys.excepthook = _died
     threading.excepthook = lambda about: _died(about.exc_type, about.exc_value, about.exc_traceback)
@@ -105,5 +112,7 @@ def _warned(*arguments: Any, **named: Any) -> str:
     return visible(_plain[0](*arguments, **named))
 
 
-def _died(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+def _died(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
     sys.stderr.write(visible("".join(traceback.format_exception(kind, error, trace))))

@@ -1,7 +1,9 @@
-"""Worker processes of this machine: started once a command, warm for every stage, gone with the process that started them.
+"""Worker processes of this machine: started once a command, warm for every stage, gone with the
+process that started them.
 
-A worker is `python -m pipelines.workers`: pickled orders on its standard input, which stays open (when it closes, the caller is dead
-and the worker ends in the middle of its part), and for each a pickled answer: None or the exception.
+A worker is `python -m pipelines.workers`: pickled orders on its standard input, which stays open
+(when it closes, the caller is dead and the worker ends in the middle of its part), and for each a
+pickled answer: None or the exception.
 """
 
 import atexit
@@ -35,7 +37,11 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the caller, who closes the lifeline
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), WORKERS: str(among)},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                WORKERS: str(among),
+            },
         )
         self._stage: bytes | None = None  # that it holds
         self.idle_since = 0.0
@@ -51,7 +57,9 @@ class _Worker:
             error = pickle.load(self._child.stdout)
         except (OSError, EOFError) as gone:
             names = f"{lane[0].name} to {lane[-1].name}"
-            raise RuntimeError(f"a worker process died with status {self._child.wait()} while it ran {names}") from gone
+            raise RuntimeError(
+                f"a worker process died with status {self._child.wait()} while it ran {names}"
+            ) from gone
         if error is not None:
             raise error
 
@@ -96,7 +104,9 @@ def _end_idle(seconds: float = 0.0) -> None:
 
 
 def run_lanes(stage: Stage, lanes: Sequence[Sequence[Part]], workers: int) -> None:
-    """Run lanes, the longest first, each in whichever process is free; raises the first error of any, which ends the others' work."""
+    """Run lanes, the longest first, each in whichever process is free; raises the first error of
+    any, which ends the others' work.
+    """
     order = pickle.dumps(stage)
     waiting: queue.SimpleQueue[Sequence[Part]] = queue.SimpleQueue()
     for lane in sorted(lanes, key=len, reverse=True):
@@ -108,8 +118,13 @@ def run_lanes(stage: Stage, lanes: Sequence[Sequence[Part]], workers: int) -> No
                 worker.run(order, waiting.get_nowait())
 
     count = min(workers, len(lanes))
-    with ThreadPoolExecutor(count, thread_name_prefix="worker") as threads, _borrowed(count) as found:
-        done, _ = wait([threads.submit(serve, worker) for worker in found], return_when=FIRST_EXCEPTION)
+    with (
+        ThreadPoolExecutor(count, thread_name_prefix="worker") as threads,
+        _borrowed(count) as found,
+    ):
+        done, _ = wait(
+            [threads.submit(serve, worker) for worker in found], return_when=FIRST_EXCEPTION
+        )
         for future in done:
             future.result()
 

@@ -1,4 +1,6 @@
-"""Published recipes a second time, in plain Python and row by row; nothing of `filters` measures or decides here."""
+"""Published recipes a second time, in plain Python and row by row; nothing of `filters` measures or
+decides here.
+"""
 
 import io
 import unicodedata
@@ -28,14 +30,16 @@ class Row:
     id: str
     collection: str
     text: str
-    before: str  # its outcome where no rule is applied: `kept`, or what its page, its address or its fetch says
+    # its outcome where no rule is applied: `kept`, or what its page, its address or its fetch says
+    before: str
     image_id: str | None
     width: int
     height: int
     format: str
     weight: int  # bytes as found
     data: bytes
-    given: dict[str, Any] = field(default_factory=dict)  # what is no part of the paper: models and lists
+    # what is no part of the paper: models and lists
+    given: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def hash(self) -> int:
@@ -64,8 +68,17 @@ def rows_of(root: Folder, collections: Sequence[str]) -> list[Row]:
     for name in collections:
         folder = root / "collections" / name / "images"
         for part in (name for name in folder.names() if name.endswith(".arrow")):
-            columns = ["image_id", "original_width", "original_height", "original_bytes", "format", "image"]
-            pictures |= {row["image_id"]: row for row in read_table(folder, part, columns).to_pylist()}
+            columns = [
+                "image_id",
+                "original_width",
+                "original_height",
+                "original_bytes",
+                "format",
+                "image",
+            ]
+            pictures |= {
+                row["image_id"]: row for row in read_table(folder, part, columns).to_pylist()
+            }
     return [_row(row, pictures.get(row["image_id"], {})) for row in decided]
 
 
@@ -84,8 +97,12 @@ def _row(decided: dict[str, Any], picture: dict[str, Any]) -> Row:
     )
 
 
-def first(row: Row, on_text: Sequence[tuple[str, Test]], on_image: Sequence[tuple[str, Test]]) -> str:
-    """What stops a candidate first: its page, a rule on its text, its address and fetch, a rule on its image."""
+def first(
+    row: Row, on_text: Sequence[tuple[str, Test]], on_image: Sequence[tuple[str, Test]]
+) -> str:
+    """What stops a candidate first: its page, a rule on its text, its address and fetch, a rule on
+    its image.
+    """
     if row.before.startswith("permission."):
         return row.before
     for reason, met in on_text:
@@ -110,7 +127,9 @@ def label(text: str) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """Runs of letters, marks, digits and apostrophes with one that is no apostrophe, and signs of trade and money alone."""
+    """Runs of letters, marks, digits and apostrophes with one that is no apostrophe, and signs of
+    trade and money alone.
+    """
     words, word = [], ""
     for sign in text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'") + " ":
         if sign == "'" or unicodedata.category(sign)[0] in "LMN":
@@ -143,7 +162,9 @@ def begins_with_capital(text: str) -> bool:
 
 def capitalised(text: str) -> float:
     words = words_of(text)
-    return single(sum(word[0].isupper() or word[0].istitle() for word in words) / max(len(words), 1))
+    return single(
+        sum(word[0].isupper() or word[0].istitle() for word in words) / max(len(words), 1)
+    )
 
 
 @cache
@@ -154,8 +175,16 @@ def vocabulary() -> frozenset[str]:
 
 
 def out_of_vocabulary(text: str) -> float:
-    words = [word for word in lower_words(text) if any(unicodedata.category(sign)[0] in "LM" for sign in word)]
-    unknown = [word for word in words if word not in vocabulary() and word.removesuffix("'s") not in vocabulary()]
+    words = [
+        word
+        for word in lower_words(text)
+        if any(unicodedata.category(sign)[0] in "LM" for sign in word)
+    ]
+    unknown = [
+        word
+        for word in words
+        if word not in vocabulary() and word.removesuffix("'s") not in vocabulary()
+    ]
     return single(len(unknown) / max(len(words), 1))
 
 
@@ -167,7 +196,11 @@ def profane() -> tuple[tuple[str, ...], ...]:
 
 def profanities(text: str) -> int:
     words = lower_words(text)
-    return sum(words[place : place + len(entry)] == list(entry) for entry in set(profane()) for place in range(len(words)))
+    return sum(
+        words[place : place + len(entry)] == list(entry)
+        for entry in set(profane())
+        for place in range(len(words))
+    )
 
 
 @cache
@@ -175,7 +208,9 @@ def tags(text: str) -> list[tuple[str, str]]:
     """The words of a text with their parts of speech, by textblob's tagger itself."""
     from textblob.en import tag
 
-    return [(word.lower(), kind) for word, kind in tag(text) if any(sign.isalnum() for sign in word)]
+    return [
+        (word.lower(), kind) for word, kind in tag(text) if any(sign.isalnum() for sign in word)
+    ]
 
 
 def count_tags(text: str, *starts: str) -> int:
@@ -201,7 +236,9 @@ def sentiment(text: str) -> float:
     return single(polarity(text))
 
 
-def datacomp_basic(root: Folder, rows: list[Row], collections: Sequence[str]) -> tuple[Outcomes, Outcomes]:
+def datacomp_basic(
+    root: Folder, rows: list[Row], collections: Sequence[str]
+) -> tuple[Outcomes, Outcomes]:
     on_text: list[tuple[str, Test]] = [
         ("text.language", lambda row: label(row.text) == "en"),
         ("text.too_short", lambda row: len(row.text.split()) > 2 and len(row.text) > 5),
@@ -215,17 +252,31 @@ def datacomp_basic(root: Folder, rows: list[Row], collections: Sequence[str]) ->
 
 
 def with_given(rows: list[Row], decided: list[dict[str, Any]], names: Sequence[str]) -> list[Row]:
-    """The rows with the text that the rewriter made and the measurements that no paper defines, as the decision has them."""
+    """The rows with the text that the rewriter made and the measurements that no paper defines, as
+    the decision has them.
+    """
     found = {row["candidate_id"]: row for row in decided}
-    return [replace(row, text=found[row.id]["text"], given={name: found[row.id][name] for name in names}) for row in rows]
+    return [
+        replace(
+            row, text=found[row.id]["text"], given={name: found[row.id][name] for name in names}
+        )
+        for row in rows
+    ]
 
 
 def cc3m(root: Folder, rows: list[Row], collections: Sequence[str]) -> tuple[Outcomes, Outcomes]:
     """Without what classifies images, which no paper publishes either."""
     given = Given(profanity=(str(PROFANITY),))
-    decided = outcome_rows(decide(root, "cc3m", collections, given=given, without=("image.unsafe", "pair.label_overlap")))
+    decided = outcome_rows(
+        decide(
+            root, "cc3m", collections, given=given, without=("image.unsafe", "pair.label_overlap")
+        )
+    )
     on_text: list[tuple[str, Test]] = [
-        ("text.capitals", lambda row: begins_with_capital(row.text) and capitalised(row.text) <= 0.5),
+        (
+            "text.capitals",
+            lambda row: begins_with_capital(row.text) and capitalised(row.text) <= 0.5,
+        ),
         ("text.repetition", lambda row: repetition(row.text) <= single(0.2)),
         ("text.boilerplate", lambda row: row.given["text.boilerplate"] < 0.5),
         ("text.profanity", lambda row: profanities(row.text) == 0),
@@ -242,14 +293,25 @@ def cc3m(root: Folder, rows: list[Row], collections: Sequence[str]) -> tuple[Out
         ("image.too_small", lambda row: row.width > 400 and row.height > 400),
         ("image.aspect", lambda row: max(row.side) <= 2 * min(row.side)),
     ]
-    expected = {row.id: first(row, on_text, on_image) for row in with_given(rows, decided, ["text.boilerplate"])}
+    expected = {
+        row.id: first(row, on_text, on_image)
+        for row in with_given(rows, decided, ["text.boilerplate"])
+    }
     return expected, by_id(decided)
 
 
 def coyo(root: Folder, rows: list[Row], collections: Sequence[str]) -> tuple[Outcomes, Outcomes]:
     """Without the classifier of what is unsafe and the evaluation sets."""
     given = Given(profanity=(str(PROFANITY),))
-    decided = outcome_rows(decide(root, "coyo", collections, given=given, without=("image.unsafe", "image.evaluation_distance")))
+    decided = outcome_rows(
+        decide(
+            root,
+            "coyo",
+            collections,
+            given=given,
+            without=("image.unsafe", "image.evaluation_distance"),
+        )
+    )
     on_text: list[tuple[str, Test]] = [
         ("text.too_short", lambda row: len(" ".join(row.text.split())) > 5),
         ("text.too_long", lambda row: len(" ".join(row.text.split())) <= 1000),
@@ -272,7 +334,9 @@ def coyo(root: Folder, rows: list[Row], collections: Sequence[str]) -> tuple[Out
 
 
 def once(rows: list[Row], expected: Outcomes, outcomes: Outcomes) -> None:
-    """A text stands with an image once; nothing says which of the candidates that are alike in both it is, so the decision does."""
+    """A text stands with an image once; nothing says which of the candidates that are alike in both
+    it is, so the decision does.
+    """
     alike: dict[tuple[str | None, str], list[str]] = defaultdict(list)
     for row in rows:
         if expected[row.id] == "kept":
@@ -283,10 +347,21 @@ def once(rows: list[Row], expected: Outcomes, outcomes: Outcomes) -> None:
 
 
 def lait(root: Folder, rows: list[Row], collections: Sequence[str]) -> tuple[Outcomes, Outcomes]:
-    """Without the classifier of what is unsafe and the scorer: what fits best is then what says most."""
+    """Without the classifier of what is unsafe and the scorer: what fits best is then what says
+    most.
+    """
     given = Given(profanity=(str(PROFANITY),))
-    decided = outcome_rows(decide(root, "lait", collections, given=given, without=("image.unsafe", "pair.score")))
-    names = ["page.dominant", "text.english", "text.filename", "text.boilerplate", "image.natural", "text.preference"]
+    decided = outcome_rows(
+        decide(root, "lait", collections, given=given, without=("image.unsafe", "pair.score"))
+    )
+    names = [
+        "page.dominant",
+        "text.english",
+        "text.filename",
+        "text.boilerplate",
+        "image.natural",
+        "text.preference",
+    ]
     rows = with_given(rows, decided, names)
     on_text: list[tuple[str, Test]] = [
         ("page.not_dominant", lambda row: bool(row.given["page.dominant"])),
@@ -322,17 +397,23 @@ def share_text(rows: list[Row], expected: Outcomes, most: int) -> None:
 
 
 def best_of_cluster(root: Folder, rows: list[Row], expected: Outcomes) -> None:
-    """Of each cluster of near duplicates the pair that says most stays; text and image settle what is alike."""
+    """Of each cluster of near duplicates the pair that says most stays; text and image settle what
+    is alike.
+    """
     left = [row for row in rows if expected[row.id] == "kept"]
     cluster = clusters({row.image_id: row.hash for row in left if row.image_id is not None})
     best: dict[str | None, Row] = {}
-    for row in sorted(left, key=lambda row: (-row.given["text.preference"], row.text.encode(), row.image_id)):
+    for row in sorted(
+        left, key=lambda row: (-row.given["text.preference"], row.text.encode(), row.image_id)
+    ):
         if best.setdefault(cluster[row.image_id], row) is not row:
             expected[row.id] = "group.duplicate"
 
 
 def clusters(hashes: dict[str, int]) -> dict[str | None, str]:
-    """Pictures whose hashes differ in at most 3 of 64 bits are one cluster, and so on; each named by its smallest image_id."""
+    """Pictures whose hashes differ in at most 3 of 64 bits are one cluster, and so on; each named
+    by its smallest image_id.
+    """
     cluster: dict[str | None, str] = {image: image for image in hashes}
     for one, other in combinations(sorted(hashes), 2):
         if (hashes[one] ^ hashes[other]).bit_count() <= 3:

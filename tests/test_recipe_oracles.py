@@ -1,7 +1,8 @@
-"""The outcome of every candidate of real collections under published recipes, against oracles that go row by row.
+"""The outcome of every candidate of real collections under published recipes, against oracles that
+go row by row.
 
-The oracles (`tests/oracles.py`) measure and decide by themselves. What a paper leaves to a model or a list that it does not publish is
-given to them: they read it back from the decision.
+The oracles (`tests/oracles.py`) measure and decide by themselves. What a paper leaves to a model or
+a list that it does not publish is given to them: they read it back from the decision.
 """
 
 import json
@@ -23,32 +24,72 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 
 
 def lines_of(name: str) -> list[str]:
-    return [line.split("\t")[-1] for line in (WORDING / f"{name}.txt").read_text(encoding="utf-8").splitlines() if line]
+    return [
+        line.split("\t")[-1]
+        for line in (WORDING / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+        if line
+    ]
 
 
 def webalt(root: Folder, scratch: Path) -> None:
     """Two web sites, each with the alternative texts beside its images."""
     for number, site in enumerate(sorted((SHARED / "webalt").iterdir())):
-        pairs = [json.loads(line) for line in (site / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+        pairs = [
+            json.loads(line)
+            for line in (site / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         listed = scratch / f"webalt-{number}.jsonl"
-        listed.write_text("".join(json.dumps({"image": pair["path"], "captions": [pair["alt"]]}) + "\n" for pair in pairs))
-        collect(root, CollectConfig(imports=str(listed), import_images=str(site / "images")), id=f"webalt-{number}")
+        listed.write_text(
+            "".join(
+                json.dumps({"image": pair["path"], "captions": [pair["alt"]]}) + "\n"
+                for pair in pairs
+            )
+        )
+        collect(
+            root,
+            CollectConfig(imports=str(listed), import_images=str(site / "images")),
+            id=f"webalt-{number}",
+        )
 
 
 def coco(root: Folder, scratch: Path) -> None:
-    """The photographs, which come without captions, with texts of our own wording: some shared, some twice, some faulty."""
-    texts = [*lines_of("faithful"), *lines_of("shared"), *lines_of("boilerplate"), *lines_of("filenames"), *lines_of("foreign")]
+    """The photographs, which come without captions, with texts of our own wording: some shared,
+    some twice, some faulty.
+    """
+    texts = [
+        *lines_of("faithful"),
+        *lines_of("shared"),
+        *lines_of("boilerplate"),
+        *lines_of("filenames"),
+        *lines_of("foreign"),
+    ]
     photos = sorted((SHARED / "coco_mini").rglob("*.jpg"))
     listed = scratch / "coco.jsonl"
-    of_photos = [[texts[(7 * number + step * 31) % len(texts)] for step in range(3)] for number in range(len(photos))]
-    named = [(str(photo.relative_to(SHARED / "coco_mini")), captions) for photo, captions in zip(photos, of_photos, strict=True)]
+    of_photos = [
+        [texts[(7 * number + step * 31) % len(texts)] for step in range(3)]
+        for number in range(len(photos))
+    ]
+    named = [
+        (str(photo.relative_to(SHARED / "coco_mini")), captions)
+        for photo, captions in zip(photos, of_photos, strict=True)
+    ]
     named += [(name, ["The same words under a dozen of the photographs"]) for name, _ in named[:12]]
-    listed.write_text("".join(json.dumps({"image": name, "captions": captions}) + "\n" for name, captions in named))
-    collect(root, CollectConfig(imports=str(listed), import_images=str(SHARED / "coco_mini")), id="coco")
+    listed.write_text(
+        "".join(
+            json.dumps({"image": name, "captions": captions}) + "\n" for name, captions in named
+        )
+    )
+    collect(
+        root, CollectConfig(imports=str(listed), import_images=str(SHARED / "coco_mini")), id="coco"
+    )
 
 
 def archives(root: Folder) -> None:
-    paths = sorted(str(path) for pattern in ("*.warc", "*.warc.gz") for path in (SHARED / "warc").rglob(pattern))
+    paths = sorted(
+        str(path)
+        for pattern in ("*.warc", "*.warc.gz")
+        for path in (SHARED / "warc").rglob(pattern)
+    )
     collect(root, CollectConfig(warc=tuple(paths), fetch=False), id="archives")
 
 
@@ -66,7 +107,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
 
 @pytest.fixture(scope="module")
 def rows(root: Folder) -> list[Row]:
-    """Every candidate, with its image where there is one, and what the collection itself made of it."""
+    """Every candidate, with its image where there is one, and what the collection itself made of
+    it.
+    """
     found = rows_of(root, COLLECTIONS)
     assert Counter(row.collection for row in found).keys() == set(COLLECTIONS)
     return found
@@ -75,7 +118,11 @@ def rows(root: Folder) -> list[Row]:
 def check(oracle: Oracle, root: Folder, rows: list[Row], **options: object) -> Counter[str]:
     """Outcomes as the oracle's, candidate by candidate; how many there are of each."""
     expected, decided = oracle(root, rows, COLLECTIONS)
-    wrong = [(row.text, row.side, decided[row.id], expected[row.id]) for row in rows if decided[row.id] != expected[row.id]]
+    wrong = [
+        (row.text, row.side, decided[row.id], expected[row.id])
+        for row in rows
+        if decided[row.id] != expected[row.id]
+    ]
     assert wrong == []
     assert decided.keys() == expected.keys() == {row.id for row in rows}
     return Counter(expected.values())
@@ -83,19 +130,46 @@ def check(oracle: Oracle, root: Folder, rows: list[Row], **options: object) -> C
 
 def test_datacomp_basic(root: Folder, rows: list[Row]) -> None:
     outcomes = check(datacomp_basic, root, rows)
-    assert {"kept", "text.language", "text.too_short", "image.too_small", "image.aspect"} <= outcomes.keys()
+    assert {
+        "kept",
+        "text.language",
+        "text.too_short",
+        "image.too_small",
+        "image.aspect",
+    } <= outcomes.keys()
 
 
 def test_cc3m(root: Folder, rows: list[Row]) -> None:
     outcomes = check(cc3m, root, rows)
-    assert {"kept", "text.capitals", "text.no_determiner", "text.no_preposition", "image.format", "image.too_small"} <= outcomes.keys()
+    assert {
+        "kept",
+        "text.capitals",
+        "text.no_determiner",
+        "text.no_preposition",
+        "image.format",
+        "image.too_small",
+    } <= outcomes.keys()
 
 
 def test_lait(root: Folder, rows: list[Row]) -> None:
     outcomes = check(lait, root, rows)
-    assert {"kept", "text.language", "text.too_short", "image.too_small", "group.shared_text", "group.duplicate"} <= outcomes.keys()
+    assert {
+        "kept",
+        "text.language",
+        "text.too_short",
+        "image.too_small",
+        "group.shared_text",
+        "group.duplicate",
+    } <= outcomes.keys()
 
 
 def test_coyo(root: Folder, rows: list[Row]) -> None:
     outcomes = check(coyo, root, rows)
-    assert {"kept", "text.too_short", "text.language", "image.too_few_bytes", "image.too_small", "group.shared_text"} <= outcomes.keys()
+    assert {
+        "kept",
+        "text.too_short",
+        "text.language",
+        "image.too_few_bytes",
+        "image.too_small",
+        "group.shared_text",
+    } <= outcomes.keys()

@@ -37,16 +37,30 @@ group_options()
 @app.command
 def collect(
     *,
-    config: Annotated[CollectConfig | None, Parameter(name="*", consume_multiple=True, negative_iterable=())] = None,
+    config: Annotated[
+        CollectConfig | None, Parameter(name="*", consume_multiple=True, negative_iterable=())
+    ] = None,
     root: Root = "data",
     id: Annotated[
-        str | None, Parameter(help="Name of the collection; else an unfinished one of the same options goes on, else the time names it.")
+        str | None,
+        Parameter(
+            help=(
+                "Name of the collection; else an unfinished one of the same options goes on, else"
+                " the time names it."
+            )
+        ),
     ] = None,
-    recrawl: Annotated[str | None, Parameter(help="Earlier collection of the same pages: what did not change is not sent again.")] = None,
+    recrawl: Annotated[
+        str | None,
+        Parameter(
+            help="Earlier collection of the same pages: what did not change is not sent again."
+        ),
+    ] = None,
     work: Work = ALONE,
     json: Json = False,
 ) -> int:
-    """Bring in image-text candidates from live pages, archives, lists or data sets, with their images.
+    """Bring in image-text candidates from live pages, archives, lists or data sets, with their
+    images.
 
     Example: winnow collect --seed https://example.org/ --max-pages 100
     """
@@ -55,13 +69,32 @@ def collect(
     from pipelines.collection import collections
 
     if config is None:
-        raise ValueError(f"give one kind of source: {', '.join(f'--{way}' for way in _ways())}; `winnow collect --help` shows them")
+        raise ValueError(
+            f"give one kind of source: {', '.join(f'--{way}' for way in _ways())}; `winnow collect"
+            " --help` shows them"
+        )
     there = id in collections(folder_of(root))
-    found = run(folder_of(root), config, id=id, previous=recrawl, engine=work.engine(), progress=progress_lines())
+    found = run(
+        folder_of(root),
+        config,
+        id=id,
+        previous=recrawl,
+        engine=work.engine(),
+        progress=progress_lines(),
+    )
     if there:
-        say(f"winnow: collection {id} was complete before: nothing is asked for again (another --id brings it anew)", sys.stderr)
+        say(
+            f"winnow: collection {id} was complete before: nothing is asked for again (another --id"
+            " brings it anew)",
+            sys.stderr,
+        )
     if json:
-        told = {"collection": found.id, "digest": found.digest, "counts": dict(found.counts), "failed": found.failed}
+        told = {
+            "collection": found.id,
+            "digest": found.digest,
+            "counts": dict(found.counts),
+            "failed": found.failed,
+        }
         print_json({**told, "accounts": [dict(one) for one in found.accounts]})
     else:
         say(collection_table(found.id, found.counts, found.accounts))
@@ -82,7 +115,9 @@ def curate(
     collection: Collections,
     release: Annotated[str, Parameter(help="Name of the release.")],
     shard_samples: Annotated[int, Parameter(help="Images in a shard.")] = 10_000,
-    heldout: Annotated[float, Parameter(help="Share of the images held out, near duplicates together.")] = 0.0,
+    heldout: Annotated[
+        float, Parameter(help="Share of the images held out, near duplicates together.")
+    ] = 0.0,
     format: Annotated[Format, Parameter(help="Of the shards.")] = "arrow",
     without: Without = (),
     models: Models = None,
@@ -109,14 +144,30 @@ def curate(
     )
     made = run(folder_of(root), config, engine=work.engine(), progress=progress_lines())
     if json:
-        about = {"release": made.name, "digest": made.digest, "samples": made.samples, "splits": dict(made.splits), "shards": made.shards}
+        about = {
+            "release": made.name,
+            "digest": made.digest,
+            "samples": made.samples,
+            "splits": dict(made.splits),
+            "shards": made.shards,
+        }
         print_json({**about, **made.funnel.to_json()})
     else:
         say(funnel_table(made.funnel))
-        say(f"release {made.name}: {made.samples:,} images in {made.shards} shards at {made.folder.path()}, digest {made.digest}")
+        say(
+            f"release {made.name}: {made.samples:,} images in {made.shards} shards at"
+            f" {made.folder.path()}, digest {made.digest}"
+        )
     for split in made.empty_splits:
-        said = f"none of the {made.samples:,} images fell into the split {split} with --heldout {heldout:g}"
-        say(f"winnow: {said}; near duplicates stay together: take another share, or another name and more images", sys.stderr)
+        said = (
+            f"none of the {made.samples:,} images fell into the split {split} with --heldout"
+            f" {heldout:g}"
+        )
+        say(
+            f"winnow: {said}; near duplicates stay together: take another share, or another name"
+            " and more images",
+            sys.stderr,
+        )
     return 0
 
 
@@ -144,7 +195,13 @@ def funnel(
     given, failed, shown = models or Given(), 0, []
     for chosen in recipes_without(recipe, without, given):
         decision = decide(
-            folder_of(root), chosen, collection, given=given, at_once=measure_all, engine=work.engine(), progress=progress_lines()
+            folder_of(root),
+            chosen,
+            collection,
+            given=given,
+            at_once=measure_all,
+            engine=work.engine(),
+            progress=progress_lines(),
         )
         failed = max(failed, decision.failed)
         shown.append(decision.funnel)
@@ -155,17 +212,23 @@ def funnel(
     return exit_status(failed)
 
 
-def recipes_without(names: tuple[str, ...], without: tuple[str, ...], given: Given) -> "list[Recipe]":
+def recipes_without(
+    names: tuple[str, ...], without: tuple[str, ...], given: Given
+) -> "list[Recipe]":
     """Recipes without what is left out: where several are compared, each need not read all of it.
 
-    Raises ValueError for a measurement that none of them reads, and for all at once that need what was not given.
+    Raises ValueError for a measurement that none of them reads, and for all at once that need what
+    was not given.
     """
     from filters import check_given
     from filters.recipe import load
 
     loaded = [load(name) for name in names]
     shared = {name for recipe in loaded for name in recipe.needs}
-    left = [recipe.without(name for name in without if name in recipe.needs or name not in shared) for recipe in loaded]
+    left = [
+        recipe.without(name for name in without if name in recipe.needs or name not in shared)
+        for recipe in loaded
+    ]
     check_given({name for recipe in left for name in recipe.needs}, given, without)
     return left
 
@@ -176,14 +239,17 @@ def report(
     root: Root = "data",
     recipe: Annotated[str, Parameter(help="Name of a recipe, or a TOML file.")] = "winnow",
     collection: Collections = (),
-    run: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, help="Folders of training runs.")] = (),
+    run: Annotated[
+        tuple[Path, ...], Parameter(consume_multiple=True, help="Folders of training runs.")
+    ] = (),
     out: Annotated[Path, Parameter(help="The HTML file.")] = Path("report.html"),
     without: Without = (),
     measure_all: AtOnce = False,
     models: Models = None,
     work: Work = ALONE,
 ) -> int:
-    """One static HTML file: the funnel, distributions kept against dropped, samples with their pictures; or training runs; or both.
+    """One static HTML file: the funnel, distributions kept against dropped, samples with their
+    pictures; or training runs; or both.
 
     Example: winnow report --recipe winnow --collection web --out report.html
     """
@@ -202,7 +268,14 @@ def report(
         say(str(write_report(out, report_of_runs(runs))))
         return 0
     decision = decide(
-        folder, recipe, collection, given=given, without=without, at_once=measure_all, engine=work.engine(), progress=progress_lines()
+        folder,
+        recipe,
+        collection,
+        given=given,
+        without=without,
+        at_once=measure_all,
+        engine=work.engine(),
+        progress=progress_lines(),
     )
     say(str(write_report(out, replace(report_data(folder, decision), runs=runs))))
     return exit_status(decision.failed)
@@ -215,7 +288,8 @@ def compare(
     wat: Annotated[str, Parameter(help="The WAT file of the same pages.")],
     json: Json = False,
 ) -> None:
-    """What WAT files lose against the archives themselves, on the pages that both hold: images, and texts by source.
+    """What WAT files lose against the archives themselves, on the pages that both hold: images, and
+    texts by source.
 
     Example: winnow compare --warc CC-MAIN-x.warc.gz --wat CC-MAIN-x.warc.wat.gz
     """
@@ -233,20 +307,44 @@ def compare(
 def forget(
     *,
     root: Root = "data",
-    url: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative_iterable=(), help="Addresses of pages or images.")] = (),
-    domain: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative_iterable=(), help="Domains, with all below them.")] = (),
-    sha256: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative_iterable=(), help="Images by their image_id.")] = (),
+    url: Annotated[
+        tuple[str, ...],
+        Parameter(
+            consume_multiple=True, negative_iterable=(), help="Addresses of pages or images."
+        ),
+    ] = (),
+    domain: Annotated[
+        tuple[str, ...],
+        Parameter(
+            consume_multiple=True, negative_iterable=(), help="Domains, with all below them."
+        ),
+    ] = (),
+    sha256: Annotated[
+        tuple[str, ...],
+        Parameter(consume_multiple=True, negative_iterable=(), help="Images by their image_id."),
+    ] = (),
     note: Annotated[str, Parameter(help="Why, for the record.")] = "",
-    dry_run: Annotated[bool, Parameter(negative="", help="Say what would be erased, and do nothing.")] = False,
+    dry_run: Annotated[
+        bool, Parameter(negative="", help="Say what would be erased, and do nothing.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Take something out for ever: remembered, erased wherever it lies, and releases written again without it.
+    """Take something out for ever: remembered, erased wherever it lies, and releases written again
+    without it.
 
     Example: winnow forget --domain example.org --note "asked by its owner"
     """
     from pipelines.takedown.run import forget as run
 
-    done = run(folder_of(root), urls=url, domains=domain, sha256=sha256, note=note, dry_run=dry_run, progress=progress_lines())
+    done = run(
+        folder_of(root),
+        urls=url,
+        domains=domain,
+        sha256=sha256,
+        note=note,
+        dry_run=dry_run,
+        progress=progress_lines(),
+    )
     if json:
         print_json(done.to_json())
     else:

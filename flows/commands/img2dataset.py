@@ -70,7 +70,9 @@ def img2dataset(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyph
 
 
 def arguments(tokens: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Names and values as Fire reads them: `--a_b 1`, `--a-b=1`, `--flag`, `--noflag`, or in turn."""
+    """Names and values as Fire reads them: `--a_b 1`, `--a-b=1`, `--flag`, `--noflag`, or in
+    turn.
+    """
     names, place = list(FIELDS), 0
     waiting = list(tokens)
     while waiting:
@@ -104,7 +106,9 @@ def known(name: str) -> str:
 
 
 def value_of(text: str) -> Any:
-    """A value as it is typed: `None`, `True`, a list of Python's or of bare words, else the text."""
+    """A value as it is typed: `None`, `True`, a list of Python's or of bare words, else the
+    text.
+    """
     if text in WORDS:
         return WORDS[text]
     if text[:1] in "[(" and text[-1:] in "])":

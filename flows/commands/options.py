@@ -24,7 +24,14 @@ app = App(
     suppress_keyboard_interrupt=False,  # main says what an interrupted command left
 )
 
-Root = Annotated[str, Parameter(name="--root", env_var="WINNOW_ROOT", help="Where all data lies: a folder or any fsspec URL.")]
+Root = Annotated[
+    str,
+    Parameter(
+        name="--root",
+        env_var="WINNOW_ROOT",
+        help="Where all data lies: a folder or any fsspec URL.",
+    ),
+]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print the result as JSON.")]
 
 
@@ -34,13 +41,26 @@ class EngineOptions:
 
     runner: Annotated[str, Parameter(help="Beam runner that maps the parts.")] = "FnApiRunner"
     workers: Annotated[int, Parameter(help="Processes on this machine.")] = 1
-    share: Annotated[str | None, Parameter(help="This command's share of every stage, e.g. 3/16 in a job array of sixteen.")] = None
+    share: Annotated[
+        str | None,
+        Parameter(help="This command's share of every stage, e.g. 3/16 in a job array of sixteen."),
+    ] = None
     wait: Annotated[
-        float, Parameter(help="Seconds to wait for shares that nobody runs, and for a job of another runner that is silent.")
+        float,
+        Parameter(
+            help=(
+                "Seconds to wait for shares that nobody runs, and for a job of another runner that"
+                " is silent."
+            )
+        ),
     ] = 600.0
     option: Annotated[
         tuple[str, ...],
-        Parameter(negative="", allow_leading_hyphen=True, help="An option for the runner, as Beam spells it; may be repeated."),
+        Parameter(
+            negative="",
+            allow_leading_hyphen=True,
+            help="An option for the runner, as Beam spells it; may be repeated.",
+        ),
     ] = ()
 
     def engine(self) -> "Engine":
@@ -48,17 +68,38 @@ class EngineOptions:
         from pipelines.stage import Engine
 
         share = None if self.share is None else Share.parse(self.share)
-        return Engine(runner=self.runner, workers=self.workers, options=self.option, share=share, wait_seconds=self.wait)
+        return Engine(
+            runner=self.runner,
+            workers=self.workers,
+            options=self.option,
+            share=share,
+            wait_seconds=self.wait,
+        )
 
 
 Models = Annotated[Given | None, Parameter(name="*", consume_multiple=True, negative_iterable=())]
 Without = Annotated[
     tuple[str, ...],
-    Parameter(consume_multiple=True, negative_iterable=(), help="Measurements whose rules are left out, e.g. alignment.score."),
+    Parameter(
+        consume_multiple=True,
+        negative_iterable=(),
+        help="Measurements whose rules are left out, e.g. alignment.score.",
+    ),
 ]
-Recipes = Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Names of recipes, or TOML files.")]
-Collections = Annotated[tuple[str, ...], Parameter(consume_multiple=True, help="Ids of collections.")]
-AtOnce = Annotated[bool, Parameter(name="--measure-all", negative="", help="Measure also the candidates that an earlier rule stops.")]
+Recipes = Annotated[
+    tuple[str, ...], Parameter(consume_multiple=True, help="Names of recipes, or TOML files.")
+]
+Collections = Annotated[
+    tuple[str, ...], Parameter(consume_multiple=True, help="Ids of collections.")
+]
+AtOnce = Annotated[
+    bool,
+    Parameter(
+        name="--measure-all",
+        negative="",
+        help="Measure also the candidates that an earlier rule stops.",
+    ),
+]
 Work = Annotated[EngineOptions, Parameter(name="*")]
 ALONE = EngineOptions()
 
@@ -87,7 +128,8 @@ def print_row(*cells: str) -> None:
 def exit_status(parts: int) -> int:
     if parts:
         say(
-            f"winnow: {parts} parts were set aside with their errors (receipts/*.failed); the same command tries them again",
+            f"winnow: {parts} parts were set aside with their errors (receipts/*.failed); the same"
+            " command tries them again",
             file=sys.stderr,
         )
     return 1 if parts else 0

@@ -15,7 +15,8 @@ def demo(
     out: Annotated[Path, Parameter(help="Where everything of the demo goes.")] = Path("demo-out"),
     seed: Annotated[int, Parameter(help="Seed of the drawn site and of the training.")] = 0,
 ) -> int:
-    """Watch a small web site become a trained model: draw, serve, crawl, curate, pretrain, evaluate, report.
+    """Watch a small web site become a trained model: draw, serve, crawl, curate, pretrain,
+    evaluate, report.
 
     Example: winnow demo --out demo-out
     """
@@ -38,7 +39,8 @@ def run(configuration: Annotated[Path, Parameter(help="The plan, as TOML.")]) ->
 
 @app.command
 def serve(configuration: Annotated[Path, Parameter(help="The plan, as TOML.")]) -> int:
-    """Serve a plan's deployments on their schedules; a published release triggers its pretraining. Needs a Prefect server.
+    """Serve a plan's deployments on their schedules; a published release triggers its pretraining.
+    Needs a Prefect server.
 
     Example: PREFECT_API_URL=http://127.0.0.1:4200/api winnow serve winnow.toml
     """
@@ -79,14 +81,19 @@ def validate(*, root: Root = "data", json: Json = False) -> int:
     if json:
         print_json({"problems": problems})
     else:
-        sound = f"there is nothing in {folder.path()}" if nothing else "every file is as its manifest says"
+        sound = (
+            f"there is nothing in {folder.path()}"
+            if nothing
+            else "every file is as its manifest says"
+        )
         say("\n".join(problems) or sound)
     return 1 if problems else 0
 
 
 @app.command
 def doctor(*, root: Root = "data") -> int:
-    """Whether this machine is fit: versions that work together, the language model, disk, memory, the GPU.
+    """Whether this machine is fit: versions that work together, the language model, disk, memory,
+    the GPU.
 
     Example: winnow doctor
     """

@@ -1,4 +1,6 @@
-"""Deciding again: a recipe with moved thresholds over rows that were decided before, without measuring anything."""
+"""Deciding again: a recipe with moved thresholds over rows that were decided before, without
+measuring anything.
+"""
 
 import functools
 import math
@@ -15,19 +17,31 @@ from filters.recipe import GroupRule, Recipe, RowRule, decide_row
 from flows.dashboard.shelf import Decided, rows
 from pipelines.schema import FETCHED, KEPT
 
-NOT_MEASURED = ".not_measured"  # ends the outcome of a candidate that a costly measurement was spared, as an earlier rule had stopped it
-UNKNOWN_FETCH = "fetch.unknown"  # of an older decision, which does not say what became of images that a text rule had stopped
+# ends the outcome of a candidate that a costly measurement was spared, as an earlier rule had
+# stopped it
+NOT_MEASURED = ".not_measured"
+# of an older decision, which does not say what became of images that a text rule had stopped
+UNKNOWN_FETCH = "fetch.unknown"
 _TEXTS = ("text", "image_id")  # compared as numbers that sort alike
-_FIELDS = {"at_most": "count", "best_of": "count", "balance": "count", "top_fraction": "fraction", "sample": "fraction"}
+_FIELDS = {
+    "at_most": "count",
+    "best_of": "count",
+    "balance": "count",
+    "top_fraction": "fraction",
+    "sample": "fraction",
+}
 _ANY = {"group": "at_most", "count": 1, "reason": "group.key", "source": "a rule that has a key"}
 _COMPARED = ("at_most", "one_per", "best_of")
 
-Changes = Mapping[int, float | None]  # by the place of a rule in the recipe: another threshold or count, None where it is left out
+# by the place of a rule in the recipe: another threshold or count, None where it is left out
+Changes = Mapping[int, float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Again:
-    """Rows decided again: the outcome of each, and whether rules among candidates were estimated from a sample."""
+    """Rows decided again: the outcome of each, and whether rules among candidates were estimated
+    from a sample.
+    """
 
     recipe: Recipe
     outcome: pa.Array
@@ -40,7 +54,10 @@ def moved(recipe: Recipe, changes: Changes) -> Recipe:
     Raises ValueError for a rule that has no threshold and for a value that does not fit it.
     """
     if beyond := [place for place in changes if not 0 <= place < len(recipe.rule)]:
-        raise ValueError(f"recipe {recipe.name} has no rule {beyond[0]}: its {len(recipe.rule)} rules are counted from 0")
+        raise ValueError(
+            f"recipe {recipe.name} has no rule {beyond[0]}: its {len(recipe.rule)} rules are"
+            " counted from 0"
+        )
     rules = []
     for place, rule in enumerate(recipe.rule):
         if place not in changes:
@@ -55,11 +72,23 @@ def _changed(rule: RowRule | GroupRule, value: float) -> RowRule | GroupRule:
     if field is None:
         raise ValueError(f"{rule.reason} has no threshold to move: leave it out or as it is")
     before = getattr(rule, field)
-    value = int(value) if math.isfinite(value) and float(value).is_integer() and (isinstance(before, int) or field == "count") else value
+    value = (
+        int(value)
+        if math.isfinite(value)
+        and float(value).is_integer()
+        and (isinstance(before, int) or field == "count")
+        else value
+    )
     if value == before:
         return rule
     fields = {name: getattr(rule, name) for name in rule.model_fields_set}
-    return type(rule)(**{**fields, field: value, "source": f"{rule.source}; changed by hand in the dashboard, was {before}"})
+    return type(rule)(
+        **{
+            **fields,
+            field: value,
+            "source": f"{rule.source}; changed by hand in the dashboard, was {before}",
+        }
+    )
 
 
 def threshold_of(rule: RowRule | GroupRule) -> str | None:
@@ -71,10 +100,12 @@ def threshold_of(rule: RowRule | GroupRule) -> str | None:
 
 
 def again(decided: Decided, recipe: Recipe) -> Again:
-    """The rows of a decision under another recipe that reads the same measurements, in the order of outcomes; nothing is measured.
+    """The rows of a decision under another recipe that reads the same measurements, in the order of
+    outcomes; nothing is measured.
 
-    Rules among candidates see the rows that are looked at. Where these are a sample, a rule that needs all rows of a key keeps its
-    verdict on those that it judged before, and lets pass whom a moved threshold brings in: an estimate.
+    Rules among candidates see the rows that are looked at. Where these are a sample, a rule that
+    needs all rows of a key keeps its verdict on those that it judged before, and lets pass whom a
+    moved threshold brings in: an estimate.
     """
     laid = _Laid(outcome=np.zeros(len(stored(decided).outcome), dtype=np.int16), names=[KEPT])
     laid.lay(*_whole(decided, "permission"))
@@ -82,12 +113,21 @@ def again(decided: Decided, recipe: Recipe) -> Again:
         laid.lay(*_row(decided, early))
     laid.lay(*_whole(decided, "fetch"))
     for rule in recipe.other_rules:
-        laid.lay(*(_row(decided, rule) if isinstance(rule, RowRule) else _among(decided, rule, np.flatnonzero(laid.outcome == 0))))
+        laid.lay(
+            *(
+                _row(decided, rule)
+                if isinstance(rule, RowRule)
+                else _among(decided, rule, np.flatnonzero(laid.outcome == 0))
+            )
+        )
     estimate = decided.modulus > 1 and any(isinstance(rule, GroupRule) for rule in recipe.rule)
-    return Again(recipe=recipe, outcome=pa.array(laid.names).take(pa.array(laid.outcome)), estimate=estimate)
+    return Again(
+        recipe=recipe, outcome=pa.array(laid.names).take(pa.array(laid.outcome)), estimate=estimate
+    )
 
 
-Codes = tuple[np.ndarray, list[str]]  # [rows] 0 for who passes, else one more than the place of the outcome in the list
+# [rows] 0 for who passes, else one more than the place of the outcome in the list
+Codes = tuple[np.ndarray, list[str]]
 
 
 @dataclass(kw_only=True)
@@ -107,7 +147,10 @@ class _Laid:
 def _coded(outcome: pa.Array | pa.ChunkedArray) -> Codes:
     """Outcomes (null for who passes) as numbers."""
     encoded = _flat(_flat(outcome).dictionary_encode())
-    return pc.fill_null(pc.add(encoded.indices.cast(pa.int16()), 1), 0).to_numpy(zero_copy_only=False), encoded.dictionary.to_pylist()
+    return (
+        pc.fill_null(pc.add(encoded.indices.cast(pa.int16()), 1), 0).to_numpy(zero_copy_only=False),
+        encoded.dictionary.to_pylist(),
+    )
 
 
 @functools.lru_cache(maxsize=16)
@@ -119,18 +162,26 @@ def _whole(decided: Decided, step: str) -> Codes:
 
 @functools.lru_cache(maxsize=256)
 def _row(decided: Decided, rule: RowRule) -> Codes:
-    """As `decide_row`; a costly measurement that nobody asked for, since an earlier rule had stopped the candidate, is not a null."""
+    """As `decide_row`; a costly measurement that nobody asked for, since an earlier rule had
+    stopped the candidate, is not a null.
+    """
     table = rows(decided, ["outcome", rule.measure])
     found = decide_row(rule, table)
     if costly(rule.measure):
-        spared = pc.and_(pc.equal(found, rule.unmeasured), pc.not_equal(table["outcome"], rule.unmeasured))
+        spared = pc.and_(
+            pc.equal(found, rule.unmeasured), pc.not_equal(table["outcome"], rule.unmeasured)
+        )
         found = pc.if_else(pc.fill_null(spared, False), rule.measure + NOT_MEASURED, found)
     return _coded(found)
 
 
 def stored(decided: Decided) -> Again:
     """The rows as they were decided."""
-    return Again(recipe=decided.recipe, outcome=_flat(rows(decided, ["outcome"])["outcome"].combine_chunks()), estimate=False)
+    return Again(
+        recipe=decided.recipe,
+        outcome=_flat(rows(decided, ["outcome"])["outcome"].combine_chunks()),
+        estimate=False,
+    )
 
 
 def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -144,7 +195,9 @@ def _where(mask: pa.Array, outcome: pa.Array) -> pa.Array:
 def _permission(table: pa.Table) -> pa.Array:
     """What the page forbids, or what was taken down: no recipe changes that."""
     before = _where(pc.starts_with(table["outcome"], "permission."), table["outcome"])
-    return pc.coalesce(before, table["permission"]) if "permission" in table.column_names else before
+    return (
+        pc.coalesce(before, table["permission"]) if "permission" in table.column_names else before
+    )
 
 
 def _fetch(table: pa.Table) -> pa.Array:
@@ -154,23 +207,35 @@ def _fetch(table: pa.Table) -> pa.Array:
         found = _where(pc.not_equal(table["fetch_outcome"], FETCHED), table["fetch_outcome"])
         return pc.coalesce(found, _where(pc.invert(there), pa.scalar("fetch.not_asked")))
     stopped = pc.match_substring_regex(table["outcome"], r"^(address|fetch|decode)\.")
-    return _where(pc.or_(stopped, pc.invert(there)), pc.if_else(stopped, table["outcome"], UNKNOWN_FETCH))
+    return _where(
+        pc.or_(stopped, pc.invert(there)), pc.if_else(stopped, table["outcome"], UNKNOWN_FETCH)
+    )
 
 
 @functools.cache
 def costly(measure: str) -> bool:
-    """Whether a measurement is asked only for what no earlier rule has stopped, or made of one that is."""
+    """Whether a measurement is asked only for what no earlier rule has stopped, or made of one that
+    is.
+    """
     filter_ = writer(measure)
-    return filter_.costly or any(costly(name) for name in filter_.reads if name in MEASUREMENTS and writer(name) is not filter_)
+    return filter_.costly or any(
+        costly(name)
+        for name in filter_.reads
+        if name in MEASUREMENTS and writer(name) is not filter_
+    )
 
 
 def _among(decided: Decided, rule: GroupRule, inside: np.ndarray) -> Codes:
     """Whom a rule among candidates stops of those that are still in."""
     size = len(stored(decided).outcome)
     if decided.modulus > 1 and rule.group in _COMPARED and rule.key != "image_id":
-        stopped = pc.equal(stored(decided).outcome, rule.reason).to_numpy(zero_copy_only=False)[inside]
+        stopped = pc.equal(stored(decided).outcome, rule.reason).to_numpy(zero_copy_only=False)[
+            inside
+        ]
     elif len(inside):
-        stopped = decide_group(_scaled(rule, decided.modulus), _group_rows(rule, decided, inside)).to_numpy(zero_copy_only=False)
+        stopped = decide_group(
+            _scaled(rule, decided.modulus), _group_rows(rule, decided, inside)
+        ).to_numpy(zero_copy_only=False)
     else:
         stopped = np.zeros(0, dtype=bool)
     codes = np.zeros(size, dtype=np.int16)
@@ -186,11 +251,18 @@ def _scaled(rule: GroupRule, modulus: int) -> GroupRule:
 
 
 def _group_rows(rule: GroupRule, decided: Decided, inside: np.ndarray) -> pa.Table:
-    """What the rule needs of the rows that are still in: texts as their ranks, which compare as the texts do."""
+    """What the rule needs of the rows that are still in: texts as their ranks, which compare as the
+    texts do.
+    """
     chosen = pa.array(inside)
     ranks = rule.group in _COMPARED
-    found = {name: (ranked(decided, name) if ranks else rows(decided, [name])[name]).take(chosen) for name in _TEXTS}
-    found["key"] = (ranked(decided, f"key {rule.key}") if ranks else rows(decided, ["image_id"])["image_id"]).take(chosen)
+    found = {
+        name: (ranked(decided, name) if ranks else rows(decided, [name])[name]).take(chosen)
+        for name in _TEXTS
+    }
+    found["key"] = (
+        ranked(decided, f"key {rule.key}") if ranks else rows(decided, ["image_id"])["image_id"]
+    ).take(chosen)
     for name in rule.order_columns:
         found[name] = rows(decided, [name])[name].take(chosen)
     return pa.table(found)
@@ -198,7 +270,9 @@ def _group_rows(rule: GroupRule, decided: Decided, inside: np.ndarray) -> pa.Tab
 
 @functools.lru_cache(maxsize=32)
 def ranked(decided: Decided, name: str) -> pa.Array:
-    """The place of each text in the order of all, null where there is none; `key text` stands for a group rule's key of that name."""
+    """The place of each text in the order of all, null where there is none; `key text` stands for a
+    group rule's key of that name.
+    """
     if name.startswith("key "):
         rule = GroupRule.model_validate({**_ANY, "key": name.removeprefix("key ")})
         column = group_key(rule, rows(decided, rule.key_columns))

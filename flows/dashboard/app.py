@@ -1,4 +1,6 @@
-"""The pages of the dashboard, as streamlit runs them: `flows.dashboard.serve` starts it. Every number comes from `views`."""
+"""The pages of the dashboard, as streamlit runs them: `flows.dashboard.serve` starts it. Every
+number comes from `views`.
+"""
 
 import functools
 import sys
@@ -20,7 +22,18 @@ from flows.report.tree import Node, node
 from pipelines.schema import KEPT
 from pipelines.store import Folder
 
-PAGES = ("decisions", "funnel", "measurements", "rules", "compare", "time", "groups", "outcomes", "story", "training")
+PAGES = (
+    "decisions",
+    "funnel",
+    "measurements",
+    "rules",
+    "compare",
+    "time",
+    "groups",
+    "outcomes",
+    "story",
+    "training",
+)
 RUNS = 5  # lines of a picture that can be told apart
 NOTHING = "Nothing is decided yet: `winnow funnel --recipe winnow --collection NAME` does it."
 NAMES = {"time": "Over time", "rules": "Move the rules"}
@@ -45,7 +58,7 @@ export default function ({ parentElement, data, setTriggerValue }) {
     setTriggerValue("go", link.getAttribute("href"));
   };
 }
-"""
+"""  # noqa: E501
 FRAME = """
 <style>
   .stMainBlockContainer { max-width: 1240px; padding-top: 4.6rem; }
@@ -54,7 +67,7 @@ FRAME = """
   .stSlider [data-testid="stSliderTickBar"] { opacity: .55; }
   .stSlider { margin-bottom: -.4rem; }
 </style>
-"""
+"""  # noqa: E501
 
 
 def main() -> None:
@@ -62,14 +75,22 @@ def main() -> None:
     st.set_page_config(page_title="Winnow", layout="wide", initial_sidebar_state="collapsed")
     st.html(FRAME)
     pages = [
-        st.Page(told(SHOW[name]), title=NAMES.get(name, name.capitalize()), url_path=name, default=name == "decisions") for name in PAGES
+        st.Page(
+            told(SHOW[name]),
+            title=NAMES.get(name, name.capitalize()),
+            url_path=name,
+            default=name == "decisions",
+        )
+        for name in PAGES
     ]
     st.session_state["pages"] = dict(zip(PAGES, pages, strict=True))
     st.navigation(pages, position="top").run()
 
 
 def told(draw: Callable[[], None]) -> Callable[[], None]:
-    """A page that says in words what it cannot show: files that are half written, damaged, or gone meanwhile."""
+    """A page that says in words what it cannot show: files that are half written, damaged, or gone
+    meanwhile.
+    """
 
     @functools.wraps(draw)
     def page() -> None:
@@ -86,10 +107,23 @@ def root() -> Folder:
 
 
 def show(tree: Node, key: str) -> None:
-    """Draw a tree; a link to another page of the dashboard opens it without loading everything again."""
-    css = files("flows.report").joinpath("report.css").read_text(encoding="utf-8").replace(":root", ":host")
-    css += files(__package__ or "flows.dashboard").joinpath("dashboard.css").read_text(encoding="utf-8")
-    view = st.components.v2.component("winnow.view", html='<div class="view"></div>', css=css, js=SCRIPT)
+    """Draw a tree; a link to another page of the dashboard opens it without loading everything
+    again.
+    """
+    css = (
+        files("flows.report")
+        .joinpath("report.css")
+        .read_text(encoding="utf-8")
+        .replace(":root", ":host")
+    )
+    css += (
+        files(__package__ or "flows.dashboard")
+        .joinpath("dashboard.css")
+        .read_text(encoding="utf-8")
+    )
+    view = st.components.v2.component(
+        "winnow.view", html='<div class="view"></div>', css=css, js=SCRIPT
+    )
     found = view(data={"tree": pictures.spec(tree)}, key=key, on_go_change=lambda: None)
     if target := getattr(found, "go", None):
         open_page(str(target))
@@ -114,7 +148,9 @@ def choose(label: str = "Decision", key: str = "decision", start: int = 0) -> De
     index = ids.index(named) if named in ids else min(start, len(ids) - 1)
     labels = {one.id: one.label for one in there}
     name = f"choose {key} {named}"
-    chosen = st.selectbox(label, ids, index, labels.__getitem__, label_visibility="collapsed", key=name, width=460)
+    chosen = st.selectbox(
+        label, ids, index, labels.__getitem__, label_visibility="collapsed", key=name, width=460
+    )
     st.session_state[f"last {key}"] = chosen
     st.query_params[key] = chosen
     return there[ids.index(chosen)]
@@ -124,7 +160,10 @@ def overview() -> None:
     view = views.shelf_view(root())
     if not view["decisions"]:
         st.info(NOTHING)
-    text = "What was decided, a recipe applied to collections in each line. Its name leads to its funnel."
+    text = (
+        "What was decided, a recipe applied to collections in each line. Its name leads to its"
+        " funnel."
+    )
     show(node("div", node("p", text, class_="lead"), pictures.shelf_picture(view)), "decisions")
 
 
@@ -136,9 +175,16 @@ def funnel() -> None:
 
 def measurements() -> None:
     decided = choose()
-    sides = (node("b", "kept", class_="kept"), " above each line, ", node("b", "dropped", class_="dropped"))
+    sides = (
+        node("b", "kept", class_="kept"),
+        " above each line, ",
+        node("b", "dropped", class_="dropped"),
+    )
     key = node("p", "Counts of all candidates: ", *sides)
-    key[-1].tail = " below it, to the same scale. A dotted line is what the recipe asks for. Bins are drawn equally wide."
+    key[-1].tail = (
+        " below it, to the same scale. A dotted line is what the recipe asks for. Bins are drawn"
+        " equally wide."
+    )
     show(node("div", key, pictures.histograms_picture(views.histograms(decided))), "measurements")
 
 
@@ -148,8 +194,14 @@ def rules() -> None:
     with left:
         changes = sliders(decided)
     with right:
-        movable = [knob for knob in views.knobs(decided) if knob["measure"] and knob["least"] is not None]
-        strictest = max(movable, key=lambda knob: decided.outcomes.get(knob["reason"], 0), default={"rule": None})
+        movable = [
+            knob for knob in views.knobs(decided) if knob["measure"] and knob["least"] is not None
+        ]
+        strictest = max(
+            movable,
+            key=lambda knob: decided.outcomes.get(knob["reason"], 0),
+            default={"rule": None},
+        )
         focus = st.session_state.get(f"focus {decided.id}", strictest["rule"])
         view = views.moved_view(decided, changes, focus)
         show(pictures.moved_head(view), "moved")
@@ -167,13 +219,18 @@ def sliders(decided: Decided) -> Changes:
         key = f"{decided.id} {place} {st.session_state.get('turn', 0)}"
         said, args = _plain(f"{knob['asked']}. {knob['source']}"), (decided.id, place)
         if knob["least"] is None:
-            if not st.toggle(knob["reason"], value=True, key=key, help=said, on_change=_look, args=args):
+            if not st.toggle(
+                knob["reason"], value=True, key=key, help=said, on_change=_look, args=args
+            ):
                 changes[place] = None
             continue
         kind: Any = int if isinstance(value, int) and float(knob["step"]).is_integer() else float
         least, most, start, step = (kind(knob[name]) for name in ("least", "most", "value", "step"))
-        label = f"{knob['reason']} \u2013 {knob['asked'].rsplit(' ', 1)[0]}"  # names of measurements and reasons have no markup
-        now = st.slider(label, least, most, start, step, key=key, help=said, on_change=_look, args=args)
+        # names of measurements and reasons have no markup
+        label = f"{knob['reason']} \u2013 {knob['asked'].rsplit(' ', 1)[0]}"
+        now = st.slider(
+            label, least, most, start, step, key=key, help=said, on_change=_look, args=args
+        )
         if now != value:
             changes[place] = float(now)
     return changes
@@ -189,8 +246,15 @@ def _plain(text: str) -> str:
 
 
 def border(decided: Decided, changes: Changes, view: views.View, focus: int | None) -> None:
-    """Who enters, who leaves, who stands at the border of the rule that was moved last, and all outcomes."""
-    names = ["At the border", f"Enter ({view['enters']:,})", f"Leave ({view['leaves']:,})", "All outcomes"]
+    """Who enters, who leaves, who stands at the border of the rule that was moved last, and all
+    outcomes.
+    """
+    names = [
+        "At the border",
+        f"Enter ({view['enters']:,})",
+        f"Leave ({view['leaves']:,})",
+        "All outcomes",
+    ]
     edge, enter, leave, outcomes = st.tabs(names)
     with enter:
         show(pictures.cards_picture(root(), view["entering"], decided.id), "entering")
@@ -204,16 +268,29 @@ def border(decided: Decided, changes: Changes, view: views.View, focus: int | No
 
 def _edge(decided: Decided, changes: Changes, view: views.View, focus: int | None) -> Node:
     if not view["border"]:
-        return node("p", "This rule has no threshold: move a slider to see what stands on both sides of it.", class_="absent")
+        return node(
+            "p",
+            "This rule has no threshold: move a slider to see what stands on both sides of it.",
+            class_="absent",
+        )
     rule = decided.recipe.rule[focus if focus is not None else next(iter(changes))]
     assert isinstance(rule, RowRule), "only thresholds have a border"
     marked = moved(decided.recipe, changes)
     distribution = pictures.histograms_picture(views.histograms(decided, marked, rule.measure))
     halves = [
-        node("div", node("h2", title), pictures.cards_picture(root(), view["border"][side], decided.id))
-        for title, side in (("The last that it lets pass", "inside"), ("The first that it stops", "outside"))
+        node(
+            "div",
+            node("h2", title),
+            pictures.cards_picture(root(), view["border"][side], decided.id),
+        )
+        for title, side in (
+            ("The last that it lets pass", "inside"),
+            ("The first that it stops", "outside"),
+        )
     ]
-    return node("div", node("div", distribution, class_="focus"), node("div", *halves, class_="halves"))
+    return node(
+        "div", node("div", distribution, class_="focus"), node("div", *halves, class_="halves")
+    )
 
 
 def save(decided: Decided, changes: Changes) -> None:
@@ -225,7 +302,13 @@ def save(decided: Decided, changes: Changes) -> None:
         except ValueError as error:
             st.text(str(error))
             return
-        st.download_button("Download the recipe", written, file_name=f"{name}.toml", mime="application/toml", on_click="ignore")
+        st.download_button(
+            "Download the recipe",
+            written,
+            file_name=f"{name}.toml",
+            mime="application/toml",
+            on_click="ignore",
+        )
         st.code(written, language=None, height=280)
 
 
@@ -239,18 +322,31 @@ def compare() -> None:
     parts = [pictures.compare_picture(view)]
     if view["same"]:
         names = [side["recipe"] for side in (view["one"], view["other"])]
-        parts += [node("h2", "What becomes of the same candidates otherwise"), pictures.pairs_picture(view)]
+        parts += [
+            node("h2", "What becomes of the same candidates otherwise"),
+            pictures.pairs_picture(view),
+        ]
         for name, side, decided in ((names[0], "only_one", one), (names[1], "only_other", other)):
             title = f"Kept by {name} alone: {view[side]['candidates']:,}"
-            parts += [node("h2", title), pictures.cards_picture(root(), view[side]["shown"], decided.id)]
+            parts += [
+                node("h2", title),
+                pictures.cards_picture(root(), view[side]["shown"], decided.id),
+            ]
     show(node("div", *parts), "compare")
 
 
 def time() -> None:
     decided = choose()
     view = views.time_view(root(), decided.recipe.name)
-    text = f"Recipe {decided.recipe.name} over each collection that it decided, in the order of their names."
-    parts = (pictures.time_picture(view), node("h2", "Share of each outcome"), pictures.shares_picture(view))
+    text = (
+        f"Recipe {decided.recipe.name} over each collection that it decided, in the order of their"
+        " names."
+    )
+    parts = (
+        pictures.time_picture(view),
+        node("h2", "Share of each outcome"),
+        pictures.shares_picture(view),
+    )
     show(node("div", node("p", text, class_="lead"), *parts), "time")
 
 
@@ -259,12 +355,22 @@ def groups() -> None:
     ways = ("host", "language", "source")
     asked = st.query_params.get("by", "host")
     start = asked if asked in ways else "host"
-    by = st.segmented_control("By", ways, default=start, label_visibility="collapsed", key=f"by {asked}") or start
+    by = (
+        st.segmented_control(
+            "By", ways, default=start, label_visibility="collapsed", key=f"by {asked}"
+        )
+        or start
+    )
     of = st.query_params.get("of") if by == asked else None
     view = views.groups_view(decided, by, of)
     parts = [pictures.groups_picture(view)]
     if of is not None:
-        parts = [node("h2", of), *parts, node("h2", "Some of them"), pictures.cards_picture(root(), view["shown"], decided.id)]
+        parts = [
+            node("h2", of),
+            *parts,
+            node("h2", "Some of them"),
+            pictures.cards_picture(root(), view["shown"], decided.id),
+        ]
         parts += [node("h2", "What was measured on them"), pictures.means_picture(view)]
     show(node("div", *parts), "groups")
 
@@ -274,9 +380,16 @@ def outcomes() -> None:
     there = [name for name, count in decided.outcomes.items() if count] or [KEPT]
     named = st.query_params.get("outcome")
     start = named if named in there else there[-1]
-    outcome = st.pills("Outcome", there, default=start, label_visibility="collapsed", key=f"outcome {named}") or start
+    outcome = (
+        st.pills(
+            "Outcome", there, default=start, label_visibility="collapsed", key=f"outcome {named}"
+        )
+        or start
+    )
     view = views.outcome_view(decided, outcome)
-    title = node("h2", node("code", outcome), f" {view['count']:,} of {view['candidates']:,} candidates")
+    title = node(
+        "h2", node("code", outcome), f" {view['count']:,} of {view['candidates']:,} candidates"
+    )
     parts: list[Node] = [title, pictures.cards_picture(root(), view["shown"], decided.id)]
     for by in ("host", "language", "source"):
         parts += [node("h2", f"By {by}"), pictures.tally_picture(view[by], by, decided.id)]
@@ -286,9 +399,14 @@ def outcomes() -> None:
 def story() -> None:
     asked = st.query_params.get("q", "")
     said = "The id of a candidate or of an image, or the address of a page or of an image"
-    query = st.text_input("Candidate", asked, placeholder=said, label_visibility="collapsed", key=f"story {asked}")
+    query = st.text_input(
+        "Candidate", asked, placeholder=said, label_visibility="collapsed", key=f"story {asked}"
+    )
     if not query:
-        show(node("p", f"{said}: everything that is known of it appears here.", class_="absent"), "nothing")
+        show(
+            node("p", f"{said}: everything that is known of it appears here.", class_="absent"),
+            "nothing",
+        )
         return
     view = story_view(root(), query)
     if view["story"] is None:
@@ -301,22 +419,48 @@ def story() -> None:
 def training() -> None:
     runs, damaged = read_runs(root())
     if not runs and not damaged:
-        st.info("Nothing is trained here yet: `winnow train RECIPE --release NAME --out models/NAME` in the root does it.")
+        st.info(
+            "Nothing is trained here yet: `winnow train RECIPE --release NAME --out models/NAME` in"
+            " the root does it."
+        )
         return
     names = [run.name for run in runs]
-    chosen = st.multiselect("Runs", names, default=names[:RUNS], label_visibility="collapsed", key="runs")
+    chosen = st.multiselect(
+        "Runs", names, default=names[:RUNS], label_visibility="collapsed", key="runs"
+    )
     sections = run_sections([run for run in runs if run.name in chosen], damaged)
-    show(node("div", *(part for title, parts in sections for part in (node("h2", title), *parts)), class_="training"), "training")
+    show(
+        node(
+            "div",
+            *(part for title, parts in sections for part in (node("h2", title), *parts)),
+            class_="training",
+        ),
+        "training",
+    )
 
 
 def story_picture(found: Any) -> Node:
-    """One candidate: its picture, text and origin, then its verdicts under each recipe, then all that is known."""
+    """One candidate: its picture, text and origin, then its verdicts under each recipe, then all
+    that is known.
+    """
     candidate, fetch = found["candidate"], found["fetch"] or {"outcome": "never asked for"}
     outcome = found["decisions"][0]["outcome"] if found["decisions"] else ""
     one = {**candidate, **(found["image"] or {}), "outcome": outcome}
-    said = (("Where it was found", candidate), ("What became of its image", fetch), ("Measurements", found["measurements"]))
-    facts = [node("div", node("h2", title), pictures.facts_picture(_given(values))) for title, values in said]
-    top = node("div", node("div", pictures.cards_picture(root(), [one], ""), class_="large"), facts[0], class_="story")
+    said = (
+        ("Where it was found", candidate),
+        ("What became of its image", fetch),
+        ("Measurements", found["measurements"]),
+    )
+    facts = [
+        node("div", node("h2", title), pictures.facts_picture(_given(values)))
+        for title, values in said
+    ]
+    top = node(
+        "div",
+        node("div", pictures.cards_picture(root(), [one], ""), class_="large"),
+        facts[0],
+        class_="story",
+    )
     verdicts = (pictures.verdicts_picture(decided) for decided in found["decisions"])
     return node("div", top, *verdicts, node("div", *facts[1:], class_="halves"))
 
@@ -326,9 +470,17 @@ def _given(values: views.View) -> views.View:
 
 
 SHOW = {
-    "decisions": overview, "funnel": funnel, "measurements": measurements, "rules": rules, "compare": compare,
-    "time": time, "groups": groups, "outcomes": outcomes, "story": story, "training": training,
-}  # fmt: skip
+    "decisions": overview,
+    "funnel": funnel,
+    "measurements": measurements,
+    "rules": rules,
+    "compare": compare,
+    "time": time,
+    "groups": groups,
+    "outcomes": outcomes,
+    "story": story,
+    "training": training,
+}
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,6 @@
-"""The views as pictures: trees of elements in which every text is text, drawn as the report draws them."""
+"""The views as pictures: trees of elements in which every text is text, drawn as the report draws
+them.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -14,13 +16,25 @@ from flows.report.plots import number
 from flows.report.tree import Node, clean, link, node, shorten
 from pipelines.store import Folder, read_table
 
-GROUP_NAMES = {"permission": 0, "text": 1, "page": 1, "address": 2, "fetch": 2, "decode": 2, "image": 3, "pair": 3, "group": 4}
+GROUP_NAMES = {
+    "permission": 0,
+    "text": 1,
+    "page": 1,
+    "address": 2,
+    "fetch": 2,
+    "decode": 2,
+    "image": 3,
+    "pair": 3,
+    "group": 4,
+}
 LATEST = 12  # collections that stand beside each other
 GROUP_WORDS = ("permission", "text", "fetch", "image", "among candidates")
 
 
 def spec(tree: Node) -> list[Any]:
-    """A tree as lists of tag, attributes and children, texts as strings: the browser makes elements of it and parses nothing."""
+    """A tree as lists of tag, attributes and children, texts as strings: the browser makes elements
+    of it and parses nothing.
+    """
     children: list[Any] = [tree.text] if tree.text else []
     for child in tree:
         children.append(spec(child))
@@ -37,11 +51,21 @@ def go(page: str, label: str | Node, **query: str) -> Node:
 def shelf_picture(view: View) -> Node:
     """The decisions that there are, each leading to its funnel."""
     words = ("recipe", "collections", "candidates", "kept", "", "")
-    head = node("tr", *(node("th", word, class_="number" if place in (2, 3, 4) else None) for place, word in enumerate(words)))
+    head = node(
+        "tr",
+        *(
+            node("th", word, class_="number" if place in (2, 3, 4) else None)
+            for place, word in enumerate(words)
+        ),
+    )
     body = node("tbody")
     for one in view["decisions"]:
         name = node("th", go("funnel", one["recipe"], decision=one["id"]), scope="row")
-        cells = (count(one["candidates"]), count(one["kept"]), share(one["kept"], one["candidates"]))
+        cells = (
+            count(one["candidates"]),
+            count(one["kept"]),
+            share(one["kept"], one["candidates"]),
+        )
         numbers = [node("td", cell, class_="number") for cell in cells]
         bar = node("td", strip(one["kept"], one["candidates"], KEPT), class_="strip")
         body.append(node("tr", name, node("td", one["label"].partition(" · ")[2]), *numbers, bar))
@@ -54,9 +78,19 @@ def _unfinished(found: Sequence[View]) -> list[Node]:
     body = node("tbody")
     for one in found:
         name = node("th", one["recipe"] or node("code", one["id"]), scope="row")
-        body.append(node("tr", name, node("td", ", ".join(one["collections"])), node("td", shorten(one["cause"], 400), class_="cause")))
+        body.append(
+            node(
+                "tr",
+                name,
+                node("td", ", ".join(one["collections"])),
+                node("td", shorten(one["cause"], 400), class_="cause"),
+            )
+        )
     head = node("tr", *(node("th", word) for word in ("recipe", "collections", "why")))
-    return [node("h2", "Unfinished"), node("table", node("thead", head), body, class_="plain unfinished")]
+    return [
+        node("h2", "Unfinished"),
+        node("table", node("thead", head), body, class_="plain unfinished"),
+    ]
 
 
 def funnel_picture(view: View) -> Node:
@@ -77,9 +111,14 @@ def funnel_picture(view: View) -> Node:
 def lead(view: View) -> Node:
     """What a decision came to, in a sentence."""
     names = view["label"].partition(" · ")[2]
-    said = f"Recipe {view['recipe']} keeps {count(view['kept'])} of the {count(view['candidates'])} candidates of {names}"
+    said = (
+        f"Recipe {view['recipe']} keeps {count(view['kept'])} of the {count(view['candidates'])}"
+        f" candidates of {names}"
+    )
     left_out = f" It runs without {', '.join(view['left_out'])}." if view["left_out"] else ""
-    return node("p", f"{said} ({share(view['kept'], view['candidates'])}).{left_out}", class_="lead")
+    return node(
+        "p", f"{said} ({share(view['kept'], view['candidates'])}).{left_out}", class_="lead"
+    )
 
 
 def histograms_picture(shown: Sequence[Histogram]) -> Node:
@@ -87,7 +126,9 @@ def histograms_picture(shown: Sequence[Histogram]) -> Node:
 
 
 def cards_picture(root: Folder, cards: Sequence[View], decision: str) -> Node:
-    """Candidates with their pictures and texts, what changed of each and the value that decides; of a `decision`, with their stories."""
+    """Candidates with their pictures and texts, what changed of each and the value that decides; of
+    a `decision`, with their stories.
+    """
     if not cards:
         return node("p", "None.", class_="absent")
     return node("div", *(_card(root, one, decision) for one in cards), class_="cards")
@@ -95,7 +136,12 @@ def cards_picture(root: Folder, cards: Sequence[View], decision: str) -> Node:
 
 def _card(root: Folder, one: View, decision: str) -> Node:
     note = "" if one.get("value") is None else f"{one['measure']} {_value(one['value'])}"
-    sample = Sample(outcome=one["outcome"], text=one["text"] or "", page_url=one["page_url"] or one["image_url"], note=note)
+    sample = Sample(
+        outcome=one["outcome"],
+        text=one["text"] or "",
+        page_url=one["page_url"] or one["image_url"],
+        note=note,
+    )
     figure = card(sample, picture_of(root, one))
     now = str(one.get("now", one["outcome"]))
     was = node("code", one["outcome"], class_=_style(one["outcome"]))
@@ -114,14 +160,25 @@ def _style(outcome: str) -> str:
 
 
 def _value(value: Any) -> str:
-    return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else shorten(str(value), 200)
+    return (
+        number(value)
+        if isinstance(value, int | float) and not isinstance(value, bool)
+        else shorten(str(value), 200)
+    )
 
 
 def picture_of(root: Folder, row: Mapping[str, Any]) -> str | None:
-    """The image of a row from the store, drawn anew and small, as a data URI; None where it was not fetched."""
+    """The image of a row from the store, drawn anew and small, as a data URI; None where it was not
+    fetched.
+    """
     if row.get("image_part") is None:
         return None
-    return _thumbnail(root.url, str(row["image_collection"] or row["collection"]), str(row["image_part"]), int(row["image_row"]))
+    return _thumbnail(
+        root.url,
+        str(row["image_collection"] or row["collection"]),
+        str(row["image_part"]),
+        int(row["image_row"]),
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -143,35 +200,66 @@ def moved_head(view: View) -> Node:
         ("leave", f"\u2212{count(view['leaves'])}", ""),
     )
     shown = (
-        node("div", node("b", value), node("span", name), node("small", said) if said else None, class_=f"figure {name}")
+        node(
+            "div",
+            node("b", value),
+            node("span", name),
+            node("small", said) if said else None,
+            class_=f"figure {name}",
+        )
         for name, value, said in cells
     )
-    return node("div", node("div", *shown, class_="figures"), *(node("p", said, class_="note") for said in _caveats(view)))
+    return node(
+        "div",
+        node("div", *shown, class_="figures"),
+        *(node("p", said, class_="note") for said in _caveats(view)),
+    )
 
 
 def _caveats(view: View) -> list[str]:
     said = []
     if view["looked_at"] < 1:
-        said.append(f"Estimated from {count(view['rows'])} rows, one of {round(1 / view['looked_at'])}, drawn by image.")
+        said.append(
+            f"Estimated from {count(view['rows'])} rows, one of {round(1 / view['looked_at'])},"
+            " drawn by image."
+        )
     if view["estimate"]:
-        said.append("Rules among candidates see the sample only: who newly reaches them is an estimate.")
+        said.append(
+            "Rules among candidates see the sample only: who newly reaches them is an estimate."
+        )
     if view["not_measured"]:
         said.append(
-            f"{count(view['not_measured'])} that enter lack a costly measurement, since an earlier rule had stopped them: "
-            "save the recipe and run `winnow funnel` with it, which measures just these."
+            f"{count(view['not_measured'])} that enter lack a costly measurement, since an earlier"
+            " rule had stopped them: save the recipe and run `winnow funnel` with it, which"
+            " measures just these."
         )
     return said
 
 
 def moved_table(view: View) -> Node:
     """Each outcome before and after."""
-    head = node("tr", node("th", "outcome"), *(node("th", word, class_="number") for word in ("before", "after", "change")))
+    head = node(
+        "tr",
+        node("th", "outcome"),
+        *(node("th", word, class_="number") for word in ("before", "after", "change")),
+    )
     body = node("tbody")
     for outcome in dict.fromkeys([*(name for name in view["after"] if name != KEPT), KEPT]):
         was, now = view["before"].get(outcome, 0), view["after"].get(outcome, 0)
         change = "" if now == was else f"{now - was:+,}".replace("-", "\u2212")
-        cells = (node("td", count(was), class_="number soft"), node("td", count(now), class_="number"), node("td", change, class_="number"))
-        body.append(node("tr", node("th", node("code", outcome, class_=_style(outcome)), scope="row"), *cells, class_=_changed(change)))
+        cells = (
+            node("td", count(was), class_="number soft"),
+            node("td", count(now), class_="number"),
+            node("td", change, class_="number"),
+        )
+        body.append(
+            node(
+                "tr",
+                node("th", node("code", outcome, class_=_style(outcome)), scope="row"),
+                *cells,
+                class_=_changed(change),
+            )
+        )
     return node("table", node("thead", head), body, class_="plain")
 
 
@@ -185,36 +273,69 @@ def compare_picture(view: View) -> Node:
     sides = [{step["outcome"]: step["count"] for step in side["steps"]} for side in (one, other)]
     order = [name for name in dict.fromkeys([*sides[0], *sides[1]]) if name != KEPT]
     names = [side["label"] for side in (one, other)]
-    head = node("tr", node("th", "outcome"), *(node("th", name, class_="side", colspan=3) for name in names))
+    head = node(
+        "tr", node("th", "outcome"), *(node("th", name, class_="side", colspan=3) for name in names)
+    )
     body = node("tbody")
     for outcome in [*order, KEPT]:
         cells = []
         for side, found in zip((one, other), sides, strict=True):
             part = found.get(outcome, 0)
             said = share(part, side["candidates"]) if part else NOTHING
-            cells += [node("td", count(part) if part else "", class_="number"), node("td", said, class_="number soft")]
+            cells += [
+                node("td", count(part) if part else "", class_="number"),
+                node("td", said, class_="number soft"),
+            ]
             cells += [node("td", strip(part, side["candidates"], _style(outcome)), class_="strip")]
-        body.append(node("tr", node("th", node("code", outcome, class_=_style(outcome)), scope="row"), *cells))
+        body.append(
+            node(
+                "tr", node("th", node("code", outcome, class_=_style(outcome)), scope="row"), *cells
+            )
+        )
     return node("table", node("thead", head), body, class_="plain compare")
 
 
 def strip(part: int, whole: int, style: str) -> Node:
     """A bar as long as a share of 100 units."""
     width = 100 * part / whole if whole else 0
-    bar = node("rect", x=0, y=0, width=max(width, 0.4) if part else 0, height=10, class_=style if style == KEPT else "dropped")
-    return node("svg", node("rect", x=0, y=0, width=100, height=10, class_="track"), bar, viewBox="0 0 100 10", preserveAspectRatio="none")
+    bar = node(
+        "rect",
+        x=0,
+        y=0,
+        width=max(width, 0.4) if part else 0,
+        height=10,
+        class_=style if style == KEPT else "dropped",
+    )
+    return node(
+        "svg",
+        node("rect", x=0, y=0, width=100, height=10, class_="track"),
+        bar,
+        viewBox="0 0 100 10",
+        preserveAspectRatio="none",
+    )
 
 
 def pairs_picture(view: View) -> Node:
     """What became of the same candidates under both."""
-    head = node("tr", *(node("th", side["recipe"]) for side in (view["one"], view["other"])), node("th", "candidates", class_="number"))
+    head = node(
+        "tr",
+        *(node("th", side["recipe"]) for side in (view["one"], view["other"])),
+        node("th", "candidates", class_="number"),
+    )
     rows = [pair for pair in view["pairs"] if pair["one"] != pair["other"]][:12]
     body = node("tbody", *(_pair(pair) for pair in rows))
-    return node("table", node("thead", head), body, class_="plain") if rows else node("p", "Every candidate ends alike.", class_="absent")
+    return (
+        node("table", node("thead", head), body, class_="plain")
+        if rows
+        else node("p", "Every candidate ends alike.", class_="absent")
+    )
 
 
 def _pair(pair: View) -> Node:
-    cells = (node("td", node("code", str(pair[side]), class_=_style(str(pair[side])))) for side in ("one", "other"))
+    cells = (
+        node("td", node("code", str(pair[side]), class_=_style(str(pair[side]))))
+        for side in ("one", "other")
+    )
     return node("tr", *cells, node("td", count(pair["candidates"]), class_="number"))
 
 
@@ -223,7 +344,12 @@ def time_picture(view: View) -> Node:
     legend = node("p", node("span", node("i", class_="kind kept"), "kept"), class_="legend")
     for place, word in enumerate(GROUP_WORDS):
         legend.append(node("span", node("i", class_=f"kind kind{place}"), word))
-    head = node("tr", node("th", "collection"), *(node("th", word, class_="number") for word in ("candidates", "kept", "")), node("th", ""))
+    head = node(
+        "tr",
+        node("th", "collection"),
+        *(node("th", word, class_="number") for word in ("candidates", "kept", "")),
+        node("th", ""),
+    )
     body = node("tbody", *(_collection(one) for one in view["collections"]))
     return node("div", legend, node("table", node("thead", head), body, class_="plain time"))
 
@@ -233,46 +359,83 @@ def _collection(one: View) -> Node:
     for outcome, candidates in one["outcomes"].items():
         if outcome != KEPT:
             kinds[GROUP_NAMES.get(outcome.partition(".")[0], 3)] += candidates
-    picture = node("svg", viewBox="0 0 100 10", preserveAspectRatio="none", role="img", aria_label=f"outcomes of {one['collection']}")
+    picture = node(
+        "svg",
+        viewBox="0 0 100 10",
+        preserveAspectRatio="none",
+        role="img",
+        aria_label=f"outcomes of {one['collection']}",
+    )
     start = 0.0
-    slices = [("kept", "kept", one["kept"]), *((GROUP_WORDS[place], f"kind{place}", part) for place, part in enumerate(kinds))]
+    slices = [
+        ("kept", "kept", one["kept"]),
+        *((GROUP_WORDS[place], f"kind{place}", part) for place, part in enumerate(kinds)),
+    ]
     for name, style, part in slices:
         width = 100 * part / max(1, one["candidates"])
         title = node("title", f"{name}: {count(part)}, {share(part, one['candidates'])}")
-        picture.append(node("rect", title, x=start, y=0, width=max(0.0, width - 0.15), height=10, class_=style))
+        picture.append(
+            node("rect", title, x=start, y=0, width=max(0.0, width - 0.15), height=10, class_=style)
+        )
         start += width
     cells = (count(one["candidates"]), count(one["kept"]), share(one["kept"], one["candidates"]))
     named = node("th", go("funnel", one["collection"], decision=one["decision"]), scope="row")
-    return node("tr", named, *(node("td", cell, class_="number") for cell in cells), node("td", picture, class_="strip wide"))
+    return node(
+        "tr",
+        named,
+        *(node("td", cell, class_="number") for cell in cells),
+        node("td", picture, class_="strip wide"),
+    )
 
 
 def shares_picture(view: View) -> Node:
     """Outcome by outcome, its share of the candidates of each of the latest collections."""
     latest = view["collections"][-LATEST:]
     order = dict.fromkeys(name for one in latest for name in one["outcomes"] if name != KEPT)
-    head = node("tr", node("th", "outcome"), *(node("th", one["collection"], class_="number") for one in latest), node("th", ""))
+    head = node(
+        "tr",
+        node("th", "outcome"),
+        *(node("th", one["collection"], class_="number") for one in latest),
+        node("th", ""),
+    )
     body = node("tbody")
     for outcome in [*order, KEPT]:
         parts = [one["outcomes"].get(outcome, 0) / max(1, one["candidates"]) for one in latest]
-        cells = (node("td", f"{100 * part:.1f} %" if part else NOTHING, class_="number") for part in parts)
+        cells = (
+            node("td", f"{100 * part:.1f} %" if part else NOTHING, class_="number")
+            for part in parts
+        )
         name = node("th", node("code", outcome, class_=_style(outcome)), scope="row")
-        body.append(node("tr", name, *cells, node("td", _columns(parts, _style(outcome)), class_="columns")))
+        body.append(
+            node("tr", name, *cells, node("td", _columns(parts, _style(outcome)), class_="columns"))
+        )
     return node("table", node("thead", head), body, class_="plain")
 
 
 def _columns(parts: Sequence[float], style: str) -> Node:
     """A small column for each share, the greatest as high as the picture."""
     most, width = max(parts, default=0) or 1, 100 / max(LATEST, len(parts))
-    picture = node("svg", viewBox="0 0 100 20", preserveAspectRatio="none", role="img", aria_label="over time")
+    picture = node(
+        "svg", viewBox="0 0 100 20", preserveAspectRatio="none", role="img", aria_label="over time"
+    )
     for place, part in enumerate(parts):
         height = 20 * part / most
-        bar = node("rect", x=place * width, y=20 - height, width=width * 0.8, height=height, class_=style if style == KEPT else "dropped")
+        bar = node(
+            "rect",
+            x=place * width,
+            y=20 - height,
+            width=width * 0.8,
+            height=height,
+            class_=style if style == KEPT else "dropped",
+        )
         picture.append(bar)
     return picture
 
 
 def groups_picture(view: View) -> Node:
-    """Hosts, languages or sources: how many candidates each has, which share of them is kept, and what stops most of the others."""
+    """Hosts, languages or sources: how many candidates each has, which share of them is kept, and
+    what stops most of the others.
+    """
     head = node(
         "tr",
         node("th", view["by"]),
@@ -282,11 +445,23 @@ def groups_picture(view: View) -> Node:
     )
     body = node("tbody")
     for one in view["groups"]:
-        stopped = sorted(((count_, name) for name, count_ in one["outcomes"].items() if name != KEPT), reverse=True)[:3]
-        reasons = [node("span", node("code", name), f" {count(amount)}", class_="reason") for amount, name in stopped]
-        named = go("groups", shorten(one["of"], 60), decision=view["decision"], by=view["by"], of=one["of"])
+        stopped = sorted(
+            ((count_, name) for name, count_ in one["outcomes"].items() if name != KEPT),
+            reverse=True,
+        )[:3]
+        reasons = [
+            node("span", node("code", name), f" {count(amount)}", class_="reason")
+            for amount, name in stopped
+        ]
+        named = go(
+            "groups", shorten(one["of"], 60), decision=view["decision"], by=view["by"], of=one["of"]
+        )
         label = node("span", f"{count(one['groups'])} others") if "groups" in one else named
-        cells = (count(one["candidates"]), count(one["kept"]), share(one["kept"], one["candidates"]))
+        cells = (
+            count(one["candidates"]),
+            count(one["kept"]),
+            share(one["kept"], one["candidates"]),
+        )
         body.append(
             node(
                 "tr",
@@ -301,7 +476,11 @@ def groups_picture(view: View) -> Node:
 
 def means_picture(view: View) -> Node:
     """The means of a group's measurements beside those of all."""
-    head = node("tr", node("th", "mean of"), *(node("th", word, class_="number") for word in ("here", "everywhere")))
+    head = node(
+        "tr",
+        node("th", "mean of"),
+        *(node("th", word, class_="number") for word in ("here", "everywhere")),
+    )
     rows = [(name, mean) for name, mean in view["means"].items() if mean["here"] is not None]
     body = node(
         "tbody",
@@ -309,7 +488,10 @@ def means_picture(view: View) -> Node:
             node(
                 "tr",
                 node("th", node("code", name), scope="row"),
-                *(node("td", number(mean[side]), class_="number") for side in ("here", "everywhere")),
+                *(
+                    node("td", number(mean[side]), class_="number")
+                    for side in ("here", "everywhere")
+                ),
             )
             for name, mean in rows
         ),
@@ -323,7 +505,11 @@ def tally_picture(names: Mapping[str, int], by: str, decision: str) -> Node:
     rows = (
         node(
             "tr",
-            node("th", go("groups", shorten(name, 40), decision=decision, by=by, of=name), scope="row"),
+            node(
+                "th",
+                go("groups", shorten(name, 40), decision=decision, by=by, of=name),
+                scope="row",
+            ),
             node("td", count(amount), class_="number"),
             node("td", strip(amount, most, "dropped"), class_="strip"),
         )
@@ -350,9 +536,24 @@ def verdicts_picture(decided: View) -> Node:
         if said == "not reached" and step["would"] is not None:
             said = f"not reached; would {'pass' if step['would'] else 'stop it'}"
         saw = "" if step["value"] is None else _value(step["value"])
-        cells = (node("td", step["asked"], title=step["source"] or None), node("td", saw, class_="saw"), node("td", said, class_="verdict"))
-        body.append(node("tr", node("th", node("code", step["step"]), scope="row"), *cells, class_=step["verdict"].replace(" ", "-")))
-    title = node("h3", f"Recipe {decided['recipe']}: ", node("code", decided["outcome"], class_=_style(decided["outcome"])))
+        cells = (
+            node("td", step["asked"], title=step["source"] or None),
+            node("td", saw, class_="saw"),
+            node("td", said, class_="verdict"),
+        )
+        body.append(
+            node(
+                "tr",
+                node("th", node("code", step["step"]), scope="row"),
+                *cells,
+                class_=step["verdict"].replace(" ", "-"),
+            )
+        )
+    title = node(
+        "h3",
+        f"Recipe {decided['recipe']}: ",
+        node("code", decided["outcome"], class_=_style(decided["outcome"])),
+    )
     return node("section", title, node("table", node("thead", head), body, class_="plain verdicts"))
 
 

@@ -1,4 +1,6 @@
-"""What the dashboard looks at: the decisions of a root, their rows (all, or the sample that stands for them) and their statistics."""
+"""What the dashboard looks at: the decisions of a root, their rows (all, or the sample that stands
+for them) and their statistics.
+"""
 
 import atexit
 import functools
@@ -59,18 +61,25 @@ class Decided:
     @property
     def label(self) -> str:
         first, *others = self.collections
-        return f"{self.recipe.name} · {first}" + (f" to {others[-1]} ({len(others) + 1})" if others else "")
+        return f"{self.recipe.name} · {first}" + (
+            f" to {others[-1]} ({len(others) + 1})" if others else ""
+        )
 
     def __hash__(self) -> int:
         return hash((self.folder.url, self.digest))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Decided) and (self.folder.url, self.digest) == (other.folder.url, other.digest)
+        return isinstance(other, Decided) and (self.folder.url, self.digest) == (
+            other.folder.url,
+            other.digest,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unfinished:
-    """A decision that nothing can be shown of: its recipe and collections as far as they are known, and why."""
+    """A decision that nothing can be shown of: its recipe and collections as far as they are known,
+    and why.
+    """
 
     id: str
     recipe: str
@@ -79,7 +88,9 @@ class Unfinished:
 
 
 def decisions(root: Folder) -> list[Decided]:
-    """The finished decisions of a root, those of a recipe together and in the order of their collections."""
+    """The finished decisions of a root, those of a recipe together and in the order of their
+    collections.
+    """
     found = [one for one in _all(root) if isinstance(one, Decided)]
     return sorted(found, key=lambda one: (one.recipe.name, one.collections, one.id))
 
@@ -90,16 +101,25 @@ def unfinished(root: Folder) -> list[Unfinished]:
     return sorted(found, key=lambda one: (one.recipe, one.collections, one.id))
 
 
-def find(root: Folder, recipe: str | None = None, collections: Sequence[str] = (), id: str | None = None) -> Decided:
-    """One decision: by its id, or the one of a recipe over collections; ValueError, naming those that are there, if there is none."""
+def find(
+    root: Folder, recipe: str | None = None, collections: Sequence[str] = (), id: str | None = None
+) -> Decided:
+    """One decision: by its id, or the one of a recipe over collections; ValueError, naming those
+    that are there, if there is none.
+    """
     there, asked = decisions(root), tuple(dict.fromkeys(collections))
     for one in there:
         same = recipe in (None, one.recipe.name) and asked in ((), one.collections)
         if one.id == id or (id is None and same):
             return one
     listed = "; ".join(f"{one.id} ({one.label})" for one in there) or "none"
-    stopped = "".join(f"; unfinished {one.id} ({one.recipe}): {one.cause}" for one in unfinished(root))
-    raise ValueError(f"there is no such decision in {root.path()}: run `winnow funnel` for it first (there are: {listed}{stopped})")
+    stopped = "".join(
+        f"; unfinished {one.id} ({one.recipe}): {one.cause}" for one in unfinished(root)
+    )
+    raise ValueError(
+        f"there is no such decision in {root.path()}: run `winnow funnel` for it first (there are:"
+        f" {listed}{stopped})"
+    )
 
 
 def _all(root: Folder) -> Iterator[Decided | Unfinished]:
@@ -107,7 +127,13 @@ def _all(root: Folder) -> Iterator[Decided | Unfinished]:
         folder = root / "outcomes" / name
         try:
             found = _decided(folder)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:  # half written, or of another version
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OSError,
+        ) as error:  # half written, or of another version
             found = Unfinished(id=name, recipe="", collections=(), cause=str(error) or repr(error))
         if found is not None:
             yield found
@@ -120,26 +146,51 @@ def _decided(folder: Folder) -> Decided | Unfinished | None:
     manifest = Manifest.read(folder)
     if manifest is None or manifest.failed or not manifest.names(".parquet", "part-"):
         names = tuple(about["collections"])
-        return Unfinished(id=folder.name, recipe=str(about["recipe"]), collections=names, cause=_cause(folder, manifest))
+        return Unfinished(
+            id=folder.name,
+            recipe=str(about["recipe"]),
+            collections=names,
+            cause=_cause(folder, manifest),
+        )
     recipe = _recipe(about, str(manifest.config.get("recipe", "")))
     if recipe is None:
         return None
     outcomes = recipe.ordered(manifest.counts)
-    return Decided(folder=folder, digest=manifest.digest, recipe=recipe, collections=tuple(about["collections"]), outcomes=outcomes)
+    return Decided(
+        folder=folder,
+        digest=manifest.digest,
+        recipe=recipe,
+        collections=tuple(about["collections"]),
+        outcomes=outcomes,
+    )
 
 
 def _cause(folder: Folder, manifest: Manifest | None) -> str:
-    """Why a decision holds no outcomes: the error of the first part that failed, in the last stage or in one on the way."""
-    stages = [manifest, *(Manifest.read(folder / "work" / name) for name in (folder / "work").names())]
+    """Why a decision holds no outcomes: the error of the first part that failed, in the last stage
+    or in one on the way.
+    """
+    stages = [
+        manifest,
+        *(Manifest.read(folder / "work" / name) for name in (folder / "work").names()),
+    ]
     for one in stages:
         if one is not None and one.failed:
             part, error = next(iter(one.failed.items()))
-            return f"{len(one.failed)} parts of stage {one.stage} failed, first {part}: {error.strip().splitlines()[-1]}"
-    return "it is being made, or was stopped: the same command goes on with it" if manifest is None else "it holds no candidates"
+            return (
+                f"{len(one.failed)} parts of stage {one.stage} failed, first {part}:"
+                f" {error.strip().splitlines()[-1]}"
+            )
+    return (
+        "it is being made, or was stopped: the same command goes on with it"
+        if manifest is None
+        else "it holds no candidates"
+    )
 
 
 def _recipe(about: Mapping[str, Any], digest: str) -> Recipe | None:
-    """The recipe as the decision holds it; of an older one that which bears its name, if it is still the same."""
+    """The recipe as the decision holds it; of an older one that which bears its name, if it is
+    still the same.
+    """
     if "rules" in about:
         return Recipe.stored(about["rules"])
     try:
@@ -150,17 +201,24 @@ def _recipe(about: Mapping[str, Any], digest: str) -> Recipe | None:
 
 
 def rows(decided: Decided, columns: Sequence[str]) -> pa.Table:
-    """Some columns of the rows that are looked at; a column that the outcomes do not have is left out. Read once, then held."""
+    """Some columns of the rows that are looked at; a column that the outcomes do not have is left
+    out. Read once, then held.
+    """
     there = _schema(decided).names
-    return pa.table({name: _column(decided, name) for name in dict.fromkeys(columns) if name in there})
+    return pa.table(
+        {name: _column(decided, name) for name in dict.fromkeys(columns) if name in there}
+    )
 
 
 def columns(decided: Decided) -> list[str]:
     return list(_schema(decided).names)
 
 
-def some(decided: Decided, ids: Sequence[str], wanted: Sequence[str], places: Sequence[int] | None = None) -> list[dict[str, Any]]:
-    """Columns of the rows with these candidate_ids, in their order, asked of the Parquet files in place.
+def some(
+    decided: Decided, ids: Sequence[str], wanted: Sequence[str], places: Sequence[int] | None = None
+) -> list[dict[str, Any]]:
+    """Columns of the rows with these candidate_ids, in their order, asked of the Parquet files in
+    place.
 
     Where it is known at which places the rows stand, only the files that hold these are asked.
     """
@@ -172,8 +230,11 @@ def some(decided: Decided, ids: Sequence[str], wanted: Sequence[str], places: Se
     return [by_id[id] for id in ids if id in by_id]
 
 
-def ask(folder: Folder, names: Sequence[str], question: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
-    """The rows that answer a question in SQL about Parquet files of a folder, which it calls `parts`; values stand for its `?`.
+def ask(
+    folder: Folder, names: Sequence[str], question: str, values: Sequence[Any] = ()
+) -> list[dict[str, Any]]:
+    """The rows that answer a question in SQL about Parquet files of a folder, which it calls
+    `parts`; values stand for its `?`.
 
     The column `filename` says in which file a row is.
     """
@@ -202,7 +263,8 @@ def _database() -> "duckdb.DuckDBPyConnection":
     import duckdb
 
     connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": False})
-    atexit.register(_let_go, connection)  # what lives until the interpreter ends makes the bindings complain on standard error
+    # what lives until the interpreter ends makes the bindings complain on standard error
+    atexit.register(_let_go, connection)
     return connection
 
 
@@ -215,7 +277,12 @@ def _holding(decided: Decided, places: Sequence[int] | None) -> Sequence[str]:
     every = paths(decided)
     if places is None:
         return every
-    return [every[place] for place in np.unique(np.searchsorted(_ends(decided), np.asarray(places, dtype=np.int64), side="right"))]
+    return [
+        every[place]
+        for place in np.unique(
+            np.searchsorted(_ends(decided), np.asarray(places, dtype=np.int64), side="right")
+        )
+    ]
 
 
 @functools.lru_cache(maxsize=32)
@@ -244,16 +311,24 @@ def _column(decided: Decided, name: str) -> pa.Array:
     folder, names = files(decided)
     system, _ = fsspec.core.url_to_fs(folder.url)
     paths = [folder.path(name_).removeprefix("file://") for name_ in names]
-    found = ds.dataset(paths, format="parquet", filesystem=system).to_table(columns=[name])[name].combine_chunks()
+    found = (
+        ds.dataset(paths, format="parquet", filesystem=system)
+        .to_table(columns=[name])[name]
+        .combine_chunks()
+    )
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
 def files(decided: Decided) -> tuple[Folder, list[str]]:
     """The folder of the rows that are looked at, and its files."""
     place = decided.folder / "sample" if decided.modulus > 1 else decided.folder
-    names = [name for name in place.names() if name.startswith("part-") and name.endswith(".parquet")]
+    names = [
+        name for name in place.names() if name.startswith("part-") and name.endswith(".parquet")
+    ]
     if not names:
-        raise ValueError(f"the outcomes in {place.path()} are gone: decide again with `winnow funnel`")
+        raise ValueError(
+            f"the outcomes in {place.path()} are gone: decide again with `winnow funnel`"
+        )
     return place, names
 
 
@@ -271,4 +346,6 @@ def statistics(decided: Decided) -> Summary:
         return read_statistics(decided.folder)
     names = [name for name in decided.folder.names() if name.startswith("part-")]
     measured = [name for name in columns(decided) if name in decided.recipe.reads]
-    return summary(add_up([part_statistics(read_table(decided.folder, name), measured)]) for name in names)
+    return summary(
+        add_up([part_statistics(read_table(decided.folder, name), measured)]) for name in names
+    )

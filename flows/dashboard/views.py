@@ -16,7 +16,17 @@ from filters.catalogue import catalogue, range_of
 from filters.recipe import Recipe, RowRule, Rule
 from filters.statistics import DROPPED, OTHER
 from flows.dashboard.again import NOT_MEASURED, Again, Changes, again, moved, stored, threshold_of
-from flows.dashboard.shelf import Decided, ask, columns, decisions, files, rows, some, statistics, unfinished
+from flows.dashboard.shelf import (
+    Decided,
+    ask,
+    columns,
+    decisions,
+    files,
+    rows,
+    some,
+    statistics,
+    unfinished,
+)
 from flows.report.data import Histogram
 from flows.report.gather import distribution
 from pipelines.decisions.statistics import UNKNOWN
@@ -27,7 +37,17 @@ SHOWN = 12  # candidates on each side of a border
 MOST_OF_A_SLIDER = 2.0**53 - 1  # whole numbers that a browser tells apart
 GROUPS = 30  # hosts, languages or sources in a table; the rest is "other"
 SENTENCES = {name: f"{about.says} ({about.unit})" for name, about in catalogue().items()}
-CARD = ("outcome", "text", "original_text", "image_url", "page_url", "collection", "image_collection", "image_part", "image_row")
+CARD = (
+    "outcome",
+    "text",
+    "original_text",
+    "image_url",
+    "page_url",
+    "collection",
+    "image_collection",
+    "image_part",
+    "image_row",
+)
 
 View = dict[str, Any]
 
@@ -50,12 +70,17 @@ def shelf_view(root: Folder) -> View:
 
 
 def funnel_view(decided: Decided) -> View:
-    """Each outcome with how many candidates it stopped and how many were left, and what its rule asks for. Exact."""
+    """Each outcome with how many candidates it stopped and how many were left, and what its rule
+    asks for. Exact.
+    """
     steps, left = [], decided.candidates
     for outcome, count in decided.outcomes.items():
         left -= count if outcome != KEPT else 0
         rules = [rule for rule in decided.recipe.rule if rule.reason == outcome]
-        said = {"asked": " and ".join(map(asked, rules)), "source": " · ".join(dict.fromkeys(rule.source for rule in rules))}
+        said = {
+            "asked": " and ".join(map(asked, rules)),
+            "source": " · ".join(dict.fromkeys(rule.source for rule in rules)),
+        }
         steps.append({"outcome": outcome, "count": count, "left": left, **said})
     return {"view": "funnel", **about(decided), "steps": steps}
 
@@ -76,7 +101,9 @@ def about(decided: Decided) -> View:
 def asked(rule: Rule) -> str:
     """What a rule asks for, as it stands in the recipe."""
     if isinstance(rule, RowRule):
-        return " ".join(_plain(word) for word in (rule.measure, rule.op, rule.value) if word is not None)
+        return " ".join(
+            _plain(word) for word in (rule.measure, rule.op, rule.value) if word is not None
+        )
     amount = f"{rule.fraction:g}" if rule.fraction is not None else str(rule.count)
     return f"{rule.group} {amount}" + (f" for each {rule.key}" if rule.key else "")
 
@@ -92,8 +119,12 @@ def measurements_view(decided: Decided) -> View:
     return {"view": "measurements", **about(decided), "measurements": found, "quantiles": quantiles}
 
 
-def histograms(decided: Decided, recipe: Recipe | None = None, only: str | None = None) -> list[Histogram]:
-    """The distribution of each measurement, with the thresholds of the recipe (or of another) marked."""
+def histograms(
+    decided: Decided, recipe: Recipe | None = None, only: str | None = None
+) -> list[Histogram]:
+    """The distribution of each measurement, with the thresholds of the recipe (or of another)
+    marked.
+    """
     summary, marked = statistics(decided), thresholds(recipe or decided.recipe)
     found = []
     for name in summary.measurements if only is None else [only]:
@@ -113,7 +144,11 @@ def thresholds(recipe: Recipe) -> dict[str, list[tuple[str, float]]]:
     """What the rules of a recipe compare each measurement with."""
     found: dict[str, list[tuple[str, float]]] = {}
     for rule in recipe.rule:
-        if not isinstance(rule, RowRule) or isinstance(rule.value, bool) or not isinstance(rule.value, int | float):
+        if (
+            not isinstance(rule, RowRule)
+            or isinstance(rule.value, bool)
+            or not isinstance(rule.value, int | float)
+        ):
             continue
         if (value := _finite(rule.value)) is not None:
             found.setdefault(rule.measure, []).append((rule.op, value))
@@ -121,31 +156,54 @@ def thresholds(recipe: Recipe) -> dict[str, list[tuple[str, float]]]:
 
 
 def spread(decided: Decided, measure: str) -> View:
-    """Mean and quantiles of what was kept and what was dropped; a quantile is wrong by a sixteenth of its value at most."""
+    """Mean and quantiles of what was kept and what was dropped; a quantile is wrong by a sixteenth
+    of its value at most.
+    """
     found = {}
     for side in (KEPT, DROPPED):
         one = statistics(decided).statistics(measure, side)
         levels = {f"{q:g}": one.quantile(q) for q in (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)}
-        found[side] = {"rows": one.rows, "nulls": one.nulls, "mean": one.mean, "deviation": one.deviation, "quantiles": levels}
+        found[side] = {
+            "rows": one.rows,
+            "nulls": one.nulls,
+            "mean": one.mean,
+            "deviation": one.deviation,
+            "quantiles": levels,
+        }
     return found
 
 
 def knobs(decided: Decided) -> list[View]:
-    """Every rule with the range in which its threshold can be moved; `least` is None where it can only be left out."""
+    """Every rule with the range in which its threshold can be moved; `least` is None where it can
+    only be left out.
+    """
     found = []
     for place, rule in enumerate(decided.recipe.rule):
         field = threshold_of(rule)
-        least, most, step, value = (None, None, None, None) if field is None else _range(decided, rule, getattr(rule, field))
+        least, most, step, value = (
+            (None, None, None, None)
+            if field is None
+            else _range(decided, rule, getattr(rule, field))
+        )
         measure = rule.measure if isinstance(rule, RowRule) else None
         found.append(
-            {"rule": place, "reason": rule.reason, "asked": asked(rule), "source": rule.source, "measure": measure, "value": value}
+            {
+                "rule": place,
+                "reason": rule.reason,
+                "asked": asked(rule),
+                "source": rule.source,
+                "measure": measure,
+                "value": value,
+            }
             | {"least": least, "most": most, "step": step}
         )
     return found
 
 
 def _finite(value: float) -> float | None:
-    """A threshold as a float; None for one that is no bound: infinite, not a number, or beyond all floats."""
+    """A threshold as a float; None for one that is no bound: infinite, not a number, or beyond all
+    floats.
+    """
     try:
         return float(value) if math.isfinite(value) else None
     except OverflowError:
@@ -153,7 +211,8 @@ def _finite(value: float) -> float | None:
 
 
 def _range(decided: Decided, rule: Rule, value: float) -> tuple[float, float, float, float]:
-    """From where to where a slider moves, in which steps, and where it stands: nearly all that was measured, and the threshold itself.
+    """From where to where a slider moves, in which steps, and where it stands: nearly all that was
+    measured, and the threshold itself.
 
     A threshold that no slider can show stands at the end beyond which it lies.
     """
@@ -171,8 +230,13 @@ def _range(decided: Decided, rule: Rule, value: float) -> tuple[float, float, fl
     return least, most, step, value
 
 
-def _measured_range(decided: Decided, measure: str, value: float | None) -> tuple[float, float, float]:
-    found, whole = statistics(decided).statistics(measure), pa.types.is_integer(MEASUREMENTS[measure])
+def _measured_range(
+    decided: Decided, measure: str, value: float | None
+) -> tuple[float, float, float]:
+    found, whole = (
+        statistics(decided).statistics(measure),
+        pa.types.is_integer(MEASUREMENTS[measure]),
+    )
     low, high = found.quantile(0.005) or 0.0, found.quantile(0.995) or 0.0
     bounds = [] if value is None else [value]
     least, most = min([low, *bounds]), max([high, *bounds, *(1.5 * bound for bound in bounds)])
@@ -184,13 +248,17 @@ def _measured_range(decided: Decided, measure: str, value: float | None) -> tupl
 
 
 def moved_view(decided: Decided, changes: Changes, focus: int | None = None) -> View:
-    """What the recipe with moved thresholds keeps: counts before and after, who enters and who leaves, and who stands at the border.
+    """What the recipe with moved thresholds keeps: counts before and after, who enters and who
+    leaves, and who stands at the border.
 
-    `focus` names the rule whose border is shown; else that of the first change. Counts of a sample stand for the whole.
+    `focus` names the rule whose border is shown; else that of the first change. Counts of a sample
+    stand for the whole.
     """
     recipe = moved(decided.recipe, changes)
     found, before = again(decided, recipe), stored(decided)
-    was, now = (pc.equal(one.outcome, KEPT).to_numpy(zero_copy_only=False) for one in (before, found))
+    was, now = (
+        pc.equal(one.outcome, KEPT).to_numpy(zero_copy_only=False) for one in (before, found)
+    )
     enters, leaves = np.flatnonzero(now & ~was), np.flatnonzero(was & ~now)
     place = focus if focus is not None else next(iter(changes), None)
     rule = decided.recipe.rule[place] if place is not None else None
@@ -206,48 +274,87 @@ def moved_view(decided: Decided, changes: Changes, focus: int | None = None) -> 
         "after": _scaled(decided, before, found),
         "enters": len(enters) * decided.modulus,
         "leaves": len(leaves) * decided.modulus,
-        "not_measured": sum(count for name, count in _counted(found).items() if name.endswith(NOT_MEASURED)) * decided.modulus,
+        "not_measured": (
+            sum(count for name, count in _counted(found).items() if name.endswith(NOT_MEASURED))
+            * decided.modulus
+        ),
         **_sides(decided, enters, leaves, rule, near, recipe, found),
     }
 
 
 def _sides(
-    decided: Decided, enters: np.ndarray, leaves: np.ndarray, rule: Rule | None, near: float | None, recipe: Recipe, found: Again
+    decided: Decided,
+    enters: np.ndarray,
+    leaves: np.ndarray,
+    rule: Rule | None,
+    near: float | None,
+    recipe: Recipe,
+    found: Again,
 ) -> View:
     """Some who enter, some who leave, and some at the border, all asked for at once."""
     border = _border(decided, rule, recipe, found) if rule is not None else {}
-    changed = {"entering": _nearest(decided, enters, rule, near), "leaving": _nearest(decided, leaves, rule, near)}
+    changed = {
+        "entering": _nearest(decided, enters, rule, near),
+        "leaving": _nearest(decided, leaves, rule, near),
+    }
     places = {**changed, **border.get("places", {})}
-    every = np.unique(np.concatenate([*places.values(), np.zeros(0, dtype=np.int64)])).astype(np.int64)
+    every = np.unique(np.concatenate([*places.values(), np.zeros(0, dtype=np.int64)])).astype(
+        np.int64
+    )
     ids = rows(decided, ["candidate_id"])["candidate_id"].take(pa.array(every)).to_pylist()
     outcomes = found.outcome.take(pa.array(every)).to_pylist()
-    drawn = cards(decided, ids, outcomes, rule.measure if isinstance(rule, RowRule) else None, every.tolist())
+    drawn = cards(
+        decided, ids, outcomes, rule.measure if isinstance(rule, RowRule) else None, every.tolist()
+    )
     by_place = dict(zip(every.tolist(), drawn, strict=True))
     shown = {name: [by_place[int(place)] for place in chosen] for name, chosen in places.items()}
-    edge = {"rule": border["rule"], "inside": shown.pop("inside"), "outside": shown.pop("outside")} if border else {}
+    edge = (
+        {"rule": border["rule"], "inside": shown.pop("inside"), "outside": shown.pop("outside")}
+        if border
+        else {}
+    )
     return {**shown, "border": edge}
 
 
 def _counted(found: Again) -> Counter[str]:
     counted = pc.value_counts(found.outcome)
-    return Counter(dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)))
+    return Counter(
+        dict(
+            zip(
+                counted.field("values").to_pylist(),
+                counted.field("counts").to_pylist(),
+                strict=True,
+            )
+        )
+    )
 
 
 def _scaled(decided: Decided, before: Again, after: Again) -> dict[str, int]:
-    """Outcomes of all candidates: the exact ones before, and what changed among the rows that are looked at, times what they stand for."""
+    """Outcomes of all candidates: the exact ones before, and what changed among the rows that are
+    looked at, times what they stand for.
+    """
     old, new = _counted(before), _counted(after)
     changed = {name: (new[name] - old[name]) * decided.modulus for name in {*old, *new}}
     names = {*decided.outcomes, *changed}
     counts = {name: max(0, decided.outcomes.get(name, 0) + changed.get(name, 0)) for name in names}
-    return {name: count for name, count in after.recipe.ordered(counts).items() if count or name in decided.outcomes}
+    return {
+        name: count
+        for name, count in after.recipe.ordered(counts).items()
+        if count or name in decided.outcomes
+    }
 
 
-def _nearest(decided: Decided, places: np.ndarray, rule: Rule | None, near: float | None) -> np.ndarray:
-    """Some of these rows: those nearest to the threshold that was moved, else those that come first."""
+def _nearest(
+    decided: Decided, places: np.ndarray, rule: Rule | None, near: float | None
+) -> np.ndarray:
+    """Some of these rows: those nearest to the threshold that was moved, else those that come
+    first.
+    """
     if not isinstance(rule, RowRule) or near is None:
         return places[:SHOWN]
     distance = np.nan_to_num(np.abs(_values(decided, rule.measure)[places] - near), nan=np.inf)
-    if len(places) > SHOWN:  # only those that are no farther than the last that is shown are put in order
+    # only those that are no farther than the last that is shown are put in order
+    if len(places) > SHOWN:
         chosen = distance <= np.partition(distance, SHOWN - 1)[SHOWN - 1]
         places, distance = places[chosen], distance[chosen]
     return places[np.argsort(distance, kind="stable")[:SHOWN]]
@@ -265,7 +372,12 @@ def cards(
     found = some(decided, ids, wanted, places)
     now = dict(zip(ids, outcomes, strict=True)) if outcomes is not None else {}
     return [
-        {**row, "now": now.get(row["candidate_id"], row["outcome"]), "measure": measure, "value": row.get(measure) if measure else None}
+        {
+            **row,
+            "now": now.get(row["candidate_id"], row["outcome"]),
+            "measure": measure,
+            "value": row.get(measure) if measure else None,
+        }
         for row in found
     ]
 
@@ -274,13 +386,23 @@ def _values(decided: Decided, measure: str) -> np.ndarray:
     """[rows] a measurement as a number; NaN where there is none."""
     column = rows(decided, [measure])[measure].combine_chunks()
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return np.asarray(pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy(zero_copy_only=False))
+    return np.asarray(
+        pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy(
+            zero_copy_only=False
+        )
+    )
 
 
 def _border(decided: Decided, rule: Rule, recipe: Recipe, found: Again) -> View:
     """Of those that reach the rule, the last that it lets pass and the first that it stops."""
-    current = next((one for one in recipe.rule if one.reason == rule.reason and one.reads == rule.reads), None)
-    if not isinstance(rule, RowRule) or not isinstance(current, RowRule) or threshold_of(rule) is None:
+    current = next(
+        (one for one in recipe.rule if one.reason == rule.reason and one.reads == rule.reads), None
+    )
+    if (
+        not isinstance(rule, RowRule)
+        or not isinstance(current, RowRule)
+        or threshold_of(rule) is None
+    ):
         return {}
     assert isinstance(current.value, int | float)
     values, bound = _values(decided, rule.measure), float(current.value)
@@ -288,7 +410,12 @@ def _border(decided: Decided, rule: Rule, recipe: Recipe, found: Again) -> View:
     stopped = pc.equal(found.outcome, rule.reason).to_numpy(zero_copy_only=False)
     outside = stopped & ~np.isnan(values) & ~_meets(current, values)
     sides = (("inside", kept & ~np.isnan(values)), ("outside", outside))
-    return {"rule": asked(current), "places": {side: _nearest(decided, np.flatnonzero(mask), rule, bound) for side, mask in sides}}
+    return {
+        "rule": asked(current),
+        "places": {
+            side: _nearest(decided, np.flatnonzero(mask), rule, bound) for side, mask in sides
+        },
+    }
 
 
 def _meets(rule: RowRule, values: np.ndarray) -> np.ndarray:
@@ -297,65 +424,131 @@ def _meets(rule: RowRule, values: np.ndarray) -> np.ndarray:
 
 
 def groups_view(decided: Decided, by: str, of: str | None = None) -> View:
-    """Candidates by host, language or source with what became of them; or one group: its funnel, its means, some of it. Exact."""
+    """Candidates by host, language or source with what became of them; or one group: its funnel,
+    its means, some of it. Exact.
+    """
     counts = statistics(decided).counts(by, of)
     found = []
     for name, outcomes in list(counts.items())[:GROUPS]:
-        found.append({"of": name, "candidates": sum(outcomes.values()), "kept": outcomes.get(KEPT, 0), "outcomes": outcomes})
+        found.append(
+            {
+                "of": name,
+                "candidates": sum(outcomes.values()),
+                "kept": outcomes.get(KEPT, 0),
+                "outcomes": outcomes,
+            }
+        )
     rest = [outcomes for name, outcomes in list(counts.items())[GROUPS:]]
     if rest:
         summed: Counter[str] = sum((Counter(outcomes) for outcomes in rest), Counter())
-        found.append({"of": OTHER, "candidates": summed.total(), "kept": summed[KEPT], "outcomes": dict(summed), "groups": len(rest)})
-    means = {} if of is None else {name: _mean(decided, name, by, of) for name in statistics(decided).measurements}
+        found.append(
+            {
+                "of": OTHER,
+                "candidates": summed.total(),
+                "kept": summed[KEPT],
+                "outcomes": dict(summed),
+                "groups": len(rest),
+            }
+        )
+    means = (
+        {}
+        if of is None
+        else {name: _mean(decided, name, by, of) for name in statistics(decided).measurements}
+    )
     shown = [] if of is None or of in (OTHER, UNKNOWN) else _members(decided, by, of)
-    return {"view": "groups", **about(decided), "by": by, "of": of, "groups": found, "means": means, "shown": shown}
+    return {
+        "view": "groups",
+        **about(decided),
+        "by": by,
+        "of": of,
+        "groups": found,
+        "means": means,
+        "shown": shown,
+    }
 
 
 def _mean(decided: Decided, name: str, by: str, of: str) -> View:
     found = statistics(decided)
-    return {"here": found.statistics(name, by=by, of=of).mean, "everywhere": found.statistics(name).mean}
+    return {
+        "here": found.statistics(name, by=by, of=of).mean,
+        "everywhere": found.statistics(name).mean,
+    }
 
 
 def _members(decided: Decided, by: str, of: str) -> list[View]:
     """Some candidates of a group, as their pages and texts say; none of `other` and `unknown`."""
     there = columns(decided)
     tests = {
-        "host": ("regexp_matches(coalesce(page_url, image_url), ?)", rf"^[^:/?#]+://([^/?#@]*[.@])?{re.escape(of)}([:/?#]|$)"),
+        "host": (
+            "regexp_matches(coalesce(page_url, image_url), ?)",
+            rf"^[^:/?#]+://([^/?#@]*[.@])?{re.escape(of)}([:/?#]|$)",
+        ),
         "source": ("text_source = ?", of),
-        "language": (f"regexp_matches(lower(coalesce({_languages(there)})), ?)", rf"^\s*{re.escape(of)}([-_]|$)"),
+        "language": (
+            f"regexp_matches(lower(coalesce({_languages(there)})), ?)",
+            rf"^\s*{re.escape(of)}([-_]|$)",
+        ),
     }
     test, value = tests[by]
-    found = ask(*files(decided), f"select candidate_id from parts where {test} order by candidate_id limit {2 * SHOWN}", [value])
+    found = ask(
+        *files(decided),
+        f"select candidate_id from parts where {test} order by candidate_id limit {2 * SHOWN}",
+        [value],
+    )
     return cards(decided, [row["candidate_id"] for row in found])
 
 
 def _languages(there: Sequence[str]) -> str:
-    return ", ".join(f'"{name}"' for name in ("text.language", "page_language") if name in there) or "null::varchar"
+    return (
+        ", ".join(f'"{name}"' for name in ("text.language", "page_language") if name in there)
+        or "null::varchar"
+    )
 
 
 def compare_view(one: Decided, other: Decided) -> View:
-    """Two decisions side by side: both funnels, and where the collections are the same, what became of each candidate in both."""
-    view: View = {"view": "compare", "one": funnel_view(one), "other": funnel_view(other), "same": one.collections == other.collections}
+    """Two decisions side by side: both funnels, and where the collections are the same, what became
+    of each candidate in both.
+    """
+    view: View = {
+        "view": "compare",
+        "one": funnel_view(one),
+        "other": funnel_view(other),
+        "same": one.collections == other.collections,
+    }
     if not view["same"]:
         return view
     tables = [rows(decided, ["candidate_id", "outcome"]) for decided in (one, other)]
     place = pc.index_in(tables[0]["candidate_id"], value_set=tables[1]["candidate_id"])
     theirs = tables[1]["outcome"].take(place)
-    pairs = pa.table({"one": tables[0]["outcome"], "other": theirs}).group_by(["one", "other"]).aggregate([([], "count_all")])
+    pairs = (
+        pa.table({"one": tables[0]["outcome"], "other": theirs})
+        .group_by(["one", "other"])
+        .aggregate([([], "count_all")])
+    )
     view["pairs"] = sorted(
-        ({"one": row["one"], "other": row["other"], "candidates": row["count_all"] * one.modulus} for row in pairs.to_pylist()),
+        (
+            {"one": row["one"], "other": row["other"], "candidates": row["count_all"] * one.modulus}
+            for row in pairs.to_pylist()
+        ),
         key=lambda row: -row["candidates"],
     )
-    mine, also = (np.asarray(pc.equal(outcome, KEPT).to_numpy()) for outcome in (tables[0]["outcome"], theirs))
+    mine, also = (
+        np.asarray(pc.equal(outcome, KEPT).to_numpy()) for outcome in (tables[0]["outcome"], theirs)
+    )
     ids = tables[0]["candidate_id"]
     for name, mask in (("only_one", mine & ~also), ("only_other", also & ~mine)):
         chosen = sorted(ids.take(pa.array(np.flatnonzero(mask))).to_pylist())
-        view[name] = {"candidates": len(chosen) * one.modulus, "shown": cards(other if name == "only_one" else one, chosen[:SHOWN])}
+        view[name] = {
+            "candidates": len(chosen) * one.modulus,
+            "shown": cards(other if name == "only_one" else one, chosen[:SHOWN]),
+        }
     return view
 
 
 def time_view(root: Folder, recipe: str) -> View:
-    """What a recipe kept and dropped of each collection, in the order of their names, which are times where a schedule made them."""
+    """What a recipe kept and dropped of each collection, in the order of their names, which are
+    times where a schedule made them.
+    """
     found: dict[str, View] = {}
     for decided in decisions(root):
         if decided.recipe.name != recipe:
@@ -363,29 +556,57 @@ def time_view(root: Folder, recipe: str) -> View:
         for name in decided.collections:
             if name not in found or len(decided.collections) == 1:
                 counts = statistics(decided).counts(collection=name).get("", {})
-                found[name] = {"collection": name, "decision": decided.id, "candidates": sum(counts.values())}
-                found[name] |= {"kept": counts.get(KEPT, 0), "outcomes": decided.recipe.ordered(counts)}
-    return {"view": "time", "recipe": recipe, "collections": [found[name] for name in sorted(found)]}
+                found[name] = {
+                    "collection": name,
+                    "decision": decided.id,
+                    "candidates": sum(counts.values()),
+                }
+                found[name] |= {
+                    "kept": counts.get(KEPT, 0),
+                    "outcomes": decided.recipe.ordered(counts),
+                }
+    return {
+        "view": "time",
+        "recipe": recipe,
+        "collections": [found[name] for name in sorted(found)],
+    }
 
 
 def outcome_view(decided: Decided, outcome: str) -> View:
-    """Candidates that ended in one outcome: how many, on which hosts and in which languages, and some of them."""
+    """Candidates that ended in one outcome: how many, on which hosts and in which languages, and
+    some of them.
+    """
     summary = statistics(decided)
     found = {}
     for by in ("host", "language", "source"):
-        counts = {name: outcomes[outcome] for name, outcomes in summary.counts(by).items() if outcomes.get(outcome)}
+        counts = {
+            name: outcomes[outcome]
+            for name, outcomes in summary.counts(by).items()
+            if outcomes.get(outcome)
+        }
         found[by] = dict(sorted(counts.items(), key=lambda item: -item[1])[:GROUPS])
     table = rows(decided, ["candidate_id", "outcome"])
     places = np.flatnonzero(pc.equal(table["outcome"], outcome).to_numpy())[: 2 * SHOWN]
     ids = table["candidate_id"].take(pa.array(places)).to_pylist()
-    return {"view": "outcome", **about(decided), "outcome": outcome, "count": decided.outcomes.get(outcome, 0), **found} | {
-        "shown": cards(decided, ids, places=places.tolist())
-    }
+    return {
+        "view": "outcome",
+        **about(decided),
+        "outcome": outcome,
+        "count": decided.outcomes.get(outcome, 0),
+        **found,
+    } | {"shown": cards(decided, ids, places=places.tolist())}
 
 
 def changes_of(texts: Mapping[str, str]) -> dict[int, float | None]:
-    """Changes as the command line and addresses spell them: the place of a rule, and its threshold or `off`."""
+    """Changes as the command line and addresses spell them: the place of a rule, and its threshold
+    or `off`.
+    """
     try:
-        return {int(place): None if value == "off" else float(value) for place, value in texts.items()}
+        return {
+            int(place): None if value == "off" else float(value) for place, value in texts.items()
+        }
     except ValueError as error:
-        raise ValueError(f"{error}: write the place of a rule (the first is 0) and its threshold or off, as in --of 4=3 2=off") from error
+        raise ValueError(
+            f"{error}: write the place of a rule (the first is 0) and its threshold or off, as in"
+            " --of 4=3 2=off"
+        ) from error

@@ -1,4 +1,6 @@
-"""The HTML of the demo's site: each picture written in one of the ways in which real pages write pictures."""
+"""The HTML of the demo's site: each picture written in one of the ways in which real pages write
+pictures.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +14,9 @@ PAGE_FAULTS = ("robots", "noai")  # refuse every reference of a page
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """One (image, text) of a page, what is wrong with it (None: nothing) and how its tag is written (None: any way)."""
+    """One (image, text) of a page, what is wrong with it (None: nothing) and how its tag is written
+    (None: any way).
+    """
 
     image: str
     text: str
@@ -22,7 +26,9 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """One page of the site: its path, its references, and how it asks machines to leave it alone."""
+    """One page of the site: its path, its references, and how it asks machines to leave it
+    alone.
+    """
 
     path: str
     references: Sequence[Reference]
@@ -31,12 +37,16 @@ class Page:
 
 
 def _beside(reference: Reference, fault: str) -> str:
-    """What is wrong with a further text of the same image: what refuses the whole page comes first."""
+    """What is wrong with a further text of the same image: what refuses the whole page comes
+    first.
+    """
     return reference.fault if reference.fault in PAGE_FAULTS else fault
 
 
 def _quoted(text: str, rng: Random) -> str:
-    """An attribute value: unquoted where HTML allows it and the author was lazy, else in either kind of quotes."""
+    """An attribute value: unquoted where HTML allows it and the author was lazy, else in either
+    kind of quotes.
+    """
     plain = text.isascii() and text.replace("-", "").replace("_", "").isalnum()
     if plain and rng.random() < 0.5:
         return text
@@ -52,11 +62,17 @@ def _lazy(url: str, alt: str, width: int) -> str:
 
 
 def _picture(url: str, alt: str, width: int) -> str:
-    return f'<picture><source srcset="{url}" media="(min-width: 1px)" type="image/jpeg">\n  <img src="{url}" alt={alt}></picture>'
+    return (
+        f'<picture><source srcset="{url}" media="(min-width: 1px)" type="image/jpeg">\n  <img'
+        f' src="{url}" alt={alt}></picture>'
+    )
 
 
 def _srcset(url: str, alt: str, width: int) -> str:
-    return f'<img srcset="{url}?w={width // 2} {width // 2}w, {url}?w={width} {width}w" sizes="50vw" src="{url}?w={width}" alt={alt}>'
+    return (
+        f'<img srcset="{url}?w={width // 2} {width // 2}w, {url}?w={width} {width}w" sizes="50vw"'
+        f' src="{url}?w={width}" alt={alt}>'
+    )
 
 
 def _unquoted(url: str, alt: str, width: int) -> str:
@@ -76,15 +92,23 @@ def _titled(url: str, reference: Reference, rng: Random) -> tuple[str, list[Refe
 
 
 def _labelled(url: str, reference: Reference, rng: Random) -> tuple[str, list[Reference]]:
-    """A figure with a number under it, which a reader of the page finds as a second text of the same image."""
+    """A figure with a number under it, which a reader of the page finds as a second text of the
+    same image.
+    """
     label = wording.label(rng)
-    html = f'<figure><img src="{url}" alt={_quoted(reference.text, rng)}><figcaption>{label}</figcaption></figure>'
+    html = (
+        f'<figure><img src="{url}"'
+        f" alt={_quoted(reference.text, rng)}><figcaption>{label}</figcaption></figure>"
+    )
     return html, [Reference(image=reference.image, text=label, fault=_beside(reference, "label"))]
 
 
 def _captioned(url: str, reference: Reference, rng: Random) -> tuple[str, list[Reference]]:
     """The text stands under the figure, and the alt is empty: two references again."""
-    html = f'<figure>\n <img src={url} alt="">\n <figcaption>{escape(reference.text)}</figcaption>\n</figure>'
+    html = (
+        f'<figure>\n <img src={url} alt="">\n'
+        f" <figcaption>{escape(reference.text)}</figcaption>\n</figure>"
+    )
     return html, [Reference(image=reference.image, text="", fault=_beside(reference, "empty"))]
 
 
@@ -92,7 +116,12 @@ def _write(reference: Reference, rng: Random) -> tuple[str, list[Reference]]:
     """A reference as HTML, and the further references that this way of writing it brings along."""
     url = f"..{reference.image}" if rng.random() < 0.4 else reference.image
     if not reference.text:
-        return rng.choice((f'<img src="{url}" alt="">', f"<img src={url}>", f'<img alt=" " src="{url}">')), []
+        return (
+            rng.choice(
+                (f'<img src="{url}" alt="">', f"<img src={url}>", f'<img alt=" " src="{url}">')
+            ),
+            [],
+        )
     special = {0: _titled, 1: _labelled, 2: _captioned}.get(rng.randrange(12))
     if special is not None:
         return special(url, reference, rng)
@@ -108,7 +137,11 @@ def write_page(page: Page, following: str | None, rng: Random) -> tuple[str, lis
         found += [reference, *further]
     heading = wording.title(rng)
     robots = f'<meta name="robots" content="{page.meta_robots}">\n' if page.meta_robots else ""
-    onward = f'<nav><a href="{following}">next page</a> <a href="../index.html">all pages</a></nav>' if following else ""
+    onward = (
+        f'<nav><a href="{following}">next page</a> <a href="../index.html">all pages</a></nav>'
+        if following
+        else ""
+    )
     body = "\n".join(blocks)
     html = f"""<!doctype html>
 <html lang="en">
@@ -124,6 +157,11 @@ def write_page(page: Page, following: str | None, rng: Random) -> tuple[str, lis
 
 def write_index(paths: Sequence[str]) -> str:
     """The front page: a link to every page, also to those that robots.txt forbids."""
-    links = "\n".join(f'<li><a href="{path}">page {number}</a></li>' for number, path in enumerate(paths, 1))
-    head = '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>All pages</title></head>'
+    links = "\n".join(
+        f'<li><a href="{path}">page {number}</a></li>' for number, path in enumerate(paths, 1)
+    )
+    head = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>All'
+        " pages</title></head>"
+    )
     return f"{head}\n<body><ol>\n{links}\n</ol></body></html>\n"

@@ -1,6 +1,7 @@
 """The demo: a drawn web site becomes a trained, evaluated model along the ordinary road.
 
-Special are its site, which it draws and serves, and its configuration; everything else is called as any user calls it.
+Special are its site, which it draws and serves, and its configuration; everything else is called as
+any user calls it.
 """
 
 import json
@@ -75,13 +76,29 @@ class _Demo:
 
 
 def run_demo(out: Path, *, seed: int = 0, size: Size | None = None) -> int:
-    """Run the demo into a folder, going on where an earlier run stopped; returns the exit status."""
+    """Run the demo into a folder, going on where an earlier run stopped; returns the exit
+    status.
+    """
     demo = _Demo(out=out, seed=seed, size=size or Size())
-    demo.lines.say(f"Winnow's demo goes into {out}; Ctrl-C stops it, and the same command goes on from there.")
+    demo.lines.say(
+        f"Winnow's demo goes into {out}; Ctrl-C stops it, and the same command goes on from there."
+    )
     with session(out / "data" / ".prefect"):  # it starts while the site is drawn
-        with demo.step("draw", f"a web site of {demo.size.references:,} image references, about half of them faulty"):
-            build_site(demo.site, references=demo.size.references, clean=demo.size.clean, heldout=demo.size.heldout, seed=seed)
-        with demo.step("prefect", "wait for the temporary server of the flows (PREFECT_API_URL names one of your own)"):
+        with demo.step(
+            "draw",
+            f"a web site of {demo.size.references:,} image references, about half of them faulty",
+        ):
+            build_site(
+                demo.site,
+                references=demo.size.references,
+                clean=demo.size.clean,
+                heldout=demo.size.heldout,
+                seed=seed,
+            )
+        with demo.step(
+            "prefect",
+            "wait for the temporary server of the flows (PREFECT_API_URL names one of your own)",
+        ):
             ready()
         with serve(demo.site) as url:
             _collect(demo, url)
@@ -95,36 +112,71 @@ def run_demo(out: Path, *, seed: int = 0, size: Size | None = None) -> int:
 
 def _collect(demo: _Demo, url: str) -> None:
     with demo.step("collect web", f"crawl {url}, extract candidates, fetch their images"):
-        collect_flow(demo.root, CollectConfig(seeds=(f"{url}/",), allow_private_addresses=True), id="web", progress=demo.lines)
+        collect_flow(
+            demo.root,
+            CollectConfig(seeds=(f"{url}/",), allow_private_addresses=True),
+            id="web",
+            progress=demo.lines,
+        )
     with demo.step("collect clean", f"fetch a list of {demo.size.clean} sound pairs (--pairs)"):
-        rows = [json.loads(line) for line in (demo.site / "clean.jsonl").read_text(encoding="utf-8").splitlines()]
+        rows = [
+            json.loads(line)
+            for line in (demo.site / "clean.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         pairs = demo.out / "clean.jsonl"
-        pairs.write_text("".join(json.dumps({**row, "url": url + row["url"]}) + "\n" for row in rows), encoding="utf-8")
-        collect_flow(demo.root, CollectConfig(pairs=str(pairs), allow_private_addresses=True), id="clean", progress=demo.lines)
+        pairs.write_text(
+            "".join(json.dumps({**row, "url": url + row["url"]}) + "\n" for row in rows),
+            encoding="utf-8",
+        )
+        collect_flow(
+            demo.root,
+            CollectConfig(pairs=str(pairs), allow_private_addresses=True),
+            id="clean",
+            progress=demo.lines,
+        )
 
 
 def _curate(demo: _Demo) -> dict[str, Release]:
-    wanted = {"web": ("demo", "web"), "raw": ("everything", "web"), "clean": ("everything", "clean")}
+    wanted = {
+        "web": ("demo", "web"),
+        "raw": ("everything", "web"),
+        "clean": ("everything", "clean"),
+    }
     found = {}
     for name, (recipe, collection) in wanted.items():
         with demo.step(f"curate {name}", f"recipe {recipe} on collection {collection}"):
             config = CurateConfig(recipe=recipe, collections=(collection,), release=name)
             found[name] = curate_flow(demo.root, config, progress=demo.lines)
-            demo.lines.say(f"  release {name}: {found[name].samples:,} images, digest {found[name].digest[:16]}")
+            demo.lines.say(
+                f"  release {name}: {found[name].samples:,} images, digest"
+                f" {found[name].digest[:16]}"
+            )
     demo.lines.say(funnel_table(found["web"].funnel))
     return found
 
 
 def _pretrain(demo: _Demo) -> dict[str, Path]:
-    """The model of the curated release, and beside it in another process the control, which differs in its first release alone."""
-    words = "two models side by side: curated (releases web, then clean) and raw_only (releases raw, then clean)"
-    with demo.step("pretrain", words), ProcessPoolExecutor(1, get_context("spawn"), _end_with, (os.getpid(),)) as beside:
-        control = beside.submit(_pretrain_one, demo.out, "raw_only", "raw", demo.seed, demo.size, silent)
+    """The model of the curated release, and beside it in another process the control, which differs
+    in its first release alone.
+    """
+    words = (
+        "two models side by side: curated (releases web, then clean) and raw_only (releases raw,"
+        " then clean)"
+    )
+    with (
+        demo.step("pretrain", words),
+        ProcessPoolExecutor(1, get_context("spawn"), _end_with, (os.getpid(),)) as beside,
+    ):
+        control = beside.submit(
+            _pretrain_one, demo.out, "raw_only", "raw", demo.seed, demo.size, silent
+        )
         curated = _pretrain_one(demo.out, "curated", "web", demo.seed, demo.size, demo.lines)
         return {"curated": curated, "raw_only": control.result()}
 
 
-def _pretrain_one(out: Path, name: str, first: str, seed: int, size: Size, progress: Callable[[Progress], None]) -> Path:
+def _pretrain_one(
+    out: Path, name: str, first: str, seed: int, size: Size, progress: Callable[[Progress], None]
+) -> Path:
     """One model: stage one on the release `first`, stage two on the clean one."""
     releases = {"web": first, "clean": "clean"}
     return pretrain_flow(
@@ -139,7 +191,9 @@ def _pretrain_one(out: Path, name: str, first: str, seed: int, size: Size, progr
 
 
 def _end_with(parent: int) -> None:
-    """End this process soon after its parent, however that ends: a rerun must find nobody writing."""
+    """End this process soon after its parent, however that ends: a rerun must find nobody
+    writing.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -159,8 +213,12 @@ def _evaluate(demo: _Demo, models: Mapping[str, Path]) -> dict[str, dict[str, An
     return found
 
 
-def _summarise(demo: _Demo, url: str, releases: Mapping[str, Release], retrieval: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    with demo.step("report", "the funnel, distributions, samples, losses and retrieval on one page"):
+def _summarise(
+    demo: _Demo, url: str, releases: Mapping[str, Release], retrieval: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
+    with demo.step(
+        "report", "the funnel, distributions, samples, losses and retrieval on one page"
+    ):
         decision = decide(demo.root, "demo", ["web"])
         quality = score(demo.site / "truth.jsonl", decided(decision), url)
         _report(demo, decision, quality, retrieval)
@@ -171,7 +229,12 @@ def _summarise(demo: _Demo, url: str, releases: Mapping[str, Release], retrieval
         "kept": funnel.kept,
         **{key: round(quality[key], 4) for key in ("precision", "recall", "precision_all")},
         "by_fault": quality["by_fault"],
-        "release": {"name": web.name, "digest": web.digest, "samples": web.samples, "shards": web.shards},
+        "release": {
+            "name": web.name,
+            "digest": web.digest,
+            "samples": web.samples,
+            "shards": web.shards,
+        },
         "stages": _stages(demo.out / "models" / "curated" / "metrics.jsonl"),
         "retrieval": {**retrieval["curated"], "raw_only": retrieval["raw_only"]},
         "seconds": demo.seconds,
@@ -179,7 +242,9 @@ def _summarise(demo: _Demo, url: str, releases: Mapping[str, Release], retrieval
 
 
 def _stages(metrics: Path) -> list[dict[str, Any]]:
-    """Steps, first and last loss of each stage; the losses are means of up to ten steps, since single steps are noisy."""
+    """Steps, first and last loss of each stage; the losses are means of up to ten steps, since
+    single steps are noisy.
+    """
     losses: dict[str, list[float]] = {}
     for line in metrics.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -189,19 +254,36 @@ def _stages(metrics: Path) -> list[dict[str, Any]]:
         return round(sum(values) / len(values), 4)
 
     return [
-        {"name": name, "steps": len(values), "first_loss": mean(values[:10]), "last_loss": mean(values[-10:])}
+        {
+            "name": name,
+            "steps": len(values),
+            "first_loss": mean(values[:10]),
+            "last_loss": mean(values[-10:]),
+        }
         for name, values in losses.items()
     ]
 
 
-def _report(demo: _Demo, decision: Decision, quality: Mapping[str, Any], retrieval: Mapping[str, Mapping[str, Any]]) -> None:
+def _report(
+    demo: _Demo,
+    decision: Decision,
+    quality: Mapping[str, Any],
+    retrieval: Mapping[str, Mapping[str, Any]],
+) -> None:
     happened = (
-        f"A site of {demo.size.references:,} image references was drawn, crawled and curated: "
-        f"{decision.funnel.kept:,} of {decision.funnel.candidates:,} candidates were kept.",
-        f"Of what the rules could see, {quality['precision']:.1%} of the kept pairs are sound and {quality['recall']:.1%} of the sound "
-        f"pairs are kept; counting swapped texts, which no rule can see, {quality['precision_all']:.1%} of the kept are sound.",
-        "A small fusion model was pretrained on the curated release and then on a clean one; "
-        "the control saw the uncurated release in its first stage instead.",
+        (
+            f"A site of {demo.size.references:,} image references was drawn, crawled and curated: "
+            f"{decision.funnel.kept:,} of {decision.funnel.candidates:,} candidates were kept."
+        ),
+        (
+            f"Of what the rules could see, {quality['precision']:.1%} of the kept pairs are sound"
+            f" and {quality['recall']:.1%} of the sound pairs are kept; counting swapped texts,"
+            f" which no rule can see, {quality['precision_all']:.1%} of the kept are sound."
+        ),
+        (
+            "A small fusion model was pretrained on the curated release and then on a clean one; "
+            "the control saw the uncurated release in its first stage instead."
+        ),
     )
     models = demo.out / "models"
     data = report_data(
@@ -209,19 +291,31 @@ def _report(demo: _Demo, decision: Decision, quality: Mapping[str, Any], retriev
         decision,
         title="Winnow: from a drawn web site to a trained model",
         happened=happened,
-        curves=[curve for name in retrieval for curve in read_curves(models / name / "metrics.jsonl", f"{name}: ")],
-        retrieval={run: recall_rows(found) for run, found in {**retrieval, "chance": retrieval["curated"]["chance"]}.items()},
-        facts={"models": str(models), "summary": str(demo.out / "summary.json"), "release": (demo.root / "releases" / "web").path()},
+        curves=[
+            curve
+            for name in retrieval
+            for curve in read_curves(models / name / "metrics.jsonl", f"{name}: ")
+        ],
+        retrieval={
+            run: recall_rows(found)
+            for run, found in {**retrieval, "chance": retrieval["curated"]["chance"]}.items()
+        },
+        facts={
+            "models": str(models),
+            "summary": str(demo.out / "summary.json"),
+            "release": (demo.root / "releases" / "web").path(),
+        },
     )
     write_report(demo.out / "report.html", data)
 
 
 def _conclude(demo: _Demo, summary: Mapping[str, Any], releases: Mapping[str, Release]) -> None:
-    Folder(str(demo.out)).write_bytes("summary.json", json.dumps(summary, indent=1, ensure_ascii=False).encode() + b"\n")
+    Folder(str(demo.out)).write_bytes(
+        "summary.json", json.dumps(summary, indent=1, ensure_ascii=False).encode() + b"\n"
+    )
     found = summary["retrieval"]
     recall, control = (run["text_to_image"]["r1"] for run in (found, found["raw_only"]))
-    say(
-        f"""
+    say(f"""
 Done in {sum(demo.seconds.values()):.0f} s. {summary["kept"]:,} of {summary["candidates"]:,} candidates were kept: \
 precision {summary["precision"]:.3f}, recall {summary["recall"]:.3f}.
 The model finds the right picture for {recall:.1f} % of {found["candidates"]} texts, the control without curation for {control:.1f} %; \
@@ -235,8 +329,7 @@ chance is {100 / found["candidates"]:.1f} %.
 {_where()}
 Next, on pages of your own:
   winnow collect --seed https://example.org/ --contact you@example.org --id first
-  winnow funnel --recipe winnow --collection first"""
-    )
+  winnow funnel --recipe winnow --collection first""")  # noqa: E501
 
 
 def _where() -> str:

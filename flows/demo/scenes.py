@@ -1,6 +1,7 @@
 """Drawn pictures with sentences that are true of them: what the pages of the demonstration show.
 
-A scene holds two objects on a textured ground and is described by one of many sentence forms; a chart is flat and says little.
+A scene holds two objects on a textured ground and is described by one of many sentence forms; a
+chart is flat and says little.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "black": (26, 24, 28),
     "white": (246, 246, 242),
 }
-# name of a ground -> its mean colour, how rough its grain is, and along which axis the grain is drawn out (0 none, 1 down, 2 across)
+# name of a ground -> its mean colour, how rough its grain is, and along which axis the grain is
+# drawn out (0 none, 1 down, 2 across)
 GROUNDS: dict[str, tuple[tuple[int, int, int], int, int]] = {
     "sandy": ((222, 196, 142), 26, 0),
     "grassy": ((112, 158, 74), 40, 1),
@@ -52,7 +54,8 @@ FORMS = (
     "{First} {relation} {second}",
     "Here {first} is {relation} {second} on {ground}",
 )
-_TILE = 512  # pixels: the side of the textures that scenes cut their grounds from; large enough that cuts differ
+# pixels: the side of the textures that scenes cut their grounds from; large enough that cuts differ
+_TILE = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,13 @@ class Thing:
     def phrase(self, rng: np.random.Generator) -> str:
         """Name the thing by colour and shape, and often by one of size and fill."""
         draw = rng.random()
-        words = [self.size] if draw < 0.35 else [self.fill] if draw < 0.8 and self.fill != "plain" else []
+        words = (
+            [self.size]
+            if draw < 0.35
+            else [self.fill]
+            if draw < 0.8 and self.fill != "plain"
+            else []
+        )
         return " ".join(["a", *words, self.colour, self.shape]).replace("a orange", "an orange")
 
 
@@ -99,28 +108,47 @@ def layout(rng: np.random.Generator) -> Layout:
     """Draw what a scene shows; its two things differ in colour."""
     colours = [list(COLOURS)[int(i)] for i in rng.permutation(len(COLOURS))[:2]]
     things = [
-        Thing(shape=_pick(rng, SHAPES), colour=colour, fill=_pick(rng, FILLS), size=_pick(rng, list(SIZES))) for colour in colours
+        Thing(
+            shape=_pick(rng, SHAPES),
+            colour=colour,
+            fill=_pick(rng, FILLS),
+            size=_pick(rng, list(SIZES)),
+        )
+        for colour in colours
     ]
-    return Layout(first=things[0], second=things[1], relation=_pick(rng, list(OPPOSITE)), ground=_pick(rng, list(GROUNDS)))
+    return Layout(
+        first=things[0],
+        second=things[1],
+        relation=_pick(rng, list(OPPOSITE)),
+        ground=_pick(rng, list(GROUNDS)),
+    )
 
 
 def scene(rng: np.random.Generator, size: int = 224) -> tuple[Image.Image, str]:
-    """A scene of `size` by `size` pixels and a caption of 7 to 16 words, both settled by the generator's state."""
+    """A scene of `size` by `size` pixels and a caption of 7 to 16 words, both settled by the
+    generator's state.
+    """
     shown = layout(rng)
     return render(shown, rng, size), shown.caption(rng)
 
 
 def render(shown: Layout, rng: np.random.Generator, size: int = 224) -> Image.Image:
-    """Paint a layout: a cut of the ground's texture in uneven light, two things in their places, grain over all."""
+    """Paint a layout: a cut of the ground's texture in uneven light, two things in their places,
+    grain over all.
+    """
     picture = _ground(shown.ground, rng, size)
-    for thing, centre in zip((shown.first, shown.second), _centres(shown.relation, rng), strict=True):
+    for thing, centre in zip(
+        (shown.first, shown.second), _centres(shown.relation, rng), strict=True
+    ):
         _paint(picture, thing, (centre[0] * size, centre[1] * size), size, rng)
     pixels = np.asarray(picture, dtype=np.int16) + _cut(_grain(), rng, size)[:, :, None]
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
 def chart(rng: np.random.Generator, size: int = 224) -> tuple[Image.Image, str]:
-    """A flat chart (bars, a line or a pie) with labels, and the kind of text that stands beside one."""
+    """A flat chart (bars, a line or a pie) with labels, and the kind of text that stands beside
+    one.
+    """
     picture = Image.new("RGB", (size, size), (255, 255, 255))
     brush = ImageDraw.Draw(picture)
     kind = _pick(rng, ("Bar", "Line", "Pie"))
@@ -137,7 +165,9 @@ def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
 
 
 def _centres(relation: str, rng: np.random.Generator) -> tuple[Point, Point]:
-    """Where the two things stand, in fractions of the side; the first is in `relation` to the second."""
+    """Where the two things stand, in fractions of the side; the first is in `relation` to the
+    second.
+    """
     near, far = 0.26 + rng.uniform(-0.04, 0.04), 0.74 + rng.uniform(-0.04, 0.04)
     across = 0.5 + rng.uniform(-0.2, 0.2, size=2)
     low, high = (near, float(across[0])), (far, float(across[1]))
@@ -146,7 +176,9 @@ def _centres(relation: str, rng: np.random.Generator) -> tuple[Point, Point]:
     return (low, high) if relation in ("above", "left of") else (high, low)
 
 
-def _paint(picture: Image.Image, thing: Thing, centre: Point, size: int, rng: np.random.Generator) -> None:
+def _paint(
+    picture: Image.Image, thing: Thing, centre: Point, size: int, rng: np.random.Generator
+) -> None:
     side = SIZES[thing.size] * size * float(rng.uniform(0.9, 1.1))
     mask = _outline(thing.shape, int(side))
     shade = np.array(COLOURS[thing.colour]) + rng.integers(-14, 15, size=3)
@@ -192,11 +224,16 @@ def _outline(shape: str, side: int) -> Image.Image:
 def _star(radius: float) -> list[Point]:
     angles = np.arange(10) * np.pi / 5 - np.pi / 2
     lengths = np.where(np.arange(10) % 2 == 0, radius, radius * 0.45)
-    return [(float(radius + r * np.cos(a)), float(radius + r * np.sin(a))) for a, r in zip(angles, lengths, strict=True)]
+    return [
+        (float(radius + r * np.cos(a)), float(radius + r * np.sin(a)))
+        for a, r in zip(angles, lengths, strict=True)
+    ]
 
 
 def _ground(name: str, rng: np.random.Generator, size: int) -> Image.Image:
-    """A cut of the texture, lit from one corner: the slope of the light sets two pictures of the same layout apart."""
+    """A cut of the texture, lit from one corner: the slope of the light sets two pictures of the
+    same layout apart.
+    """
     pixels = _cut(_texture(name), rng, size).astype(np.float32)
     down, across = rng.uniform(-0.22, 0.22, size=2).astype(np.float32)
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
@@ -206,7 +243,9 @@ def _ground(name: str, rng: np.random.Generator, size: int) -> Image.Image:
 
 def _cut(texture: NDArray[np.int16], rng: np.random.Generator, size: int) -> NDArray[np.int16]:
     if size > _TILE:
-        raise ValueError(f"a scene is at most {_TILE} pixels wide, not {size}: ask for a smaller size")
+        raise ValueError(
+            f"a scene is at most {_TILE} pixels wide, not {size}: ask for a smaller size"
+        )
     top, left = (int(value) for value in rng.integers(0, _TILE - size + 1, size=2))
     return texture[top : top + size, left : left + size]
 
@@ -216,10 +255,16 @@ def _texture(name: str) -> NDArray[np.int16]:
     mean, rough, axis = GROUNDS[name]
     rng = np.random.default_rng(sorted(GROUNDS).index(name))
     grain = rng.normal(0, rough, size=(_TILE, _TILE))
-    blotches = np.kron(rng.normal(0, rough * 0.6, size=(_TILE // 32, _TILE // 32)), np.ones((32, 32)))
+    blotches = np.kron(
+        rng.normal(0, rough * 0.6, size=(_TILE // 32, _TILE // 32)), np.ones((32, 32))
+    )
     if axis:  # a running mean along one axis draws the grain out into blades, boards or ripples
-        grain = np.apply_along_axis(lambda line: np.convolve(line, np.full(12, 12**-0.5), mode="same"), axis - 1, grain)
-    texture: NDArray[np.int16] = np.clip(np.array(mean) + (grain + blotches)[:, :, None], 0, 255).astype(np.int16)
+        grain = np.apply_along_axis(
+            lambda line: np.convolve(line, np.full(12, 12**-0.5), mode="same"), axis - 1, grain
+        )
+    texture: NDArray[np.int16] = np.clip(
+        np.array(mean) + (grain + blotches)[:, :, None], 0, 255
+    ).astype(np.int16)
     return texture
 
 
@@ -238,12 +283,18 @@ def _bars(brush: ImageDraw.ImageDraw, values: Sequence[float], size: int) -> Non
     width = size * 0.7 / len(values)
     for place, value in enumerate(values):
         left = size * 0.17 + place * width
-        brush.rectangle((left, size * (0.85 - 0.65 * value), left + width * 0.7, size * 0.85), fill=(70, 110, 190))
+        brush.rectangle(
+            (left, size * (0.85 - 0.65 * value), left + width * 0.7, size * 0.85),
+            fill=(70, 110, 190),
+        )
 
 
 def _line(brush: ImageDraw.ImageDraw, values: Sequence[float], size: int) -> None:
     _axes(brush, size)
-    points = [(size * (0.17 + 0.17 * place), size * (0.85 - 0.65 * value)) for place, value in enumerate(values)]
+    points = [
+        (size * (0.17 + 0.17 * place), size * (0.85 - 0.65 * value))
+        for place, value in enumerate(values)
+    ]
     brush.line(points, fill=(200, 60, 40), width=3)
 
 
@@ -257,7 +308,11 @@ def _pie(brush: ImageDraw.ImageDraw, values: Sequence[float], size: int) -> None
 
 
 def _axes(brush: ImageDraw.ImageDraw, size: int) -> None:
-    brush.line([(size * 0.14, size * 0.15), (size * 0.14, size * 0.85), (size * 0.92, size * 0.85)], fill=(0, 0, 0), width=2)
+    brush.line(
+        [(size * 0.14, size * 0.15), (size * 0.14, size * 0.85), (size * 0.92, size * 0.85)],
+        fill=(0, 0, 0),
+        width=2,
+    )
     _labels(brush, size)
 
 

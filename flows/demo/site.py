@@ -1,4 +1,6 @@
-"""The demo's web site: drawn pictures on hand-made pages, about half of them with a known fault, and the truth beside it."""
+"""The demo's web site: drawn pictures on hand-made pages, about half of them with a known fault,
+and the truth beside it.
+"""
 
 import io
 import json
@@ -20,8 +22,9 @@ from flows.demo.server import HEADERS, serve
 
 __all__ = ["FAULTS", "build_site", "count_faults", "serve"]
 
-# Share of all references that carries each fault: about half are sound, and a ninth have the text of another picture, which no rule
-# on the text alone or the picture alone can see. The shares are ours; published curations of raw web pairs keep far less.
+# Share of all references that carries each fault: about half are sound, and a ninth have the text
+# of another picture, which no rule on the text alone or the picture alone can see. The shares are
+# ours; published curations of raw web pairs keep far less.
 FAULTS = {
     "swapped": 1 / 9,
     "file_name": 0.075,
@@ -37,10 +40,21 @@ FAULTS = {
     "noai": 0.02,
 }
 _FEWEST = 100  # references: below it the rarer faults vanish in rounding
-_SHARED = 14  # pictures under one shared text, where ten are the usual limit (ALIGN, section 3, drops texts of more than ten images)
+# pictures under one shared text, where ten are the usual limit (ALIGN, section 3, drops texts of
+# more than ten images)
+_SHARED = 14
 _PER_PAGE = (9, 15)  # pictures on a page, twelve on average
-_FEW = (2, 6)  # pictures on a page that asks to be left alone: many such pages, for the many ways of asking
-_ASKING = ("noai", "noai, noimageai", "index, follow, noai", "noimageindex", "none", "NOAI", "winnow: noai")
+# pictures on a page that asks to be left alone: many such pages, for the many ways of asking
+_FEW = (2, 6)
+_ASKING = (
+    "noai",
+    "noai, noimageai",
+    "index, follow, noai",
+    "noimageindex",
+    "none",
+    "NOAI",
+    "winnow: noai",
+)
 _SETTINGS = "site.json"
 _TEXTS: dict[str, Callable[[Random], str]] = {
     "file_name": wording.file_name,
@@ -49,7 +63,8 @@ _TEXTS: dict[str, Callable[[Random], str]] = {
     "duplicate": wording.vague,
     "empty": lambda rng: "",
 }
-_HELDOUT, _CLEAN, _REFERENCES = range(3)  # streams of random numbers: the length of one does not change the others
+# streams of random numbers: the length of one does not change the others
+_HELDOUT, _CLEAN, _REFERENCES = range(3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +76,17 @@ class _Picture:
 
 
 def build_site(folder: Path, *, references: int, clean: int, heldout: int, seed: int) -> None:
-    """Draw the site, the clean release's list and the held-out captions into `folder`, once; the same seed gives the same bytes.
+    """Draw the site, the clean release's list and the held-out captions into `folder`, once; the
+    same seed gives the same bytes.
 
-    Raises ValueError when the folder holds something else, or when so few references are asked for that faults would be missing.
+    Raises ValueError when the folder holds something else, or when so few references are asked for
+    that faults would be missing.
     """
     if references < _FEWEST:
-        raise ValueError(f"a site of {references} references cannot carry every fault: ask for at least {_FEWEST}")
+        raise ValueError(
+            f"a site of {references} references cannot carry every fault: ask for at least"
+            f" {_FEWEST}"
+        )
     settings = {"references": references, "clean": clean, "heldout": heldout, "seed": seed}
     if _is_built(folder, settings):
         return
@@ -91,7 +111,10 @@ def _is_built(folder: Path, settings: dict[str, int]) -> bool:
         return False
     found = json.loads((folder / _SETTINGS).read_text()) if (folder / _SETTINGS).exists() else None
     if found != settings:
-        raise ValueError(f"{folder} holds {found or 'something else'}, not a site of {settings}: name another folder, or delete it")
+        raise ValueError(
+            f"{folder} holds {found or 'something else'}, not a site of {settings}: name another"
+            " folder, or delete it"
+        )
     return True
 
 
@@ -100,13 +123,18 @@ def _generator(seed: int, stream: int, number: int) -> np.random.Generator:
 
 
 def _draw(seed: int, stream: int, number: int, taken: Collection[str]) -> _Picture:
-    """A scene whose caption is not taken; deterministic in its number, whatever was drawn before."""
+    """A scene whose caption is not taken; deterministic in its number, whatever was drawn
+    before.
+    """
     rng = _generator(seed, stream, number)
     for _ in range(1000):
         image, caption = scene(rng)
         if caption not in taken:
             return _Picture(image=image, caption=caption)
-    raise ValueError(f"a thousand scenes in a row have taken captions: ask for fewer than {len(taken)} held-out pictures")
+    raise ValueError(
+        f"a thousand scenes in a row have taken captions: ask for fewer than {len(taken)} held-out"
+        " pictures"
+    )
 
 
 def _encode(image: Image.Image) -> bytes:
@@ -122,7 +150,9 @@ def _write(path: Path, data: bytes) -> None:
 
 def _write_lines(path: Path, rows: Iterable[dict[str, object]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+    )
 
 
 def _draw_heldout(folder: Path, count: int, seed: int) -> set[str]:
@@ -149,7 +179,9 @@ def _draw_clean(folder: Path, count: int, seed: int, taken: Collection[str]) -> 
 
 
 def _draw_pages(folder: Path, count: int, seed: int, taken: Collection[str]) -> None:
-    """The pages with their pictures, robots.txt, the headers to send, and the truth about every reference."""
+    """The pages with their pictures, robots.txt, the headers to send, and the truth about every
+    reference.
+    """
     rng = Random(seed)
     pages = _paginate(_draw_references(folder / "site", count, seed, rng, taken), rng)
     truth: list[dict[str, object]] = []
@@ -157,7 +189,16 @@ def _draw_pages(folder: Path, count: int, seed: int, taken: Collection[str]) -> 
         following = f"..{pages[number + 1].path}" if number + 1 < len(pages) else None
         html, found = write_page(page, following, rng)
         _write(folder / "site" / page.path[1:], html.encode())
-        truth += [{"page": page.path, "image": one.image, "text": one.text, "fault": one.fault, "keep": one.fault is None} for one in found]
+        truth += [
+            {
+                "page": page.path,
+                "image": one.image,
+                "text": one.text,
+                "fault": one.fault,
+                "keep": one.fault is None,
+            }
+            for one in found
+        ]
     _write_lines(folder / "truth.jsonl", truth)
     _write(folder / "site" / "index.html", write_index([page.path[1:] for page in pages]).encode())
     _write(folder / "site" / "robots.txt", b"User-agent: *\nDisallow: /private/\n")
@@ -168,9 +209,13 @@ def _draw_pages(folder: Path, count: int, seed: int, taken: Collection[str]) -> 
     (folder / HEADERS).write_text(json.dumps(headers, indent=1))
 
 
-def _draw_references(site: Path, count: int, seed: int, rng: Random, taken: Collection[str]) -> list[Reference]:
+def _draw_references(
+    site: Path, count: int, seed: int, rng: Random, taken: Collection[str]
+) -> list[Reference]:
     """Every reference of the site in the order of its picture's number; writes the pictures."""
-    faults: list[str | None] = [fault for fault, times in count_faults(count).items() for _ in range(times)]
+    faults: list[str | None] = [
+        fault for fault, times in count_faults(count).items() for _ in range(times)
+    ]
     faults += [None] * (count - len(faults))
     rng.shuffle(faults)
     paths = _addresses(count, rng)
@@ -196,7 +241,9 @@ def _addresses(count: int, rng: Random) -> list[str]:
 
 
 def _place(site: Path, path: str, picture: _Picture, fault: str | None, rng: Random) -> Reference:
-    """Write the picture's file with whatever is wrong about it; the reference has its text unless that is what is wrong."""
+    """Write the picture's file with whatever is wrong about it; the reference has its text unless
+    that is what is wrong.
+    """
     image, caption = picture.image, picture.caption
     if fault == "thumbnail":
         image = image.resize((side := rng.randint(40, 96), side))
@@ -212,7 +259,9 @@ def _place(site: Path, path: str, picture: _Picture, fault: str | None, rng: Ran
 
 
 def _break(data: bytes, rng: Random) -> bytes:
-    """What a server sends in place of a picture: a piece of it, less than its header, an error page, or (empty) nothing."""
+    """What a server sends in place of a picture: a piece of it, less than its header, an error
+    page, or (empty) nothing.
+    """
     kind = rng.randrange(4)
     if kind == 0:
         return data[: rng.randint(len(data) // 5, len(data) // 2)]
@@ -224,18 +273,31 @@ def _break(data: bytes, rng: Random) -> bytes:
 def _copy_duplicates(site: Path, drawn: Sequence[Reference], rng: Random) -> None:
     """The same bytes again under another address, from sound references, each used once."""
     copies = [reference for reference in drawn if reference.fault == "duplicate"]
-    originals = rng.sample([reference for reference in drawn if reference.fault is None], len(copies))
+    originals = rng.sample(
+        [reference for reference in drawn if reference.fault is None], len(copies)
+    )
     for copy, original in zip(copies, originals, strict=True):
         _write(site / copy.image[1:], (site / original.image[1:]).read_bytes())
 
 
 def _swap_texts(drawn: Sequence[Reference], captions: Sequence[str]) -> list[Reference]:
-    """Give each swapped reference the caption of another one: half-way round their captions in order, so never its own."""
-    swapped = sorted((number for number, one in enumerate(drawn) if one.fault == "swapped"), key=lambda number: (captions[number], number))
+    """Give each swapped reference the caption of another one: half-way round their captions in
+    order, so never its own.
+    """
+    swapped = sorted(
+        (number for number, one in enumerate(drawn) if one.fault == "swapped"),
+        key=lambda number: (captions[number], number),
+    )
     half = len(swapped) // 2
-    texts = {number: captions[swapped[(place + half) % len(swapped)]] for place, number in enumerate(swapped)}
+    texts = {
+        number: captions[swapped[(place + half) % len(swapped)]]
+        for place, number in enumerate(swapped)
+    }
     assert all(texts[number] != captions[number] for number in swapped)
-    return [_with_text(one, texts[number]) if number in texts else one for number, one in enumerate(drawn)]
+    return [
+        _with_text(one, texts[number]) if number in texts else one
+        for number, one in enumerate(drawn)
+    ]
 
 
 def _share_texts(drawn: Sequence[Reference], rng: Random) -> list[Reference]:
@@ -261,12 +323,18 @@ def _paginate(references: Sequence[Reference], rng: Random) -> list[Page]:
     by_kind: dict[str, list[Reference]] = {kind: [] for kind in ("open", *PAGE_FAULTS)}
     for one in references:
         by_kind[one.fault if one.fault in PAGE_FAULTS else "open"].append(one)
-    parts = [(kind, part) for kind, group in by_kind.items() for part in _cut(group, _FEW if kind == "noai" else _PER_PAGE, rng)]
+    parts = [
+        (kind, part)
+        for kind, group in by_kind.items()
+        for part in _cut(group, _FEW if kind == "noai" else _PER_PAGE, rng)
+    ]
     rng.shuffle(parts)
     return [_page(number, kind, part, rng) for number, (kind, part) in enumerate(parts)]
 
 
-def _cut(group: Sequence[Reference], lengths: tuple[int, int], rng: Random) -> list[Sequence[Reference]]:
+def _cut(
+    group: Sequence[Reference], lengths: tuple[int, int], rng: Random
+) -> list[Sequence[Reference]]:
     parts, start = [], 0
     while start < len(group):
         length = rng.randint(*lengths)

@@ -1,4 +1,6 @@
-"""How well a curation of the demo's site kept what is sound: for the evaluation alone, nothing that decides may read the truth."""
+"""How well a curation of the demo's site kept what is sound: for the evaluation alone, nothing that
+decides may read the truth.
+"""
 
 import json
 from collections import Counter
@@ -16,10 +18,11 @@ UNLISTED = "unlisted"  # what was kept although no page holds it: it counts as w
 def score(truth_path: Path, outcomes: pa.Table, base_url: str) -> dict[str, Any]:
     """Precision and recall, from 0 to 1, of keeping the sound references of the pages.
 
-    `outcomes` has the columns page_url, image_url, text, outcome; rows without a page (imported pairs) are left out, and a reference
-    that is missing counts as not kept. `precision` leaves out swapped texts, which no rule can see; `precision_all` counts them as
-    wrong. `by_fault` has for each fault how many `references` there are and how many of them were `kept`. Where nothing was kept the
-    precision is 0, so that a floor under it fails.
+    `outcomes` has the columns page_url, image_url, text, outcome; rows without a page (imported
+    pairs) are left out, and a reference that is missing counts as not kept. `precision` leaves out
+    swapped texts, which no rule can see; `precision_all` counts them as wrong. `by_fault` has for
+    each fault how many `references` there are and how many of them were `kept`. Where nothing was
+    kept the precision is 0, so that a floor under it fails.
     """
     truth = _read_truth(truth_path)
     kept = _kept(outcomes, base_url.rstrip("/"))
@@ -27,7 +30,8 @@ def score(truth_path: Path, outcomes: pa.Table, base_url: str) -> dict[str, Any]
     kept_by_fault = Counter(truth.get(key, UNLISTED) for key in kept)
     good, swapped = kept_by_fault[SOUND], kept_by_fault["swapped"]
     by_fault = {
-        fault: {"references": references[fault], "kept": kept_by_fault[fault]} for fault in sorted(references.keys() | kept_by_fault.keys())
+        fault: {"references": references[fault], "kept": kept_by_fault[fault]}
+        for fault in sorted(references.keys() | kept_by_fault.keys())
     }
     return {
         "precision": _ratio(good, len(kept) - swapped),
@@ -43,10 +47,16 @@ def _read_truth(path: Path) -> dict[Key, str]:
 
 
 def _kept(outcomes: pa.Table, base_url: str) -> set[Key]:
-    """What was kept, in the truth's terms: paths without the server, images without a query, texts with single spaces."""
+    """What was kept, in the truth's terms: paths without the server, images without a query, texts
+    with single spaces.
+    """
     rows = outcomes.select(["page_url", "image_url", "text", "outcome"]).to_pylist()
     return {
-        (row["page_url"].removeprefix(base_url), row["image_url"].removeprefix(base_url).partition("?")[0], " ".join(row["text"].split()))
+        (
+            row["page_url"].removeprefix(base_url),
+            row["image_url"].removeprefix(base_url).partition("?")[0],
+            " ".join(row["text"].split()),
+        )
         for row in rows
         if row["outcome"] == "kept" and row["page_url"]
     }

@@ -1,4 +1,6 @@
-"""What a report shows, as plain data: every part may be left out, so that a collection alone makes a report too."""
+"""What a report shows, as plain data: every part may be left out, so that a collection alone makes
+a report too.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +13,8 @@ KEPT = "kept"
 class Histogram:
     """How one measurement is distributed among what was kept and what was dropped.
 
-    Numbers have one edge more than counts; values that are names have `labels` instead of edges, one per count.
+    Numbers have one edge more than counts; values that are names have `labels` instead of edges,
+    one per count.
     """
 
     measure: str
@@ -20,7 +23,8 @@ class Histogram:
     edges: tuple[float, ...] = ()
     labels: tuple[str, ...] = ()
     sentence: str = ""
-    thresholds: tuple[tuple[str, float], ...] = ()  # what the recipe asks for, such as (">=", 200.0)
+    # what the recipe asks for, such as (">=", 200.0)
+    thresholds: tuple[tuple[str, float], ...] = ()
     unmeasured: int = 0
     whole: bool = False  # the values are whole numbers: a bin from 4 to 5 holds the fours
 
@@ -28,12 +32,17 @@ class Histogram:
         bins = len(self.labels) if self.labels else len(self.edges) - 1
         if not len(self.kept) == len(self.dropped) == bins:
             found = f"{len(self.kept)} and {len(self.dropped)} counts for {bins} bins"
-            raise ValueError(f"histogram of {self.measure}: {found}: give as many labels as counts, or one edge more than counts")
+            raise ValueError(
+                f"histogram of {self.measure}: {found}: give as many labels as counts, or one edge"
+                " more than counts"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Candidates of one host, language or source: how many there are, how many were kept, and what stopped most of the others."""
+    """Candidates of one host, language or source: how many there are, how many were kept, and what
+    stopped most of the others.
+    """
 
     name: str
     candidates: int
@@ -43,7 +52,9 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One candidate to look at: why it ended as it did, its text, its picture (encoded in any format) and its page."""
+    """One candidate to look at: why it ended as it did, its text, its picture (encoded in any
+    format) and its page.
+    """
 
     outcome: str
     text: str
@@ -54,7 +65,9 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """The losses of one stage of training: for each name one value per step, None where it was not computed."""
+    """The losses of one stage of training: for each name one value per step, None where it was not
+    computed.
+    """
 
     stage: str
     steps: tuple[int, ...]
@@ -84,7 +97,8 @@ class TrainingRun:
     samples: int  # that its steps have seen, repetitions counted
     bad: int
     best: Mapping[str, float] = field(default_factory=dict)
-    data: tuple[Mapping[str, Any], ...] = ()  # of each stage and release: stage, steps, of, batch, release, digest, share, samples
+    # of each stage and release: stage, steps, of, batch, release, digest, share, samples
+    data: tuple[Mapping[str, Any], ...] = ()
     series: tuple[Series, ...] = ()
     evaluation: Mapping[str, Any] = field(default_factory=dict)
 
@@ -93,10 +107,10 @@ class TrainingRun:
 class ReportData:
     """Everything a report shows.
 
-    `funnel` lists (outcome, count) in the order of the rules, with kept anywhere; `reasons` explains outcomes in a sentence;
-    `groups` maps host, language and source to theirs, the largest first;
-    `runs` are training runs with all that is known of them;
-    `retrieval` maps a run (curated, raw_only, chance) to its metrics as fractions from 0 to 1; `facts` maps a name to a value or a
+    `funnel` lists (outcome, count) in the order of the rules, with kept anywhere; `reasons`
+    explains outcomes in a sentence; `groups` maps host, language and source to theirs, the largest
+    first; `runs` are training runs with all that is known of them; `retrieval` maps a run (curated,
+    raw_only, chance) to its metrics as fractions from 0 to 1; `facts` maps a name to a value or a
     place on disk.
     """
 

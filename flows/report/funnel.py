@@ -1,4 +1,6 @@
-"""The funnel as one table that is also the picture: a bar of what was left, with the slice that each reason took off its end."""
+"""The funnel as one table that is also the picture: a bar of what was left, with the slice that
+each reason took off its end.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +8,8 @@ from flows.report.data import KEPT
 from flows.report.tree import Node, node
 
 NOTHING = "\u2013"  # a dash, where there is no number
-_THINNEST = 0.15  # percent of the width: a slice of one candidate in many thousands can still be seen
+# percent of the width: a slice of one candidate in many thousands can still be seen
+_THINNEST = 0.15
 
 
 def count(value: int) -> str:
@@ -20,7 +23,9 @@ def share(part: int, whole: int) -> str:
 
 
 def funnel_steps(funnel: Sequence[tuple[str, int]]) -> list[tuple[str, int, int]]:
-    """The reasons in order as (outcome, stopped, left), the kept ones last; an outcome that stopped nothing is left out."""
+    """The reasons in order as (outcome, stopped, left), the kept ones last; an outcome that stopped
+    nothing is left out.
+    """
     left = sum(stopped for _, stopped in funnel)
     steps = []
     for outcome, stopped in funnel:
@@ -45,10 +50,19 @@ def funnel_table(funnel: Sequence[tuple[str, int]], reasons: Mapping[str, str]) 
     return node("table", node("thead", head), body, class_="funnel")
 
 
-_COLUMNS = (("name", "outcome"), ("reason", ""), ("number", "count"), ("number share", "of all"), ("number left", "left"), ("bar", ""))
+_COLUMNS = (
+    ("name", "outcome"),
+    ("reason", ""),
+    ("number", "count"),
+    ("number share", "of all"),
+    ("number left", "left"),
+    ("bar", ""),
+)
 
 
-def _row(outcome: str, kind: str, stopped: int, left: int, whole: int, reason: str, style: str) -> Node:
+def _row(
+    outcome: str, kind: str, stopped: int, left: int, whole: int, reason: str, style: str
+) -> Node:
     name = node("th", node("code", outcome), class_="name", scope="row")
     cells = (
         node("td", reason, class_="reason"),
@@ -64,14 +78,38 @@ def _bar(outcome: str, kind: str, stopped: int, left: int, whole: int) -> Node:
     """The bar of one row, 100 units wide and as wide as its cell."""
     scale = 100 / max(whole, 1)
     said = f"{outcome}: {count(stopped)} of {count(whole)}"
-    picture = node("svg", viewBox="0 0 100 10", preserveAspectRatio="none", role="img", aria_label=said)
+    picture = node(
+        "svg", viewBox="0 0 100 10", preserveAspectRatio="none", role="img", aria_label=said
+    )
     picture.append(node("rect", x=0, y=0, width=100, height=10, class_="ground"))
     if kind != "stopped":
-        picture.append(node("rect", node("title", said), x=0, y=0, width=stopped * scale, height=10, class_=kind))
+        picture.append(
+            node(
+                "rect", node("title", said), x=0, y=0, width=stopped * scale, height=10, class_=kind
+            )
+        )
         return picture
     picture.append(
-        node("rect", node("title", f"{count(left)} left after {outcome}"), x=0, y=0, width=left * scale, height=10, class_="left")
+        node(
+            "rect",
+            node("title", f"{count(left)} left after {outcome}"),
+            x=0,
+            y=0,
+            width=left * scale,
+            height=10,
+            class_="left",
+        )
     )
     width = max(stopped * scale, _THINNEST)
-    picture.append(node("rect", node("title", said), x=min(left * scale, 100 - width), y=0, width=width, height=10, class_="stopped"))
+    picture.append(
+        node(
+            "rect",
+            node("title", said),
+            x=min(left * scale, 100 - width),
+            y=0,
+            width=width,
+            height=10,
+            class_="stopped",
+        )
+    )
     return picture

@@ -17,7 +17,9 @@ _HELD = 2000  # ... and that appear under the pointer; the JSON twin has all of 
 
 
 def thumbnail(data: bytes | None) -> str | None:
-    """A small JPEG of the picture as a data URI, drawn anew so that no byte of the original gets into the page; None if undecodable."""
+    """A small JPEG of the picture as a data URI, drawn anew so that no byte of the original gets
+    into the page; None if undecodable.
+    """
     if not data:
         return None
     (drawn,) = children().call(_drawn, [data])
@@ -39,16 +41,28 @@ def _drawn(data: bytes) -> str | None:
 
 
 def by_outcome(samples: Sequence[Sample], order: Sequence[str]) -> dict[str, list[int]]:
-    """Places of the samples by outcome: what was kept first, then the reasons in the order of the funnel."""
+    """Places of the samples by outcome: what was kept first, then the reasons in the order of the
+    funnel.
+    """
     groups: dict[str, list[int]] = {}
     for place, sample in enumerate(samples):
         groups.setdefault(sample.outcome, []).append(place)
-    ranks = {outcome: rank for rank, outcome in enumerate([KEPT, *(name for name in order if name != KEPT)])}
+    ranks = {
+        outcome: rank
+        for rank, outcome in enumerate([KEPT, *(name for name in order if name != KEPT)])
+    }
     return dict(sorted(groups.items(), key=lambda item: (ranks.get(item[0], len(ranks)), item[0])))
 
 
-def gallery(samples: Sequence[Sample], pictures: Sequence[str | None], funnel: Mapping[str, int], reasons: Mapping[str, str]) -> Node:
-    """One block for each outcome with a card for each sample; `pictures` are data URIs in the order of the samples."""
+def gallery(
+    samples: Sequence[Sample],
+    pictures: Sequence[str | None],
+    funnel: Mapping[str, int],
+    reasons: Mapping[str, str],
+) -> Node:
+    """One block for each outcome with a card for each sample; `pictures` are data URIs in the order
+    of the samples.
+    """
     whole = node("div", class_="gallery")
     for outcome, places in by_outcome(samples, list(funnel)).items():
         heading = node("h3", node("code", outcome, class_="kept" if outcome == KEPT else "stopped"))
@@ -56,14 +70,18 @@ def gallery(samples: Sequence[Sample], pictures: Sequence[str | None], funnel: M
             extend(heading, " ", node("span", count(funnel[outcome]), class_="number"))
         if outcome in reasons:
             extend(heading, " ", node("small", reasons[outcome]))
-        cards = node("div", *(card(samples[place], pictures[place]) for place in places), class_="cards")
+        cards = node(
+            "div", *(card(samples[place], pictures[place]) for place in places), class_="cards"
+        )
         whole.append(node("section", heading, cards))
     return whole
 
 
 def card(sample: Sample, picture: str | None) -> Node:
     """A picture (a data URI) with its text, its note and a link to its page."""
-    shown = node("img", src=picture, alt="") if picture else node("div", "no picture", class_="absent")
+    shown = (
+        node("img", src=picture, alt="") if picture else node("div", "no picture", class_="absent")
+    )
     text = (
         node("p", shorten(sample.text, _LONGEST), dir="auto", class_="text")
         if sample.text.strip()

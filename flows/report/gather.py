@@ -25,7 +25,9 @@ def distribution(
     sentence: str = "",
     thresholds: Sequence[tuple[str, float]] = (),
 ) -> Histogram | None:
-    """A histogram from statistics, every count exact since its edges are bounds of their bins; None where nothing was measured."""
+    """A histogram from statistics, every count exact since its edges are bounds of their bins; None
+    where nothing was measured.
+    """
     both = kept + dropped
     unmeasured = both.nulls
     if both.values:
@@ -53,12 +55,17 @@ def _skewed(both: Statistics) -> bool:
 
 
 def _even(both: Statistics, whole: bool) -> list[float]:
-    """Edges a power of two apart, up to where nearly all values lie; what is beyond is in the last bin."""
+    """Edges a power of two apart, up to where nearly all values lie; what is beyond is in the last
+    bin.
+    """
     assert both.least is not None
     assert both.most is not None
     most = both.quantile(0.99) or both.most
     high = both.most if both.most - both.least <= 2 * (most - both.least) else most
-    width = max(upper_bound(bound) - bound for bound in (abs(float(low)) for low in lower_bound(np.array([both.least, high]))))
+    width = max(
+        upper_bound(bound) - bound
+        for bound in (abs(float(low)) for low in lower_bound(np.array([both.least, high])))
+    )
     wide = float(2.0 ** np.ceil(np.log2((high - both.least) / _BINS))) if high > both.least else 0.0
     step = max(wide, width, 1.0 if whole else 0.0) or 1.0
     start = float(both.least // step) * step
@@ -76,22 +83,35 @@ def _growing(both: Statistics) -> list[float]:
     first, last = (int(np.floor(np.log2(value))) for value in (few, most))
     parts = int(2 ** np.floor(np.log2(max(1.0, min(16.0, _BINS / (last - first + 1))))))
     skip = -(-(last - first + 1) // _BINS)
-    edges = [2.0**octave * (1 + part / parts) for octave in range(first, last + 1, skip) for part in range(parts)]
+    edges = [
+        2.0**octave * (1 + part / parts)
+        for octave in range(first, last + 1, skip)
+        for part in range(parts)
+    ]
     inside = [edge for edge in edges if few / (1 + 1 / parts) < edge <= most]
     return [*inside, upper_bound(float(lower_bound(np.array([most]))[0]))]
 
 
 def _names(kept: Counter[str], dropped: Counter[str], missing: int) -> dict[str, Any] | None:
-    """The most frequent values, and the rest together; None for texts and digests, of which nearly each is another."""
+    """The most frequent values, and the rest together; None for texts and digests, of which nearly
+    each is another.
+    """
     both = kept + dropped
     named = Counter({name: count for name, count in both.items() if name != OTHER})
     most = [name for name, _ in sorted(named.items(), key=lambda one: (-one[1], one[0]))[:_NAMES]]
     if both.total() > _FEW and sum(named[name] for name in most) < _COVERED * both.total():
         return None
     counts = [[values[name] for name in most] for values in (kept, dropped)]
-    rest = [values.total() - sum(shown) for values, shown in zip((kept, dropped), counts, strict=True)]
+    rest = [
+        values.total() - sum(shown) for values, shown in zip((kept, dropped), counts, strict=True)
+    ]
     labels = list(most)
     if any(rest):
         labels.append("others")
         counts = [[*shown, other] for shown, other in zip(counts, rest, strict=True)]
-    return {"kept": tuple(counts[0]), "dropped": tuple(counts[1]), "labels": tuple(labels), "unmeasured": missing}
+    return {
+        "kept": tuple(counts[0]),
+        "dropped": tuple(counts[1]),
+        "labels": tuple(labels),
+        "unmeasured": missing,
+    }

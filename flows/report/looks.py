@@ -1,4 +1,6 @@
-"""What a model looks at: words carried to patches as heat over the image (ViLT's figure 4), and the patterns of its attention (UNITER)."""
+"""What a model looks at: words carried to patches as heat over the image (ViLT's figure 4), and the
+patterns of its attention (UNITER).
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,14 +14,18 @@ PATTERNS = ("vertical", "diagonal", "block", "reversed_block")
 
 
 def look_figures(found: Mapping[str, Any]) -> Iterator[Node]:
-    """Of each pair the image and a heat map for each word; then the shares of the patterns, layer by layer."""
+    """Of each pair the image and a heat map for each word; then the shares of the patterns, layer
+    by layer.
+    """
     pairs = [one for one in found.get("pairs", []) if isinstance(one, Mapping)]
     if not pairs:
         return
     yield node(
         "p",
-        "Where the optimal transport between words and patches carries each word: the stronger the colour, the more of it. ",
-        "Beside the text stand the probability that it belongs to the image, and what the transport costs.",
+        "Where the optimal transport between words and patches carries each word: the stronger the"
+        " colour, the more of it. ",
+        "Beside the text stand the probability that it belongs to the image, and what the transport"
+        " costs.",
         class_="sentence",
     )
     for pair in pairs:
@@ -76,7 +82,9 @@ def _map(word: str, heat: Sequence[Sequence[float]], pair: Mapping[str, Any]) ->
 
 
 def patterns_table(pairs: Sequence[Mapping[str, Any]]) -> Node:
-    """Of each layer the mean shares of attention over heads and pairs, and how many heads show which pattern most."""
+    """Of each layer the mean shares of attention over heads and pairs, and how many heads show
+    which pattern most.
+    """
     words = ("layer", *(name.replace("_", " ") for name in PATTERNS), "heads by their pattern")
     rows = []
     for layer in range(min(len(pair["patterns"]) for pair in pairs)):

@@ -18,7 +18,10 @@ from flows.report.runs import run_sections
 from flows.report.tree import Node, document, node
 
 # Nothing may be loaded or run: even a mistake in this code could not make the page reach out
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action"
+    " 'none'"
+)
 
 Pictures = Sequence[str | None]
 
@@ -51,8 +54,17 @@ def _page(data: ReportData, pictures: Pictures) -> Node:
     )
     sections = [(name, heading, make(data, pictures)) for name, heading, make in _SECTIONS]
     shown = [(name, heading, body) for name, heading, body in sections if body]
-    contents = node("nav", *(node("a", heading, href=f"#{name}") for name, heading, _ in shown)) if len(shown) > 2 else None
-    opening = node("header", node("h1", data.title), node("p", " ".join(data.happened), class_="lead") if data.happened else None, contents)
+    contents = (
+        node("nav", *(node("a", heading, href=f"#{name}") for name, heading, _ in shown))
+        if len(shown) > 2
+        else None
+    )
+    opening = node(
+        "header",
+        node("h1", data.title),
+        node("p", " ".join(data.happened), class_="lead") if data.happened else None,
+        contents,
+    )
     body = (node("section", node("h2", heading), *parts, id=name) for name, heading, parts in shown)
     return node("html", head, node("body", node("main", opening, *body)), lang="en")
 
@@ -62,8 +74,9 @@ def _funnel(data: ReportData, pictures: Pictures) -> list[Node]:
         return []
     whole, kept = sum(stopped for _, stopped in data.funnel), dict(data.funnel).get(KEPT, 0)
     text = (
-        f"Of {count(whole)} candidates {count(kept)} were kept ({share(kept, whole)}). "
-        "Each of the others is counted once, under the first reason that stopped it; the reasons stand in the order in which they apply."
+        f"Of {count(whole)} candidates {count(kept)} were kept ({share(kept, whole)}). Each of the"
+        " others is counted once, under the first reason that stopped it; the reasons stand in the"
+        " order in which they apply."
     )
     return [node("p", text), funnel_table(data.funnel, data.reasons)]
 
@@ -72,14 +85,26 @@ def _histograms(data: ReportData, pictures: Pictures) -> list[Node]:
     if not data.histograms:
         return []
     key = node(
-        "p", "Counts of candidates: ", node("b", "kept", class_="kept"), " above each line, ", node("b", "dropped", class_="dropped")
+        "p",
+        "Counts of candidates: ",
+        node("b", "kept", class_="kept"),
+        " above each line, ",
+        node("b", "dropped", class_="dropped"),
     )
-    key[-1].tail = " below it, to the same scale. A dotted line is what the recipe asks for. Bins are drawn equally wide."
-    return [key, node("div", *(histogram_figure(shown) for shown in data.histograms), class_="multiples")]
+    key[-1].tail = (
+        " below it, to the same scale. A dotted line is what the recipe asks for. Bins are drawn"
+        " equally wide."
+    )
+    return [
+        key,
+        node("div", *(histogram_figure(shown) for shown in data.histograms), class_="multiples"),
+    ]
 
 
 def histogram_figure(shown: Histogram) -> Node:
-    """A distribution with its name, what it measures, and how many were kept, dropped and unmeasured."""
+    """A distribution with its name, what it measures, and how many were kept, dropped and
+    unmeasured.
+    """
     heading = node("h3", node("code", shown.measure))
     totals = node(
         "p",
@@ -100,28 +125,44 @@ def _groups(data: ReportData, pictures: Pictures) -> list[Node]:
 def _samples(data: ReportData, pictures: Pictures) -> list[Node]:
     if not data.samples:
         return []
-    text = "A few of each outcome: what was kept first, then the reasons in their order. The number is how many candidates ended so."
+    text = (
+        "A few of each outcome: what was kept first, then the reasons in their order. The number is"
+        " how many candidates ended so."
+    )
     return [node("p", text), gallery(data.samples, pictures, dict(data.funnel), data.reasons)]
 
 
 def _curves(data: ReportData, pictures: Pictures) -> list[Node]:
-    multiples = [node("div", node("h3", curve.stage), curve_plot(curve), class_="multiple") for curve in data.curves if curve.steps]
+    multiples = [
+        node("div", node("h3", curve.stage), curve_plot(curve), class_="multiple")
+        for curve in data.curves
+        if curve.steps
+    ]
     return [node("div", *multiples, class_="multiples")] if multiples else []
 
 
 def _runs(data: ReportData, pictures: Pictures) -> list[Node]:
-    return [part for title, parts in run_sections(data.runs) for part in (node("h3", title, class_="part"), *parts)]
+    return [
+        part
+        for title, parts in run_sections(data.runs)
+        for part in (node("h3", title, class_="part"), *parts)
+    ]
 
 
 def _retrieval(data: ReportData, pictures: Pictures) -> list[Node]:
     if not data.retrieval:
         return []
-    text = "How often the right caption (or picture) is among the first 1, 5 or 10 found, on pairs that no training saw."
+    text = (
+        "How often the right caption (or picture) is among the first 1, 5 or 10 found, on pairs"
+        " that no training saw."
+    )
     return [node("p", text), retrieval_table(data.retrieval)]
 
 
 def _facts(data: ReportData, pictures: Pictures) -> list[Node]:
-    rows = [part for name, value in data.facts.items() for part in (node("dt", name), node("dd", value))]
+    rows = [
+        part for name, value in data.facts.items() for part in (node("dt", name), node("dd", value))
+    ]
     return [node("dl", *rows)] if rows else []
 
 
@@ -139,9 +180,18 @@ _SECTIONS: tuple[tuple[str, str, Callable[[ReportData, Pictures], list[Node]]], 
 
 def _twin(data: ReportData, pictures: Pictures) -> bytes:
     """Everything that the page shows, as JSON; pictures are the data URIs of the page."""
-    steps = [{"outcome": outcome, "count": stopped, "left": left} for outcome, stopped, left in funnel_steps(data.funnel)]
+    steps = [
+        {"outcome": outcome, "count": stopped, "left": left}
+        for outcome, stopped, left in funnel_steps(data.funnel)
+    ]
     samples = [
-        {"outcome": sample.outcome, "text": sample.text, "image": picture, "page_url": sample.page_url, "note": sample.note}
+        {
+            "outcome": sample.outcome,
+            "text": sample.text,
+            "image": picture,
+            "page_url": sample.page_url,
+            "note": sample.note,
+        }
         for sample, picture in zip(data.samples, pictures, strict=True)
     ]
     whole: dict[str, Any] = {
@@ -163,5 +213,8 @@ def _twin(data: ReportData, pictures: Pictures) -> bytes:
 
 
 def _curve(curve: Curve) -> dict[str, Any]:
-    losses = {name: [value if value == value else None for value in values] for name, values in curve.losses.items()}
+    losses = {
+        name: [value if value == value else None for value in values]
+        for name, values in curve.losses.items()
+    }
     return {"stage": curve.stage, "steps": curve.steps, "losses": losses}

@@ -1,4 +1,6 @@
-"""Retrieval numbers of several runs side by side, each metric also as dots on one scale from 0 to 100 %."""
+"""Retrieval numbers of several runs side by side, each metric also as dots on one scale from 0 to
+100 %.
+"""
 
 from collections.abc import Mapping
 
@@ -19,10 +21,16 @@ def metrics_of(runs: Runs) -> list[str]:
 
 
 def retrieval_table(runs: Runs) -> Node:
-    """One row for each metric, one column for each run, in percent; the best number of a row is set in bold."""
+    """One row for each metric, one column for each run, in percent; the best number of a row is set
+    in bold.
+    """
     head = node("tr", node("th", "percent", class_="name", scope="col"))
     for place, run in enumerate(runs):
-        head.append(node("th", node("span", class_=f"dot run{place % 4}"), run, class_="number", scope="col"))
+        head.append(
+            node(
+                "th", node("span", class_=f"dot run{place % 4}"), run, class_="number", scope="col"
+            )
+        )
     head.append(node("th", "0 to 100", class_="strip", scope="col"))
     body = node("tbody", *(_row(metric, runs) for metric in metrics_of(runs)))
     return node("table", node("thead", head), body, class_="retrieval")
@@ -41,7 +49,9 @@ def _row(metric: str, runs: Runs) -> Node:
 
 def _strip(metric: str, runs: Runs) -> Node:
     """The values as dots; the first run is drawn last, on top."""
-    picture = node("svg", viewBox="0 0 220 16", role="img", aria_label=f"{metric} of each run", class_="strip")
+    picture = node(
+        "svg", viewBox="0 0 220 16", role="img", aria_label=f"{metric} of each run", class_="strip"
+    )
     picture.append(node("line", x1=6, x2=214, y1=8, y2=8, class_="axis"))
     for place, (run, values) in reversed(list(enumerate(runs.items()))):
         if metric in values:

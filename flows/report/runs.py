@@ -1,4 +1,6 @@
-"""Training runs drawn: what they are, their curves together, what data they saw, and what they can do beside chance and the blind."""
+"""Training runs drawn: what they are, their curves together, what data they saw, and what they can
+do beside chance and the blind.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -38,13 +40,16 @@ def run_sections(
         ("What data they saw", [data_table(runs)] if runs else []),
         (
             "Cannot be read",
-            [
-                plain_table(
-                    ("run", "why"), [(one["run"], shorten(one["cause"], 400)) for one in damaged]
-                )
-            ]
-            if damaged
-            else [],
+            (
+                [
+                    plain_table(
+                        ("run", "why"),
+                        [(one["run"], shorten(one["cause"], 400)) for one in damaged],
+                    )
+                ]
+                if damaged
+                else []
+            ),
         ),
     ]
     return [(title, parts) for title, parts in sections if parts]
@@ -143,7 +148,9 @@ def recall_rows(found: Mapping[str, Any]) -> dict[str, float]:
 
 
 def retrieval(runs: Sequence[TrainingRun]) -> Iterator[Node]:
-    """Recalls of the runs beside chance and the blind baselines of the last one; which images were nearly trained on."""
+    """Recalls of the runs beside chance and the blind baselines of the last one; which images were
+    nearly trained on.
+    """
     asked = list(_asked(runs, "retrieval"))
     if not asked:
         return
@@ -159,7 +166,10 @@ def retrieval(runs: Sequence[TrainingRun]) -> Iterator[Node]:
 
 def _candidates(one: tuple[TrainingRun, Mapping[str, Any]]) -> str:
     run, found = one
-    words = f"{run.name}: {count(found['candidates'])} images and {count(found['captions'])} captions of {found.get('asked', 'a file')}"
+    words = (
+        f"{run.name}: {count(found['candidates'])} images and {count(found['captions'])} captions"
+        f" of {found.get('asked', 'a file')}"
+    )
     words += f", {count(found['pairs_judged'])} pairs judged" if found.get("pairs_judged") else ""
     words += (
         f" (the best {found['shortlist']} of each)"
@@ -169,7 +179,10 @@ def _candidates(one: tuple[TrainingRun, Mapping[str, Any]]) -> str:
     words += f", {count(found['unreadable'])} images unreadable" if found.get("unreadable") else ""
     near = found.get("near_duplicates")
     if isinstance(near, Mapping) and "images" in near:
-        words += f". Near duplicates in the training release: {count(near['images'])} images ({near['share']} %)"
+        words += (
+            f". Near duplicates in the training release: {count(near['images'])} images"
+            f" ({near['share']} %)"
+        )
     return words + "."
 
 
@@ -230,9 +243,13 @@ def answers(runs: Sequence[TrainingRun]) -> Iterator[Node]:
     rows = []
     for task, words in ANSWERS.items():
         for run, found in _asked(runs, task):
-            blind = [found["blind"][name]["accuracy"] for name in ("shuffled_images", "texts_alone")]
+            blind = [
+                found["blind"][name]["accuracy"] for name in ("shuffled_images", "texts_alone")
+            ]
             shares = [f"{value:.1f}" for value in (found["accuracy"], *blind)]
-            rows.append([run.name, words, count(found.get("questions", found.get("pairs", 0))), *shares])
+            rows.append(
+                [run.name, words, count(found.get("questions", found.get("pairs", 0))), *shares]
+            )
     if rows:
         heads = ("run", "asked", "how many", "accuracy (%)", "shuffled images", "texts alone")
         yield plain_table(heads, rows, frozenset({2, 3, 4, 5}))

@@ -1,4 +1,6 @@
-"""Training runs as plain data: what they were asked for, what they saw, their curves, and what came of them."""
+"""Training runs as plain data: what they were asked for, what they saw, their curves, and what came
+of them.
+"""
 
 import json
 import math
@@ -14,13 +16,17 @@ from training.folder import METRICS, PLAN, RESULT, read_json
 
 EVALUATION = "evaluation.json"
 POINTS = 300  # of a curve; of more steps, neighbours are averaged
-LEVELS = 3  # folders below `models` in which runs are looked for: a flow keeps those of each choice of releases apart
+# folders below `models` in which runs are looked for: a flow keeps those of each choice of releases
+# apart
+LEVELS = 3
 
 View = dict[str, Any]
 
 
 def read_runs(root: Folder) -> tuple[list[TrainingRun], list[View]]:
-    """The runs under `models` of a root, by name; and of each that cannot be read its name and why."""
+    """The runs under `models` of a root, by name; and of each that cannot be read its name and
+    why.
+    """
     if not root.is_local:
         return [], []
     models = Path(root.path()) / "models"
@@ -186,7 +192,9 @@ def _of_losses(stage: str, found: Mapping[str, Series]) -> Curve:
 
 
 def together(runs: Sequence[TrainingRun]) -> list[tuple[str, str, Curve]]:
-    """Of each stage each number, all runs in one picture: (stage, number, curve). Losses stand first, then speed."""
+    """Of each stage each number, all runs in one picture: (stage, number, curve). Losses stand
+    first, then speed.
+    """
     found: dict[tuple[str, str], dict[str, Series]] = {}
     for run in runs:
         for series in run.series:
@@ -199,7 +207,9 @@ def together(runs: Sequence[TrainingRun]) -> list[tuple[str, str, Curve]]:
 
 
 def _rank(name: str) -> tuple[int, str]:
-    """The loss, that on held-out samples, each loss, rates and speed, then shares of right answers."""
+    """The loss, that on held-out samples, each loss, rates and speed, then shares of right
+    answers.
+    """
     if name in ORDER:
         return (ORDER.index(name) if ORDER.index(name) < 2 else 3 + ORDER.index(name)), name
     return (2, name) if not name.endswith("_right") else (20, name)

@@ -1,4 +1,6 @@
-"""HTML and SVG as a tree: the serialiser of the standard library escapes every text and attribute, so that none can be forgotten."""
+"""HTML and SVG as a tree: the serialiser of the standard library escapes every text and attribute,
+so that none can be forgotten.
+"""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +10,8 @@ from xml.etree import ElementTree
 Node = ElementTree.Element
 Child = Node | str | None
 
-# Characters that HTML does not allow, and halves of surrogate pairs, which cannot be written as UTF-8
+# Characters that HTML does not allow, and halves of surrogate pairs, which cannot be written as
+# UTF-8
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -18,11 +21,16 @@ def clean(text: str) -> str:
 
 
 def node(tag: str, *children: Child, **attributes: str | float | None) -> Node:
-    """An element: `class_` stands for class, `stroke_width` for stroke-width; an attribute or a child that is None is left out."""
+    """An element: `class_` stands for class, `stroke_width` for stroke-width; an attribute or a
+    child that is None is left out.
+    """
     made = Node(tag)
     for name, value in attributes.items():
         if value is not None:
-            made.set(name.rstrip("_").replace("_", "-"), clean(value) if isinstance(value, str) else f"{value:.6g}")
+            made.set(
+                name.rstrip("_").replace("_", "-"),
+                clean(value) if isinstance(value, str) else f"{value:.6g}",
+            )
     return extend(made, *children)
 
 
@@ -40,13 +48,18 @@ def extend(parent: Node, *children: Child) -> Node:
     return parent
 
 
-def plain_table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: frozenset[int] = frozenset()) -> Node:
+def plain_table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: frozenset[int] = frozenset()
+) -> Node:
     """The first column names the row; `numbers` are the columns that stand on the right."""
 
     def side(place: int) -> str | None:
         return "number" if place in numbers else None
 
-    head = node("tr", *(node("th", word, scope="col", class_=side(place)) for place, word in enumerate(heads)))
+    head = node(
+        "tr",
+        *(node("th", word, scope="col", class_=side(place)) for place, word in enumerate(heads)),
+    )
     body = node("tbody")
     for first, *cells in rows:
         row = node("tr", node("th", first, scope="row"))
@@ -57,12 +70,17 @@ def plain_table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: fr
 
 
 def link(url: str) -> Node:
-    """A link to a page of the web, or the address as text where it is anything else than http or https."""
+    """A link to a page of the web, or the address as text where it is anything else than http or
+    https.
+    """
     if not _is_web(url):
         return node("span", shorten(url, 60))
     steps = shorten(url.partition("://")[2], 60).split("/")
-    shown = [part for step in steps[:-1] for part in (f"{step}/", node("wbr"))]  # a long address may break after its slashes
-    return node("a", *shown, steps[-1], href=url, rel="noreferrer noopener nofollow", target="_blank")
+    # a long address may break after its slashes
+    shown = [part for step in steps[:-1] for part in (f"{step}/", node("wbr"))]
+    return node(
+        "a", *shown, steps[-1], href=url, rel="noreferrer noopener nofollow", target="_blank"
+    )
 
 
 def shorten(text: str, longest: int) -> str:

@@ -1,8 +1,9 @@
 """Clusters of near duplicates over any number of collections, out of core.
 
-Each hash (or image) becomes one node; nodes meet under their keys (or in their cells), where near ones are linked; links are drawn
-together to stars; and each row gets the least image_id of its star. Every step is a stage over buckets, so that memory is bounded by a
-bucket, whatever the number of rows, and a killed command goes on.
+Each hash (or image) becomes one node; nodes meet under their keys (or in their cells), where near
+ones are linked; links are drawn together to stars; and each row gets the least image_id of its
+star. Every step is a stage over buckets, so that memory is bounded by a bucket, whatever the number
+of rows, and a killed command goes on.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,11 +19,13 @@ from pipelines.aggregate.nodes import CLUSTERS, Deliver, Kind, Meet, Plan, Sprea
 from pipelines.stage import Manifest, Stage, StageFailed
 from pipelines.store import Folder
 
-# CLIP's embeddings tell copies from look-alikes with a precision of 0.9 from here on (DataComp, appendix on near duplicates of the
-# evaluation sets, which prefers a copy detector at 0.604169 for its recall; SSCD gives 0.75 for its own embeddings).
+# CLIP's embeddings tell copies from look-alikes with a precision of 0.9 from here on (DataComp,
+# appendix on near duplicates of the evaluation sets, which prefers a copy detector at 0.604169 for
+# its recall; SSCD gives 0.75 for its own embeddings).
 SIMILARITY = 0.96
 # What a worker holds at a time, so that it is some tens of megabytes either way.
-GATHERED = {"hash": 100_000, "embedding": 20_000}  # rows whose nodes are found together, and nodes of a bucket
+# rows whose nodes are found together, and nodes of a bucket
+GATHERED = {"hash": 100_000, "embedding": 20_000}
 MET = {"hash": 500_000, "embedding": 30_000}  # keys of hashes, copies of vectors in a bucket
 MOST_CELLS = 4096  # a cell with too many vectors is cut again in memory
 ROUNDS = 64  # more than any graph needs whose labels double their reach with each
@@ -51,15 +54,20 @@ def cluster(
 ) -> Clustered:
     """The cluster of each row of some Parquet files with the columns part, row, image_id and value.
 
-    `hash`: values are perceptual hashes of 16 hexadecimal digits; two images are near when theirs differ in three bits of 64 at most,
-    and every such pair is found. A flat hash (`filters.hashes.flat`) is near to none, so that blank pictures are not glued together.
-    `embedding`: values are unit vectors; two images are near when their cosine is `similarity` or more. Of many rows (`near.WIDE`) those
-    are compared that share one of the cells of the three pivots nearest to each, which misses few (as SemDeDup compares in clusters).
-    A cluster is what hangs together through near pairs, and is called by its least image_id.
+    `hash`: values are perceptual hashes of 16 hexadecimal digits; two images are near when theirs
+    differ in three bits of 64 at most, and every such pair is found. A flat hash
+    (`filters.hashes.flat`) is near to none, so that blank pictures are not glued together.
+    `embedding`: values are unit vectors; two images are near when their cosine is `similarity` or
+    more. Of many rows (`near.WIDE`) those are compared that share one of the cells of the three
+    pivots nearest to each, which misses few (as SemDeDup compares in clusters). A cluster is what
+    hangs together through near pairs, and is called by its least image_id.
 
-    `gathered` and `met` bound what one worker holds, in rows and in copies. Raises StageFailed when a part could not be processed.
+    `gathered` and `met` bound what one worker holds, in rows and in copies. Raises StageFailed when
+    a part could not be processed.
     """
-    plan = _plan(out, rows, names, kind, identity, similarity, gathered or GATHERED[kind], met or MET[kind])
+    plan = _plan(
+        out, rows, names, kind, identity, similarity, gathered or GATHERED[kind], met or MET[kind]
+    )
     done = Deliver(out=out, plan=plan)
     standing = Manifest.read(out)
     if standing is None or standing.digest != done.identity():
@@ -89,7 +97,16 @@ def _label(plan: Plan, run: Callable[[Stage], Manifest]) -> None:
     _whole(run(Label(out=work / "labelled", plan=plan)))
 
 
-def _plan(out: Folder, rows: Folder, names: Sequence[str], kind: Kind, identity: str, similarity: float, gathered: int, met: int) -> Plan:
+def _plan(
+    out: Folder,
+    rows: Folder,
+    names: Sequence[str],
+    kind: Kind,
+    identity: str,
+    similarity: float,
+    gathered: int,
+    met: int,
+) -> Plan:
     files: list[tuple[str, ...]] = []
     total = held = 0
     for name in names:
@@ -112,11 +129,20 @@ def _plan(out: Folder, rows: Folder, names: Sequence[str], kind: Kind, identity:
     cells = min(MOST_CELLS, total // CELL) if kind == "embedding" and total > met else 1
     copies = total * (len(KEYS) if kind == "hash" else min(NEAREST, cells))
     meetings = max(1, min(-(-copies // met), cells if kind == "embedding" else copies))
-    return Plan(**about, work=out / "work", buckets=max(1, -(-total // gathered)), meetings=meetings, cells=cells)
+    return Plan(
+        **about,
+        work=out / "work",
+        buckets=max(1, -(-total // gathered)),
+        meetings=meetings,
+        cells=cells,
+    )
 
 
 def _whole(manifest: Manifest) -> Manifest:
     if manifest.failed:
         part, error = next(iter(manifest.failed.items()))
-        raise StageFailed(f"stage {manifest.stage}: {len(manifest.failed)} parts failed, first {part}: {error.strip().splitlines()[-1]}")
+        raise StageFailed(
+            f"stage {manifest.stage}: {len(manifest.failed)} parts failed, first {part}:"
+            f" {error.strip().splitlines()[-1]}"
+        )
     return manifest

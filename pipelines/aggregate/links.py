@@ -1,4 +1,6 @@
-"""Links between nodes: found where nodes meet, drawn together until each leads to the least node of its cluster, and given names."""
+"""Links between nodes: found where nodes meet, drawn together until each leads to the least node of
+its cluster, and given names.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +30,10 @@ class Match(Step):
     version: ClassVar[int] = 1
 
     def parts(self) -> list[Part]:
-        return [Part(name=f"meeting-{number:05d}", inputs=(str(number),)) for number in range(self.plan.meetings)]
+        return [
+            Part(name=f"meeting-{number:05d}", inputs=(str(number),))
+            for number in range(self.plan.meetings)
+        ]
 
     def process(self, part: Part) -> Output:
         schema = HASHES if self.plan.kind == "hash" else VECTORS_OF_CELLS
@@ -55,10 +60,12 @@ class Match(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class Contract(Step):
-    """A bucket of nodes with all links of theirs: each node that hangs together through them is linked to the least instead.
+    """A bucket of nodes with all links of theirs: each node that hangs together through them is
+    linked to the least instead.
 
-    Done again with what came of it until every node either leads to one lesser node alone or is led to by greater ones: then the links
-    are stars, and the centre of each is the least of its cluster.
+    Done again with what came of it until every node either leads to one lesser node alone or is led
+    to by greater ones: then the links are stars, and the centre of each is the least of its
+    cluster.
     """
 
     name: ClassVar[str] = "contract"
@@ -72,7 +79,10 @@ class Contract(Step):
         forest = Forest()
         forest.add(one, other)
         written = write_links(self.out, f"{part.name}.arrow", forest)
-        return Output(files=(written,), counts={"links": written.rows or 0, "unsettled": _unsettled(one, other, bucket)})
+        return Output(
+            files=(written,),
+            counts={"links": written.rows or 0, "unsettled": _unsettled(one, other, bucket)},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +99,14 @@ class Name(Step):
         own = leaves >> RANK == bucket
         centres = np.unique(roots[roots >> RANK == bucket])
         node, root = np.r_[leaves[own], centres], np.r_[roots[own], centres]
-        names = read_table(self.plan.work / "met" / "names", f"{part.name}.parquet", ["image_id"])["image_id"]
+        names = read_table(self.plan.work / "met" / "names", f"{part.name}.parquet", ["image_id"])[
+            "image_id"
+        ]
         ranks = pa.array(node - (bucket << RANK))
         table = pa.table([pa.array(root), pa.array(node), names.take(ranks)], schema=NAMED)
-        return Output(files=(write_groups(self.out, f"{part.name}.arrow", table, root >> RANK),), counts={})
+        return Output(
+            files=(write_groups(self.out, f"{part.name}.arrow", table, root >> RANK),), counts={}
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +121,14 @@ class Elect(Step):
         least = table.group_by("root", use_threads=False).aggregate([("image_id", "min")])
         place = pc.index_in(table["root"], value_set=least["root"].combine_chunks())
         elected = table.set_column(2, NAMED.field(2), least["image_id_min"].take(place))
-        return Output(files=(write_groups(self.out, f"{part.name}.arrow", elected, elected["node"].to_numpy() >> RANK),), counts={})
+        return Output(
+            files=(
+                write_groups(
+                    self.out, f"{part.name}.arrow", elected, elected["node"].to_numpy() >> RANK
+                ),
+            ),
+            counts={},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,26 +144,37 @@ class Label(Step):
         elected = read_group(self.plan.work / "elected", self.plan.bucketed, bucket, NAMED)
         place = np.full(nodes.num_rows, -1, dtype=np.int64)
         place[elected["node"].to_numpy() - (bucket << RANK)] = np.arange(elected.num_rows)
-        cluster = pc.coalesce(elected["image_id"].take(pa.array(place, mask=place < 0)), nodes["image_id"])
+        cluster = pc.coalesce(
+            elected["image_id"].take(pa.array(place, mask=place < 0)), nodes["image_id"]
+        )
         schema = pa.schema([("key", KEY[self.plan.kind]), ("file", pa.int32())])
         asked = read_group(self.plan.work / "spread", self.plan.gathered, bucket, schema)
         labels = cluster.take(pc.index_in(asked["key"], value_set=nodes["key"].combine_chunks()))
         table = pa.table({"key": asked["key"], "cluster": labels})
         counts: dict[str, Any] = {"joined": elected.num_rows}
-        return Output(files=(write_groups(self.out, f"{part.name}.arrow", table, asked["file"].to_numpy()),), counts=counts)
+        return Output(
+            files=(write_groups(self.out, f"{part.name}.arrow", table, asked["file"].to_numpy()),),
+            counts=counts,
+        )
 
 
 def write_links(folder: Folder, name: str, forest: Forest) -> Written:
     """The links of a forest, each in the buckets of both its nodes."""
     one, other = forest.links
     apart = one >> RANK != other >> RANK
-    table = pa.table([pa.array(np.r_[one, one[apart]]), pa.array(np.r_[other, other[apart]])], schema=LINKS)
+    table = pa.table(
+        [pa.array(np.r_[one, one[apart]]), pa.array(np.r_[other, other[apart]])], schema=LINKS
+    )
     return write_groups(folder, name, table, np.r_[one >> RANK, other[apart] >> RANK])
 
 
 def read_links(folder: Folder, names: tuple[str, ...], bucket: int) -> tuple[Numbers, Numbers]:
     """Each link of the nodes of a bucket once."""
-    table = read_group(folder, names, bucket, LINKS).group_by(LINKS.names, use_threads=False).aggregate([])
+    table = (
+        read_group(folder, names, bucket, LINKS)
+        .group_by(LINKS.names, use_threads=False)
+        .aggregate([])
+    )
     return table["one"].to_numpy(), table["other"].to_numpy()
 
 
@@ -153,5 +185,7 @@ def _unsettled(one: Numbers, other: Numbers, bucket: int) -> int:
     return int(((times > 1) | np.isin(leads, led)).sum())
 
 
-def _numbered(pairs: Iterator[tuple[Numbers, Numbers]], numbers: Numbers) -> Iterator[tuple[Numbers, Numbers]]:
+def _numbered(
+    pairs: Iterator[tuple[Numbers, Numbers]], numbers: Numbers
+) -> Iterator[tuple[Numbers, Numbers]]:
     return ((numbers[one], numbers[other]) for one, other in pairs)

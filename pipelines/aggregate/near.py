@@ -1,8 +1,11 @@
-"""Near pairs in memory: hashes that differ in a few bits, vectors at a small angle, and what hangs together through pairs.
+"""Near pairs in memory: hashes that differ in a few bits, vectors at a small angle, and what hangs
+together through pairs.
 
-Hashes: 64 bits are cut into five blocks. Three bits that differ lie in three blocks at most, so at least two blocks are equal: each
-hash is looked up under its ten pairs of blocks (multi-index hashing, Norouzi, Punjani and Fleet 2012, whose single blocks of 16 bits
-would grow crowded at ten million hashes). Where many share a pair of blocks, the other three are cut into six, of which three are equal.
+Hashes: 64 bits are cut into five blocks. Three bits that differ lie in three blocks at most, so at
+least two blocks are equal: each hash is looked up under its ten pairs of blocks (multi-index
+hashing, Norouzi, Punjani and Fleet 2012, whose single blocks of 16 bits would grow crowded at ten
+million hashes). Where many share a pair of blocks, the other three are cut into six, of which three
+are equal.
 """
 
 from collections.abc import Iterable, Iterator
@@ -29,16 +32,25 @@ def _mask(bits: NDArray[np.int64]) -> int:
 
 
 def _cut(bits: NDArray[np.int64], blocks: int, equal: int) -> tuple[int, ...]:
-    """The bits of each choice of `equal` blocks of `blocks`. A block takes every so manieth bit: neighbours tell much the same."""
-    return tuple(_mask(np.concatenate(chosen)) for chosen in combinations([bits[start::blocks] for start in range(blocks)], equal))
+    """The bits of each choice of `equal` blocks of `blocks`. A block takes every so manieth bit:
+    neighbours tell much the same.
+    """
+    return tuple(
+        _mask(np.concatenate(chosen))
+        for chosen in combinations([bits[start::blocks] for start in range(blocks)], equal)
+    )
 
 
 KEYS = _cut(np.arange(64), 5, 2)
-_FINER = {key: _cut(np.array([bit for bit in range(64) if not key >> bit & 1]), 6, 3) for key in KEYS}
+_FINER = {
+    key: _cut(np.array([bit for bit in range(64) if not key >> bit & 1]), 6, 3) for key in KEYS
+}
 
 
 def near_hashes(hashes: HASHES, key: int) -> Iterator[tuple[INDICES, INDICES]]:
-    """Pairs of places whose hashes differ in `DISTANCE` bits at most, among those whose bits of a key of `KEYS` are equal."""
+    """Pairs of places whose hashes differ in `DISTANCE` bits at most, among those whose bits of a
+    key of `KEYS` are equal.
+    """
     places = np.arange(len(hashes))
     crowds: list[INDICES] = []
     yield from _joined(hashes, places, key, crowds)
@@ -47,17 +59,29 @@ def near_hashes(hashes: HASHES, key: int) -> Iterator[tuple[INDICES, INDICES]]:
             yield from _joined(hashes, crowd, finer, None)
 
 
-def _joined(hashes: HASHES, places: INDICES, mask: int, crowds: list[INDICES] | None) -> Iterator[tuple[INDICES, INDICES]]:
-    """Near pairs among places whose hashes agree in a mask; those of a crowd are put aside where there is a list for them."""
+def _joined(
+    hashes: HASHES, places: INDICES, mask: int, crowds: list[INDICES] | None
+) -> Iterator[tuple[INDICES, INDICES]]:
+    """Near pairs among places whose hashes agree in a mask; those of a crowd are put aside where
+    there is a list for them.
+    """
     keys = hashes[places] & np.uint64(mask)
     order = np.argsort(keys)
     places, keys = places[order], keys[order]
-    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]]) if len(keys) else np.zeros(0, dtype=np.int64)
+    starts = (
+        np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
+        if len(keys)
+        else np.zeros(0, dtype=np.int64)
+    )
     sizes = np.diff(np.r_[starts, len(keys)])
-    after = np.repeat(starts + sizes, sizes) - np.arange(len(keys)) - 1  # how many follow with the same key
+    # how many follow with the same key
+    after = np.repeat(starts + sizes, sizes) - np.arange(len(keys)) - 1
     if crowds is not None:
         crowded = sizes > CROWD
-        crowds += [places[start : start + size] for start, size in zip(starts[crowded], sizes[crowded], strict=True)]
+        crowds += [
+            places[start : start + size]
+            for start, size in zip(starts[crowded], sizes[crowded], strict=True)
+        ]
         after[np.repeat(crowded, sizes)] = 0
     found, step = hashes[places], 1
     left = np.flatnonzero(after >= step)
@@ -70,11 +94,15 @@ def _joined(hashes: HASHES, places: INDICES, mask: int, crowds: list[INDICES] | 
 
 
 def near_vectors(vectors: VECTORS, similarity: float) -> Iterator[tuple[INDICES, INDICES]]:
-    """Pairs of places whose unit vectors [n, d] have this cosine or more; of very many only those that share a cell (`cells`)."""
+    """Pairs of places whose unit vectors [n, d] have this cosine or more; of very many only those
+    that share a cell (`cells`).
+    """
     yield from _near(vectors, np.arange(len(vectors)), similarity, cut=True)
 
 
-def _near(vectors: VECTORS, places: INDICES, similarity: float, *, cut: bool) -> Iterator[tuple[INDICES, INDICES]]:
+def _near(
+    vectors: VECTORS, places: INDICES, similarity: float, *, cut: bool
+) -> Iterator[tuple[INDICES, INDICES]]:
     if cut and len(places) > WIDE:
         pivots = vectors[places[:: -(-len(places) // (len(places) // CELL))]]
         cell = cells(vectors[places], pivots)
@@ -103,7 +131,9 @@ def cells(vectors: VECTORS, pivots: VECTORS) -> NDArray[np.int64]:
 
 
 class Forest:
-    """What hangs together: each node that has a pair, and the least of those that it hangs together with."""
+    """What hangs together: each node that has a pair, and the least of those that it hangs together
+    with.
+    """
 
     def __init__(self) -> None:
         self.nodes = np.zeros(0, dtype=np.int64)
@@ -122,7 +152,9 @@ class Forest:
 
     def add(self, one: INDICES, other: INDICES) -> None:
         """Take in pairs of nodes."""
-        self.nodes, places = np.unique(np.concatenate([self.nodes, self.roots, one, other]), return_inverse=True)
+        self.nodes, places = np.unique(
+            np.concatenate([self.nodes, self.roots, one, other]), return_inverse=True
+        )
         size = len(self.roots)
         left = np.concatenate([places[:size], places[2 * size : 2 * size + len(one)]])
         right = np.concatenate([places[size : 2 * size], places[2 * size + len(one) :]])
@@ -136,7 +168,9 @@ class Forest:
 
 
 def _least(left: INDICES, right: INDICES, count: int) -> INDICES:
-    """[count] the least number that each of the numbers below `count` hangs together with: least labels handed on, and shortened."""
+    """[count] the least number that each of the numbers below `count` hangs together with: least
+    labels handed on, and shortened.
+    """
     label = np.arange(count)
     while len(left):
         one, other = label[left], label[right]

@@ -1,6 +1,8 @@
-"""What is clustered: rows become nodes (distinct hashes, distinct images), and nodes become rows again once they have a cluster.
+"""What is clustered: rows become nodes (distinct hashes, distinct images), and nodes become rows
+again once they have a cluster.
 
-A node's number is its bucket, shifted, and its rank in the bucket, so that the number says where the node lies.
+A node's number is its bucket, shifted, and its rank in the bucket, so that the number says where
+the node lies.
 """
 
 from dataclasses import dataclass
@@ -43,8 +45,16 @@ class Plan:
 
     @property
     def settings(self) -> dict[str, Any]:
-        near = {"similarity": self.similarity, "cells": self.cells} if self.kind == "embedding" else {}
-        return {"kind": self.kind, "files": len(self.files), "buckets": self.buckets, "meetings": self.meetings, **near}
+        near = (
+            {"similarity": self.similarity, "cells": self.cells} if self.kind == "embedding" else {}
+        )
+        return {
+            "kind": self.kind,
+            "files": len(self.files),
+            "buckets": self.buckets,
+            "meetings": self.meetings,
+            **near,
+        }
 
     @property
     def gathered(self) -> tuple[str, ...]:
@@ -59,7 +69,14 @@ class Plan:
     @cached_property
     def spread(self) -> pa.Schema:
         """What is known of a node in one group of files."""
-        return pa.schema([("key", KEY[self.kind]), ("image_id", pa.string()), ("file", pa.int32()), ("vector", pa.binary())])
+        return pa.schema(
+            [
+                ("key", KEY[self.kind]),
+                ("image_id", pa.string()),
+                ("file", pa.int32()),
+                ("vector", pa.binary()),
+            ]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,35 +92,52 @@ class Step(Stage):
         return {"rows": self.plan.identity}
 
     def parts(self) -> list[Part]:
-        return [Part(name=f"bucket-{number:05d}", inputs=(str(number),)) for number in range(self.plan.buckets)]
+        return [
+            Part(name=f"bucket-{number:05d}", inputs=(str(number),))
+            for number in range(self.plan.buckets)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spread(Step):
-    """Some files of rows: each hash or image once, to the bucket of its node; and the pivots, in a group behind the last bucket."""
+    """Some files of rows: each hash or image once, to the bucket of its node; and the pivots, in a
+    group behind the last bucket.
+    """
 
     name: ClassVar[str] = "nodes"  # "spread" is a step of the engine
     version: ClassVar[int] = 1
 
     def parts(self) -> list[Part]:
-        return [Part(name=f"rows-{number:05d}", inputs=(str(number),)) for number in range(len(self.plan.files))]
+        return [
+            Part(name=f"rows-{number:05d}", inputs=(str(number),))
+            for number in range(len(self.plan.files))
+        ]
 
     def process(self, part: Part) -> Output:
         number = int(part.inputs[0])
         table = distinct(self.plan, read_rows(self.plan, number, ["image_id", "value"]))
-        table = table.append_column("file", pa.array(np.full(table.num_rows, number, dtype=np.int32))).select(self.plan.spread.names)
-        hashes = mixed(table["key"].to_numpy()) if self.plan.kind == "hash" else _hashes(table["key"])
+        table = table.append_column(
+            "file", pa.array(np.full(table.num_rows, number, dtype=np.int32))
+        ).select(self.plan.spread.names)
+        hashes = (
+            mixed(table["key"].to_numpy()) if self.plan.kind == "hash" else _hashes(table["key"])
+        )
         group = (hashes % np.uint64(self.plan.buckets)).astype(np.int64)
         if self.plan.cells > 1:
             chosen = np.flatnonzero(mixed(hashes) * 2.0**-64 < self.plan.cells / self.plan.total)
             table = pa.concat_tables([table, table.take(pa.array(chosen))])
             group = np.r_[group, np.full(len(chosen), self.plan.buckets)]
-        return Output(files=(write_groups(self.out, f"{part.name}.arrow", table, group),), counts={"nodes": len(hashes)})
+        return Output(
+            files=(write_groups(self.out, f"{part.name}.arrow", table, group),),
+            counts={"nodes": len(hashes)},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Meet(Step):
-    """A bucket of nodes: their names, and each node to all keys or cells under which it may meet those near it."""
+    """A bucket of nodes: their names, and each node to all keys or cells under which it may meet
+    those near it.
+    """
 
     name: ClassVar[str] = "meet"
     version: ClassVar[int] = 1
@@ -111,28 +145,55 @@ class Meet(Step):
     def process(self, part: Part) -> Output:
         bucket = int(part.inputs[0])
         table = nodes_of(self.plan, bucket, vectors=True)
-        names = write_parquet(self.out / "names", f"{part.name}.parquet", table.select(["key", "image_id"]))
+        names = write_parquet(
+            self.out / "names", f"{part.name}.parquet", table.select(["key", "image_id"])
+        )
         nodes = np.arange(table.num_rows, dtype=np.int64) + (bucket << RANK)
-        rows, group = self._keys(table, nodes) if self.plan.kind == "hash" else self._cells(table, nodes)
+        rows, group = (
+            self._keys(table, nodes) if self.plan.kind == "hash" else self._cells(table, nodes)
+        )
         written = write_groups(self.out, f"{part.name}.arrow", rows, group)
-        return Output(files=(written, names), counts={"nodes": table.num_rows, "met": rows.num_rows})
+        return Output(
+            files=(written, names), counts={"nodes": table.num_rows, "met": rows.num_rows}
+        )
 
-    def _keys(self, table: pa.Table, nodes: NDArray[np.int64]) -> tuple[pa.Table, NDArray[np.int64]]:
+    def _keys(
+        self, table: pa.Table, nodes: NDArray[np.int64]
+    ) -> tuple[pa.Table, NDArray[np.int64]]:
         hashes = table["key"].to_numpy()
         which = np.repeat(np.arange(len(KEYS), dtype=np.int8), len(hashes))
-        columns = [pa.array(np.tile(hashes, len(KEYS))), pa.array(np.tile(nodes, len(KEYS))), pa.array(which)]
-        keys = np.concatenate([mixed((hashes & np.uint64(key)) ^ np.uint64(number)) for number, key in enumerate(KEYS)])
-        return pa.table(columns, schema=HASHES), (keys % np.uint64(self.plan.meetings)).astype(np.int64)
+        columns = [
+            pa.array(np.tile(hashes, len(KEYS))),
+            pa.array(np.tile(nodes, len(KEYS))),
+            pa.array(which),
+        ]
+        keys = np.concatenate(
+            [
+                mixed((hashes & np.uint64(key)) ^ np.uint64(number))
+                for number, key in enumerate(KEYS)
+            ]
+        )
+        return pa.table(columns, schema=HASHES), (keys % np.uint64(self.plan.meetings)).astype(
+            np.int64
+        )
 
-    def _cells(self, table: pa.Table, nodes: NDArray[np.int64]) -> tuple[pa.Table, NDArray[np.int64]]:
-        drawn = read_group(self.plan.work / "spread", self.plan.gathered, self.plan.buckets, self.plan.spread)
+    def _cells(
+        self, table: pa.Table, nodes: NDArray[np.int64]
+    ) -> tuple[pa.Table, NDArray[np.int64]]:
+        drawn = read_group(
+            self.plan.work / "spread", self.plan.gathered, self.plan.buckets, self.plan.spread
+        )
         pivots = vectors_of(first_of(drawn)["vector"])
         if len(pivots) == 0 or table.num_rows == 0:
             cell = np.zeros((table.num_rows, 1), dtype=np.int64)
         else:
             cell = cells(vectors_of(table["vector"]), pivots)
         copies = pa.array(np.repeat(np.arange(len(nodes)), cell.shape[1]))
-        columns = [pa.array(cell.ravel().astype(np.int32)), pa.array(nodes).take(copies), table["vector"].take(copies)]
+        columns = [
+            pa.array(cell.ravel().astype(np.int32)),
+            pa.array(nodes).take(copies),
+            table["vector"].take(copies),
+        ]
         return pa.table(columns, schema=VECTORS_OF_CELLS), cell.ravel() % self.plan.meetings
 
 
@@ -144,7 +205,10 @@ class Deliver(Step):
     version: ClassVar[int] = 1
 
     def parts(self) -> list[Part]:
-        return [Part(name=f"rows-{number:05d}", inputs=(str(number),)) for number in range(len(self.plan.files))]
+        return [
+            Part(name=f"rows-{number:05d}", inputs=(str(number),))
+            for number in range(len(self.plan.files))
+        ]
 
     def process(self, part: Part) -> Output:
         number = int(part.inputs[0])
@@ -154,7 +218,9 @@ class Deliver(Step):
         key = pa.array(hashes_of(table["value"])) if self.plan.kind == "hash" else table["image_id"]
         place = pc.index_in(key, value_set=found["key"].combine_chunks())
         cluster = pc.coalesce(found["cluster"].take(place), table["image_id"])
-        result = pa.table([table["part"], table["row"], cluster], names=CLUSTERS.names).cast(CLUSTERS)
+        result = pa.table([table["part"], table["row"], cluster], names=CLUSTERS.names).cast(
+            CLUSTERS
+        )
         written = write_groups(self.out, f"{part.name}.arrow", result, result["part"].to_numpy())
         return Output(files=(written,), counts={"rows": result.num_rows})
 
@@ -166,12 +232,18 @@ def read_rows(plan: Plan, number: int, columns: list[str]) -> pa.Table:
 
 
 def distinct(plan: Plan, table: pa.Table) -> pa.Table:
-    """Each hash with the least image that has it, flat ones left out; or each image with its vector."""
+    """Each hash with the least image that has it, flat ones left out; or each image with its
+    vector.
+    """
     if plan.kind == "embedding":
         table = first_of(table.append_column("key", table["image_id"]))
         return table.append_column("vector", binary_of(table["value"]))
     hashes = hashes_of(table["value"])
-    table = _least(pa.table({"key": pa.array(hashes), "image_id": table["image_id"]}).filter(pa.array(~flat(hashes))))
+    table = _least(
+        pa.table({"key": pa.array(hashes), "image_id": table["image_id"]}).filter(
+            pa.array(~flat(hashes))
+        )
+    )
     return table.append_column("vector", pa.nulls(table.num_rows, pa.binary()))
 
 
@@ -201,14 +273,25 @@ def hashes_of(values: pa.ChunkedArray) -> NDArray[np.uint64]:
 
 
 def binary_of(lists: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Lists of numbers as the bytes of float16, which no list of lists slows down; ValueError where lengths differ."""
+    """Lists of numbers as the bytes of float16, which no list of lists slows down; ValueError where
+    lengths differ.
+    """
     if not len(lists):
         return pa.chunked_array([], pa.binary())
-    flattened = np.concatenate([np.asarray(chunk.flatten().to_numpy(zero_copy_only=False), dtype=np.float16) for chunk in lists.chunks])
+    flattened = np.concatenate(
+        [
+            np.asarray(chunk.flatten().to_numpy(zero_copy_only=False), dtype=np.float16)
+            for chunk in lists.chunks
+        ]
+    )
     if pc.min_max(pc.list_value_length(lists))["min"].as_py() * len(lists) != len(flattened):
-        raise ValueError("embeddings of different lengths cannot be compared: measure all with one model")
+        raise ValueError(
+            "embeddings of different lengths cannot be compared: measure all with one model"
+        )
     size = 2 * len(flattened) // len(lists)
-    packed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), len(lists), [None, pa.py_buffer(flattened.tobytes())])
+    packed = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(size), len(lists), [None, pa.py_buffer(flattened.tobytes())]
+    )
     return pa.chunked_array([packed.cast(pa.binary())])
 
 
@@ -228,4 +311,6 @@ def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _hashes(keys: pa.ChunkedArray) -> NDArray[np.uint64]:
-    return np.fromiter((stable_hash(key) for key in keys.to_pylist()), dtype=np.uint64, count=len(keys))
+    return np.fromiter(
+        (stable_hash(key) for key in keys.to_pylist()), dtype=np.uint64, count=len(keys)
+    )

@@ -1,4 +1,6 @@
-"""Images that need no fetching: those that the archives of a collection hold, or the data set that it was imported from."""
+"""Images that need no fetching: those that the archives of a collection hold, or the data set that
+it was imported from.
+"""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -24,13 +26,17 @@ ARCHIVE_IMAGES = pa.schema(
         ("archive", pa.string()),  # path or URL of the archive
         ("offset", pa.int64()),  # byte of the record
         ("captured_at", pa.string()),
-        ("stored_as", pa.string()),  # the address that the record has, where another record refers to it
+        # the address that the record has, where another record refers to it
+        ("stored_as", pa.string()),
     ]
 )
 PLACES = pa.schema(
     [
-        *ARCHIVE_IMAGES,  # `offset` is a byte of a WARC or tar file, a row group of Parquet, a record batch of Arrow
-        ("kind", pa.string()),  # warc (where the column is absent), tar, file, parquet, arrow; missing, outside: why there is none
+        # `offset` is a byte of a WARC or tar file, a row group of Parquet, a record batch of Arrow
+        *ARCHIVE_IMAGES,
+        # warc (where the column is absent), tar, file, parquet, arrow; missing, outside: why there
+        # is none
+        ("kind", pa.string()),
         ("size", pa.int64()),  # bytes of a tar member
         ("row", pa.int64()),  # within the row group or record batch
         ("column", pa.string()),  # of the bytes, e.g. image.bytes
@@ -41,11 +47,18 @@ Decoder = Callable[[bytes], Picture]
 
 
 def from_archives(
-    held: Folder | None, urls: Sequence[str], spool: Spool, *, limit: int, decode: Decoder = decode_isolated
+    held: Folder | None,
+    urls: Sequence[str],
+    spool: Spool,
+    *,
+    limit: int,
+    decode: Decoder = decode_isolated,
 ) -> dict[str, Found]:
-    """Those addresses whose images the archives hold, by the index beside the candidates in `held`; `limit` is in bytes an image.
+    """Those addresses whose images the archives hold, by the index beside the candidates in `held`;
+    `limit` is in bytes an image.
 
-    Each archive is opened once and read from its front to its end; a row group or record batch is read once for all its images.
+    Each archive is opened once and read from its front to its end; a row group or record batch is
+    read once for all its images.
     """
     if held is None or not urls:
         return {}
@@ -59,9 +72,13 @@ def from_archives(
 
 
 def _decoded(held: Held, decode: Decoder) -> Iterator[tuple[str, FetchResult, Picture | None]]:
-    """The same with pictures in place of bytes, decoded on as many cores as this process may use while the archive is read on."""
+    """The same with pictures in place of bytes, decoded on as many cores as this process may use
+    while the archive is read on.
+    """
 
-    def shown(one: tuple[str, FetchResult, bytes | None]) -> tuple[str, FetchResult, Picture | None]:
+    def shown(
+        one: tuple[str, FetchResult, bytes | None],
+    ) -> tuple[str, FetchResult, Picture | None]:
         url, attempt, data = one
         return url, attempt, decode(data) if data is not None else None
 
@@ -69,15 +86,23 @@ def _decoded(held: Held, decode: Decoder) -> Iterator[tuple[str, FetchResult, Pi
 
 
 class Index:
-    """Where each held image lies, searched by a hash of its address: about 50 bytes an image in memory (150 for an image in a file)."""
+    """Where each held image lies, searched by a hash of its address: about 50 bytes an image in
+    memory (150 for an image in a file).
+    """
 
     def __init__(self, places: pa.Table) -> None:
         absent = np.isin(places["kind"].to_numpy(zero_copy_only=False), (MISSING, OUTSIDE))
         hashes = _hashes(places["image_url"].to_pylist())
-        self._order = np.lexsort((absent, hashes))  # stable: the first of equal addresses, one that is there before one that is not
+        # stable: the first of equal addresses, one that is there before one that is not
+        self._order = np.lexsort((absent, hashes))
         self._hashes = hashes[self._order]
         columns = [(name, places[name]) for name in places.column_names if name != "image_url"]
-        self._places = pa.table({name: column.dictionary_encode() if column.type == pa.string() else column for name, column in columns})
+        self._places = pa.table(
+            {
+                name: column.dictionary_encode() if column.type == pa.string() else column
+                for name, column in columns
+            }
+        )
 
     def rows(self, urls: Sequence[str]) -> list[dict[str, object]]:
         """The place of each address that is held, as a row of PLACES."""
@@ -87,17 +112,26 @@ class Index:
         spot = np.minimum(np.searchsorted(self._hashes, wanted), len(self._hashes) - 1)
         hit = np.flatnonzero(self._hashes[spot] == wanted)
         places = self._places.take(pa.array(self._order[spot[hit]])).to_pylist()
-        return [{"image_url": urls[which], **place} for which, place in zip(hit.tolist(), places, strict=True)]
+        return [
+            {"image_url": urls[which], **place}
+            for which, place in zip(hit.tolist(), places, strict=True)
+        ]
 
 
 def _hashes(urls: Sequence[str]) -> np.ndarray:
-    """Python's own 64-bit hash of each address, seeded anew in each process: nobody can make two addresses meet."""
+    """Python's own 64-bit hash of each address, seeded anew in each process: nobody can make two
+    addresses meet.
+    """
     return np.fromiter(map(hash, urls), dtype=np.int64, count=len(urls))
 
 
 def _version(held: Folder) -> str:
     """What tells one state of the folder from another."""
-    return held.read("manifest.json").decode() if held.exists("manifest.json") else " ".join(held.names())
+    return (
+        held.read("manifest.json").decode()
+        if held.exists("manifest.json")
+        else " ".join(held.names())
+    )
 
 
 @functools.lru_cache(maxsize=1)
@@ -112,6 +146,13 @@ def _completed(table: pa.Table) -> pa.Table:
     rows = table.num_rows
     absent = {"kind": pa.array([WARC] * rows, pa.string())}
     return pa.table(
-        [table[entry.name] if entry.name in table.column_names else absent.get(entry.name, pa.nulls(rows, entry.type)) for entry in PLACES],
+        [
+            (
+                table[entry.name]
+                if entry.name in table.column_names
+                else absent.get(entry.name, pa.nulls(rows, entry.type))
+            )
+            for entry in PLACES
+        ],
         schema=PLACES,
     )

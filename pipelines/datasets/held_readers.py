@@ -1,4 +1,6 @@
-"""The bytes of held images, archive by archive: WARC records, tar members, files, rows of Parquet and Arrow."""
+"""The bytes of held images, archive by archive: WARC records, tar members, files, rows of Parquet
+and Arrow.
+"""
 
 import errno
 import os
@@ -23,21 +25,41 @@ from pipelines.web.result import FetchResult
 
 BATCH = 64  # rows of a Parquet file in memory at once
 FILE_MAGIC = b"ARROW1"
-ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL})
+ABSENT = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EINVAL,
+    }
+)
 Row = Mapping[str, Any]  # of PLACES
-Held = Iterator[tuple[str, FetchResult, bytes | None]]  # address, what became of it, its bytes if it was found
+# address, what became of it, its bytes if it was found
+Held = Iterator[tuple[str, FetchResult, bytes | None]]
 
 
 def opened(url: str) -> AbstractContextManager[IO[bytes]]:
-    """A seekable binary file at a path or fsspec URL; ValueError if it is not there, Unreachable where the network fails."""
+    """A seekable binary file at a path or fsspec URL; ValueError if it is not there, Unreachable
+    where the network fails.
+    """
     system, path = fsspec.core.url_to_fs(url)
-    if isinstance(system, LocalFileSystem) and not os.path.isfile(path):  # a pipe would be waited for
-        raise ValueError(f"there is no file at {url}: what was imported must stay in its place until its images are read")
+    # a pipe would be waited for
+    if isinstance(system, LocalFileSystem) and not os.path.isfile(path):
+        raise ValueError(
+            f"there is no file at {url}: what was imported must stay in its place until its images"
+            " are read"
+        )
     return opened_archive(url)
 
 
 def warc_records(archive: str, rows: Sequence[Row], limit: int) -> Held:
-    """Stored responses, in the order of their records; one that is cut, or another's, is as if it were not held."""
+    """Stored responses, in the order of their records; one that is cut, or another's, is as if it
+    were not held.
+    """
     with opened_archive(archive, RECORD_BLOCK) as stream:
         for row in rows:
             url, target = row["image_url"], row["stored_as"] or row["image_url"]
@@ -62,8 +84,15 @@ def tar_members(archive: str, rows: Sequence[Row], limit: int) -> Held:
             file.seek(row["offset"])
             data = file.read(row["size"])
             whole = len(data) == row["size"]
-            cut = FetchResult(outcome="fetch.cut", detail=f"the tar file ends after {len(data)} of {row['size']} bytes")
-            yield row["image_url"], FetchResult(outcome=FETCHED) if whole else cut, data if whole else None
+            cut = FetchResult(
+                outcome="fetch.cut",
+                detail=f"the tar file ends after {len(data)} of {row['size']} bytes",
+            )
+            yield (
+                row["image_url"],
+                FetchResult(outcome=FETCHED) if whole else cut,
+                data if whole else None,
+            )
 
 
 def whole_file(archive: str, rows: Sequence[Row], limit: int) -> Held:
@@ -72,16 +101,25 @@ def whole_file(archive: str, rows: Sequence[Row], limit: int) -> Held:
     except OSError as error:
         if error.errno not in ABSENT and not isinstance(error, FileNotFoundError):
             raise
-        result, found = FetchResult(outcome="fetch.missing", detail=f"{error.strerror or 'no such file'}: {archive}"), None
+        result, found = (
+            FetchResult(
+                outcome="fetch.missing", detail=f"{error.strerror or 'no such file'}: {archive}"
+            ),
+            None,
+        )
     else:
         large = len(data) > limit
-        result, found = (_too_large(None, limit), None) if large else (FetchResult(outcome=FETCHED), data)
+        result, found = (
+            (_too_large(None, limit), None) if large else (FetchResult(outcome=FETCHED), data)
+        )
     for row in rows:
         yield row["image_url"], result, found
 
 
 def _content(path: str, limit: int) -> bytes:
-    """At most a byte more than the limit; OSError for what is no ordinary file, such as a pipe, which would never end."""
+    """At most a byte more than the limit; OSError for what is no ordinary file, such as a pipe,
+    which would never end.
+    """
     system, name = fsspec.core.url_to_fs(path)
     if not isinstance(system, LocalFileSystem):
         return bytes(system.cat_file(name, start=0, end=limit + 1))
@@ -98,13 +136,17 @@ def parquet_rows(archive: str, rows: Sequence[Row], limit: int) -> Held:
         except DAMAGE as error:
             yield from _unreadable(rows, error)
             return
-        for (group, column), wanted in groupby(rows, key=lambda row: (row["offset"], row["column"])):
+        for (group, column), wanted in groupby(
+            rows, key=lambda row: (row["offset"], row["column"])
+        ):
             yield from _of_batches(_batches(source, group, column), list(wanted), limit)
 
 
 def _batches(source: pq.ParquetFile, group: int, column: str) -> Iterator[pa.Array]:
     """The bytes of one row group, some rows at a time."""
-    for batch in source.iter_batches(batch_size=BATCH, row_groups=[group], columns=[column], use_threads=False):
+    for batch in source.iter_batches(
+        batch_size=BATCH, row_groups=[group], columns=[column], use_threads=False
+    ):
         yield values_of(batch, column)
 
 
@@ -135,7 +177,11 @@ def _of_batches(batches: Iterator[pa.Array], wanted: list[Row], limit: int) -> H
 
 def _unreadable(rows: Sequence[Row], error: Exception) -> Held:
     for row in rows:
-        yield row["image_url"], FetchResult(outcome="fetch.unreadable", detail=str(error)[:300]), None
+        yield (
+            row["image_url"],
+            FetchResult(outcome="fetch.unreadable", detail=str(error)[:300]),
+            None,
+        )
 
 
 def _of_value(value: pa.Scalar, limit: int) -> tuple[FetchResult, bytes | None]:
@@ -157,24 +203,39 @@ def arrow_rows(archive: str, rows: Sequence[Row], limit: int) -> Held:
             yield from _unreadable(group, error)
             continue
         for column, same in groupby(group, key=lambda row: row["column"]):
-            yield from _of_batches((values_of(one, column) for one in [batch] if one is not None), list(same), limit)
+            yield from _of_batches(
+                (values_of(one, column) for one in [batch] if one is not None), list(same), limit
+            )
 
 
 class RecordBatches:
-    """The record batches of an Arrow file or stream by number; those of a stream in one pass, if asked for in their order."""
+    """The record batches of an Arrow file or stream by number; those of a stream in one pass, if
+    asked for in their order.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
         system, path = fsspec.core.url_to_fs(url)
         local = isinstance(system, LocalFileSystem)
         try:
-            self._source = pa.memory_map(path) if local else pa.PythonFile(system.open(path, "rb"), mode="r")
-            self._file = None if self._source.read(len(FILE_MAGIC)) != FILE_MAGIC else pa.ipc.open_file(self._source)
+            self._source = (
+                pa.memory_map(path) if local else pa.PythonFile(system.open(path, "rb"), mode="r")
+            )
+            self._file = (
+                None
+                if self._source.read(len(FILE_MAGIC)) != FILE_MAGIC
+                else pa.ipc.open_file(self._source)
+            )
             self._restart()
         except FileNotFoundError as error:
-            raise ValueError(f"there is no file at {url}: what was imported must stay in its place until its images are read") from error
+            raise ValueError(
+                f"there is no file at {url}: what was imported must stay in its place until its"
+                " images are read"
+            ) from error
         except (pa.ArrowInvalid, OSError, EOFError) as error:
-            raise ValueError(f"{url} is neither an Arrow file nor an Arrow stream, or it is cut: {error}") from error
+            raise ValueError(
+                f"{url} is neither an Arrow file nor an Arrow stream, or it is cut: {error}"
+            ) from error
         self.schema: pa.Schema = self._stream.schema if self._file is None else self._file.schema
 
     def _restart(self) -> None:
@@ -185,7 +246,11 @@ class RecordBatches:
     def get(self, number: int) -> pa.RecordBatch | None:
         """A record batch; None if the stream ends before it."""
         if self._file is not None:
-            return _checked(self._file.get_batch(number)) if number < self._file.num_record_batches else None
+            return (
+                _checked(self._file.get_batch(number))
+                if number < self._file.num_record_batches
+                else None
+            )
         if number < self._next:
             self._restart()
         batch = None
@@ -206,7 +271,9 @@ class RecordBatches:
         return 0 if batch is None else int(batch.num_rows)
 
     def rows(self) -> tuple[list[int], bool]:
-        """The number of rows of each batch that can be read (0 for one among others that cannot), and whether that is all of them."""
+        """The number of rows of each batch that can be read (0 for one among others that cannot),
+        and whether that is all of them.
+        """
         found: list[int] = []
         if self._file is not None:
             found = [self._size(number) for number in range(self._file.num_record_batches)]
@@ -220,7 +287,9 @@ class RecordBatches:
 
 
 def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A batch whose values lie where it says; ArrowInvalid else, for Arrow reads wherever an offset leads."""
+    """A batch whose values lie where it says; ArrowInvalid else, for Arrow reads wherever an offset
+    leads.
+    """
     batch.validate(full=True)
     return batch
 
@@ -232,15 +301,27 @@ def nowhere(archive: str, rows: Sequence[Row], limit: int) -> Held:
 
 def outside(archive: str, rows: Sequence[Row], limit: int) -> Held:
     for row in rows:
-        yield row["image_url"], FetchResult(outcome="fetch.outside", detail="its name leads out of the data set"), None
+        yield (
+            row["image_url"],
+            FetchResult(outcome="fetch.outside", detail="its name leads out of the data set"),
+            None,
+        )
 
 
 def _absent() -> tuple[FetchResult, None]:
-    return FetchResult(outcome="fetch.missing", detail="the data set names this image and does not hold it"), None
+    return (
+        FetchResult(
+            outcome="fetch.missing", detail="the data set names this image and does not hold it"
+        ),
+        None,
+    )
 
 
 def _too_large(size: int | None, limit: int) -> FetchResult:
-    return FetchResult(outcome="fetch.too_large", detail=f"{size if size is not None else 'more'} bytes, at most {limit} are read")
+    return FetchResult(
+        outcome="fetch.too_large",
+        detail=f"{size if size is not None else 'more'} bytes, at most {limit} are read",
+    )
 
 
 READERS: dict[str, Callable[[str, Sequence[Row], int], Held]] = {

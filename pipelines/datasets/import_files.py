@@ -1,4 +1,6 @@
-"""Samples of images that lie as files: a folder with texts beside them, COCO's captions, lines of {"image", "captions"}."""
+"""Samples of images that lie as files: a folder with texts beside them, COCO's captions, lines of
+{"image", "captions"}.
+"""
 
 import functools
 import os
@@ -38,9 +40,23 @@ from pipelines.sources.list_charset import text_of
 STEMS = 4096  # images of a part
 LINES = 8192  # of a part of captions
 NAME_KEYS = ("image", "file_name", "filename", "image_path", "path", "img", "file")
-COCO_BYTES = 1 << 29  # of a file of captions, which is held at once; COCO's own have a hundred million
+# of a file of captions, which is held at once; COCO's own have a hundred million
+COCO_BYTES = 1 << 29
 SURROGATE = re.compile("[\ud800-\udfff]")
-NOTES = frozenset({"readme", "license", "licence", "notice", "changelog", "provenance", "authors", "classes", "labels", "copying"})
+NOTES = frozenset(
+    {
+        "readme",
+        "license",
+        "licence",
+        "notice",
+        "changelog",
+        "provenance",
+        "authors",
+        "classes",
+        "labels",
+        "copying",
+    }
+)
 
 
 def ending_of(name: str) -> str:
@@ -53,7 +69,9 @@ def stem_of(name: str) -> str:
 
 
 def place_of(folder: str, name: str) -> Place:
-    """Where a named file of a data set lies; a name that leads out of the folder, by itself or through a link, is never opened."""
+    """Where a named file of a data set lies; a name that leads out of the folder, by itself or
+    through a link, is never opened.
+    """
     if SURROGATE.search(name):  # of a name that is no UTF-8, which no table can hold
         return NOWHERE
     local, root, real_root = _root(folder)
@@ -63,7 +81,11 @@ def place_of(folder: str, name: str) -> Place:
     if not local:
         return Place("file", f"{folder.rstrip('/')}/{plain}")
     path = os.path.join(root, plain)
-    real = os.path.realpath(path) if os.path.islink(path) else _real_folder(os.path.dirname(path)) + "/"
+    real = (
+        os.path.realpath(path)
+        if os.path.islink(path)
+        else _real_folder(os.path.dirname(path)) + "/"
+    )
     return Place("file", path) if real.startswith(real_root) else Place(OUTSIDE)
 
 
@@ -81,23 +103,46 @@ def _real_folder(folder: str) -> str:
 
 
 def grouped(names: Sequence[str]) -> list[list[str]]:
-    """Names of the files of a folder that are images or texts of some, those of one image together, in parts of some thousand."""
+    """Names of the files of a folder that are images or texts of some, those of one image together,
+    in parts of some thousand.
+    """
     stems: dict[str, list[str]] = {}
     for name in names:
-        if ending_of(name) in IMAGE_ENDINGS or ending_of(name) in TEXT_ENDINGS or ending_of(name) == "json":
+        if (
+            ending_of(name) in IMAGE_ENDINGS
+            or ending_of(name) in TEXT_ENDINGS
+            or ending_of(name) == "json"
+        ):
             stems.setdefault(stem_of(name), []).append(name)
-    with_images = {stem.rpartition("/")[0] for stem, group in stems.items() if any(ending_of(name) in IMAGE_ENDINGS for name in group)}
-    chosen = [stems[stem] for stem in sorted(stems) if stem.rpartition("/")[0] in with_images and not _is_note(stem, stems[stem])]
-    return [[name for group in chosen[start : start + STEMS] for name in group] for start in range(0, len(chosen), STEMS)]
+    with_images = {
+        stem.rpartition("/")[0]
+        for stem, group in stems.items()
+        if any(ending_of(name) in IMAGE_ENDINGS for name in group)
+    }
+    chosen = [
+        stems[stem]
+        for stem in sorted(stems)
+        if stem.rpartition("/")[0] in with_images and not _is_note(stem, stems[stem])
+    ]
+    return [
+        [name for group in chosen[start : start + STEMS] for name in group]
+        for start in range(0, len(chosen), STEMS)
+    ]
 
 
 def _is_note(stem: str, names: Sequence[str]) -> bool:
     """Whether a text without an image speaks of the folder rather than of an image that is gone."""
-    return stem.rpartition("/")[2].lower() in NOTES and not any(ending_of(name) in IMAGE_ENDINGS for name in names)
+    return stem.rpartition("/")[2].lower() in NOTES and not any(
+        ending_of(name) in IMAGE_ENDINGS for name in names
+    )
 
 
-def file_samples(folder: str, label: str, names: Sequence[str], counts: Counter[str], keys: Keys = FOUND_BY_NAME) -> Iterator[Sample]:
-    """A sample for each image among some files of a folder, and for each text whose image is not there."""
+def file_samples(
+    folder: str, label: str, names: Sequence[str], counts: Counter[str], keys: Keys = FOUND_BY_NAME
+) -> Iterator[Sample]:
+    """A sample for each image among some files of a folder, and for each text whose image is not
+    there.
+    """
     stems: dict[str, list[str]] = {}
     for name in names:
         stems.setdefault(stem_of(name), []).append(name)
@@ -113,7 +158,13 @@ def file_samples(folder: str, label: str, names: Sequence[str], counts: Counter[
             continue
         for name in images or [stem]:
             place = place_of(folder, name) if images else NOWHERE
-            yield Sample(key=joined(label, name), texts=about.texts, url=about.url, page_url=about.page_url, place=place)
+            yield Sample(
+                key=joined(label, name),
+                texts=about.texts,
+                url=about.url,
+                page_url=about.page_url,
+                place=place,
+            )
 
 
 def _take_sidecar(about: Sample, folder: str, name: str, counts: Counter[str], keys: Keys) -> None:
@@ -136,26 +187,38 @@ BROKEN: Captioned = ("\0", "", [])  # in the place of an entry that is none
 
 @functools.lru_cache(maxsize=1)
 def coco_images(url: str, version: str = "") -> list[Captioned]:
-    """The images of a file of COCO captions (or of Karpathy's splits of it) in their order; ValueError if it is none."""
+    """The images of a file of COCO captions (or of Karpathy's splits of it) in their order;
+    ValueError if it is none.
+    """
     with opened(url) as file:
         try:
             data = file.read(COCO_BYTES + 1)
             if len(data) > COCO_BYTES:
-                raise ValueError(f"more than {COCO_BYTES:,} bytes are not held at once: write lines of {{\"image\", \"captions\"}}")
+                raise ValueError(
+                    f"more than {COCO_BYTES:,} bytes are not held at once: write lines of"
+                    ' {"image", "captions"}'
+                )
             value = json_value(text_of(data)[0])
         except ValueError as error:
             raise ValueError(f"{url} is no JSON: {error}") from error
     if not isinstance(value, dict) or not isinstance(value.get("images"), list):
-        raise ValueError(f"{url} is no file of COCO captions: it needs the lists `images` and `annotations`")
+        raise ValueError(
+            f"{url} is no file of COCO captions: it needs the lists `images` and `annotations`"
+        )
     images = [image for image in value["images"] if isinstance(image, dict)]
     odd = [BROKEN] * (len(value["images"]) - len(images))
     if any("sentences" in image for image in images):
-        return [*((_karpathy_name(image), "", texts_of(image.get("sentences"))) for image in images), *odd]
+        return [
+            *((_karpathy_name(image), "", texts_of(image.get("sentences"))) for image in images),
+            *odd,
+        ]
     return [*_coco(url, images, value.get("annotations")), *odd]
 
 
 def _karpathy_name(image: dict[str, Any]) -> str:
-    return joined("".join(texts_of(image.get("filepath"))), "".join(texts_of(image.get("filename"))))
+    return joined(
+        "".join(texts_of(image.get("filepath"))), "".join(texts_of(image.get("filename")))
+    )
 
 
 def _coco(url: str, images: list[dict[str, Any]], annotations: Any) -> list[Captioned]:
@@ -163,24 +226,36 @@ def _coco(url: str, images: list[dict[str, Any]], annotations: Any) -> list[Capt
     odd = 0
     for annotation in annotations if isinstance(annotations, list) else []:
         if isinstance(annotation, dict) and "caption" in annotation:
-            texts.setdefault(str(annotation.get("image_id")), []).extend(texts_of(annotation["caption"]))
+            texts.setdefault(str(annotation.get("image_id")), []).extend(
+                texts_of(annotation["caption"])
+            )
         else:
             odd += 1
     if not texts:
-        raise ValueError(f"{url} has no captions: take COCO's captions_*.json, not its instances or keypoints")
+        raise ValueError(
+            f"{url} has no captions: take COCO's captions_*.json, not its instances or keypoints"
+        )
     found: list[Captioned] = []
     for image in images:
         address = found_key(image, URL_KEYS)
         name = "".join(texts_of(image.get("file_name")))
-        found.append((name, "".join(texts_of(image.get(address or ""))), texts.pop(str(image.get("id")), [])))
+        found.append(
+            (name, "".join(texts_of(image.get(address or ""))), texts.pop(str(image.get("id")), []))
+        )
     unlisted: list[Captioned] = [("", "", captions) for captions in texts.values()]
     return [*found, *unlisted, *[BROKEN] * odd]
 
 
-def coco_samples(url: str, version: str, folder: str, label: str, which: tuple[int, int], counts: Counter[str]) -> Iterator[Sample]:
-    """A sample for some of the images of a file of captions; an entry that is no image, or has no caption, is counted."""
+def coco_samples(
+    url: str, version: str, folder: str, label: str, which: tuple[int, int], counts: Counter[str]
+) -> Iterator[Sample]:
+    """A sample for some of the images of a file of captions; an entry that is no image, or has no
+    caption, is counted.
+    """
     first, end = which
-    for number, (name, address, texts) in enumerate(coco_images(url, version)[first:end], start=first):
+    for number, (name, address, texts) in enumerate(
+        coco_images(url, version)[first:end], start=first
+    ):
         counts["entries"] += 1
         if (name, address, texts) == BROKEN:
             counts["import.bad_line"] += 1
@@ -191,9 +266,16 @@ def coco_samples(url: str, version: str, folder: str, label: str, which: tuple[i
 
 
 def line_samples(
-    url: str, folder: str, label: str, start: tuple[int, int], counts: Counter[str], keys: Keys = FOUND_BY_NAME
+    url: str,
+    folder: str,
+    label: str,
+    start: tuple[int, int],
+    counts: Counter[str],
+    keys: Keys = FOUND_BY_NAME,
 ) -> Iterator[Sample]:
-    """A sample for each of LINES lines of JSON from (byte, line) on; a line that is none, or names no image, is counted."""
+    """A sample for each of LINES lines of JSON from (byte, line) on; a line that is none, or names
+    no image, is counted.
+    """
     for line in islice(ListBytes(url).lines(*start), LINES):
         counts["entries"] += 1
         text, unicode = text_of(line.data)
@@ -206,7 +288,10 @@ def line_samples(
             counts["import.bad_line"] += 1
             continue
         counts["import.not_utf8"] += not unicode
-        sample.key, sample.identity = joined(posixpath.dirname(label), sample.key), joined(label, f"#{line.number - 1:09d}")
+        sample.key, sample.identity = (
+            joined(posixpath.dirname(label), sample.key),
+            joined(label, f"#{line.number - 1:09d}"),
+        )
         yield sample
 
 
@@ -217,9 +302,16 @@ def of_line(line: str, folder: str, keys: Keys = FOUND_BY_NAME) -> Sample:
     if name_key is None or not isinstance(value[name_key], str) or not value[name_key]:
         raise ValueError("no object that names an image")
     others = [key for key in value if key != name_key]
-    text, address = keys.text or found_key(others, TEXT_KEYS), keys.url or found_key(others, URL_KEYS)
+    text, address = (
+        keys.text or found_key(others, TEXT_KEYS),
+        keys.url or found_key(others, URL_KEYS),
+    )
     name = value[name_key]
-    sample = Sample(key=name, texts=texts_of(value.get(text or "")), url="".join(texts_of(value.get(address or ""))[:1]))
+    sample = Sample(
+        key=name,
+        texts=texts_of(value.get(text or "")),
+        url="".join(texts_of(value.get(address or ""))[:1]),
+    )
     if WEB.match(name):
         sample.url = name
     else:

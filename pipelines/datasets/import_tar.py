@@ -1,4 +1,6 @@
-"""Samples of a webdataset tar: members that share a name up to the first dot, an image with its .txt, .caption or .json."""
+"""Samples of a webdataset tar: members that share a name up to the first dot, an image with its
+.txt, .caption or .json.
+"""
 
 import tarfile
 from collections import Counter
@@ -35,13 +37,18 @@ class _Group:
     sample: Sample = field(default_factory=lambda: Sample(key=""))
 
 
-def tar_samples(url: str, label: str, counts: Counter[str], keys: Keys = FOUND_BY_NAME) -> Iterator[Sample]:
-    """One sample for each image, in the order of keys; keys with neither image nor text are counted as `import.other`.
+def tar_samples(
+    url: str, label: str, counts: Counter[str], keys: Keys = FOUND_BY_NAME
+) -> Iterator[Sample]:
+    """One sample for each image, in the order of keys; keys with neither image nor text are counted
+    as `import.other`.
 
-    A member that ends behind the end of the file, a broken header or a missing end is counted as `import.truncated`.
+    A member that ends behind the end of the file, a broken header or a missing end is counted as
+    `import.truncated`.
     """
     groups: list[_Group] = []
-    current: dict[str, _Group] = {}  # a name that comes again begins another sample: shards that were joined count anew
+    # a name that comes again begins another sample: shards that were joined count anew
+    current: dict[str, _Group] = {}
     with opened(url) as file:
         end = file.seek(0, 2)
         file.seek(0)
@@ -60,7 +67,9 @@ def tar_samples(url: str, label: str, counts: Counter[str], keys: Keys = FOUND_B
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Key and ending of a member as webdataset has them: the ending begins at the first dot of the last part of its name."""
+    """Key and ending of a member as webdataset has them: the ending begins at the first dot of the
+    last part of its name.
+    """
     folder, slash, base = name.removeprefix("./").rpartition("/")
     stem, _, ending = base.partition(".")
     return (f"{folder}{slash}{stem}", ending.lower()) if stem else ("", "")
@@ -71,13 +80,17 @@ def _members(url: str, file: IO[bytes], counts: Counter[str]) -> Iterator[tarfil
         headers: Any = _Headers(file)
         tar: Any = tarfile.open(fileobj=headers, mode="r:", errorlevel=0)  # noqa: SIM115 - the file is closed by whom it belongs to
     except (tarfile.TarError, EOFError) as error:
-        raise ValueError(f"{url} is no plain tar file ({error}): decompress a compressed one, its members are read in place") from error
+        raise ValueError(
+            f"{url} is no plain tar file ({error}): decompress a compressed one, its members are"
+            " read in place"
+        ) from error
     before, seen = -1, 0
     try:
         while (member := tar.next()) is not None:
             tar.members.clear()  # else every header stays in memory
             if tar.offset <= before:
-                raise tarfile.ReadError("a member of negative size")  # which tarfile would read for ever
+                # which tarfile would read for ever
+                raise tarfile.ReadError("a member of negative size")
             before = tar.offset
             seen += 1
             if seen > MEMBERS:
@@ -118,7 +131,9 @@ def _take(group: _Group, member: tarfile.TarInfo, ending: str, tar: _Tar) -> Non
     there = member.isreg() and not member.issparse()
     if kind in IMAGE_ENDINGS:
         tar.counts["import.link"] += not there
-        group.images.append((ending, Place("tar", tar.url, member.offset_data, member.size) if there else NOWHERE))
+        group.images.append(
+            (ending, Place("tar", tar.url, member.offset_data, member.size) if there else NOWHERE)
+        )
     elif kind in TEXT_ENDINGS or kind == "json":
         if not there or member.size > SIDECAR_BYTES or member.offset_data + member.size > tar.end:
             tar.counts["import.bad_sidecar"] += 1
@@ -134,5 +149,11 @@ def _samples(group: _Group, label: str, counts: Counter[str]) -> Iterator[Sample
         counts["import.other"] += 1
         return
     for ending, place in group.images or [("", NOWHERE)]:
-        name = joined(label, group.key) + (f".{ending}" if ending else "") + (f"#{group.occurrence}" if group.occurrence > 1 else "")
-        yield Sample(key=name, texts=found.texts, url=found.url, page_url=found.page_url, place=place)
+        name = (
+            joined(label, group.key)
+            + (f".{ending}" if ending else "")
+            + (f"#{group.occurrence}" if group.occurrence > 1 else "")
+        )
+        yield Sample(
+            key=name, texts=found.texts, url=found.url, page_url=found.page_url, place=place
+        )

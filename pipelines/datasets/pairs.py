@@ -1,4 +1,6 @@
-"""Imported pairs: lists of image addresses with texts, from Parquet, CSV, TSV or JSON, as candidates without a page."""
+"""Imported pairs: lists of image addresses with texts, from Parquet, CSV, TSV or JSON, as
+candidates without a page.
+"""
 
 import json
 import logging
@@ -29,11 +31,21 @@ from pipelines.store import write_parquet
 
 ROWS = 16_384  # of a part
 PART_BYTES = 1 << 26  # of the lines of a part
-TEXT_BYTES = 1 << 28  # of the texts of a part; a Parquet file of kilobytes may hold terabytes of them
-BLANK_BYTES = 1 << 20  # of a list before its header; a file of nothing but line ends would be read to its end
+# of the texts of a part; a Parquet file of kilobytes may hold terabytes of them
+TEXT_BYTES = 1 << 28
+# of a list before its header; a file of nothing but line ends would be read to its end
+BLANK_BYTES = 1 << 20
 TEXTS = 1000  # of one line; more is no image with its captions
-URL_NAMES = ("url", "image_url", "img_url", "image_link", "image", "img", "src")  # any case: lists of img2dataset, LAION, COYO and CC12M
-FORMATS = {"parquet": "parquet", "csv": "csv", "tsv": "tsv", "jsonl": "jsonl", "ndjson": "jsonl", "json": "json"}
+# any case: lists of img2dataset, LAION, COYO and CC12M
+URL_NAMES = ("url", "image_url", "img_url", "image_link", "image", "img", "src")
+FORMATS = {
+    "parquet": "parquet",
+    "csv": "csv",
+    "tsv": "tsv",
+    "jsonl": "jsonl",
+    "ndjson": "jsonl",
+    "json": "json",
+}
 COMPRESSIONS = {"gz": "gzip", "bz2": "bzip2", "xz": "xz", "zst": "zstd"}
 Row = tuple[int, str, str, int]  # line, URL, text, which of the texts of its line
 
@@ -44,7 +56,9 @@ SHOWN = 20  # columns, of those that are none
 
 @dataclass(frozen=True, kw_only=True)
 class Lines:
-    """A part of a list of lines: where it begins, how many records it has, and how the file is written."""
+    """A part of a list of lines: where it begins, how many records it has, and how the file is
+    written.
+    """
 
     offset: int
     line: int
@@ -65,15 +79,21 @@ class Lines:
         if self.array:
             return iter(Elements(source.chunks(self.offset), self.offset, self.line, charset))
         lines = source.lines(self.offset, self.line)
-        return self.layout.records(lines, charset) if self.layout is not None else line_records(lines, charset)
+        return (
+            self.layout.records(lines, charset)
+            if self.layout is not None
+            else line_records(lines, charset)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs(Stage):
-    """Turns lists of pairs into parts of candidates; a line that cannot be read is counted as `pairs.bad_line` and logged.
+    """Turns lists of pairs into parts of candidates; a line that cannot be read is counted as
+    `pairs.bad_line` and logged.
 
-    `path` is a file, a pattern or a folder of lists. A row with several texts gives as many candidates. Of several lists one that
-    cannot be read is counted as `pairs.bad_list`; what else lies in their folder, as `pairs.other_file`.
+    `path` is a file, a pattern or a folder of lists. A row with several texts gives as many
+    candidates. Of several lists one that cannot be read is counted as `pairs.bad_list`; what else
+    lies in their folder, as `pairs.other_file`.
     """
 
     name: ClassVar[str] = "pairs"
@@ -124,13 +144,23 @@ class Pairs(Stage):
         path, label, *which = part.inputs
         if not path:
             bad, others = map(int, which)
-            counts.update({"files": int(label) + others, "pairs.list": int(label) - bad, "pairs.bad_list": bad, "pairs.other_file": others})
+            counts.update(
+                {
+                    "files": int(label) + others,
+                    "pairs.list": int(label) - bad,
+                    "pairs.bad_list": bad,
+                    "pairs.other_file": others,
+                }
+            )
         rows = list(self._rows(path, which[0], counts)) if path else []
         counts["candidates"] = len(rows)
         table = _candidates(rows, label)
         files = (write_parquet(self.out, f"part-{part.name}.parquet", self.forgotten.blank(table)),)
         del counts["told"]
-        return Output(files=files, counts={name: count for name, count in counts.items() if count or name == "candidates"})
+        return Output(
+            files=files,
+            counts={name: count for name, count in counts.items() if count or name == "candidates"},
+        )
 
     def _rows(self, path: str, start: str, counts: Counter[str]) -> Iterator[Row]:
         lines = _parquet_lines if kind_of(path) == "parquet" else _text_lines
@@ -138,7 +168,12 @@ class Pairs(Stage):
         for number, address, words in lines(path, start, self._keys, counts):
             size += sum(map(len, words))
             if size > TEXT_BYTES:
-                _leave_out(path, number, f"there are more than {TEXT_BYTES:,} bytes of texts in its part", counts)
+                _leave_out(
+                    path,
+                    number,
+                    f"there are more than {TEXT_BYTES:,} bytes of texts in its part",
+                    counts,
+                )
                 continue
             counts["pairs.taken"] += 1
             for which, text in enumerate(words or [""]):
@@ -146,7 +181,8 @@ class Pairs(Stage):
 
 
 def lists_at(path: str) -> tuple[list[tuple[str, str]], int]:
-    """(address, label) of each list at a file, a pattern or a folder, and how many files beside them are none.
+    """(address, label) of each list at a file, a pattern or a folder, and how many files beside
+    them are none.
 
     A single file needs no label to tell its lines from others'.
     """
@@ -156,18 +192,29 @@ def lists_at(path: str) -> tuple[list[tuple[str, str]], int]:
         raise ValueError(f"there is no list of pairs at {path}") from error
     kept = [file for file in files if _is_list(file, alone=len(files) == 1)]
     if not kept:
-        raise ValueError(f"{path} is no list of pairs: its name must end in .parquet, .csv, .tsv or .jsonl (or .json, for an array)")
+        raise ValueError(
+            f"{path} is no list of pairs: its name must end in .parquet, .csv, .tsv or .jsonl (or"
+            " .json, for an array)"
+        )
     return [(file.url, file.name if len(kept) > 1 else "") for file in kept], len(files) - len(kept)
 
 
 def _is_list(file: File, *, alone: bool) -> bool:
-    """Whether a file is a list by its name; a JSON file among others, by its content: many a folder has notes in JSON."""
+    """Whether a file is a list by its name; a JSON file among others, by its content: many a folder
+    has notes in JSON.
+    """
     kind = _format(file.name)
-    return kind is not None and (alone or kind != "json" or is_array(next(ListBytes(file.url).chunks(), b"")))
+    return kind is not None and (
+        alone or kind != "json" or is_array(next(ListBytes(file.url).chunks(), b""))
+    )
 
 
 def _format(name: str) -> str | None:
-    endings = [ending for ending in name.rsplit("/", 1)[-1].lower().split(".")[1:] if ending not in COMPRESSIONS]
+    endings = [
+        ending
+        for ending in name.rsplit("/", 1)[-1].lower().split(".")[1:]
+        if ending not in COMPRESSIONS
+    ]
     return FORMATS.get(endings[-1]) if endings else None
 
 
@@ -179,12 +226,17 @@ def kind_of(path: str) -> str:
 
 
 def columns_of(path: str, names: Sequence[str], keys: Keys) -> tuple[str, str]:
-    """The columns that hold address and text; ValueError, naming what is there, if one is missing."""
+    """The columns that hold address and text; ValueError, naming what is there, if one is
+    missing.
+    """
     url = keys.url if keys.url in names else None if keys.url else found_key(names, URL_NAMES)
     others = [name for name in names if name != url]
     text = keys.text if keys.text in names else None if keys.text else found_key(others, TEXT_KEYS)
     if url is None or text is None:
-        wanted = f"it needs one named {keys.url or 'url'} and one named {keys.text or 'text (or caption)'}"
+        wanted = (
+            f"it needs one named {keys.url or 'url'} and one named"
+            f" {keys.text or 'text (or caption)'}"
+        )
         remedy = "" if any(keys) else "; --url-column and --text-column name others"
         raise ValueError(f"{path} has the columns {_shown(names)}; {wanted}{remedy}")
     return url, text
@@ -197,7 +249,9 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def cuts(path: str, kind: str, keys: Keys) -> list[Lines]:
-    """The parts of a list of lines or of a JSON array. What is not as the name of its file says, or damaged, is said once."""
+    """The parts of a list of lines or of a JSON array. What is not as the name of its file says, or
+    damaged, is said once.
+    """
     source, charset = ListBytes(path), Charset()
     begin = _beginning(path, kind, keys)
     records = begin.of(source, charset)
@@ -218,18 +272,30 @@ def cuts(path: str, kind: str, keys: Keys) -> list[Lines]:
 
 
 def _say_once(path: str, source: ListBytes, charset: Charset, name: str) -> None:
-    said = next((ending for ending in reversed(path.lower().split(".")) if ending in COMPRESSIONS), "")
+    said = next(
+        (ending for ending in reversed(path.lower().split(".")) if ending in COMPRESSIONS), ""
+    )
     if COMPRESSIONS.get(said, "") != source.compression:
-        log.warning("%s: its content is %s, whatever its name says; it is read so", path, source.compression or "not compressed")
+        log.warning(
+            "%s: its content is %s, whatever its name says; it is read so",
+            path,
+            source.compression or "not compressed",
+        )
     if source.damage:
         log.warning("%s: %s; what came before is read", path, source.damage)
     if charset.odd:
-        how = "read as Windows-1252" if name == WESTERN else "what is none in them is replaced by U+FFFD"
+        how = (
+            "read as Windows-1252"
+            if name == WESTERN
+            else "what is none in them is replaced by U+FFFD"
+        )
         log.warning("%s: %d lines are not UTF-8; %s", path, charset.odd, how)
 
 
 def _beginning(path: str, kind: str, keys: Keys) -> Lines:
-    """Where the records of a list begin, and how they are written; ValueError if its header does not say what they hold."""
+    """Where the records of a list begin, and how they are written; ValueError if its header does
+    not say what they hold.
+    """
     if kind == "json" and is_array(next(ListBytes(path).chunks(), b"")):
         return Lines(offset=0, line=0, records=0, array=True)
     if kind not in DELIMITERS:
@@ -239,7 +305,8 @@ def _beginning(path: str, kind: str, keys: Keys) -> Lines:
         layout = Layout(delimiter=delimiter, quoted=kind == "csv")
         header = _header(path, layout)
         names: list[str] = header.value or []
-        if all(len(name) > 1 and name[0] == name[-1] == '"' for name in names):  # then all of the file has quotes that nothing needs
+        # then all of the file has quotes that nothing needs
+        if all(len(name) > 1 and name[0] == name[-1] == '"' for name in names):
             names, layout = [name[1:-1] for name in names], replace(layout, quoted=True)
         try:
             url, text = columns_of(path, names, keys)
@@ -312,7 +379,13 @@ def _leave_out(path: str, number: int, why: object, counts: Counter[str], lost: 
     counts["pairs.bad_line"] += lost
     if counts["told"] < TOLD:
         counts["told"] += 1
-        log.warning("%s, line %d%s is left out: %s", path, number, f" and {lost - 1:,} behind it" if lost > 1 else "", why)
+        log.warning(
+            "%s, line %d%s is left out: %s",
+            path,
+            number,
+            f" and {lost - 1:,} behind it" if lost > 1 else "",
+            why,
+        )
 
 
 def _parquet_slices(path: str, keys: Keys) -> list[Slice]:
@@ -338,14 +411,23 @@ def _parquet_lines(path: str, start: str, keys: Keys, counts: Counter[str]) -> I
 
 
 def _parquet_columns(path: str, source: pq.ParquetFile, keys: Keys) -> tuple[str, str]:
-    """The columns by name, of a kind that can be addresses and texts; ValueError else, as for a table that holds the images themselves."""
+    """The columns by name, of a kind that can be addresses and texts; ValueError else, as for a
+    table that holds the images themselves.
+    """
     schema = source.schema_arrow
     kinds = {entry.name: entry.type for entry in reversed(list(schema))}  # the first of each name
-    names = [name for name in dict.fromkeys(schema.names) if is_text(kinds[name]) or name in keys or not pa.types.is_nested(kinds[name])]
+    names = [
+        name
+        for name in dict.fromkeys(schema.names)
+        if is_text(kinds[name]) or name in keys or not pa.types.is_nested(kinds[name])
+    ]
     opaque = [name for name in names if _is_bytes(kinds[name]) and not holds_text(source, name)]
     url, text = columns_of(path, [name for name in names if name not in opaque], keys)
     if not (is_string(kinds[url]) or _is_bytes(kinds[url])):
-        raise ValueError(f"{path}: the column {url} holds {kinds[url]}, not addresses; images are taken by --import")
+        raise ValueError(
+            f"{path}: the column {url} holds {kinds[url]}, not addresses; images are taken by"
+            " --import"
+        )
     return url, text
 
 
@@ -354,10 +436,15 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def _candidates(rows: list[Row], label: str) -> pa.Table:
-    """Rows of CANDIDATES; the place of a pair is its line, which tells equal pairs apart, with the file's label where there are several."""
+    """Rows of CANDIDATES; the place of a pair is its line, which tells equal pairs apart, with the
+    file's label where there are several.
+    """
     count = len(rows)
     known: dict[str, Any] = {
-        "candidate_id": [identify(None, None, url, text, "given", _place(label, line, which)) for line, url, text, which in rows],
+        "candidate_id": [
+            identify(None, None, url, text, "given", _place(label, line, which))
+            for line, url, text, which in rows
+        ],
         "image_url": [without_blanks(url) for _, url, _, _ in rows],
         "alternatives": [[]] * count,
         "text": [text for _, _, text, _ in rows],
@@ -366,7 +453,10 @@ def _candidates(rows: list[Row], label: str) -> pa.Table:
         "place": np.array([line for line, _, _, _ in rows], dtype=np.int32),
         "images_on_page": np.ones(count, dtype=np.int32),
     }
-    return pa.table([pa.array(known.get(entry.name, [None] * count), entry.type) for entry in CANDIDATES], schema=CANDIDATES)
+    return pa.table(
+        [pa.array(known.get(entry.name, [None] * count), entry.type) for entry in CANDIDATES],
+        schema=CANDIDATES,
+    )
 
 
 def _place(label: str, line: int, which: int) -> str:

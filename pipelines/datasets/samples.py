@@ -1,4 +1,6 @@
-"""What an import reads: samples, each an image or the place where it should be, with its texts; as candidates and as an index of images."""
+"""What an import reads: samples, each an image or the place where it should be, with its texts; as
+candidates and as an index of images.
+"""
 
 import json
 import math
@@ -18,11 +20,41 @@ from pipelines.schema import CANDIDATES, identify
 from pipelines.sources.list_charset import text_of
 from pipelines.web.permission import address_outcome
 
-URL_KEYS = ("url", "image_url", "img_url", "image_link", "coco_url", "flickr_url")  # in any case, the first that is there
-TEXT_KEYS = ("text", "caption", "captions", "alt", "alt_text", "txt", "top_caption", "title", "sentences", "sentence", "description")
+# in any case, the first that is there
+URL_KEYS = ("url", "image_url", "img_url", "image_link", "coco_url", "flickr_url")
+TEXT_KEYS = (
+    "text",
+    "caption",
+    "captions",
+    "alt",
+    "alt_text",
+    "txt",
+    "top_caption",
+    "title",
+    "sentences",
+    "sentence",
+    "description",
+)
 # what calls itself an image, decodable or not
 IMAGE_ENDINGS = frozenset(
-    ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ico", "heic", "heif", "jp2", "svg")
+    (
+        "jpg",
+        "jpeg",
+        "jpe",
+        "jfif",
+        "png",
+        "webp",
+        "gif",
+        "bmp",
+        "tif",
+        "tiff",
+        "avif",
+        "ico",
+        "heic",
+        "heif",
+        "jp2",
+        "svg",
+    )
 )
 TEXT_ENDINGS = frozenset({"txt", "caption", "text"})
 SIDECAR_BYTES = 4 * 1024 * 1024  # of a .txt or .json beside an image; a larger one is no caption
@@ -56,9 +88,11 @@ FOUND_BY_NAME = Keys()
 
 @dataclass(kw_only=True, slots=True)
 class Sample:
-    """An image with its texts. `key` is its path within the data set; `identity` tells it from all others of the data set.
+    """An image with its texts. `key` is its path within the data set; `identity` tells it from all
+    others of the data set.
 
-    Without a `place` the data set does not claim to hold the image: one with a web address of its own can be fetched there.
+    Without a `place` the data set does not claim to hold the image: one with a web address of its
+    own can be fetched there.
     """
 
     key: str
@@ -70,22 +104,34 @@ class Sample:
 
 
 def given(name: str, key: str) -> str:
-    """The address of an image that has none on the web: `given://<name>/<key>`, nothing of which can be taken for a path."""
+    """The address of an image that has none on the web: `given://<name>/<key>`, nothing of which
+    can be taken for a path.
+    """
     parts = [quote(part.encode("utf-8", "surrogateescape"), safe="") for part in key.split("/")]
-    return f"given://{quote(name, safe='')}/" + "/".join(part if part.strip(".") else part.replace(".", "%2E") for part in parts)
+    return f"given://{quote(name, safe='')}/" + "/".join(
+        part if part.strip(".") else part.replace(".", "%2E") for part in parts
+    )
 
 
 def address(sample: Sample, name: str) -> str:
-    """The image's own web address where it has one that may be asked for (or nothing else), else a given one."""
+    """The image's own web address where it has one that may be asked for (or nothing else), else a
+    given one.
+    """
     own = without_blanks(sample.url)
-    if WEB.match(own) and (sample.place is None or address_outcome(own) in (None, "address.placeholder")):
+    if WEB.match(own) and (
+        sample.place is None or address_outcome(own) in (None, "address.placeholder")
+    ):
         return own
     return given(name, sample.key)
 
 
 def tables(samples: Iterable[Sample], name: str, counts: Counter[str]) -> tuple[pa.Table, pa.Table]:
-    """Rows of CANDIDATES, one for each image and text (an image without any has one with an empty text), and the index of PLACES."""
-    rows: dict[str, list[Any]] = {column: [] for column in ("candidate_id", "page_url", "image_url", "text", "place")}
+    """Rows of CANDIDATES, one for each image and text (an image without any has one with an empty
+    text), and the index of PLACES.
+    """
+    rows: dict[str, list[Any]] = {
+        column: [] for column in ("candidate_id", "page_url", "image_url", "text", "place")
+    }
     places: list[tuple[Any, ...]] = []
     for sample in samples:
         url = address(sample, name)
@@ -96,8 +142,13 @@ def tables(samples: Iterable[Sample], name: str, counts: Counter[str]) -> tuple[
         counts[_where(place)] += 1
         counts["import.no_text"] += not sample.texts
         for number, text in enumerate(sample.texts or [""]):
-            own = url if WEB.match(url) else ""  # so that another name for the data set changes no candidate
-            rows["candidate_id"].append(identify(None, None, own, text, "given", f"{sample.identity or sample.key}#{number}"))
+            # so that another name for the data set changes no candidate
+            own = url if WEB.match(url) else ""
+            rows["candidate_id"].append(
+                identify(
+                    None, None, own, text, "given", f"{sample.identity or sample.key}#{number}"
+                )
+            )
             rows["page_url"].append(sample.page_url or None)
             rows["image_url"].append(url)
             rows["text"].append(text)
@@ -107,7 +158,9 @@ def tables(samples: Iterable[Sample], name: str, counts: Counter[str]) -> tuple[
 
 
 def _where(place: Place | None) -> str:
-    """The name under which a sample is counted: its image is in the data set, should be, may not be taken from there, or is on the web."""
+    """The name under which a sample is counted: its image is in the data set, should be, may not be
+    taken from there, or is on the web.
+    """
     if place is None:
         return "import.elsewhere"
     return "archive_images" if place.archive else f"import.{place.kind}"
@@ -122,13 +175,19 @@ def _candidates(rows: dict[str, list[Any]]) -> pa.Table:
         "context": [""] * count,
         "images_on_page": np.ones(count, dtype=np.int32),
     }
-    return pa.table([pa.array(known.get(entry.name, [None] * count), entry.type) for entry in CANDIDATES], schema=CANDIDATES)
+    return pa.table(
+        [pa.array(known.get(entry.name, [None] * count), entry.type) for entry in CANDIDATES],
+        schema=CANDIDATES,
+    )
 
 
 def _index(places: list[tuple[Any, ...]]) -> pa.Table:
     names = ("image_url", *Place._fields)
     known = dict(zip(names, zip(*places, strict=True), strict=True)) if places else {}
-    return pa.table([pa.array(known.get(entry.name, [None] * len(places)), entry.type) for entry in PLACES], schema=PLACES)
+    return pa.table(
+        [pa.array(known.get(entry.name, [None] * len(places)), entry.type) for entry in PLACES],
+        schema=PLACES,
+    )
 
 
 def plain(text: str) -> str:
@@ -137,16 +196,24 @@ def plain(text: str) -> str:
 
 
 def texts_of(value: Any, depth: int = 0) -> list[str]:
-    """The texts that a value of a table or of JSON holds: a string, or a list of them, or objects with a `raw` one (COCO's sentences).
+    """The texts that a value of a table or of JSON holds: a string, or a list of them, or objects
+    with a `raw` one (COCO's sentences).
 
     What lies deeper than `DEPTH` is no text of an image.
     """
-    if value is None or isinstance(value, bool) or (isinstance(value, float) and math.isnan(value)) or depth > DEPTH:
+    if (
+        value is None
+        or isinstance(value, bool)
+        or (isinstance(value, float) and math.isnan(value))
+        or depth > DEPTH
+    ):
         return []
     if isinstance(value, bytes):
         return [plain(value.decode("utf-8", "replace"))]
     if isinstance(value, Mapping):
-        return texts_of(next((value[key] for key in ("raw", *TEXT_KEYS) if key in value), None), depth + 1)
+        return texts_of(
+            next((value[key] for key in ("raw", *TEXT_KEYS) if key in value), None), depth + 1
+        )
     if isinstance(value, list | tuple):
         return [text for entry in value for text in texts_of(entry, depth + 1)]
     return [plain(str(value))]
@@ -179,19 +246,27 @@ def apply_metadata(sample: Sample, value: Any, keys: Keys) -> None:
     text = keys.text or found_key(value, TEXT_KEYS)
     url = keys.url or found_key(value, URL_KEYS)
     page = found_key(value, ("page_url",))
-    sample.texts = _spoken(sample.texts, [entry for entry in texts_of(value.get(text or "")) if entry])
+    sample.texts = _spoken(
+        sample.texts, [entry for entry in texts_of(value.get(text or "")) if entry]
+    )
     sample.url = sample.url or "".join(texts_of(value.get(url or ""))[:1])
     sample.page_url = sample.page_url or "".join(texts_of(value.get(page or ""))[:1])
 
 
 def _spoken(own: list[str], told: list[str]) -> list[str]:
-    """Texts of a text file and of JSON: the file speaks before JSON, unless its text is one of several that stand there."""
+    """Texts of a text file and of JSON: the file speaks before JSON, unless its text is one of
+    several that stand there.
+    """
     among = len(own) == 1 and own[0].strip() in (text.strip() for text in told)
     return told if among or not own else own
 
 
-def apply_sidecar(sample: Sample, ending: str, data: bytes, counts: Counter[str], keys: Keys) -> None:
-    """Take in the .txt, .caption or .json beside an image: a text file speaks before JSON; what cannot be read is counted."""
+def apply_sidecar(
+    sample: Sample, ending: str, data: bytes, counts: Counter[str], keys: Keys
+) -> None:
+    """Take in the .txt, .caption or .json beside an image: a text file speaks before JSON; what
+    cannot be read is counted.
+    """
     if ending in TEXT_ENDINGS:
         text, unicode = text_of(data)
         counts["import.not_utf8"] += not unicode

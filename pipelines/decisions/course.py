@@ -1,4 +1,6 @@
-"""The course of a decision: what is measured beforehand, then segment after segment, each with what its survivors are asked."""
+"""The course of a decision: what is measured beforehand, then segment after segment, each with what
+its survivors are asked.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +16,14 @@ from filters.recipe import GroupRule, Recipe
 from filters.rules import CLUSTERED
 from pipelines.aggregate.clusters import cluster
 from pipelines.collection import Collection, open_collection, stage_manifest
-from pipelines.decisions.asked import AskCandidates, AskImages, Deliver, Question, Survivors, bucket_name
+from pipelines.decisions.asked import (
+    AskCandidates,
+    AskImages,
+    Deliver,
+    Question,
+    Survivors,
+    bucket_name,
+)
 from pipelines.decisions.decide import Decide
 from pipelines.decisions.judge import Judge, judge
 from pipelines.decisions.known import Asked, Delivered, Known, Source
@@ -73,7 +82,9 @@ class Course:
     def rewriter(self) -> Filter | None:
         if self.recipe.text == "text":
             return None
-        return next(filter_ for filter_ in self.filters if isinstance(filter_, writer(self.recipe.text)))
+        return next(
+            filter_ for filter_ in self.filters if isinstance(filter_, writer(self.recipe.text))
+        )
 
     @cached_property
     def lazy(self) -> tuple[Filter, ...]:
@@ -81,12 +92,16 @@ class Course:
 
     @cached_property
     def measured(self) -> dict[str, Measured]:
-        """What is measured on all rows of each collection, and on the images of those that they refer to."""
+        """What is measured on all rows of each collection, and on the images of those that they
+        refer to.
+        """
         eager = [filter_ for filter_ in self.filters if filter_ not in self.lazy]
         eager.sort(key=lambda filter_: filter_ is not self.rewriter)
         found = {collection.id: self._measure(collection, eager) for collection in self.collections}
         on_images = [filter_ for filter_ in eager if filter_.level == "image"]
-        for id in sorted({id for collection in self.collections for id in collection.refers_to} - found.keys()):
+        for id in sorted(
+            {id for collection in self.collections for id in collection.refers_to} - found.keys()
+        ):
             found[id] = self._measure(open_collection(self.root, id), on_images)
         return found
 
@@ -99,9 +114,16 @@ class Course:
         return digest(
             {
                 "recipe": self.recipe.digest,
-                "collections": [[collection.id, collection.digest] for collection in self.collections],
-                "measured": {id: [manifest.digest for _, manifest in stages] for id, stages in self.measured.items()},
-                "lazy": [filter_digest(filter_, self.rewriter, self.filters) for filter_ in self.lazy],
+                "collections": [
+                    [collection.id, collection.digest] for collection in self.collections
+                ],
+                "measured": {
+                    id: [manifest.digest for _, manifest in stages]
+                    for id, stages in self.measured.items()
+                },
+                "lazy": [
+                    filter_digest(filter_, self.rewriter, self.filters) for filter_ in self.lazy
+                ],
                 "also": list(self.also),
             }
         )
@@ -109,7 +131,14 @@ class Course:
     @cached_property
     def identity(self) -> str:
         asked = {"at_once": True} if self.at_once else {}
-        return digest({"basis": self.basis, "forgotten": self.forgotten.digest, "version": Decide.version, **asked})
+        return digest(
+            {
+                "basis": self.basis,
+                "forgotten": self.forgotten.digest,
+                "version": Decide.version,
+                **asked,
+            }
+        )
 
     @property
     def folder(self) -> Folder:
@@ -124,8 +153,14 @@ class Course:
         """Segment after segment, to the manifest of the outcomes."""
         if not self.folder.exists(DECISION):
             names = [collection.id for collection in self.collections]
-            about = {"recipe": self.recipe.name, "rules": self.recipe.to_json(), "digest": self.recipe.digest}
-            self.folder.write_json(DECISION, {**about, "collections": names, "forgotten": self.forgotten.digest})
+            about = {
+                "recipe": self.recipe.name,
+                "rules": self.recipe.to_json(),
+                "digest": self.recipe.digest,
+            }
+            self.folder.write_json(
+                DECISION, {**about, "collections": names, "forgotten": self.forgotten.digest}
+            )
         cut = segments(self.recipe, self.lazy, self.also, at_once=self.at_once)
         known = self._known()
         stage = self._first(known, cut[0])
@@ -133,11 +168,22 @@ class Course:
             decided = self._whole(stage)
             if index + 1 == len(cut):
                 return decided
-            following = replace(stage, out=self._out(index + 1, cut), segment=cut[index + 1], index=index + 1, previous=stage.out)
+            following = replace(
+                stage,
+                out=self._out(index + 1, cut),
+                segment=cut[index + 1],
+                index=index + 1,
+                previous=stage.out,
+            )
             if segment.group is not None:
                 judging = self._judge(segment.group, stage, decided)
                 verdicts = judge(judging, self._whole)
-                following = replace(following, judged=segment.group, verdicts=judging.out, verdict_names=tuple(verdicts.names()))
+                following = replace(
+                    following,
+                    judged=segment.group,
+                    verdicts=judging.out,
+                    verdict_names=tuple(verdicts.names()),
+                )
             else:
                 known = self._ask(known, stage, decided)
                 following = replace(following, known=known, judged=None)
@@ -166,7 +212,9 @@ class Course:
             buckets=max(1, -(-len(known.sources) // 4)),
             pictures=tuple(self._buckets_of_images()),
             also=self.also,
-            modulus=modulus_for(sum(collection.counts.get("candidates", 0) for collection in self.collections)),
+            modulus=modulus_for(
+                sum(collection.counts.get("candidates", 0) for collection in self.collections)
+            ),
             forgotten=self.forgotten,
         )
 
@@ -174,27 +222,65 @@ class Course:
         """The collection and the name of each bucket of images."""
         for id in self.measured:
             names = stage_manifest(self.root / "collections" / id, "fetches").names(".arrow")
-            yield from ((id, bucket) for bucket in dict.fromkeys(bucket_name(name) for name in names))
+            yield from (
+                (id, bucket) for bucket in dict.fromkeys(bucket_name(name) for name in names)
+            )
 
     def _known(self) -> Known:
         eager = [stage.filter for stage, _ in self.measured[self.collections[0].id]]
-        types = {name: kind for filter_ in eager if filter_.level == "image" for name, kind in filter_.writes.items()}
-        wanted = self.recipe.reads | {name for filter_ in self.lazy for name in filter_.reads} | set(self.also)
+        types = {
+            name: kind
+            for filter_ in eager
+            if filter_.level == "image"
+            for name, kind in filter_.writes.items()
+        }
+        wanted = (
+            self.recipe.reads
+            | {name for filter_ in self.lazy for name in filter_.reads}
+            | set(self.also)
+        )
         schema = resolved_schema({name: types[name] for name in sorted(set(types) & wanted)})
-        sources = tuple(source for collection in self.collections for source in self._sources(collection, schema))
+        sources = tuple(
+            source
+            for collection in self.collections
+            for source in self._sources(collection, schema)
+        )
         return Known(sources=sources, resolved_schema=schema, text=self.recipe.text)
 
     def _sources(self, collection: Collection, schema: pa.Schema) -> list[Source]:
-        fetched, candidates = (stage_manifest(collection.folder, part) for part in ("fetches", "candidates"))
-        pictures = tuple(_pictures(collection.folder.beside(id), self.measured[id]) for id in (collection.id, *collection.refers_to))
-        place = self.root / "aggregates"  # it depends on the columns that are read, not on thresholds: other decisions share it
-        stage = Resolve(out=place, scatter=Scatter.of(collection.folder), fetched=fetched, pictures=pictures, schema=schema)
-        stage = replace(stage, out=place / f"resolved-{digest([collection.id, stage.identity()])[:16]}")
+        fetched, candidates = (
+            stage_manifest(collection.folder, part) for part in ("fetches", "candidates")
+        )
+        pictures = tuple(
+            _pictures(collection.folder.beside(id), self.measured[id])
+            for id in (collection.id, *collection.refers_to)
+        )
+        # it depends on the columns that are read, not on thresholds: other decisions share it
+        place = self.root / "aggregates"
+        stage = Resolve(
+            out=place,
+            scatter=Scatter.of(collection.folder),
+            fetched=fetched,
+            pictures=pictures,
+            schema=schema,
+        )
+        stage = replace(
+            stage, out=place / f"resolved-{digest([collection.id, stage.identity()])[:16]}"
+        )
         resolved = tuple(self._whole(stage).names())
-        on_candidates = tuple(stage.out for stage, _ in self.measured[collection.id] if stage.filter.level == "candidate")
+        on_candidates = tuple(
+            stage.out
+            for stage, _ in self.measured[collection.id]
+            if stage.filter.level == "candidate"
+        )
         return [
             Source(
-                collection=collection.folder, name=name, measured=on_candidates, resolved=stage.out, resolved_names=resolved, index=index
+                collection=collection.folder,
+                name=name,
+                measured=on_candidates,
+                resolved=stage.out,
+                resolved_names=resolved,
+                index=index,
             )
             for index, name in enumerate(candidates.names(".parquet", "part-"))
         ]
@@ -218,9 +304,13 @@ class Course:
             if isinstance(ask, str):
                 known = replace(known, arrived=(*known.arrived, self._cluster(ask, known, stage)))
             elif ask.level == "image":
-                known = replace(known, arrived=(*known.arrived, self._ask_images(ask, stage, decided)))
+                known = replace(
+                    known, arrived=(*known.arrived, self._ask_images(ask, stage, decided))
+                )
             else:
-                known = replace(known, arrived=(*known.arrived, self._ask_candidates(ask, known, stage)))
+                known = replace(
+                    known, arrived=(*known.arrived, self._ask_candidates(ask, known, stage))
+                )
         return known
 
     def _ask_candidates(self, filter_: Filter, known: Known, stage: Decide) -> Asked:
@@ -229,7 +319,14 @@ class Course:
         for home in (collection.folder for collection in self.collections):
             earlier = increments(question.base(home))
             out = question.increment(home)
-            ask = AskCandidates(out=out, question=question, known=known, previous=stage.out, collection=home, earlier=earlier)
+            ask = AskCandidates(
+                out=out,
+                question=question,
+                known=known,
+                previous=stage.out,
+                collection=home,
+                earlier=earlier,
+            )
             found.append((home, self._asked(ask)))
         return Asked(folders=tuple(found), writes=tuple(filter_.writes.items()))
 
@@ -239,24 +336,49 @@ class Course:
         groups: list[tuple[int, str, tuple[Folder, ...]]] = []
         for id in self.measured:
             home = self.root / "collections" / id
-            own = tuple((group, bucket) for group, (of, bucket) in enumerate(stage.pictures) if of == id)
+            own = tuple(
+                (group, bucket) for group, (of, bucket) in enumerate(stage.pictures) if of == id
+            )
             earlier = increments(question.base(home))
             out = question.increment(home)
-            ask = AskImages(out=out, question=question, collection=home, rows=rows, names=names, groups=own, earlier=earlier)
+            ask = AskImages(
+                out=out,
+                question=question,
+                collection=home,
+                rows=rows,
+                names=names,
+                groups=own,
+                earlier=earlier,
+            )
             asked = self._asked(ask)
             groups += [(group, bucket, asked) for group, bucket in own]
         out = self.work / f"delivered-{stage.index}-{filter_.name}"
         deliver = Deliver(out=out, question=question, rows=rows, names=names, groups=tuple(groups))
         delivered = self._whole(deliver)
-        return Delivered(folder=out, names=tuple(delivered.names()), schema=deliver.schema, columns=tuple(filter_.writes))
+        return Delivered(
+            folder=out,
+            names=tuple(delivered.names()),
+            schema=deliver.schema,
+            columns=tuple(filter_.writes),
+        )
 
     def _question(self, filter_: Filter, stage: Decide) -> Question:
-        return Question(filter=filter_, rewriter=self.rewriter, among=self.filters, decision=self.identity, index=stage.index)
+        return Question(
+            filter=filter_,
+            rewriter=self.rewriter,
+            among=self.filters,
+            decision=self.identity,
+            index=stage.index,
+        )
 
     def _asked(self, ask: AskCandidates | AskImages) -> tuple[Folder, ...]:
-        """The increments that hold the answers: an empty one, where all had been asked before, is not kept."""
+        """The increments that hold the answers: an empty one, where all had been asked before, is
+        not kept.
+        """
         answered = self._whole(ask)
-        if not answered.counts.get("rows", 0) and (self.run.engine is None or self.run.engine.share is None):
+        if not answered.counts.get("rows", 0) and (
+            self.run.engine is None or self.run.engine.share is None
+        ):
             ask.out.remove()
         return increments(ask.question.base(ask.collection))
 
@@ -278,7 +400,9 @@ class Course:
             identity=self.identity,
             run=self._whole,
         )
-        return Delivered(folder=found.folder, names=tuple(found.names), schema=found.schema, columns=(name,))
+        return Delivered(
+            folder=found.folder, names=tuple(found.names), schema=found.schema, columns=(name,)
+        )
 
 
 def _parts(manifest: Manifest) -> tuple[str, ...]:
@@ -305,5 +429,8 @@ def read_schema(folder: Folder, name: str) -> pa.Schema:
 def whole(manifest: Manifest) -> Manifest:
     if manifest.failed:
         part, error = next(iter(manifest.failed.items()))
-        raise StageFailed(f"stage {manifest.stage}: {len(manifest.failed)} parts failed, first {part}: {error.strip().splitlines()[-1]}")
+        raise StageFailed(
+            f"stage {manifest.stage}: {len(manifest.failed)} parts failed, first {part}:"
+            f" {error.strip().splitlines()[-1]}"
+        )
     return manifest

@@ -1,4 +1,6 @@
-"""What is known of the candidates of a part when a rule is applied: the tables of the collection and all that was measured by then."""
+"""What is known of the candidates of a part when a rule is applied: the tables of the collection
+and all that was measured by then.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,7 +16,17 @@ from pipelines.resolve import FOUND
 from pipelines.schema import CANDIDATES
 from pipelines.store import Folder, read_table
 
-ALWAYS = ("candidate_id", "page_url", "image_url", "alternatives", "text", "text_source", "page_language", "captured_at", "permission")
+ALWAYS = (
+    "candidate_id",
+    "page_url",
+    "image_url",
+    "alternatives",
+    "text",
+    "text_source",
+    "page_language",
+    "captured_at",
+    "permission",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +43,33 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What one lazy filter measured of candidates: for each collection the folders of its increments."""
+    """What one lazy filter measured of candidates: for each collection the folders of its
+    increments.
+    """
 
     folders: tuple[tuple[Folder, tuple[Folder, ...]], ...]
     writes: tuple[tuple[str, pa.DataType], ...]
 
     def beside(self, table: pa.Table, source: Source, number: int) -> pa.Table:
         """The table with the measurements of its candidates; null for whom nobody asked."""
-        folders = next((increments for collection, increments in self.folders if collection == source.collection), ())
+        folders = next(
+            (
+                increments
+                for collection, increments in self.folders
+                if collection == source.collection
+            ),
+            (),
+        )
         schema = pa.schema([("candidate_id", pa.string()), *self.writes])
-        found = [read_table(folder, source.name, schema.names) for folder in folders if folder.exists(source.name)]
+        found = [
+            read_table(folder, source.name, schema.names)
+            for folder in folders
+            if folder.exists(source.name)
+        ]
         measured = pa.concat_tables([schema.empty_table(), *found])
-        place = pc.index_in(table["candidate_id"], value_set=measured["candidate_id"].combine_chunks())
+        place = pc.index_in(
+            table["candidate_id"], value_set=measured["candidate_id"].combine_chunks()
+        )
         for name, _ in self.writes:
             table = table.append_column(name, measured[name].take(place))
         return table
@@ -50,7 +77,9 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Delivered:
-    """What was brought to each candidate from elsewhere: an exchange by part of values, called `columns` here."""
+    """What was brought to each candidate from elsewhere: an exchange by part of values, called
+    `columns` here.
+    """
 
     folder: Folder
     names: tuple[str, ...]
@@ -77,17 +106,24 @@ class Known:
     arrived: tuple[Asked | Delivered, ...] = ()
 
     def table(self, number: int, reads: Collection[str]) -> pa.Table:
-        """The candidates of a part beside all that is known of them and read; what is missing is null.
+        """The candidates of a part beside all that is known of them and read; what is missing is
+        null.
 
         Where a rewriter made the text, `original_text` holds what was found.
         """
         source = self.sources[number]
         columns = [name for name in CANDIDATES.names if name in ALWAYS or name in reads]
-        table = beside_candidates(source.collection, source.name, source.measured, {*reads, self.text}, columns)
+        table = beside_candidates(
+            source.collection, source.name, source.measured, {*reads, self.text}, columns
+        )
         if self.text != "text":
-            table = table.rename_columns({"text": "original_text"}).append_column("text", table[self.text])
+            table = table.rename_columns({"text": "original_text"}).append_column(
+                "text", table[self.text]
+            )
         always = {*PLACE.names, *FOUND.names}
-        schema = pa.schema([entry for entry in self.resolved_schema if entry.name in always or entry.name in reads])
+        schema = pa.schema(
+            [entry for entry in self.resolved_schema if entry.name in always or entry.name in reads]
+        )
         resolved = read_group(source.resolved, source.resolved_names, source.index, schema)
         found = resolved.take(at_rows(resolved, table.num_rows))
         for name in found.column_names:
@@ -99,11 +135,15 @@ class Known:
 
     def of(self, collection: Folder) -> tuple[int, ...]:
         """The numbers of the parts of one collection."""
-        return tuple(number for number, source in enumerate(self.sources) if source.collection == collection)
+        return tuple(
+            number for number, source in enumerate(self.sources) if source.collection == collection
+        )
 
 
 def at_rows(rows: pa.Table, size: int) -> pa.Array:
-    """[size] where in `rows`, by its column `row`, the row of each candidate stands; null for one that has none."""
+    """[size] where in `rows`, by its column `row`, the row of each candidate stands; null for one
+    that has none.
+    """
     place = np.full(size, -1, dtype=np.int64)
     place[rows["row"].to_numpy()] = np.arange(rows.num_rows)
     return pa.array(place, mask=place < 0)

@@ -1,4 +1,6 @@
-"""The order in which a recipe is applied: row rules, and what must come between them because it takes a stage of its own."""
+"""The order in which a recipe is applied: row rules, and what must come between them because it
+takes a stage of its own.
+"""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +14,9 @@ FETCH = "fetch"  # marks, among the rules, where addresses, fetches and decoding
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """Row rules in order; then what is asked about the survivors (filters, and names of `CLUSTERED`), or a group rule among them."""
+    """Row rules in order; then what is asked about the survivors (filters, and names of
+    `CLUSTERED`), or a group rule among them.
+    """
 
     rules: tuple[RowRule | str, ...] = ()
     asks: tuple[Filter | str, ...] = ()
@@ -20,7 +24,9 @@ class Segment:
 
 
 def is_lazy(filter_: Filter, lazy: Collection[str] = ()) -> bool:
-    """Whether a filter waits until it is asked: it is costly, needs image and candidate together, or reads what is lazy itself."""
+    """Whether a filter waits until it is asked: it is costly, needs image and candidate together,
+    or reads what is lazy itself.
+    """
     return filter_.costly or filter_.level == "pair" or not set(lazy).isdisjoint(filter_.reads)
 
 
@@ -33,15 +39,22 @@ def lazy_filters(filters: Sequence[Filter]) -> tuple[Filter, ...]:
     return tuple(found)
 
 
-def segments(recipe: Recipe, lazy: Sequence[Filter] = (), also: Sequence[str] = (), *, at_once: bool = False) -> list[Segment]:
-    """The steps of a recipe in the order of outcomes, cut where a rule reads what is lazy, and after each group rule.
+def segments(
+    recipe: Recipe, lazy: Sequence[Filter] = (), also: Sequence[str] = (), *, at_once: bool = False
+) -> list[Segment]:
+    """The steps of a recipe in the order of outcomes, cut where a rule reads what is lazy, and
+    after each group rule.
 
-    `also` is asked about what the last rule leaves. `at_once` asks everything about all candidates before the first rule.
+    `also` is asked about what the last rule leaves. `at_once` asks everything about all candidates
+    before the first rule.
     """
     plan = _Plan(lazy=lazy)
     steps = [*recipe.candidate_rules, FETCH, *recipe.other_rules]
     if at_once:
-        plan.ask([name for step in steps if not isinstance(step, str) for name in step.reads] + list(also))
+        plan.ask(
+            [name for step in steps if not isinstance(step, str) for name in step.reads]
+            + list(also)
+        )
     for step in steps:
         if not isinstance(step, str):
             plan.ask(needs_of(step))
@@ -52,7 +65,11 @@ def segments(recipe: Recipe, lazy: Sequence[Filter] = (), also: Sequence[str] = 
 
 def needs_of(rule: RowRule | GroupRule) -> tuple[str, ...]:
     """The measurements that a rule reads, with clusters that it takes for its key."""
-    return (*rule.reads, rule.key) if isinstance(rule, GroupRule) and rule.key in CLUSTERED else rule.reads
+    return (
+        (*rule.reads, rule.key)
+        if isinstance(rule, GroupRule) and rule.key in CLUSTERED
+        else rule.reads
+    )
 
 
 class _Plan:

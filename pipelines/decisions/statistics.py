@@ -1,7 +1,9 @@
-"""Statistics and samples beside the outcomes of a decision, so that a billion rows are seen through small files.
+"""Statistics and samples beside the outcomes of a decision, so that a billion rows are seen through
+small files.
 
-    <outcomes>/statistics/part-00000.parquet   counts and distributions of a part (filters.statistics.TABLE): exact, they add up
-    <outcomes>/sample/part-00000.parquet       whole rows of the part, drawn by a hash, where the decision is larger than SAMPLE
+    <outcomes>/statistics/part-00000.parquet   counts and distributions of a part
+    (filters.statistics.TABLE): exact, they add up <outcomes>/sample/part-00000.parquet       whole
+    rows of the part, drawn by a hash, where the decision is larger than SAMPLE
 """
 
 import dataclasses
@@ -25,18 +27,25 @@ _AT_ONCE = 64  # parts added up at a time
 def part_statistics(table: pa.Table, measurements: Sequence[str]) -> pa.Table:
     """Statistics of a part of outcomes: of all candidates, and by host, language and source.
 
-    `table` has the columns collection, outcome, page_url and image_url, and the measurements; page_language and text_source where
-    they are known. The host is the registrable domain of the page (of the image where there is no page), the language what was
-    measured (`text.language`) or else what the page says. Distributions are counted by language and source, moments alone by host.
+    `table` has the columns collection, outcome, page_url and image_url, and the measurements;
+    page_language and text_source where they are known. The host is the registrable domain of the
+    page (of the image where there is no page), the language what was measured (`text.language`) or
+    else what the page says. Distributions are counted by language and source, moments alone by
+    host.
     """
     if not table.num_rows:
         return TABLE.empty_table()
-    by = {"host": (_frequent(hosts(table)), False), "language": (languages(table), True), "source": (sources(table), True)}
+    by = {
+        "host": (_frequent(hosts(table)), False),
+        "language": (languages(table), True),
+        "source": (sources(table), True),
+    }
     return tabulate(table, by, measurements)
 
 
 def modulus_for(candidates: int) -> int:
-    """Of how many rows one is drawn, so that at most about `SAMPLE` of so many candidates are: a power of two, 1 for all of them.
+    """Of how many rows one is drawn, so that at most about `SAMPLE` of so many candidates are: a
+    power of two, 1 for all of them.
 
     The sample of a greater modulus is a part of that of a smaller one.
     """
@@ -47,9 +56,11 @@ def modulus_for(candidates: int) -> int:
 
 
 def sample_rows(table: pa.Table, modulus: int) -> pa.Table:
-    """The rows whose image_id (where there is none, whose text) hashes to 0 by the modulus: the same candidates under every recipe.
+    """The rows whose image_id (where there is none, whose text) hashes to 0 by the modulus: the
+    same candidates under every recipe.
 
-    All texts of an image are drawn or none, so that group rules by image decide on a sample as they do on the whole.
+    All texts of an image are drawn or none, so that group rules by image decide on a sample as they
+    do on the whole.
     """
     if modulus == 1:
         return table
@@ -57,8 +68,11 @@ def sample_rows(table: pa.Table, modulus: int) -> pa.Table:
     return table.filter(pa.array(bucket_of(pc.coalesce(table["image_id"], text), modulus) == 0))
 
 
-def write_statistics(outcomes: Folder, part: str, table: pa.Table, measurements: Sequence[str], modulus: int) -> tuple[Written, ...]:
-    """Write the statistics of a part (`part-00000`) and its sample (if not all rows are drawn) beside its outcomes; what was written.
+def write_statistics(
+    outcomes: Folder, part: str, table: pa.Table, measurements: Sequence[str], modulus: int
+) -> tuple[Written, ...]:
+    """Write the statistics of a part (`part-00000`) and its sample (if not all rows are drawn)
+    beside its outcomes; what was written.
 
     `measurements` are those columns of `table` that statistics are kept of.
     """
@@ -84,12 +98,18 @@ def read_statistics(outcomes: Folder) -> Summary:
 
 def summary(tables: Iterable[pa.Table]) -> Summary:
     """The summary of the statistics of parts."""
-    return Summary(table=functools.reduce(lambda one, other: add_up([one, other]), tables, TABLE.empty_table()))
+    return Summary(
+        table=functools.reduce(lambda one, other: add_up([one, other]), tables, TABLE.empty_table())
+    )
 
 
 def hosts(table: pa.Table) -> pa.Array:
-    """The registrable domain of each candidate's page, of its image where there is no page; of an imported image its data set."""
-    found = pc.extract_regex(pc.coalesce(table["page_url"], table["image_url"]), _HOST).combine_chunks()
+    """The registrable domain of each candidate's page, of its image where there is no page; of an
+    imported image its data set.
+    """
+    found = pc.extract_regex(
+        pc.coalesce(table["page_url"], table["image_url"]), _HOST
+    ).combine_chunks()
     given, host = (pc.fill_null(pc.struct_field(found, name), "") for name in ("given", "host"))
     named = pc.if_else(pc.equal(given, ""), pc.utf8_lower(host), given)
     encoded = named.dictionary_encode()
@@ -102,27 +122,34 @@ _HOST = r"^(?:(?P<given>given://[^/]*)|[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(
 
 @functools.lru_cache(maxsize=100_000)
 def registrable(host: str) -> str:
-    """The part of a host that somebody registered (`news.example.co.uk`: `example.co.uk`); an address of the network or a data set itself.
+    """The part of a host that somebody registered (`news.example.co.uk`: `example.co.uk`); an
+    address of the network or a data set itself.
 
-    Below an end that the list of public suffixes does not have, a name of two parts is registered (the list's rule `*`).
+    Below an end that the list of public suffixes does not have, a name of two parts is registered
+    (the list's rule `*`).
     """
     if not host or host.startswith(("given://", "[")) or host.rpartition(".")[2].isdigit():
         return host or UNKNOWN
     found = _suffixes()(host)
-    return found.top_domain_under_public_suffix or (host if found.suffix else ".".join(host.split(".")[-2:]))
+    return found.top_domain_under_public_suffix or (
+        host if found.suffix else ".".join(host.split(".")[-2:])
+    )
 
 
 @functools.cache
 def _suffixes() -> "tldextract.TLDExtract":  # type: ignore[name-defined]  # noqa: F821
     import tldextract
 
-    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)  # the list in its package; it asks nobody
+    # the list in its package; it asks nobody
+    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
 
 
 def _frequent(names: pa.Array) -> pa.Array:
     """The most frequent names as they are, `OTHER` for the rest."""
     encoded = names.dictionary_encode()
-    counts = np.bincount(encoded.indices.to_numpy(zero_copy_only=False), minlength=len(encoded.dictionary))
+    counts = np.bincount(
+        encoded.indices.to_numpy(zero_copy_only=False), minlength=len(encoded.dictionary)
+    )
     order = np.argsort(-counts, kind="stable")[HOSTS:]
     shown = np.array(encoded.dictionary.to_pylist(), dtype=object)
     shown[order] = OTHER
@@ -130,9 +157,13 @@ def _frequent(names: pa.Array) -> pa.Array:
 
 
 def languages(table: pa.Table) -> pa.Array:
-    """The language of each candidate as two or three letters: as measured, else as its page says; `UNKNOWN` if neither does."""
+    """The language of each candidate as two or three letters: as measured, else as its page says;
+    `UNKNOWN` if neither does.
+    """
     found = [_column(table, name) for name in ("text.language", "page_language")]
-    tag = pc.extract_regex(pc.utf8_lower(pc.coalesce(*found)), r"^\s*(?P<tag>[a-z]{2,3})(?:[-_].*)?$")
+    tag = pc.extract_regex(
+        pc.utf8_lower(pc.coalesce(*found)), r"^\s*(?P<tag>[a-z]{2,3})(?:[-_].*)?$"
+    )
     return pc.fill_null(pc.struct_field(tag, "tag"), UNKNOWN)
 
 
@@ -142,4 +173,8 @@ def sources(table: pa.Table) -> pa.Array:
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
-    return table[name].combine_chunks() if name in table.column_names else pa.nulls(table.num_rows, pa.string())
+    return (
+        table[name].combine_chunks()
+        if name in table.column_names
+        else pa.nulls(table.num_rows, pa.string())
+    )

@@ -1,1 +1,3 @@
-"""How stages are run: over lanes of parts by Beam, and apart from what a stranger's bytes may crash."""
+"""How stages are run: over lanes of parts by Beam, and apart from what a stranger's bytes may
+crash.
+"""

@@ -1,7 +1,9 @@
-"""Mapping lanes of parts with Beam: in this process, over worker processes of this machine, or on the cluster of another runner.
+"""Mapping lanes of parts with Beam: in this process, over worker processes of this machine, or on
+the cluster of another runner.
 
-On a cluster, a job that finds no worker waits for ever (Flink shows it as running). So each worker leaves signs of life in the folder
-of the stage while it has a lane, and a job from which none has come for `Engine.wait_seconds` is cancelled and counts as failed.
+On a cluster, a job that finds no worker waits for ever (Flink shows it as running). So each worker
+leaves signs of life in the folder of the stage while it has a lane, and a job from which none has
+come for `Engine.wait_seconds` is cancelled and counts as failed.
 """
 
 import contextlib
@@ -34,14 +36,28 @@ Lane = tuple[Part, ...]
 
 
 def map_lanes(stage: Stage, engine: Engine, lanes: Sequence[Lane]) -> None:
-    """One Beam job over some lanes; raises what stopped it, TimeoutError when no worker shows signs of life."""
+    """One Beam job over some lanes; raises what stopped it, TimeoutError when no worker shows signs
+    of life.
+    """
     local = engine.runner == LOCAL
-    # DirectRunner would try to download a binary; named here, the runner is always the one that ships with Beam
+    # DirectRunner would try to download a binary; named here, the runner is always the one that
+    # ships with Beam
     runner: Any = FnApiRunner() if local else engine.runner
     pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(list(engine.options)))
     workers = min(engine.workers, len(lanes))
-    work = _Far(stage) if not local else _Spread(stage, engine.workers) if workers > 1 else _Work(stage)
-    _ = pipeline | "lanes" >> beam.Create(list(lanes)) | "spread" >> beam.Reshuffle() | stage.name >> beam.ParDo(work)
+    work = (
+        _Far(stage)
+        if not local
+        else _Spread(stage, engine.workers)
+        if workers > 1
+        else _Work(stage)
+    )
+    _ = (
+        pipeline
+        | "lanes" >> beam.Create(list(lanes))
+        | "spread" >> beam.Reshuffle()
+        | stage.name >> beam.ParDo(work)
+    )
     if local:
         pipeline.run().wait_until_finish()
     else:
@@ -59,7 +75,9 @@ class _Work(beam.DoFn):  # type: ignore[misc]
 
 
 class _Far(_Work):
-    """The same in a process that the engine started somewhere, which shows meanwhile that it lives."""
+    """The same in a process that the engine started somewhere, which shows meanwhile that it
+    lives.
+    """
 
     def process(self, lane: Lane) -> None:
         with _alive(self._stage.out / SIGNS):
@@ -67,7 +85,9 @@ class _Far(_Work):
 
 
 class _Spread(beam.DoFn):  # type: ignore[misc]
-    """Gathers the lanes of a bundle and runs them over warm processes: Beam's own take 4 to 5 s to start, for each stage anew."""
+    """Gathers the lanes of a bundle and runs them over warm processes: Beam's own take 4 to 5 s to
+    start, for each stage anew.
+    """
 
     def __init__(self, stage: Stage, workers: int) -> None:
         self._stage = stage
@@ -84,7 +104,8 @@ class _Spread(beam.DoFn):  # type: ignore[misc]
         try:
             run_lanes(self._stage, self._lanes, self._workers)
         except KeyboardInterrupt as stop:
-            raise KeyboardInterrupt("stopped") from stop  # without a word, Beam takes it for an error of its own
+            # without a word, Beam takes it for an error of its own
+            raise KeyboardInterrupt("stopped") from stop
 
 
 @contextlib.contextmanager
@@ -125,7 +146,9 @@ def _run_far(pipeline: beam.Pipeline, signs: Folder, wait_seconds: float) -> Non
 
 
 def _watch(ended: "Future[Any]", signs: Folder, wait_seconds: float) -> None:
-    """Return when the job has ended, well or not; TimeoutError when the signs have not changed for so long."""
+    """Return when the job has ended, well or not; TimeoutError when the signs have not changed for
+    so long.
+    """
     last: dict[str, bytes] = {}
     since = time.monotonic()
     while not wait_for_futures([ended], timeout=LOOK_SECONDS).done:
@@ -133,8 +156,9 @@ def _watch(ended: "Future[Any]", signs: Folder, wait_seconds: float) -> None:
             last, since = seen, time.monotonic()
         elif time.monotonic() - since >= wait_seconds:
             raise TimeoutError(
-                f"no worker of the job showed a sign of life for {wait_seconds:.0f} s: see that the engine has free slots, that worker "
-                f"pools run where it looks for them, with this very environment, and that they reach {signs.path()}"
+                f"no worker of the job showed a sign of life for {wait_seconds:.0f} s: see that the"
+                " engine has free slots, that worker pools run where it looks for them, with this"
+                f" very environment, and that they reach {signs.path()}"
             )
 
 

@@ -1,9 +1,11 @@
-"""Child processes in which strangers' bytes are decoded: what kills one of them costs one item, not the process that asked.
+"""Child processes in which strangers' bytes are decoded: what kills one of them costs one item, not
+the process that asked.
 
-Children are forked by a template: a fresh interpreter with one thread, which inherits neither locks nor sockets of the
-process that asks, and has imported once what all children need. So a child costs some milliseconds and megabytes.
-A crash is noticed by the child's socket, which closes with it. When the process that asked is gone, the template's
-socket closes too, and the template takes the children with it.
+Children are forked by a template: a fresh interpreter with one thread, which inherits neither locks
+nor sockets of the process that asks, and has imported once what all children need. So a child costs
+some milliseconds and megabytes. A crash is noticed by the child's socket, which closes with it.
+When the process that asked is gone, the template's socket closes too, and the template takes the
+children with it.
 """
 
 import atexit
@@ -31,14 +33,20 @@ R = TypeVar("R")
 
 BATCH = 16  # items that go to a child at once: a wake-up costs as much as decoding a thumbnail
 BATCH_BYTES = 1 << 21  # and no more than that of them
-WORKERS = "WINNOW_WORKERS"  # in the environment of a worker: how many share the cores of this machine
+# in the environment of a worker: how many share the cores of this machine
+WORKERS = "WINNOW_WORKERS"
 ORDER_BYTES = 1 << 16  # of an order to the template, some names
-TIMES_UP = {signal.SIGPROF: "more than {0.cpu_seconds:g} s of CPU time", signal.SIGALRM: "more than {0.seconds:g} s"}
+TIMES_UP = {
+    signal.SIGPROF: "more than {0.cpu_seconds:g} s of CPU time",
+    signal.SIGALRM: "more than {0.seconds:g} s",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one item may take. The largest pictures that are decoded (89 million pixels) need half of each at most."""
+    """What one item may take. The largest pictures that are decoded (89 million pixels) need half
+    of each at most.
+    """
 
     cpu_seconds: float = 60.0
     seconds: float = 300.0  # on the clock, for what waits instead of working
@@ -56,7 +64,9 @@ class Died:
 
 
 class Children:
-    """Children of this process, at most `count` at once: started when needed, kept for the next items; for any number of threads."""
+    """Children of this process, at most `count` at once: started when needed, kept for the next
+    items; for any number of threads.
+    """
 
     def __init__(self, count: int, limits: Limits = LIMITS) -> None:
         self.count = count
@@ -67,12 +77,20 @@ class Children:
         self._template: _Template | None = None
 
     def call(self, function: Callable[[T], R], items: Sequence[T]) -> list[R | Died]:
-        """What a picklable function gives for each item. Where a child dies, each item of its batch is tried in a child of its own."""
+        """What a picklable function gives for each item. Where a child dies, each item of its batch
+        is tried in a child of its own.
+        """
         return self._call(function, items, fresh=False)
 
-    def map(self, function: Callable[[T], R], items: Iterable[T], batch: int = BATCH) -> Iterator[R | Died]:
-        """The same for a stream of items, in their order; as many batches are under way as there are children, and one more."""
-        answers = in_order(functools.partial(self.call, function), _batches(items, batch), self.count)
+    def map(
+        self, function: Callable[[T], R], items: Iterable[T], batch: int = BATCH
+    ) -> Iterator[R | Died]:
+        """The same for a stream of items, in their order; as many batches are under way as there
+        are children, and one more.
+        """
+        answers = in_order(
+            functools.partial(self.call, function), _batches(items, batch), self.count
+        )
         return itertools.chain.from_iterable(answers)
 
     def start(self, function: Callable[..., Any]) -> None:
@@ -92,7 +110,9 @@ class Children:
         if template is not None:
             template.close()
 
-    def _call(self, function: Callable[[T], R], items: Sequence[T], *, fresh: bool) -> list[R | Died]:
+    def _call(
+        self, function: Callable[[T], R], items: Sequence[T], *, fresh: bool
+    ) -> list[R | Died]:
         with self._slots:
             child = self._started(function) if fresh else self._taken(function)
             fresh = fresh or child.function is None
@@ -125,7 +145,9 @@ class Children:
                     return self._template.fork(_module(function))
                 self._template.close()  # it was killed
                 self._template = None
-        raise RuntimeError("the process that starts decoders dies: is there memory left on this machine?")
+        raise RuntimeError(
+            "the process that starts decoders dies: is there memory left on this machine?"
+        )
 
 
 @dataclass(slots=True)
@@ -157,7 +179,9 @@ class _Child:
 
 
 class _Template:
-    """The process that forks children. Only the process that asked kills them, so their numbers stay theirs."""
+    """The process that forks children. Only the process that asked kills them, so their numbers
+    stay theirs.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -165,7 +189,11 @@ class _Template:
         self._control, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", f"from pipelines.engine.children import main; main({theirs.fileno()})"],
+                [
+                    sys.executable,
+                    "-c",
+                    f"from pipelines.engine.children import main; main({theirs.fileno()})",
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
@@ -179,10 +207,14 @@ class _Template:
             )
 
     def fork(self, module: str) -> _Child:
-        """A child that has imported a module. Raises EOFError or OSError if the template is dead."""
+        """A child that has imported a module. Raises EOFError or OSError if the template is
+        dead.
+        """
         ours, theirs = socket.socketpair()
         with self._guard, theirs:
-            socket.send_fds(self._control, [pickle.dumps((module, self._limits))], [theirs.fileno()])
+            socket.send_fds(
+                self._control, [pickle.dumps((module, self._limits))], [theirs.fileno()]
+            )
             pid = int(self._answer())
         return _Child(pid=pid, channel=Connection(ours.detach()), template=self)
 
@@ -197,7 +229,11 @@ class _Template:
         if status >= 0:
             return f"it ended with status {status}"
         number = signal.Signals(-status)
-        return TIMES_UP[number].format(self._limits) if number in TIMES_UP else f"killed by {number.name}"
+        return (
+            TIMES_UP[number].format(self._limits)
+            if number in TIMES_UP
+            else f"killed by {number.name}"
+        )
 
     def close(self) -> None:
         self._control.close()
@@ -211,7 +247,9 @@ class _Template:
 
 
 def in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """What a function gives for each item of a stream, called in some threads; few items more than those are taken ahead."""
+    """What a function gives for each item of a stream, called in some threads; few items more than
+    those are taken ahead.
+    """
     under_way: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="children") as pool:
         for item in items:
@@ -244,18 +282,24 @@ def _module(function: Callable[..., Any]) -> str:
 
 @functools.cache
 def _children(process: int) -> Children:
-    made = Children(max(1, len(os.sched_getaffinity(0)) // int(os.environ.get(WORKERS, "1"))), LIMITS)
+    made = Children(
+        max(1, len(os.sched_getaffinity(0)) // int(os.environ.get(WORKERS, "1"))), LIMITS
+    )
     atexit.register(made.close)
     return made
 
 
 def children() -> Children:
-    """The children of this process: one a core, or its share of them if this is one of several workers."""
+    """The children of this process: one a core, or its share of them if this is one of several
+    workers.
+    """
     return _children(os.getpid())
 
 
 def main(descriptor: int) -> None:
-    """The template: forks a child for each socket that comes with an order, and says how one ended when asked."""
+    """The template: forks a child for each socket that comes with an order, and says how one ended
+    when asked.
+    """
     living: set[int] = set()
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # whoever asked is dead
         _obey(socket.socket(fileno=descriptor), living)
@@ -264,7 +308,9 @@ def main(descriptor: int) -> None:
 
 
 def _obey(control: socket.socket, living: set[int]) -> None:
-    """Fork and reap children until nobody asks any more; `living` are those that were not reaped."""
+    """Fork and reap children until nobody asks any more; `living` are those that were not
+    reaped.
+    """
     while True:
         order, sockets, _, _ = socket.recv_fds(control, ORDER_BYTES, 1)
         if not order:
@@ -298,12 +344,15 @@ def _serve(channel: Connection, limits: Limits) -> None:
 
 
 def _confine(limits: Limits) -> None:
-    """No core file, no word on the terminal, bounded memory, and the first to go when the machine has none left."""
+    """No core file, no word on the terminal, bounded memory, and the first to go when the machine
+    has none left.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # Linux alone has it
+    # Linux alone has it
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
 
 
@@ -319,15 +368,21 @@ class _Held:
             if name is not None:
                 self.function = pickle.loads(name)
             assert self.function is not None, "the first order brings a function"
-            return pickle.dumps([_timed(self.function, item, limits) for item in items], pickle.HIGHEST_PROTOCOL)
+            return pickle.dumps(
+                [_timed(self.function, item, limits) for item in items], pickle.HIGHEST_PROTOCOL
+            )
         except MemoryError:
             os._exit(1)  # for all items together: each is tried by itself
         except Exception as error:  # noqa: BLE001 - whoever asked gets it
-            return pickle.dumps(error if _travels(error) else RuntimeError(f"{type(error).__name__}: {error}"))
+            return pickle.dumps(
+                error if _travels(error) else RuntimeError(f"{type(error).__name__}: {error}")
+            )
 
 
 def _timed(function: Callable[[Any], Any], item: Any, limits: Limits) -> Any:
-    """What a function gives; the system's timers end the child when it is late, in the midst of a decoder too."""
+    """What a function gives; the system's timers end the child when it is late, in the midst of a
+    decoder too.
+    """
     _set_timers(limits.cpu_seconds, limits.seconds)
     try:
         return function(item)

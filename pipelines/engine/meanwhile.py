@@ -1,4 +1,6 @@
-"""What goes on in a thread while a block runs: a lease is renewed, progress is watched, a sign of life is given."""
+"""What goes on in a thread while a block runs: a lease is renewed, progress is watched, a sign of
+life is given.
+"""
 
 import contextlib
 import threading

@@ -1,4 +1,6 @@
-"""What the bytes of an AVIF say before its decoder sees them: AVIF 1.1 within the boxes of ISO/IEC 14496-12 and 23008-12."""
+"""What the bytes of an AVIF say before its decoder sees them: AVIF 1.1 within the boxes of ISO/IEC
+14496-12 and 23008-12.
+"""
 
 import itertools
 import re
@@ -10,12 +12,16 @@ from pipelines.images.headers import Damaged, Header, check_directories
 BRANDS = 1 << 10  # bytes of a box of brands; usual ones have 28 to 40
 AVIF = frozenset((b"avif", b"avis"))
 OPENED = (b"avif", b"avis", b"mif1", b"msf1")  # major brands that Pillow 12.3 opens
-EXIFS = 4  # places in an AVIF that look like EXIF: there is one in most, and chance makes one in some hundred gigabytes
+# places in an AVIF that look like EXIF: there is one in most, and chance makes one in some hundred
+# gigabytes
+EXIFS = 4
 EXIF = re.compile(rb"II\*\0|MM\0\*")
 
 
 def brands(data: bytes) -> tuple[bytes, ...]:
-    """What an ISO base media file says it is, the major brand first (ISO/IEC 14496-12 4.3); nothing if it is none."""
+    """What an ISO base media file says it is, the major brand first (ISO/IEC 14496-12 4.3); nothing
+    if it is none.
+    """
     if data[4:8] != b"ftyp":
         return ()
     end = min(int.from_bytes(data[:4], "big"), len(data), BRANDS)
@@ -23,12 +29,16 @@ def brands(data: bytes) -> tuple[bytes, ...]:
 
 
 def is_avif(data: bytes) -> bool:
-    """Whether any of its brands says so, as AVIF 1.1 has it in section 6: the major one may be that of a container."""
+    """Whether any of its brands says so, as AVIF 1.1 has it in section 6: the major one may be that
+    of a container.
+    """
     return not AVIF.isdisjoint(brands(data))
 
 
 def avif_header(data: bytes) -> Header:
-    """An AVIF: the largest of the extents it names; which of them holds, and how it is turned, its decoder says."""
+    """An AVIF: the largest of the extents it names; which of them holds, and how it is turned, its
+    decoder says.
+    """
     sides: list[tuple[int, int]] = []
     pos = data.find(b"ispe")
     while pos >= 0 and len(sides) < 1_024:
@@ -50,7 +60,9 @@ def _check_exif(data: bytes) -> None:
 
 
 def _as_avif(data: bytes) -> bytes:
-    """The same under a major brand that Pillow 12.3 opens, as it looks at no other; under `avis` its decoder wants tracks (`moov`)."""
+    """The same under a major brand that Pillow 12.3 opens, as it looks at no other; under `avis`
+    its decoder wants tracks (`moov`).
+    """
     found = brands(data)
     if found[0] in OPENED and (found[0] != b"avis" or b"moov" in data):
         return data

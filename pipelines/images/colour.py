@@ -1,4 +1,6 @@
-"""Decoded pixels to one opaque picture in 8-bit sRGB: profiles through LittleCMS, 16 bits scaled to 8, transparency laid on white."""
+"""Decoded pixels to one opaque picture in 8-bit sRGB: profiles through LittleCMS, 16 bits scaled to
+8, transparency laid on white.
+"""
 
 import hashlib
 import io
@@ -13,8 +15,11 @@ from PIL import Image, ImageCms
 from pipelines.images.headers import Header
 
 TRANSFORMS = 64  # kept ready: a handful of profiles makes up nearly all pictures of the web
-ALIKE = 2  # levels of 255 by which no colour may move under a profile that is called sRGB; rounding alone moves them by one
-MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # colour space of a profile: the mode it describes
+# levels of 255 by which no colour may move under a profile that is called sRGB; rounding alone
+# moves them by one
+ALIKE = 2
+# colour space of a profile: the mode it describes
+MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 BAND = 1 << 20  # pixels scaled at once
 DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 Transform = ImageCms.ImageCmsTransform | str | None
@@ -29,7 +34,9 @@ class Profiles:
         self._srgb = ImageCms.createProfile("sRGB")
 
     def transform(self, profile: bytes, mode: str) -> Transform:
-        """What takes pixels of `mode` (RGB, L, CMYK) to sRGB; None if they are sRGB already; a sentence if the profile is no use."""
+        """What takes pixels of `mode` (RGB, L, CMYK) to sRGB; None if they are sRGB already; a
+        sentence if the profile is no use.
+        """
         key = (hashlib.sha256(profile).digest(), mode)
         with self._lock:
             if key in self._made:
@@ -48,7 +55,10 @@ class Profiles:
             space = opened.profile.xcolor_space.strip()
             described = MODES.get(space)
             if described is None or (described != mode and (described, mode) != ("RGB", "L")):
-                return f"colour profile ignored: it is one of {space or 'no colours'}, the picture is {mode}"
+                return (
+                    f"colour profile ignored: it is one of {space or 'no colours'}, the picture is"
+                    f" {mode}"
+                )
             made = ImageCms.buildTransform(opened, self._srgb, described, "RGB")
             return None if described != "CMYK" and _moves(made, described) <= ALIKE else made
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
@@ -71,13 +81,21 @@ PROFILES = Profiles()
 
 
 def in_srgb(channels: int, profile: bytes | None) -> tuple[bool, str | None]:
-    """Whether pixels of one or three channels show the same colours without their profile, and what is to be said where it is no use."""
+    """Whether pixels of one or three channels show the same colours without their profile, and what
+    is to be said where it is no use.
+    """
     transform = PROFILES.transform(profile, "L" if channels == 1 else "RGB") if profile else None
-    return not isinstance(transform, ImageCms.ImageCmsTransform), transform if isinstance(transform, str) else None
+    return not isinstance(transform, ImageCms.ImageCmsTransform), (
+        transform if isinstance(transform, str) else None
+    )
 
 
-def opaque(image: Image.Image, header: Header, profile: bytes | None) -> tuple[Image.Image, str | None]:
-    """A loaded picture in mode RGB or L, as a viewer shows it on white, and what is to be said of its profile."""
+def opaque(
+    image: Image.Image, header: Header, profile: bytes | None
+) -> tuple[Image.Image, str | None]:
+    """A loaded picture in mode RGB or L, as a viewer shows it on white, and what is to be said of
+    its profile.
+    """
     flat, alpha = _eight_bits(image, header)
     flat, note = _to_srgb(flat, profile)
     if alpha is not None:
@@ -117,7 +135,9 @@ def _is_grey(image: Image.Image) -> bool:
 
 
 def _lab_to_srgb() -> ImageCms.ImageCmsTransform:
-    return ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+    return ImageCms.buildTransform(
+        ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
+    )
 
 
 def _eight_bits(image: Image.Image, header: Header) -> tuple[Image.Image, Image.Image | None]:
@@ -128,11 +148,17 @@ def _eight_bits(image: Image.Image, header: Header) -> tuple[Image.Image, Image.
         return _levels(np.asarray(image)), None
     key = image.info.get("transparency")
     if header.bits == 16 and key is not None:  # Pillow gives the key in 16 bits beside pixels in 8
-        image.info["transparency"] = tuple(value >> 8 for value in key) if isinstance(key, tuple) else key >> 8
+        image.info["transparency"] = (
+            tuple(value >> 8 for value in key) if isinstance(key, tuple) else key >> 8
+        )
     if image.has_transparency_data:
         clear = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         return clear.convert("RGB"), clear.getchannel("A")
-    return (image, None) if image.mode in ("RGB", "L", "CMYK", "LAB") else (image.convert("L" if image.mode == "1" else "RGB"), None)
+    return (
+        (image, None)
+        if image.mode in ("RGB", "L", "CMYK", "LAB")
+        else (image.convert("L" if image.mode == "1" else "RGB"), None)
+    )
 
 
 def _deep_grey(image: Image.Image, header: Header) -> tuple[Image.Image, Image.Image | None]:
@@ -143,7 +169,11 @@ def _deep_grey(image: Image.Image, header: Header) -> tuple[Image.Image, Image.I
         deepest = (1 << 31) - 1
     grey = _rounded(values, 255 / deepest)
     key = image.info.get("transparency")
-    clear = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)) if isinstance(key, int) else None
+    clear = (
+        Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
+        if isinstance(key, int)
+        else None
+    )
     return Image.fromarray(grey), clear
 
 
@@ -155,7 +185,9 @@ def _levels(values: npt.NDArray[Any]) -> Image.Image:
 
 
 def _rounded(values: npt.NDArray[Any], scale: float) -> npt.NDArray[np.uint8]:
-    """Values times a scale, rounded, some rows at a time: what lies between takes eight times the memory of the picture."""
+    """Values times a scale, rounded, some rows at a time: what lies between takes eight times the
+    memory of the picture.
+    """
     found = np.empty(values.shape, np.uint8)
     rows = max(1, BAND // max(1, values.shape[1]))
     for start in range(0, len(values), rows):

@@ -1,6 +1,8 @@
-"""From fetched bytes to a stored picture: checked by its header, decoded whole, upright and in 8-bit sRGB.
+"""From fetched bytes to a stored picture: checked by its header, decoded whole, upright and in
+8-bit sRGB.
 
-The bytes are kept as they came wherever any reader would see the same picture; else they are encoded anew, once.
+The bytes are kept as they came wherever any reader would see the same picture; else they are
+encoded anew, once.
 """
 
 import hashlib
@@ -33,9 +35,12 @@ from pipelines.images.quiet import hush
 
 hush()
 
-MAX_PIXELS = 89_478_485  # Pillow's own limit against decompression bombs: 256 MiB of RGB at 3 bytes a pixel
-KEPT_MODES = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L", "P", "1"), "WEBP": ("RGB",)}  # stored as they are if nothing else speaks against it
-READERS: tuple[tuple[int, tuple[bytes, ...], Callable[[bytes], Header]], ...] = (  # where the mark of a format stands, and what it is
+# Pillow's own limit against decompression bombs: 256 MiB of RGB at 3 bytes a pixel
+MAX_PIXELS = 89_478_485
+# stored as they are if nothing else speaks against it
+KEPT_MODES = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L", "P", "1"), "WEBP": ("RGB",)}
+# where the mark of a format stands, and what it is
+READERS: tuple[tuple[int, tuple[bytes, ...], Callable[[bytes], Header]], ...] = (
     (0, (b"\xff\xd8\xff",), jpeg_header),
     (0, (b"\x89PNG\r\n\x1a\n",), png_header),
     (8, (b"WEBP",), webp_header),
@@ -44,14 +49,16 @@ READERS: tuple[tuple[int, tuple[bytes, ...], Callable[[bytes], Header]], ...] = 
     (0, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), tiff_header),
     (0, (b"\0\0\1\0",), ico_header),
 )
-NAMED = (  # pictures and pages that are told apart and not decoded: where the mark stands, the mark, the name
+# pictures and pages that are told apart and not decoded: where the mark stands, the mark, the name
+NAMED = (
     (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
     (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
     (0, b"\xff\x0a", "JPEG XL"),
     (0, b"8BPS", "Photoshop"),
 )
-HEIF = ((b"hei", "HEIC"), (b"hev", "HEIC"), (b"mif", "HEIF"), (b"msf", "HEIF"), (b"miaf", "HEIF"))  # how brands begin
+# how brands begin
+HEIF = ((b"hei", "HEIC"), (b"hev", "HEIC"), (b"mif", "HEIF"), (b"msf", "HEIF"), (b"miaf", "HEIF"))
 TURNS = {  # what shows a picture of an EXIF orientation upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -77,9 +84,10 @@ BROKEN = (
     ZeroDivisionError,
     struct.error,
     zlib.error,
-)  # fmt: skip - what Pillow's plugins raise on damaged files
+)  # what Pillow's plugins raise on damaged files
 AS_IT_COMES = Encoding()
-CRASHED = "decode.crashed"  # of what kills its decoder, or takes more time or memory than any picture needs
+# of what kills its decoder, or takes more time or memory than any picture needs
+CRASHED = "decode.crashed"
 
 assert not ImageFile.LOAD_TRUNCATED_IMAGES  # a truncated image must raise
 # of damaged files, and of pictures between one and two times the limit: the outcome says it
@@ -120,10 +128,14 @@ class _Stored:
     asked: bool = False  # for the bytes whatever they are
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, encoding: Encoding | None = None) -> Decoded | Undecodable:
-    """Check an encoded image and bring it into the form to be stored; never raises on bad bytes, and any number of threads may call it.
+def decode(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, encoding: Encoding | None = None
+) -> Decoded | Undecodable:
+    """Check an encoded image and bring it into the form to be stored; never raises on bad bytes,
+    and any number of threads may call it.
 
-    Decoders run in this very process, and may crash it: strangers' bytes are for `pipelines.images.isolated`.
+    Decoders run in this very process, and may crash it: strangers' bytes are for
+    `pipelines.images.isolated`.
     """
     try:
         header = read_header(data)
@@ -136,7 +148,9 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, encoding: Encoding | No
     except Image.DecompressionBombError as error:
         return Undecodable(outcome="decode.too_many_pixels", detail=str(error))
     except UnidentifiedImageError:
-        return Undecodable(outcome="decode.corrupt", detail="begins like an image, yet its header cannot be read")
+        return Undecodable(
+            outcome="decode.corrupt", detail="begins like an image, yet its header cannot be read"
+        )
     except MemoryError:
         return Undecodable(outcome=CRASHED, detail="needs more memory than it may take")
     except BROKEN as error:
@@ -144,7 +158,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, encoding: Encoding | No
 
 
 def decode_by_header(data: bytes, encoding: Encoding) -> Decoded | Undecodable | None:
-    """The same where no decoder is needed, as of an ordinary JPEG that is whole and stored as it came; None: a decoder is to say.
+    """The same where no decoder is needed, as of an ordinary JPEG that is whole and stored as it
+    came; None: a decoder is to say.
 
     What a picture says of itself, such as its profile, is a matter of decoders too.
     """
@@ -162,7 +177,9 @@ def decode_by_header(data: bytes, encoding: Encoding) -> Decoded | Undecodable |
 
 
 def read_header(data: bytes) -> Header | None:
-    """What the bytes say of their picture; None if they are none of a known format, Damaged if they only begin like one."""
+    """What the bytes say of their picture; None if they are none of a known format, Damaged if they
+    only begin like one.
+    """
     for place, marks, read in READERS:
         if data.startswith(marks, place):
             return read(data)
@@ -171,12 +188,22 @@ def read_header(data: bytes) -> Header | None:
 
 def _limit(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise Damaged("decode.too_many_pixels", f"{width} x {height} pixels, at most {max_pixels} are decoded")
+        raise Damaged(
+            "decode.too_many_pixels", f"{width} x {height} pixels, at most {max_pixels} are decoded"
+        )
 
 
 def _decoded(data: bytes, header: Header, stored: _Stored) -> Decoded:
-    several = "the first of several frames" if header.animated else "the first of several pictures" if header.pages else None
-    notes = [note for note in (header.note, *stored.notes, several if stored.reencoded else None) if note]
+    several = (
+        "the first of several frames"
+        if header.animated
+        else "the first of several pictures"
+        if header.pages
+        else None
+    )
+    notes = [
+        note for note in (header.note, *stored.notes, several if stored.reencoded else None) if note
+    ]
     return Decoded(
         image_id=hashlib.sha256(data).hexdigest(),
         image=stored.image,
@@ -193,7 +220,9 @@ def _decoded(data: bytes, header: Header, stored: _Stored) -> Decoded:
 
 
 def _no_image(data: bytes) -> Undecodable:
-    """Bytes of no format that is decoded: another kind of picture by its name, else something else, such as a page of HTML."""
+    """Bytes of no format that is decoded: another kind of picture by its name, else something else,
+    such as a page of HTML.
+    """
     names = [name for place, mark, name in NAMED if data.startswith(mark, place)]
     names += [name for brand in brands(data) for start, name in HEIF if brand.startswith(start)]
     if names:
@@ -205,17 +234,29 @@ def _no_image(data: bytes) -> Undecodable:
         kind = "a page of HTML, "
     else:
         kind = "a PDF, " if start.startswith(b"%pdf") else ""
-    return Undecodable(outcome="decode.not_an_image", detail=f"{kind}begins with {data[:16]!r}" if data else "no bytes at all")
+    return Undecodable(
+        outcome="decode.not_an_image",
+        detail=f"{kind}begins with {data[:16]!r}" if data else "no bytes at all",
+    )
 
 
 def _broken(error: BaseException) -> Undecodable:
     words = str(error).lower()
-    truncated = any(word in words for word in ("truncated", "unexpected end", "not enough data", "premature"))
-    return Undecodable(outcome="decode.truncated" if truncated else "decode.corrupt", detail=f"{type(error).__name__}: {error}"[:300])
+    truncated = any(
+        word in words for word in ("truncated", "unexpected end", "not enough data", "premature")
+    )
+    return Undecodable(
+        outcome="decode.truncated" if truncated else "decode.corrupt",
+        detail=f"{type(error).__name__}: {error}"[:300],
+    )
 
 
-def _stored(data: bytes, header: Header, encoding: Encoding, max_pixels: int) -> tuple[Header, _Stored]:
-    """All that the header says once the decoder has seen it, and the picture as it is to be stored; it is known to be whole."""
+def _stored(
+    data: bytes, header: Header, encoding: Encoding, max_pixels: int
+) -> tuple[Header, _Stored]:
+    """All that the header says once the decoder has seen it, and the picture as it is to be stored;
+    it is known to be whole.
+    """
     kept = _kept(data, header, encoding)
     if header.whole and kept is not None:
         return header, _readable(kept, header)
@@ -224,38 +265,59 @@ def _stored(data: bytes, header: Header, encoding: Encoding, max_pixels: int) ->
         _limit(*image.size, max_pixels)
         kept = _kept(data, header, encoding, image.mode)
         if kept is not None:
-            if header.kind == "JPEG":  # all of the stream is read, but an eighth of the pixels made: enough to find a truncation
+            # all of the stream is read, but an eighth of the pixels made: enough to find a
+            # truncation
+            if header.kind == "JPEG":
                 image.draft(image.mode, (max(1, image.width // 8), max(1, image.height // 8)))
             image.load()
             return header, _readable(kept, header)
         return header, _anew(image, header, encoding, max_pixels)
 
 
-def _kept(data: bytes, header: Header, encoding: Encoding, mode: str | None = None) -> _Stored | None:
-    """The bytes as they came, if they may be stored so; `mode` is what the decoder makes of them, if it has seen them."""
+def _kept(
+    data: bytes, header: Header, encoding: Encoding, mode: str | None = None
+) -> _Stored | None:
+    """The bytes as they came, if they may be stored so; `mode` is what the decoder makes of them,
+    if it has seen them.
+    """
     if encoding.keep_original:
         return _Stored(image=data, size=(header.width, header.height), reencoded=False, asked=True)
     if not header.plain or header.orientation != 1 or not encoding.keeps(header.kind):
         return None
-    if encoding.fit(header.width, header.height) is not None or (mode is not None and mode not in KEPT_MODES.get(header.kind, ())):
+    if encoding.fit(header.width, header.height) is not None or (
+        mode is not None and mode not in KEPT_MODES.get(header.kind, ())
+    ):
         return None
     alike, note = in_srgb(header.channels, header.profile)
-    return _Stored(image=data, size=(header.width, header.height), reencoded=False, notes=(note,)) if alike else None
+    return (
+        _Stored(image=data, size=(header.width, header.height), reencoded=False, notes=(note,))
+        if alike
+        else None
+    )
 
 
 def _readable(kept: _Stored, header: Header) -> _Stored:
-    """The bytes as they came, or without their metadata where readers would stumble on these, or turn the picture by them."""
+    """The bytes as they came, or without their metadata where readers would stumble on these, or
+    turn the picture by them.
+    """
     if kept.asked or not header.probe:
         return kept
     said = [note for note in (header.note, *kept.notes) if note]  # a profile of no use
     fault = header.fault or trouble(header.probe, BROKEN) if not said else None
     if not said and fault is None:
         return kept
-    return replace(kept, image=header.body, reencoded=True, notes=(*kept.notes, f"metadata left out: {fault}" if fault else None))
+    return replace(
+        kept,
+        image=header.body,
+        reencoded=True,
+        notes=(*kept.notes, f"metadata left out: {fault}" if fault else None),
+    )
 
 
 def _completed(header: Header, image: Image.Image) -> Header:
-    """What the decoder alone knows: the size, the profile, and in AVIF the turning and whether it moves."""
+    """What the decoder alone knows: the size, the profile, and in AVIF the turning and whether it
+    moves.
+    """
     width, height = image.size
     if header.kind == "TIFF" and header.orientation >= 5:  # Pillow turns a TIFF itself
         width, height = height, width
@@ -266,7 +328,12 @@ def _completed(header: Header, image: Image.Image) -> Header:
     if header.kind != "AVIF":
         return replace(said, profile=profile)
     turning = orientation_of(image.info.get("exif", b""))
-    return replace(said, profile=profile, orientation=turning, animated=bool(getattr(image, "is_animated", False)))
+    return replace(
+        said,
+        profile=profile,
+        orientation=turning,
+        animated=bool(getattr(image, "is_animated", False)),
+    )
 
 
 def _anew(image: Image.Image, header: Header, encoding: Encoding, max_pixels: int) -> _Stored:
@@ -285,14 +352,19 @@ def _anew(image: Image.Image, header: Header, encoding: Encoding, max_pixels: in
         shown = shown.transpose(TURNS[header.orientation])
     if fit is not None:
         shown = encoding.fitted(shown, fit, upright)
-    return _Stored(image=encoding.encode(shown, header.kind), size=shown.size, reencoded=True, notes=(note,))
+    return _Stored(
+        image=encoding.encode(shown, header.kind), size=shown.size, reencoded=True, notes=(note,)
+    )
 
 
 def hold(size: tuple[int, int], encoding: Encoding, kind: str) -> None:
     """Damaged if the format that a picture of some kind is stored in holds none of that size."""
     name = encoding.becomes(kind)
     if max(size) > SIDES[name]:
-        raise Damaged("decode.too_many_pixels", f"{size[0]} x {size[1]} pixels, where {name} holds at most {SIDES[name]} a side")
+        raise Damaged(
+            "decode.too_many_pixels",
+            f"{size[0]} x {size[1]} pixels, where {name} holds at most {SIDES[name]} a side",
+        )
 
 
 def enough(fit: Fit, header: Header) -> tuple[int, int]:

@@ -1,14 +1,35 @@
-"""TIFF directories, of TIFF files and of EXIF data: what is needed of them, read with bounds (TIFF 6.0, BigTIFF, EXIF 2.32).
+"""TIFF directories, of TIFF files and of EXIF data: what is needed of them, read with bounds (TIFF
+6.0, BigTIFF, EXIF 2.32).
 
-Readers copy what each entry points at, and an entry may point at all of a file: ten megabytes of directories would become terabytes.
+Readers copy what each entry points at, and an entry may point at all of a file: ten megabytes of
+directories would become terabytes.
 """
 
 import struct
 from collections.abc import Iterator
 
 ORIENTATION = 0x0112
-INNER = (0x8769, 0x8825, 0xA005)  # EXIF, GPS and interoperability directories, which Pillow reads with the first
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}  # bytes of each type
+# EXIF, GPS and interoperability directories, which Pillow reads with the first
+INNER = (0x8769, 0x8825, 0xA005)
+# bytes of each type
+SIZES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
 Entry = tuple[int, int, int, int]  # tag, type, count, place of the value
 
 
@@ -29,14 +50,18 @@ class Directories:
     def _int(self, at: int, size: int) -> int:
         if not 0 <= at <= len(self.data) - size:
             return 0
-        value: int = struct.unpack_from(self.order + {1: "B", 2: "H", 4: "I", 8: "Q"}[size], self.data, at)[0]
+        value: int = struct.unpack_from(
+            self.order + {1: "B", 2: "H", 4: "I", 8: "Q"}[size], self.data, at
+        )[0]
         return value
 
     def entries(self, at: int) -> Iterator[Entry]:
         """The entries of the directory there, as far as the data go."""
         head, step, field = (8, 20, 8) if self.big else (2, 12, 4)
         count = min(self._int(at, head), 65_536)
-        for place in range(at + head, min(at + head + count * step, len(self.data) - step + 1), step):
+        for place in range(
+            at + head, min(at + head + count * step, len(self.data) - step + 1), step
+        ):
             kind, number = self._int(place + 2, 2), self._int(place + 4, field)
             value = place + 4 + field
             if SIZES.get(kind, 0) * number > field:
@@ -45,7 +70,11 @@ class Directories:
 
     def after(self, at: int) -> int:
         """Where the next directory lies; 0 if there is none."""
-        return self._int(at + 8 + self._int(at, 8) * 20, 8) if self.big else self._int(at + 2 + self._int(at, 2) * 12, 4)
+        return (
+            self._int(at + 8 + self._int(at, 8) * 20, 8)
+            if self.big
+            else self._int(at + 2 + self._int(at, 2) * 12, 4)
+        )
 
     def number(self, entry: Entry) -> int:
         """The first value of an entry of integers; 0 of any other."""
@@ -53,7 +82,9 @@ class Directories:
         return self._int(at, SIZES[kind]) if count and kind in (1, 3, 4, 13, 16, 18) else 0
 
     def copied(self) -> int:
-        """Bytes that a reader copies who takes every value of the first directory and of those inside it."""
+        """Bytes that a reader copies who takes every value of the first directory and of those
+        inside it.
+        """
         total, waiting, seen = 0, [self.first], set[int]()
         while waiting:
             at = waiting.pop()

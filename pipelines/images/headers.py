@@ -1,8 +1,10 @@
-"""What the bytes of an image say of it before a pixel is decoded: size, orientation, profile, animation, and whether decoding is safe.
+"""What the bytes of an image say of it before a pixel is decoded: size, orientation, profile,
+animation, and whether decoding is safe.
 
-Each reader walks the structure of its format in bounded time, and hands on what alone is decoded: the first frame without its metadata,
-so that texts, profiles and directories made to explode never reach a decoder. JPEG has its own module.
-Sources: PNG third edition (W3C), GIF89a, WebP (RFC 9649), Windows BITMAPINFOHEADER and ICONDIR, TIFF 6.0, AVIF 1.1 (ISO/IEC 23008-12).
+Each reader walks the structure of its format in bounded time, and hands on what alone is decoded:
+the first frame without its metadata, so that texts, profiles and directories made to explode never
+reach a decoder. JPEG has its own module. Sources: PNG third edition (W3C), GIF89a, WebP (RFC 9649),
+Windows BITMAPINFOHEADER and ICONDIR, TIFF 6.0, AVIF 1.1 (ISO/IEC 23008-12).
 """
 
 import re
@@ -13,15 +15,19 @@ from dataclasses import dataclass
 from pipelines.images.directories import Directories, Entry, orientation_of
 from pipelines.images.metadata import exif_fault
 
-CHUNKS = 65_536  # of a PNG or a WebP: 32 MiB in the usual 8 kB are 4,096; more is an attack on readers in Python
+# of a PNG or a WebP: 32 MiB in the usual 8 kB are 4,096; more is an attack on readers in Python
+CHUNKS = 65_536
 BLOCKS = 500_000  # of a GIF: 32 MiB in its 255-byte blocks are 131,586
-TEXT = 1 << 20  # bytes of a text of a PNG, Pillow's own limit: it refuses the picture of a longer one
+# bytes of a text of a PNG, Pillow's own limit: it refuses the picture of a longer one
+TEXT = 1 << 20
 DEFLATED = 1_000  # bytes that inflate to no more than that: deflate packs at most 1,032 to 1
-PROFILE = 1 << 22  # bytes of a colour profile: the largest in common use, for CMYK presses, have 3 MB
+# bytes of a colour profile: the largest in common use, for CMYK presses, have 3 MB
+PROFILE = 1 << 22
 COPIED = 1 << 27  # bytes of the values in TIFF directories together, which readers copy
 STRIPS = 1 << 18  # of a TIFF, each of which becomes an object in Python
 LOSSLESS = re.compile(rb"\xff[\xc3\xc5-\xc7\xcb\xcd-\xcf]")  # frames of JPEG that are not decoded
-RLE_PIXELS = 1 << 22  # of a run-length coded BMP, which Pillow decodes in Python: a second for a million runs
+# of a run-length coded BMP, which Pillow decodes in Python: a second for a million runs
+RLE_PIXELS = 1 << 22
 RLE_BYTES = 1 << 23  # of its file, two for each run of at least a pixel
 
 
@@ -38,7 +44,9 @@ POINT = (
 
 
 class Damaged(ValueError):
-    """Bytes that begin like an image and are none that can be decoded: an outcome and the cause in words."""
+    """Bytes that begin like an image and are none that can be decoded: an outcome and the cause in
+    words.
+    """
 
     def __init__(self, outcome: str, detail: str) -> None:
         super().__init__(detail)
@@ -47,7 +55,9 @@ class Damaged(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
-    """An image by its bytes alone. `plain`: every reader shows them as one opaque 8-bit picture, but for orientation and profile."""
+    """An image by its bytes alone. `plain`: every reader shows them as one opaque 8-bit picture,
+    but for orientation and profile.
+    """
 
     kind: str
     width: int  # pixels as coded, before any turning
@@ -59,12 +69,14 @@ class Header:
     animated: bool = False
     pages: bool = False  # a file of several pictures, such as a TIFF, of which the first is taken
     plain: bool = False
-    probe: bytes = b""  # bytes with all of its metadata, to see what readers make of them; none if it has none
+    # bytes with all of its metadata, to see what readers make of them; none if it has none
+    probe: bytes = b""
     fault: str | None = None  # why nobody should read its metadata
     whole: bool = False  # complete, as its structure shows without decoding
     bits: int = 8  # a channel
     channels: int = 0  # 0: not said
-    frame: tuple[int, int, int, int] | None = None  # left, upper, right, lower of a first frame smaller than its canvas
+    # left, upper, right, lower of a first frame smaller than its canvas
+    frame: tuple[int, int, int, int] | None = None
 
 
 def png_header(data: bytes) -> Header:
@@ -74,7 +86,9 @@ def png_header(data: bytes) -> Header:
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     kept, beside, seen = _png_chunks(data)
     profile, note = _inflated_profile(seen.get(b"iCCP", b""))
-    animated = struct.unpack(">I", seen[b"acTL"][:4])[0] > 1 if len(seen.get(b"acTL", b"")) >= 4 else False
+    animated = (
+        struct.unpack(">I", seen[b"acTL"][:4])[0] > 1 if len(seen.get(b"acTL", b"")) >= 4 else False
+    )
     opaque = colour in (0, 2, 3) and not seen.keys() & {b"tRNS", b"acTL"}
     fault = exif_fault(seen[b"eXIf"]) if b"eXIf" in seen else None
     return Header(
@@ -95,7 +109,8 @@ def png_header(data: bytes) -> Header:
 
 
 def _png_chunks(data: bytes) -> tuple[list[bytes], list[bytes], dict[bytes, bytes]]:
-    """Chunks to decode, whole; all others around a single point; and the contents of what is read here.
+    """Chunks to decode, whole; all others around a single point; and the contents of what is read
+    here.
 
     `text` stands for texts that are not to be read, and says why.
     """
@@ -118,7 +133,10 @@ def _png_chunks(data: bytes) -> tuple[list[bytes], list[bytes], dict[bytes, byte
             beside.append(bytes(view[pos : content.stop + 4]))
         if kind in (b"iCCP", b"eXIf", b"acTL", b"tRNS"):
             seen.setdefault(kind, bytes(view[content]))
-        elif kind in (b"tEXt", b"zTXt", b"iTXt") and (fault := _text_fault(kind, view[content])) is not None:
+        elif (
+            kind in (b"tEXt", b"zTXt", b"iTXt")
+            and (fault := _text_fault(kind, view[content])) is not None
+        ):
             seen[b"text"] = fault.encode()
         if kind == b"IEND":
             break
@@ -129,7 +147,9 @@ def _png_chunks(data: bytes) -> tuple[list[bytes], list[bytes], dict[bytes, byte
 
 
 def _text_fault(kind: bytes, content: memoryview) -> str | None:
-    """Why a text should not be read: it may be longer than readers accept, or is EXIF, which some turn the picture by."""
+    """Why a text should not be read: it may be longer than readers accept, or is EXIF, which some
+    turn the picture by.
+    """
     name, _, rest = bytes(content[:82]).partition(b"\0")
     deflated = kind == b"zTXt" or (kind == b"iTXt" and rest[:1] == b"\1")
     if len(content) > (DEFLATED if deflated else TEXT):
@@ -164,13 +184,24 @@ def gif_header(data: bytes) -> Header:
     left, upper, wide, high, flags = struct.unpack_from("<HHHHB", data, place + 1)
     end = _blocks_end(data, place + 11 + _palette(flags), budget)
     frame = (left, upper, left + wide, upper + high)
-    screen = struct.pack("<HH", min(max(width, frame[2]), 65_535), min(max(height, frame[3]), 65_535))
+    screen = struct.pack(
+        "<HH", min(max(width, frame[2]), 65_535), min(max(height, frame[3]), 65_535)
+    )
     canvas = max(width, frame[2]), max(height, frame[3])
     return Header(
         kind="GIF",
         width=canvas[0],
         height=canvas[1],
-        body=b"".join((data[:6], screen, data[10:start], control, data[place:end], b";" if end <= len(data) else b"")),
+        body=b"".join(
+            (
+                data[:6],
+                screen,
+                data[10:start],
+                control,
+                data[place:end],
+                b";" if end <= len(data) else b"",
+            )
+        ),
         animated=_next_frame(data, end, budget)[2],
         frame=None if frame == (0, 0, *canvas) else frame,
     )
@@ -191,7 +222,9 @@ def _blocks_end(data: bytes, pos: int, budget: list[int]) -> int:
 
 
 def _next_frame(data: bytes, pos: int, budget: list[int]) -> tuple[bytes, int, bool]:
-    """The graphic control extension of the next frame, where that begins, and whether there is one."""
+    """The graphic control extension of the next frame, where that begins, and whether there is
+    one.
+    """
     control = b""
     while pos + 1 < len(data) and data[pos] in b"\x21\x00":
         if not data[pos]:  # stray terminators, which readers skip
@@ -227,7 +260,11 @@ def webp_header(data: bytes) -> Header:
             width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", content, 6))
         elif kind == b"VP8L" and not width and content[:1] == b"\x2f":
             packed = int.from_bytes(content[1:5], "little")
-            width, height, flags = (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1, flags | (packed >> 24 & 0x10)
+            width, height, flags = (
+                (packed & 0x3FFF) + 1,
+                (packed >> 14 & 0x3FFF) + 1,
+                flags | (packed >> 24 & 0x10),
+            )
         frames += kind == b"ANMF"
         end = pos + 8 + size + (size & 1)
         if kind in (b"EXIF", b"XMP ", b"ICCP"):
@@ -244,8 +281,12 @@ def webp_header(data: bytes) -> Header:
     return _webp(data, (width, height), told, kept, animated=frames > 1, plain=not flags & 0x12)
 
 
-def _webp(data: bytes, size: tuple[int, int], told: dict[bytes, bytes], kept: list[bytes], **said: bool) -> Header:
-    """The header of a WebP that tells EXIF, XMP and a profile, and without them is made of the chunks `kept`."""
+def _webp(
+    data: bytes, size: tuple[int, int], told: dict[bytes, bytes], kept: list[bytes], **said: bool
+) -> Header:
+    """The header of a WebP that tells EXIF, XMP and a profile, and without them is made of the
+    chunks `kept`.
+    """
     profile = told.get(b"ICCP")
     long = profile is not None and len(profile) > PROFILE
     return Header(
@@ -265,7 +306,14 @@ def _webp(data: bytes, size: tuple[int, int], told: dict[bytes, bytes], kept: li
 
 def _without_told(chunks: list[bytes]) -> bytes:
     """A WebP of these chunks, whose extended header tells of no EXIF, XMP or profile."""
-    plain = [chunk[:8] + bytes((chunk[8] & ~0x2C,)) + chunk[9:] if chunk[:4] == b"VP8X" and len(chunk) > 8 else chunk for chunk in chunks]
+    plain = [
+        (
+            chunk[:8] + bytes((chunk[8] & ~0x2C,)) + chunk[9:]
+            if chunk[:4] == b"VP8X" and len(chunk) > 8
+            else chunk
+        )
+        for chunk in chunks
+    ]
     body = b"".join((b"WEBP", *plain))
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
@@ -276,11 +324,17 @@ def bmp_header(data: bytes) -> Header:
         raise Damaged("decode.corrupt", "begins like a BMP, yet its header cannot be read")
     width, height, packing = _dib(data, 14)
     if packing in (4, 5):
-        raise Damaged("decode.unsupported", f"a BMP that holds a {'JPEG' if packing == 4 else 'PNG'}, which is not decoded")
+        raise Damaged(
+            "decode.unsupported",
+            f"a BMP that holds a {'JPEG' if packing == 4 else 'PNG'}, which is not decoded",
+        )
     if packing == 2:
         raise Damaged("decode.unsupported", "a BMP of 4-bit runs, which Pillow 12.3 shows wrong")
     if packing == 1 and width * height > RLE_PIXELS:
-        raise Damaged("decode.too_many_pixels", f"{width} x {height} pixels in runs, at most {RLE_PIXELS} are decoded")
+        raise Damaged(
+            "decode.too_many_pixels",
+            f"{width} x {height} pixels in runs, at most {RLE_PIXELS} are decoded",
+        )
     if packing == 1 and len(data) > RLE_BYTES:
         raise Damaged("decode.corrupt", f"{len(data)} bytes of runs, at most {RLE_BYTES} are read")
     return Header(kind="BMP", width=width, height=height, body=data)
@@ -300,7 +354,10 @@ def _dib(data: bytes, at: int) -> tuple[int, int, int]:
 def ico_header(data: bytes) -> Header:
     """An ICO: the size of the largest picture inside, whatever its directory says of it."""
     count = struct.unpack_from("<H", data, 4)[0] if len(data) >= 6 else 0
-    sides = [_icon(data, struct.unpack_from("<I", data, 18 + 16 * index)[0]) for index in range(min(count, (len(data) - 6) // 16))]
+    sides = [
+        _icon(data, struct.unpack_from("<I", data, 18 + 16 * index)[0])
+        for index in range(min(count, (len(data) - 6) // 16))
+    ]
     if not sides:
         raise Damaged("decode.corrupt", "begins like an ICO, yet its directory cannot be read")
     width, height = max(sides, key=lambda size: size[0] * size[1])
@@ -321,7 +378,9 @@ def tiff_header(data: bytes) -> Header:
     try:
         directories = Directories(data)
     except ValueError as error:
-        raise Damaged("decode.corrupt", "begins like a TIFF, yet its header cannot be read") from error
+        raise Damaged(
+            "decode.corrupt", "begins like a TIFF, yet its header cannot be read"
+        ) from error
     check_directories(directories)
     entries: dict[int, Entry] = {}
     for entry in directories.entries(directories.first):
@@ -330,7 +389,9 @@ def tiff_header(data: bytes) -> Header:
     if not numbers.get(256) or not numbers.get(257):
         raise Damaged("decode.corrupt", "a TIFF that does not say its size")
     if numbers.get(259) in (6, 7) and LOSSLESS.search(data):
-        raise Damaged("decode.unsupported", "a TIFF of lossless or hierarchical JPEG, which is not decoded")
+        raise Damaged(
+            "decode.unsupported", "a TIFF of lossless or hierarchical JPEG, which is not decoded"
+        )
     if max(entries[tag][2] if tag in entries else 0 for tag in (273, 324)) > STRIPS:
         raise Damaged("decode.corrupt", f"more than {STRIPS} strips or tiles")
     return Header(

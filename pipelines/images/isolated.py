@@ -1,6 +1,8 @@
-"""Decoding where it can do no harm: in child processes, as libraries that decode are attacked, and crash, by what strangers send.
+"""Decoding where it can do no harm: in child processes, as libraries that decode are attacked, and
+crash, by what strangers send.
 
-What costs its child its life, or more time or memory than any picture needs, is an image with an outcome: `decode.crashed`.
+What costs its child its life, or more time or memory than any picture needs, is an image with an
+outcome: `decode.crashed`.
 """
 
 import functools
@@ -28,12 +30,14 @@ Picture = Decoded | Undecodable
 
 @dataclass(frozen=True)
 class Isolated:
-    """What a function makes of images in child processes: one that crashes its decoder costs itself.
+    """What a function makes of images in child processes: one that crashes its decoder costs
+    itself.
 
     `known` says what needs no child, and is asked in this process. For any number of threads.
     """
 
-    there: Callable[[bytes], Picture]  # an image that it leaves as it came returns without its bytes
+    # an image that it leaves as it came returns without its bytes
+    there: Callable[[bytes], Picture]
     known: Callable[[bytes], Picture | None] | None = None
 
     def __call__(self, data: bytes) -> Picture:
@@ -46,7 +50,10 @@ class Isolated:
         if not asked:
             return [one for one in found if one is not None]
         answers = iter(children().call(self.there, asked))
-        return [_brought(data, next(answers)) if one is None else one for data, one in zip(images, found, strict=True)]
+        return [
+            _brought(data, next(answers)) if one is None else one
+            for data, one in zip(images, found, strict=True)
+        ]
 
 
 @functools.lru_cache  # one object for one encoding, which travels to a child once
@@ -75,7 +82,8 @@ def fault(image: bytes | None) -> str | None:
         if image.startswith(b"\xff\xd8\xff"):
             jpeg_header(image)  # refuses frames of which the decoder crashes
         with Image.open(io.BytesIO(image)) as picture:
-            picture.draft("RGB", (1, 1))  # of a JPEG all is read, and an eighth of its size computed
+            # of a JPEG all is read, and an eighth of its size computed
+            picture.draft("RGB", (1, 1))
             picture.load()
     except (*BROKEN, Image.DecompressionBombError) as error:
         return str(error) or type(error).__name__

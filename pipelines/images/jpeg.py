@@ -1,8 +1,10 @@
-"""The structure of a JPEG, marker by marker (ITU-T T.81, JFIF 1.02, EXIF 2.32, ICC.1 annex B.4): what it says, and whether it is whole.
+"""The structure of a JPEG, marker by marker (ITU-T T.81, JFIF 1.02, EXIF 2.32, ICC.1 annex B.4):
+what it says, and whether it is whole.
 
-A stream that is cut anywhere has no end marker behind its last scan, as none can occur within coded data. So a JPEG of ordinary make,
-with every table that its scans name and an end, is known to be whole without decoding it, at a tenth of the cost. Whatever is unusual is
-left to the decoder to judge.
+A stream that is cut anywhere has no end marker behind its last scan, as none can occur within coded
+data. So a JPEG of ordinary make, with every table that its scans name and an end, is known to be
+whole without decoding it, at a tenth of the cost. Whatever is unusual is left to the decoder to
+judge.
 """
 
 import re
@@ -17,18 +19,25 @@ from pipelines.images.headers import PROFILE, Damaged, Header
 from pipelines.images.metadata import exif_fault
 
 SEGMENTS = 4_096  # a profile of 4 MB has 65; more is an attack on readers in Python
-SKIPPED = 1 << 17  # bytes between segments together: mostly none, and readers in Python go byte by byte
-MARKER = re.compile(rb"\xff([^\x00\xff])")  # as libjpeg looks for the next one: behind fill bytes, and past stuffed zeros
-ALONE = frozenset((0x01, *range(0xD0, 0xD9)))  # without a segment: TEM, restarts, another start of image
+# bytes between segments together: mostly none, and readers in Python go byte by byte
+SKIPPED = 1 << 17
+# as libjpeg looks for the next one: behind fill bytes, and past stuffed zeros
+MARKER = re.compile(rb"\xff([^\x00\xff])")
+# without a segment: TEM, restarts, another start of image
+ALONE = frozenset((0x01, *range(0xD0, 0xD9)))
 SCANS = 500  # what libjpeg-turbo's own fuzzers allow; each is a pass over the whole picture
-SCANNED = 20 * 89_478_485  # pixels times scans: a progressive picture of ten scans at the limit of pixels, twice
+# pixels times scans: a progressive picture of ten scans at the limit of pixels, twice
+SCANNED = 20 * 89_478_485
 PIECE = 1 << 20  # bytes looked through at once
-ENDS_SCAN = np.array([code not in (0x00, 0xFF, *range(0xD0, 0xD8)) for code in range(256)])  # neither a stuffed byte nor a restart
+# neither a stuffed byte nor a restart
+ENDS_SCAN = np.array([code not in (0x00, 0xFF, *range(0xD0, 0xD8)) for code in range(256)])
 ORDINARY = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive with Huffman coding
 DECODED = (*ORDINARY, 0xC9, 0xCA)  # and the last two with arithmetic coding
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-TELLING = frozenset(bytes((code,)) for code in range(0xE1, 0xEE))  # markers of EXIF, XMP, profiles, Photoshop and others
-PASSED_ON = {0xE0: 14, 0xEE: 12}  # JFIF and Adobe, and their least bytes; other application data are not for the decoder
+# markers of EXIF, XMP, profiles, Photoshop and others
+TELLING = frozenset(bytes((code,)) for code in range(0xE1, 0xEE))
+# JFIF and Adobe, and their least bytes; other application data are not for the decoder
+PASSED_ON = {0xE0: 14, 0xEE: 12}
 
 
 @lru_cache(maxsize=1_024)  # nearly all pictures have the tables of the standard's annex K
@@ -38,9 +47,13 @@ def _huffman_tables(content: bytes) -> tuple[frozenset[tuple[str, int]], bool]:
     while at + 17 <= len(content):
         counts = content[at + 1 : at + 17]
         tables.add(("ac" if content[at] >> 4 else "dc", content[at] & 15))
-        sound &= sum(counts) <= 256 and sum(count << (15 - index) for index, count in enumerate(counts)) <= 1 << 16
+        sound &= (
+            sum(counts) <= 256
+            and sum(count << (15 - index) for index, count in enumerate(counts)) <= 1 << 16
+        )
         lengths = content[at + 17 : at + 17 + sum(counts)]
-        sound &= content[at] >> 4 == 1 or max(lengths, default=0) <= 15  # of a difference of DC, in bits
+        # of a difference of DC, in bits
+        sound &= content[at] >> 4 == 1 or max(lengths, default=0) <= 15
         at += 17 + sum(counts)
     return frozenset(tables), sound and at == len(content)
 
@@ -51,12 +64,14 @@ class _Walk:
 
     data: bytes
     frame: int = 0  # the marker
-    frames: list[int] = field(default_factory=list)  # of all frame headers, of which there should be one
+    # of all frame headers, of which there should be one
+    frames: list[int] = field(default_factory=list)
     skipped: int = 0  # bytes between segments
     bits: int = 0
     width: int = 0
     height: int = 0
-    components: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # sampling across and down, quantisation table
+    # sampling across and down, quantisation table
+    components: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     tables: set[tuple[str, int]] = field(default_factory=set)
     exif: bytes = b""
     exifs: int = 0  # segments of EXIF, of which there should be one
@@ -65,7 +80,8 @@ class _Walk:
     profile: dict[int, bytes] = field(default_factory=dict)
     profiles: int = 0  # parts announced
     dropped: list[tuple[int, int]] = field(default_factory=list)  # what the decoder need not see
-    marks: npt.NDArray[np.uint32] | None = None  # where markers stand behind the first scan's header
+    # where markers stand behind the first scan's header
+    marks: npt.NDArray[np.uint32] | None = None
     scans: int = 0
     coded: int = 0  # bytes of all scans
     covered: set[int] = field(default_factory=set)  # components that some scan brings
@@ -73,7 +89,9 @@ class _Walk:
     end: int = 0  # the place behind the end marker; 0 if there is none
 
     def walk(self) -> None:
-        """Read segment by segment to the end; what cannot be followed makes the picture extraordinary."""
+        """Read segment by segment to the end; what cannot be followed makes the picture
+        extraordinary.
+        """
         pos = 2
         for _ in range(SEGMENTS):
             found = MARKER.search(self.data, pos)
@@ -97,7 +115,9 @@ class _Walk:
         raise Damaged("decode.corrupt", f"more than {SEGMENTS} segments")
 
     def _skip(self, start: int, end: int) -> None:
-        """What stands between two segments: nothing in most pictures, else fill bytes or what belongs nowhere."""
+        """What stands between two segments: nothing in most pictures, else fill bytes or what
+        belongs nowhere.
+        """
         self.ordinary &= self.data[start] == 0xFF
         self.skipped += end - start
         if self.skipped > SKIPPED:
@@ -126,11 +146,23 @@ class _Walk:
             self.ordinary = False
             return
         self.frame, self.bits = marker, content[0]
-        self.height, self.width = int.from_bytes(content[1:3], "big"), int.from_bytes(content[3:5], "big")
+        self.height, self.width = (
+            int.from_bytes(content[1:3], "big"),
+            int.from_bytes(content[3:5], "big"),
+        )
         for at in range(6, 6 + 3 * content[5], 3):
-            self.components[content[at]] = (content[at + 1] >> 4, content[at + 1] & 15, content[at + 2])
-        sampled = all(across in range(1, 5) and down in range(1, 5) for across, down, _ in self.components.values())
-        self.ordinary &= marker in ORDINARY and self.bits == 8 and len(self.components) == content[5] and sampled
+            self.components[content[at]] = (
+                content[at + 1] >> 4,
+                content[at + 1] & 15,
+                content[at + 2],
+            )
+        sampled = all(
+            across in range(1, 5) and down in range(1, 5)
+            for across, down, _ in self.components.values()
+        )
+        self.ordinary &= (
+            marker in ORDINARY and self.bits == 8 and len(self.components) == content[5] and sampled
+        )
 
     def _quantisation(self, content: bytes) -> None:
         at = 0
@@ -150,10 +182,16 @@ class _Walk:
         first = content[3 + 2 * count] >> 4 == 0  # not a refinement of bits sent before
         for at in range(1, 1 + 2 * count, 2):
             dc, ac = ("dc", content[at + 1] >> 4), ("ac", content[at + 1] & 15)
-            needed = {dc, ac} if self.frame != 0xC2 else {ac} if spectrum else {dc} if first else set()
+            needed = (
+                {dc, ac} if self.frame != 0xC2 else {ac} if spectrum else {dc} if first else set()
+            )
             component = self.components.get(content[at])
             self.covered.add(content[at])
-            self.ordinary &= component is not None and ("quantisation", component[2]) in self.tables and needed <= self.tables
+            self.ordinary &= (
+                component is not None
+                and ("quantisation", component[2]) in self.tables
+                and needed <= self.tables
+            )
 
     def _application(self, marker: int, content: bytes) -> None:
         self.says |= marker != 0xFE
@@ -170,7 +208,10 @@ class _Walk:
         """Past the coded data that begin there."""
         self.scans += 1
         if self.scans > SCANS or self.scans * self.width * self.height > SCANNED:
-            raise Damaged("decode.corrupt", f"more than {self.scans - 1} scans of {self.width} x {self.height} pixels")
+            raise Damaged(
+                "decode.corrupt",
+                f"more than {self.scans - 1} scans of {self.width} x {self.height} pixels",
+            )
         if self.marks is None:
             self.marks = _marks(self.data, pos)
         index = int(np.searchsorted(self.marks, np.uint32(pos)))
@@ -179,11 +220,14 @@ class _Walk:
         return end
 
     def least(self) -> int:
-        """Bytes that the coded data must have at least: a bit a block for each of its codes, two codes in a scan of one pass."""
+        """Bytes that the coded data must have at least: a bit a block for each of its codes, two
+        codes in a scan of one pass.
+        """
         across = max(side for side, _, _ in self.components.values())
         down = max(side for _, side, _ in self.components.values())
         blocks = sum(
-            -(-self.width * wide // (8 * across)) * -(-self.height * high // (8 * down)) for wide, high, _ in self.components.values()
+            -(-self.width * wide // (8 * across)) * -(-self.height * high // (8 * down))
+            for wide, high, _ in self.components.values()
         )
         return blocks * (1 if self.frame == 0xC2 else 2) // 8
 
@@ -201,7 +245,11 @@ class _Walk:
         if sorted(self.profile) != list(range(1, self.profiles + 1)):
             return None, "colour profile ignored: parts of it are missing"
         profile = b"".join(self.profile[part] for part in sorted(self.profile))
-        return (profile, None) if len(profile) <= PROFILE else (None, f"colour profile ignored: more than {PROFILE} bytes")
+        return (
+            (profile, None)
+            if len(profile) <= PROFILE
+            else (None, f"colour profile ignored: more than {PROFILE} bytes")
+        )
 
 
 def _sound_pass(components: int, start: int, end: int, bits: int) -> bool:
@@ -212,12 +260,16 @@ def _sound_pass(components: int, start: int, end: int, bits: int) -> bool:
 
 
 def _passed_on(marker: int, content: bytes) -> bool:
-    """Whether a decoder needs it: it says how colours are coded. One that is cut short makes readers in Python raise."""
+    """Whether a decoder needs it: it says how colours are coded. One that is cut short makes
+    readers in Python raise.
+    """
     return len(content) >= PASSED_ON[marker] if marker in PASSED_ON else False
 
 
 def _marks(data: bytes, start: int) -> npt.NDArray[np.uint32]:
-    """Where markers stand from there on that end a scan, looked for in pieces: data made of nothing else take four times their size."""
+    """Where markers stand from there on that end a scan, looked for in pieces: data made of nothing
+    else take four times their size.
+    """
     codes = np.frombuffer(data, np.uint8)
     found = [np.zeros(0, np.uint32)]
     for begin in range(start, len(data) - 1, PIECE):
@@ -227,19 +279,28 @@ def _marks(data: bytes, start: int) -> npt.NDArray[np.uint32]:
 
 
 def _check_frames(walk: _Walk) -> None:
-    """Refuse what libjpeg-turbo 3 does not decode; of lossless frames, which it does not scale, Pillow 12.3 writes beyond its buffer."""
+    """Refuse what libjpeg-turbo 3 does not decode; of lossless frames, which it does not scale,
+    Pillow 12.3 writes beyond its buffer.
+    """
     for marker in walk.frames:
         if marker not in DECODED:
             kind = "a lossless" if marker in (0xC3, 0xC7, 0xCB, 0xCF) else "a hierarchical"
-            raise Damaged("decode.unsupported", f"{kind} JPEG (frame SOF{marker - 0xC0}), which is not decoded")
+            raise Damaged(
+                "decode.unsupported",
+                f"{kind} JPEG (frame SOF{marker - 0xC0}), which is not decoded",
+            )
     if len(walk.frames) > 1:
         raise Damaged("decode.corrupt", f"{len(walk.frames)} frame headers in one JPEG")
     if walk.frame and walk.bits != 8:
-        raise Damaged("decode.unsupported", f"a JPEG of {walk.bits} bits a colour, which is not decoded")
+        raise Damaged(
+            "decode.unsupported", f"a JPEG of {walk.bits} bits a colour, which is not decoded"
+        )
 
 
 def jpeg_header(data: bytes) -> Header:
-    """A JPEG, or the first picture of an MPO; Damaged if it has no size, or fewer coded bytes than any picture of its size."""
+    """A JPEG, or the first picture of an MPO; Damaged if it has no size, or fewer coded bytes than
+    any picture of its size.
+    """
     walk = _Walk(data)
     walk.walk()
     _check_frames(walk)
@@ -267,7 +328,9 @@ def jpeg_header(data: bytes) -> Header:
 
 
 def tells_early(data: bytes) -> bool:
-    """Whether EXIF, a profile or the like stand where they do in nearly all that have any: in front, or behind JFIF."""
+    """Whether EXIF, a profile or the like stand where they do in nearly all that have any: in
+    front, or behind JFIF.
+    """
     at = 4 + int.from_bytes(data[4:6], "big") if data[3:4] == b"\xe0" else 2
     return data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] in TELLING
 

@@ -1,7 +1,9 @@
-"""What readers make of an image's metadata: some raise on them, some turn the picture by them, where others pass them over.
+"""What readers make of an image's metadata: some raise on them, some turn the picture by them,
+where others pass them over.
 
-An image is stored with its metadata only where Pillow, which most readers of Python sit on, opens it with them, reads its
-EXIF, and turns nothing: browsers turn by EXIF alone, Pillow by XMP too and by EXIF in hexadecimal texts of PNG.
+An image is stored with its metadata only where Pillow, which most readers of Python sit on, opens
+it with them, reads its EXIF, and turns nothing: browsers turn by EXIF alone, Pillow by XMP too and
+by EXIF in hexadecimal texts of PNG.
 """
 
 import io
@@ -29,7 +31,9 @@ def exif_fault(exif: bytes) -> str | None:
 
 
 def trouble(probe: bytes, raised: Raised) -> str | None:
-    """What a reader of these bytes stumbles on, in words; None if there is nothing. `raised` is what broken images raise."""
+    """What a reader of these bytes stumbles on, in words; None if there is nothing. `raised` is
+    what broken images raise.
+    """
     caught: Raised = (*raised, MemoryError, Image.DecompressionBombError)
     try:
         with Image.open(io.BytesIO(probe)) as image:

@@ -1,4 +1,6 @@
-"""What a part of the fetch has brought: its pictures until they are written, and each result with its picture."""
+"""What a part of the fetch has brought: its pictures until they are written, and each result with
+its picture.
+"""
 
 import os
 import tempfile
@@ -10,13 +12,16 @@ from pipelines.schema import FETCHED
 from pipelines.takedown.forgotten import FORGOTTEN, NOTHING, Forgotten
 from pipelines.web.result import FetchResult
 
-SPOOL_BYTES = 64 * 1024 * 1024  # of pictures in memory and in a record batch; 256 pictures of the web rarely reach it
+# of pictures in memory and in a record batch; 256 pictures of the web rarely reach it
+SPOOL_BYTES = 64 * 1024 * 1024
 Found = tuple[FetchResult, Decoded | None]
 Keep = Callable[[Decoded | Undecodable], Decoded | Undecodable]
 
 
 class Spool:
-    """The pictures of a part under their ids, each once: in memory while they are small together, else on disk."""
+    """The pictures of a part under their ids, each once: in memory while they are small together,
+    else on disk.
+    """
 
     def __init__(self, forgotten: Forgotten = NOTHING) -> None:
         self._forgotten = forgotten
@@ -30,7 +35,9 @@ class Spool:
         self._file.close()
 
     def keep(self, picture: Decoded | Undecodable) -> Decoded | Undecodable:
-        """Take over the bytes of a picture; what returns is the rest of it, or why it is not stored."""
+        """Take over the bytes of a picture; what returns is the rest of it, or why it is not
+        stored.
+        """
         if isinstance(picture, Undecodable):
             return picture
         if self._forgotten.image(picture.image_id):
@@ -50,6 +57,15 @@ def settled(result: FetchResult, picture: Decoded | Undecodable | None) -> Found
     """A result with its picture, or with the reason why there is none."""
     if result.outcome != FETCHED or isinstance(picture, Decoded):
         return result, picture if isinstance(picture, Decoded) else None
-    outcome, detail = (picture.outcome, picture.detail) if picture is not None else ("decode.failed", "fetched and then lost")
+    outcome, detail = (
+        (picture.outcome, picture.detail)
+        if picture is not None
+        else ("decode.failed", "fetched and then lost")
+    )
     names = ("status", "final_url", "content_type", "etag", "last_modified", "fetched_at")
-    return FetchResult(outcome=outcome, detail=detail, **{name: getattr(result, name) for name in names}), None
+    return (
+        FetchResult(
+            outcome=outcome, detail=detail, **{name: getattr(result, name) for name in names}
+        ),
+        None,
+    )

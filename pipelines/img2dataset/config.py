@@ -1,4 +1,5 @@
-"""The arguments of img2dataset 1.47, checked first; those that mean nothing here are refused by name.
+"""The arguments of img2dataset 1.47, checked first; those that mean nothing here are refused by
+name.
 
 Names, defaults and meanings are those of its function `download` (img2dataset/main.py of 1.47.0).
 The last six are ours.
@@ -54,7 +55,11 @@ RESERVED = frozenset(
         "error_message",
         "exif",
     )
-) | {"md5", "sha256", "sha512"}  # columns that it writes itself
+) | {
+    "md5",
+    "sha256",
+    "sha512",
+}  # columns that it writes itself
 HOW = frozenset(
     (
         "url_list",
@@ -205,8 +210,8 @@ class Img2datasetConfig(BaseModel):
     def _writable(cls, value: Any) -> Any:
         if value == "tfrecord":
             raise ValueError(
-                "tfrecord needs TensorFlow, which Winnow does without: write webdataset, and convert "
-                "it where TensorFlow is"
+                "tfrecord needs TensorFlow, which Winnow does without: write webdataset, and"
+                " convert it where TensorFlow is"
             )
         return value
 
@@ -239,8 +244,8 @@ class Img2datasetConfig(BaseModel):
             raise ValueError("it is for other distributors alone: leave it out")
         if value:
             raise ValueError(
-                "nothing is sent to Weights & Biases from here: leave it out, the counts are in the "
-                "stats files"
+                "nothing is sent to Weights & Biases from here: leave it out, the counts are in the"
+                " stats files"
             )
         return value
 

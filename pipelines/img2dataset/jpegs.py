@@ -1,4 +1,5 @@
-"""JPEGs of ordinary make from bytes to bytes in OpenCV alone, which spares copies between libraries.
+"""JPEGs of ordinary make from bytes to bytes in OpenCV alone, which spares copies between
+libraries.
 
 Pillow's pixels cost a copy each on the way to numpy, into OpenCV's order of colours and back: as
 much as decoding a thumbnail. Both decode with libjpeg-turbo.
@@ -16,7 +17,8 @@ from pipelines.images.headers import Damaged, Header
 from pipelines.images.jpeg import jpeg_header
 from pipelines.img2dataset.resize import Resizing
 
-FRACTIONS = (8, 4, 2)  # of its size in which libjpeg can make a picture, as Pillow's `draft` takes them
+# of its size in which libjpeg can make a picture, as Pillow's `draft` takes them
+FRACTIONS = (8, 4, 2)
 COLOUR = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,

@@ -45,13 +45,15 @@ def lists_at(config: Img2datasetConfig) -> list[str]:
     if not found:
         raise ValueError(
             f"--url_list: no file in {config.url_list} ends in .{config.input_format}: "
-            f"name the format of the lists with --input_format"
+            "name the format of the lists with --input_format"
         )
     return [str(system.unstrip_protocol(name)) for name in found]
 
 
 def read_list(path: str, config: Img2datasetConfig, counts: Counter[str]) -> pa.Table:
-    """The rows of a list: the columns that are kept, as they are called then. Bad rows are counted."""
+    """The rows of a list: the columns that are kept, as they are called then. Bad rows are
+    counted.
+    """
     kind = config.input_format.removesuffix(".gz")
     columns = config.columns
     table = (
@@ -149,7 +151,9 @@ def _layout(path: str, kind: str, columns: Mapping[str, str]) -> tuple[Layout, R
 def _values(
     path: str, kind: str, source: ListBytes, charset: Charset, counts: Counter[str]
 ) -> Iterator[Any]:
-    """The values of JSON lines, of an array, or of columns as pandas writes them; None for bad ones."""
+    """The values of JSON lines, of an array, or of columns as pandas writes them; None for bad
+    ones.
+    """
     if kind == "jsonl":
         records: Iterable[Record] = line_records(source.lines(), charset)
     elif is_array(next(ListBytes(path).chunks(), b"")):
@@ -206,7 +210,9 @@ def _of_columns(path: str, source: ListBytes) -> Iterator[Any]:
 def _objects(
     path: str, rows: Iterable[Any], columns: Mapping[str, str], counts: Counter[str]
 ) -> pa.Table:
-    """A table of JSON objects: one without an address is left out, other missing values are null."""
+    """A table of JSON objects: one without an address is left out, other missing values are
+    null.
+    """
     sources = list(dict.fromkeys(columns.values()))
     found: dict[str, list[Any]] = {source: [] for source in sources}
     names: set[str] = set()
@@ -272,7 +278,7 @@ def _check(path: str, names: list[str], columns: Mapping[str, str]) -> None:
         raise ValueError(
             f"{path} has the columns {', '.join(names)[:SHOWN] or 'none'}, "
             f"and not {', '.join(missing)}: name others with --url_col, --caption_col, "
-            f"--save_additional_columns, --bbox_col or --verify_hash"
+            "--save_additional_columns, --bbox_col or --verify_hash"
         )
 
 

@@ -53,7 +53,9 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """A shard: its number, its name, and its rows: a record batch of a file in the folder of work."""
+    """A shard: its number, its name, and its rows: a record batch of a file in the folder of
+    work.
+    """
 
     number: int
     name: str
@@ -81,7 +83,9 @@ class Shard:
         return Folder(arguments.output_folder).exists(self.stats)
 
     def key(self, index: int, arguments: Img2datasetConfig) -> str:
-        """The key of a row: the numbers of shard and row, with as many digits as the largest needs."""
+        """The key of a row: the numbers of shard and row, with as many digits as the largest
+        needs.
+        """
         digits = math.ceil(math.log10(arguments.number_sample_per_shard))
         return f"{10**digits * self.number + index:0{digits + arguments.oom_shard_count}d}"
 
@@ -117,7 +121,9 @@ def write_shard(
     arguments: Img2datasetConfig,
     work: Folder,
 ) -> None:
-    """Write a shard aside, move it to its place, and its stats file last; `lines` has all addresses."""
+    """Write a shard aside, move it to its place, and its stats file last; `lines` has all
+    addresses.
+    """
     aside = work / "writing" / uuid.uuid4().hex
     system, place = fsspec.core.url_to_fs(aside.url)
     system.makedirs(place, exist_ok=True)

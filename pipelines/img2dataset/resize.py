@@ -77,7 +77,9 @@ class Resizing(Encoding):
         )
 
     def fit(self, width: int, height: int) -> Fit | None:
-        """How a picture is resized, and cut or padded to a canvas; Damaged if it is not wanted at all."""
+        """How a picture is resized, and cut or padded to a canvas; Damaged if it is not wanted at
+        all.
+        """
         self._check(width, height)
         shorter = self.mode in ("keep_ratio", "center_crop")
         side = min(width, height) if shorter else max(width, height)
@@ -123,7 +125,9 @@ class Resizing(Encoding):
         return Image.fromarray(self.pixels_fitted(np.asarray(image), fit, upright))
 
     def pixels_fitted(self, pixels: Pixels, fit: Fit, upright: tuple[int, int]) -> Pixels:
-        """Pixels resized, in whatever order their colours are; there may be fewer than `upright`."""
+        """Pixels resized, in whatever order their colours are; there may be fewer than
+        `upright`.
+        """
         if pixels.shape[1::-1] != fit.size:
             grows = fit.size[0] * fit.size[1] >= upright[0] * upright[1]
             pixels = cv2.resize(  # type: ignore[assignment]

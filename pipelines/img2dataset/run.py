@@ -58,9 +58,7 @@ def img2dataset(
     dataset = Folder(arguments.output_folder)
     work = dataset / WORK
     lists = lists_at(arguments)
-    check_proxies(
-        allow_private=arguments.allow_private_proxy or arguments.allow_private_addresses
-    )
+    check_proxies(allow_private=arguments.allow_private_proxy or arguments.allow_private_addresses)
     spent = spent_file(dataset.path())
     with _nothing_left(dataset, work), lease(work):
         if not work.exists(SETTINGS):
@@ -152,8 +150,8 @@ def _other(arguments: Img2datasetConfig, before: dict[str, Any], now: dict[str, 
     ]
     return (
         f"{arguments.output_folder} holds shards of other arguments ({'; '.join(differing)}): "
-        f"give those, another --output_folder, --incremental_mode extend to add shards behind "
-        f"them, or overwrite to remove them"
+        "give those, another --output_folder, --incremental_mode extend to add shards behind "
+        "them, or overwrite to remove them"
     )
 
 
@@ -184,7 +182,7 @@ def _is_pending(shard: Shard, arguments: Img2datasetConfig, work: Folder) -> boo
         raise ValueError(
             f"{arguments.output_folder}/{shard.name}.parquet holds other addresses than "
             f"{arguments.url_list} at the same place: give the list that it was made of, "
-            f"another --output_folder, or --incremental_mode extend to add shards behind it"
+            "another --output_folder, or --incremental_mode extend to add shards behind it"
         )
     return reopen(shard, journal, arguments)
 

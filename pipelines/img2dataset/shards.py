@@ -172,7 +172,9 @@ def _threads(count: int) -> Iterator[Executor]:
 
 
 def hashes_of(rows: pa.Table, arguments: Img2datasetConfig) -> frozenset[str]:
-    """The hashes that some rows want, where hashes are verified; which wants which is seen later."""
+    """The hashes that some rows want, where hashes are verified; which wants which is seen
+    later.
+    """
     if arguments.verify_hash is None:
         return frozenset()
     return frozenset(str(hash) for hash in rows[arguments.verify_hash[1]].to_pylist())
@@ -273,7 +275,9 @@ def _batches(found: Mapping[str, Found], spool: Spool) -> Iterator[pa.RecordBatc
 
 
 def lane_of(url: str, lanes: int) -> int:
-    """Which process asks for an address: one for a host, which paces it; private ones are dealt out."""
+    """Which process asks for an address: one for a host, which paces it; private ones are dealt
+    out.
+    """
     try:
         host = urlsplit(url).hostname or ""
     except ValueError:

@@ -1,4 +1,6 @@
-"""Reading web archives: the HTTP responses of a WARC file, whole or damaged, from any fsspec URL."""
+"""Reading web archives: the HTTP responses of a WARC file, whole or damaged, from any fsspec
+URL.
+"""
 
 import re
 from collections import Counter
@@ -15,14 +17,38 @@ from pipelines.sources.frames import BROKEN, GZIP, decoder_of, first_record
 from pipelines.sources.media_types import HTML, is_html, media_type
 from pipelines.sources.warc import Record, records, unfolded
 
-__all__ = ["GZIP", "HTML", "PAGE_BYTES", "Response", "decoded", "is_html", "media_type", "response_at", "responses", "walk"]
+__all__ = [
+    "GZIP",
+    "HTML",
+    "PAGE_BYTES",
+    "Response",
+    "decoded",
+    "is_html",
+    "media_type",
+    "response_at",
+    "responses",
+    "walk",
+]
 
-PAGE_BYTES = 16 * 1024 * 1024  # inflated; the largest of a million Common Crawl pages is cut at 1 MiB there, so this is ample
+# inflated; the largest of a million Common Crawl pages is cut at 1 MiB there, so this is ample
+PAGE_BYTES = 16 * 1024 * 1024
 HTTP_BYTES = 256 * 1024  # of an HTTP header, as browsers take them
-RECORD_BLOCK = 512 * 1024  # bytes of a remote archive asked for at once where a single record is read
+# bytes of a remote archive asked for at once where a single record is read
+RECORD_BLOCK = 512 * 1024
 REVISITS, REVISIT_BYTES = 50_000, 8192  # of a part that are kept to be resolved, and of one
 READ = ("response", "resource")
-KINDS = frozenset({"warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation"})
+KINDS = frozenset(
+    {
+        "warcinfo",
+        "response",
+        "resource",
+        "request",
+        "metadata",
+        "revisit",
+        "conversion",
+        "continuation",
+    }
+)
 STATUS = re.compile(rb"\s*HTTP/[0-9.]*[ \t]+([0-9]{3})(?![0-9])[^\n]*\n?", re.IGNORECASE)
 HEAD_END = re.compile(rb"\r?\n\r?\n")
 Headers = tuple[tuple[str, str], ...]
@@ -69,11 +95,14 @@ def responses(
     end: int | None = None,
     revisits: list[Record] | None = None,
 ) -> Iterator[Response]:
-    """The wanted responses of an archive in their order, bodies inflated up to `limit` bytes; of those whose records lie in [start, end).
+    """The wanted responses of an archive in their order, bodies inflated up to `limit` bytes; of
+    those whose records lie in [start, end).
 
-    Behind damage it goes on at the next member or line that begins a record; what is lost is counted (see `walk`). ValueError if it is
-    no WARC file at all. A file of gzip members alone can be read in ranges, cut anywhere: ranges that adjoin give each record once.
-    Records that refer to others for their bodies go into `revisits`, if it is given, which is not to grow beyond `REVISITS`.
+    Behind damage it goes on at the next member or line that begins a record; what is lost is
+    counted (see `walk`). ValueError if it is no WARC file at all. A file of gzip members alone can
+    be read in ranges, cut anywhere: ranges that adjoin give each record once. Records that refer to
+    others for their bodies go into `revisits`, if it is given, which is not to grow beyond
+    `REVISITS`.
     """
 
     def read(record: Record) -> Response | None:
@@ -94,18 +123,30 @@ def left_out(record: Record, counts: Counter[str]) -> None:
     counts[f"record.{record.kind if record.kind in KINDS else 'unknown'}"] += 1
 
 
-def walk(url: str, counts: Counter[str], read: Reader[T], *, limit: int, start: int = 0, end: int | None = None) -> Iterator[T]:
-    """What `read` makes of the records of an archive, of whose blocks `limit` bytes are kept; ranges are told of at `responses`.
+def walk(
+    url: str,
+    counts: Counter[str],
+    read: Reader[T],
+    *,
+    limit: int,
+    start: int = 0,
+    end: int | None = None,
+) -> Iterator[T]:
+    """What `read` makes of the records of an archive, of whose blocks `limit` bytes are kept;
+    ranges are told of at `responses`.
 
-    Counts `records`, the places where one is lost among them, and for each of these why (`archive.corrupt_member`, …): what it gives
-    to `read`, that counts. Beside that it counts what ends early (`archive.truncated`) or has another length than it says.
+    Counts `records`, the places where one is lost among them, and for each of these why
+    (`archive.corrupt_member`, …): what it gives to `read`, that counts. Beside that it counts what
+    ends early (`archive.truncated`) or has another length than it says.
     """
     with opened(url) as stream:
         _require_warc(url, stream)
         begin = first_boundary(stream, start)
         if begin is None:
             return
-        for record in records(stream, begin, None if end is None else first_boundary(stream, end), limit=limit):
+        for record in records(
+            stream, begin, None if end is None else first_boundary(stream, end), limit=limit
+        ):
             counts["records"] += 1
             counts.update(record.notes)
             if record.lost:
@@ -120,8 +161,11 @@ def response_at(url: str, offset: int, *, limit: int, target: str = "") -> Respo
         return response_of(stream, offset, limit=limit, target=target)
 
 
-def response_of(stream: IO[bytes], offset: int = 0, *, limit: int = PAGE_BYTES, target: str = "") -> Response | None:
-    """The response whose record begins at a byte of an open archive; None if none can be read there.
+def response_of(
+    stream: IO[bytes], offset: int = 0, *, limit: int = PAGE_BYTES, target: str = ""
+) -> Response | None:
+    """The response whose record begins at a byte of an open archive; None if none can be read
+    there.
 
     Of several in one gzip member, that of the address `target`.
     """
@@ -140,9 +184,14 @@ def _require_warc(url: str, stream: IO[bytes]) -> None:
     if decoder_of(head) is not None and not head.startswith(GZIP):
         return
     start = _inflated_start(head) if head.startswith(GZIP) else head
-    if first_record(start).startswith(b"WARC/") or next_boundary(stream, 1)[0] is not None:  # else its beginning alone is damaged
+    # else its beginning alone is damaged
+    if first_record(start).startswith(b"WARC/") or next_boundary(stream, 1)[0] is not None:
         return
-    kind = "an ARC file, the format before WARC; convert it with `warcio recompress`" if start.startswith(b"filedesc:") else "no WARC file"
+    kind = (
+        "an ARC file, the format before WARC; convert it with `warcio recompress`"
+        if start.startswith(b"filedesc:")
+        else "no WARC file"
+    )
     raise ValueError(f"{url} is {kind}: it begins with {start[:24]!r} instead of b'WARC/'")
 
 
@@ -180,7 +229,9 @@ def response(record: Record, counts: Counter[str], wanted: Wanted, limit: int) -
 
 
 def http_of(record: Record) -> tuple[Headers, int | None, int]:
-    """HTTP headers and status of a record, and where its body begins; a resource record has its content type and counts as found."""
+    """HTTP headers and status of a record, and where its body begins; a resource record has its
+    content type and counts as found.
+    """
     if record.kind == "resource":
         return (("Content-Type", record.fields.get("content-type", "")),), 200, 0
     content, begin = record.content, 0
@@ -201,8 +252,12 @@ def _headers(block: bytes) -> Headers:
 
 
 def decoded(body: bytes, headers: Headers, limit: int) -> bytes:
-    """A body without its transfer and content codings, at most `limit` bytes; as it is where it does not have them after all."""
-    return undone(body, _codings(headers, "transfer-encoding"), _codings(headers, "content-encoding"), limit)
+    """A body without its transfer and content codings, at most `limit` bytes; as it is where it
+    does not have them after all.
+    """
+    return undone(
+        body, _codings(headers, "transfer-encoding"), _codings(headers, "content-encoding"), limit
+    )
 
 
 def _codings(headers: Headers, name: str) -> list[str]:

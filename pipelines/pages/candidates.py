@@ -12,8 +12,24 @@ from pipelines.schema import CANDIDATES
 from pipelines.web.permission import headers_outcome
 
 ROWS = 20_000  # gathered before they become a record batch
-OF_PAGE = ("page_url", "images_on_page", "page_language", "archive", "offset", "captured_at", "permission")
-OF_PICTURE = ("image_url", "alternatives", "context", "place", "declared_width", "declared_height", "region")
+OF_PAGE = (
+    "page_url",
+    "images_on_page",
+    "page_language",
+    "archive",
+    "offset",
+    "captured_at",
+    "permission",
+)
+OF_PICTURE = (
+    "image_url",
+    "alternatives",
+    "context",
+    "place",
+    "declared_width",
+    "declared_height",
+    "region",
+)
 OF_ROW = ("candidate_id", "text", "text_source")
 
 
@@ -46,7 +62,9 @@ class Rows:
 
 
 class Candidates:
-    """Rows of CANDIDATES under construction. What pages and pictures say is held once and repeated when a record batch is made."""
+    """Rows of CANDIDATES under construction. What pages and pictures say is held once and repeated
+    when a record batch is made.
+    """
 
     def __init__(self, *, target_width: int = TARGET_WIDTH, surrounding: bool = False) -> None:
         """`surrounding` gives each image a candidate whose text is the words around it."""
@@ -81,7 +99,9 @@ class Candidates:
         if not page.pictures:
             return
         permission = headers_outcome(pairs) or page.permission
-        self._pages.append((url, len(page.pictures), page.language, archive, offset, captured_at, permission))
+        self._pages.append(
+            (url, len(page.pictures), page.language, archive, offset, captured_at, permission)
+        )
         begin = f"{url}\x1f{captured_at or ''}\x1f"
         for place, picture in enumerate(page.pictures):
             self._append(picture, place, begin)
@@ -97,7 +117,9 @@ class Candidates:
             texts = (*texts, ("surrounding", context))
         for source, text in texts:
             # what schema.identify makes of these fields
-            packed = f"{begin}{url}\x1f{text}\x1f{source}\x1f{place}".encode("utf-8", "surrogatepass")
+            packed = f"{begin}{url}\x1f{text}\x1f{source}\x1f{place}".encode(
+                "utf-8", "surrogatepass"
+            )
             self._texts.append((hashlib.blake2b(packed, digest_size=16).hexdigest(), text, source))
             self._picture_of.append(number)
         self.rows += len(texts)
@@ -109,9 +131,18 @@ class Candidates:
         picture_of = pa.array(self._picture_of, pa.int32())
         page_of = pa.array(self._page_of, pa.int32()).take(picture_of)
         columns = _columns(OF_ROW, self._texts)
-        columns |= {name: column.take(picture_of) for name, column in _columns(OF_PICTURE, self._pictures).items()}
-        columns |= {name: column.take(page_of) for name, column in _columns(OF_PAGE, self._pages).items()}
-        self._batches.append(pa.RecordBatch.from_arrays([columns[name] for name in CANDIDATES.names], schema=CANDIDATES))
+        columns |= {
+            name: column.take(picture_of)
+            for name, column in _columns(OF_PICTURE, self._pictures).items()
+        }
+        columns |= {
+            name: column.take(page_of) for name, column in _columns(OF_PAGE, self._pages).items()
+        }
+        self._batches.append(
+            pa.RecordBatch.from_arrays(
+                [columns[name] for name in CANDIDATES.names], schema=CANDIDATES
+            )
+        )
         self._clear()
 
     def table(self) -> pa.Table:
@@ -121,7 +152,10 @@ class Candidates:
 
 
 def _columns(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> dict[str, pa.Array]:
-    return {name: pa.array(values, CANDIDATES.field(name).type) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+    return {
+        name: pa.array(values, CANDIDATES.field(name).type)
+        for name, values in zip(names, zip(*rows, strict=True), strict=True)
+    }
 
 
 def candidates_of_page(

@@ -1,6 +1,7 @@
 """The characters of an HTML page, as browsers read them.
 
-Sources: HTML standard 13.2.3.2 (determining the character encoding) and 2.5.4 (extracting it from a meta element), Encoding standard.
+Sources: HTML standard 13.2.3.2 (determining the character encoding) and 2.5.4 (extracting it from a
+meta element), Encoding standard.
 """
 
 import codecs
@@ -10,14 +11,27 @@ from typing import NamedTuple
 
 import webencodings  # type: ignore[import-untyped]
 
-PRESCANNED = 1024  # bytes in which a declaration counts before the tree is built: HTML standard 13.2.3.2
+# bytes in which a declaration counts before the tree is built: HTML standard 13.2.3.2
+PRESCANNED = 1024
 UTF8 = "utf-8"
 WESTERN = "windows-1252"  # what browsers take where nothing is declared, in most of the world
 # where the name of the Encoding standard is another codec here
-CODECS = {"gbk": "gb18030", "iso-8859-8-i": "iso8859-8", "x-mac-cyrillic": "mac-cyrillic", "macintosh": "mac-roman", "windows-874": "cp874",
-          "shift_jis": "cp932", "big5": "big5hkscs", "euc-kr": "cp949", "euc-jp": "euc_jp", "iso-2022-jp": "iso2022_jp_ext"}  # fmt: skip
-NOT_ASCII = frozenset({"utf-16le", "utf-16be", "iso-2022-jp", "replacement"})  # ASCII bytes are not ASCII characters there
-UNWRITTEN = frozenset({"utf-16le", "utf-16be", "replacement"})  # encodings in which no address is written: UTF-8 takes their place
+CODECS = {
+    "gbk": "gb18030",
+    "iso-8859-8-i": "iso8859-8",
+    "x-mac-cyrillic": "mac-cyrillic",
+    "macintosh": "mac-roman",
+    "windows-874": "cp874",
+    "shift_jis": "cp932",
+    "big5": "big5hkscs",
+    "euc-kr": "cp949",
+    "euc-jp": "euc_jp",
+    "iso-2022-jp": "iso2022_jp_ext",
+}
+# ASCII bytes are not ASCII characters there
+NOT_ASCII = frozenset({"utf-16le", "utf-16be", "iso-2022-jp", "replacement"})
+# encodings in which no address is written: UTF-8 takes their place
+UNWRITTEN = frozenset({"utf-16le", "utf-16be", "replacement"})
 
 _PARAMETER = re.compile(r";[ \t]*charset=[ \t]*(?:\"([^\"]*)\"|([^;, \t\"]+))", re.IGNORECASE)
 _TOKEN = re.compile(rb"<!--|<meta(?=[\t\n\f\r /])|</?[A-Za-z][^\t\n\f\r >]*|<[!/?]", re.IGNORECASE)
@@ -25,12 +39,19 @@ _ATTRIBUTE = re.compile(
     rb"[\t\n\f\r /]*(?:>|([^\t\n\f\r />][^\t\n\f\r />=]*)"
     rb"(?:[\t\n\f\r ]*=[\t\n\f\r ]*(?:\"([^\"]*)\"|'([^']*)'|([^\t\n\f\r >\"'][^\t\n\f\r >]*|)))?)"
 )
-_CONTENT = re.compile(r"charset[\t\n\f\r ]*=[\t\n\f\r ]*(?:\"([^\"]*)\"|'([^']*)'|([^\t\n\f\r ;\"'][^\t\n\f\r ;]*))", re.IGNORECASE)
-_XML = re.compile(rb"<\?xml[\t\n\r ][^>]*?encoding[\t\n\r ]*=[\t\n\r ]*[\"']([A-Za-z][A-Za-z0-9._-]*)[\"']")
+_CONTENT = re.compile(
+    r"charset[\t\n\f\r ]*=[\t\n\f\r ]*(?:\"([^\"]*)\"|'([^']*)'|([^\t\n\f\r ;\"'][^\t\n\f\r ;]*))",
+    re.IGNORECASE,
+)
+_XML = re.compile(
+    rb"<\?xml[\t\n\r ][^>]*?encoding[\t\n\r ]*=[\t\n\r ]*[\"']([A-Za-z][A-Za-z0-9._-]*)[\"']"
+)
 
 
 class Charset(NamedTuple):
-    """The name of an encoding in the Encoding standard; whether a meta element further down may still correct it."""
+    """The name of an encoding in the Encoding standard; whether a meta element further down may
+    still correct it.
+    """
 
     name: str
     mark: int = 0  # bytes of the byte order mark
@@ -38,8 +59,14 @@ class Charset(NamedTuple):
 
 
 def charset_of(body: bytes, content_type: str) -> Charset:
-    """By byte order mark, HTTP header, meta element or XML declaration; else UTF-8 where the bytes are, else Windows-1252."""
-    for mark, name in ((codecs.BOM_UTF8, UTF8), (codecs.BOM_UTF16_LE, "utf-16le"), (codecs.BOM_UTF16_BE, "utf-16be")):
+    """By byte order mark, HTTP header, meta element or XML declaration; else UTF-8 where the bytes
+    are, else Windows-1252.
+    """
+    for mark, name in (
+        (codecs.BOM_UTF8, UTF8),
+        (codecs.BOM_UTF16_LE, "utf-16le"),
+        (codecs.BOM_UTF16_BE, "utf-16be"),
+    ):
         if body.startswith(mark):
             return Charset(name, len(mark))
     declared = of_header(content_type) or of_prescan(body[:PRESCANNED])
@@ -49,7 +76,9 @@ def charset_of(body: bytes, content_type: str) -> Charset:
 
 
 def characters(body: bytes, charset: Charset) -> str | bytes:
-    """A page for the parser: its bytes where they are UTF-8, faults included (each is replaced when it is read), else its text."""
+    """A page for the parser: its bytes where they are UTF-8, faults included (each is replaced when
+    it is read), else its text.
+    """
     if charset.mark:
         body = body[charset.mark :]
     if charset.name == UTF8 or (charset.name not in NOT_ASCII and body.isascii()):
@@ -58,30 +87,50 @@ def characters(body: bytes, charset: Charset) -> str | bytes:
 
 
 def decoded(body: bytes, name: str) -> str:
-    """Text of bytes in an encoding of the Encoding standard; what is no character becomes U+FFFD."""
-    if name == "replacement":  # encodings with which filters were evaded: browsers show nothing of such a page
+    """Text of bytes in an encoding of the Encoding standard; what is no character becomes
+    U+FFFD.
+    """
+    # encodings with which filters were evaded: browsers show nothing of such a page
+    if name == "replacement":
         return "\ufffd" if body else ""
     if name == "x-user-defined":
         return str(webencodings.decode(body, webencodings.lookup(name))[0])
-    errors = "euc_jp_rows" if name == "euc-jp" else "c1_or_replace" if name.startswith("windows-") else "replace"
+    errors = (
+        "euc_jp_rows"
+        if name == "euc-jp"
+        else "c1_or_replace"
+        if name.startswith("windows-")
+        else "replace"
+    )
     return body.decode(CODECS.get(name, name), errors)
 
 
 def encoded(text: str, name: str) -> bytes:
-    """Bytes of a text in an encoding of the Encoding standard; UnicodeEncodeError if it lacks a character."""
+    """Bytes of a text in an encoding of the Encoding standard; UnicodeEncodeError if it lacks a
+    character.
+    """
     if name == "x-user-defined":
         return bytes(webencodings.encode(text, name, "strict"))
     return text.encode(CODECS.get(name, name))
 
 
 def _c1_or_replace(error: UnicodeError) -> tuple[str, int]:
-    """Bytes 80 to 9F without a character are C1 controls in the indexes of the Encoding standard."""
+    """Bytes 80 to 9F without a character are C1 controls in the indexes of the Encoding
+    standard.
+    """
     assert isinstance(error, UnicodeDecodeError)
-    return "".join(chr(byte) if byte < 0xA0 else "\ufffd" for byte in error.object[error.start : error.end]), error.end
+    return (
+        "".join(
+            chr(byte) if byte < 0xA0 else "\ufffd" for byte in error.object[error.start : error.end]
+        ),
+        error.end,
+    )
 
 
 def _euc_jp_rows(error: UnicodeError) -> tuple[str, int]:
-    """Row 13, circled numbers and company signs, which the codec of Python leaves out and that of JIS X 0213 holds."""
+    """Row 13, circled numbers and company signs, which the codec of Python leaves out and that of
+    JIS X 0213 holds.
+    """
     assert isinstance(error, UnicodeDecodeError)
     pair = error.object[error.start : error.start + 2]
     if len(pair) == 2 and pair[0] == 0xAD:
@@ -96,7 +145,9 @@ codecs.register_error("euc_jp_rows", _euc_jp_rows)
 
 @functools.lru_cache(maxsize=1024)
 def named(label: str) -> str | None:
-    """The encoding that a label means in the Encoding standard, e.g. windows-1252 for `ISO-8859-1`."""
+    """The encoding that a label means in the Encoding standard, e.g. windows-1252 for
+    `ISO-8859-1`.
+    """
     try:
         found = webencodings.lookup(label)
     except UnicodeError:
@@ -120,7 +171,9 @@ def of_prescan(head: bytes) -> str | None:
 
 def in_ascii(name: str | None) -> str | None:
     """What a declaration written in ASCII can mean: it was read, so the page is not UTF-16."""
-    return UTF8 if name in ("utf-16le", "utf-16be") else WESTERN if name == "x-user-defined" else name
+    return (
+        UTF8 if name in ("utf-16le", "utf-16be") else WESTERN if name == "x-user-defined" else name
+    )
 
 
 def _prescan(head: bytes) -> str | None:
@@ -153,7 +206,9 @@ def _attributes(head: bytes, position: int) -> tuple[dict[str, str], int]:
 
 
 def of_meta(attributes: "dict[str, str] | dict[str, str | None]") -> str | None:
-    """The encoding that a meta element declares by its charset, or by its content if it stands for the Content-Type header."""
+    """The encoding that a meta element declares by its charset, or by its content if it stands for
+    the Content-Type header.
+    """
     if (label := attributes.get("charset")) is not None:
         return in_ascii(named(label))
     if (attributes.get("http-equiv") or "").strip().lower() != "content-type":
@@ -168,6 +223,7 @@ def _is_utf8(body: bytes) -> bool:
     try:
         body.decode(UTF8)
     except UnicodeDecodeError as error:
-        cut = error.end == len(body) and error.reason == "unexpected end of data"  # inside the last character
+        # inside the last character
+        cut = error.end == len(body) and error.reason == "unexpected end of data"
         return cut and not body[: error.start].isascii()
     return True

@@ -1,5 +1,6 @@
-"""From archives to candidates: a part of candidates for each WARC or WAT file, or each range of a large one, and an index of the images
-that the archives hold."""
+"""From archives to candidates: a part of candidates for each WARC or WAT file, or each range of a
+large one, and an index of the images that the archives hold.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -30,18 +31,22 @@ RECORDS = Account(
     into=("pages", "archive_images", "record.", "skipped.", "archive."),
     also=("archive.truncated", "archive.wrong_length", "skipped.no_text", "skipped.no_address"),
 )
-RANGE_BYTES = 256 * 1024 * 1024  # of a compressed archive: a part of some minutes; Common Crawl's archives have about 1 GB
+# of a compressed archive: a part of some minutes; Common Crawl's archives have about 1 GB
+RANGE_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extract(Stage):
-    """Reads WARC files into candidates; `pages` is the folder of our own crawl, `archives` what `sources.expand` takes.
+    """Reads WARC files into candidates; `pages` is the folder of our own crawl, `archives` what
+    `sources.expand` takes.
 
-    What a repeated crawl found unchanged is read where the earlier crawl stored it; of other archives, a record that refers to another
-    for its body has that of the one that it names, if one of the archives holds it (see `sources.revisits`).
+    What a repeated crawl found unchanged is read where the earlier crawl stored it; of other
+    archives, a record that refers to another for its body has that of the one that it names, if one
+    of the archives holds it (see `sources.revisits`).
 
-    A gzipped archive larger than `range_bytes` becomes several parts, each of which reads the records that begin in its range. An
-    archive that a path list names at a remote host is one part: it is not looked at before it is read.
+    A gzipped archive larger than `range_bytes` becomes several parts, each of which reads the
+    records that begin in its range. An archive that a path list names at a remote host is one part:
+    it is not looked at before it is read.
     """
 
     name: ClassVar[str] = "extract"
@@ -55,7 +60,11 @@ class Extract(Stage):
     range_bytes: int = RANGE_BYTES
 
     def config(self) -> dict[str, Any]:
-        return {"target_width": self.target_width, "surrounding": self.surrounding, "range_bytes": self.range_bytes}
+        return {
+            "target_width": self.target_width,
+            "surrounding": self.surrounding,
+            "range_bytes": self.range_bytes,
+        }
 
     def inputs(self) -> dict[str, str]:
         return {label: fingerprint(source) for label, source in self._sources()}
@@ -89,7 +98,9 @@ class Extract(Stage):
 
     def _read(self, found: "Found", url: str, start: int, end: int | None) -> None:
         revisits: list[Record] = []
-        for response in responses(url, found.counts, wanted=found.wants, start=start, end=end, revisits=revisits):
+        for response in responses(
+            url, found.counts, wanted=found.wants, start=start, end=end, revisits=revisits
+        ):
             found.add(response, url)
         if self.pages is not None:
             for earlier, response in unchanged(url, revisits, found.counts):
@@ -109,17 +120,27 @@ class Extract(Stage):
         found.counts["archive.revisit_unresolved"] += left
 
     def _sources(self) -> list[tuple[str, Source]]:
-        """(label that provenance keeps, what to read) of each archive: our own by name, given ones as found."""
-        own = [] if self.pages is None else [(name, self.pages.path(name)) for name in self.pages.names() if ".warc" in name]
+        """(label that provenance keeps, what to read) of each archive: our own by name, given ones
+        as found.
+        """
+        own = (
+            []
+            if self.pages is None
+            else [(name, self.pages.path(name)) for name in self.pages.names() if ".warc" in name]
+        )
         given = [(source.url, source) for source in expand(self.archives, self.prefix)]
         for url, _ in given:
-            _require_kind(url, (".wat", ".wet"), "give WAT files as wat; WET files hold texts without images")
+            _require_kind(
+                url, (".wat", ".wet"), "give WAT files as wat; WET files hold texts without images"
+            )
         return [*((name, Source(url=url)) for name, url in own), *given]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractWat(Stage):
-    """Reads WAT files into candidates: alt and title of each image link. `textless` has images of which neither is said, too."""
+    """Reads WAT files into candidates: alt and title of each image link. `textless` has images of
+    which neither is said, too.
+    """
 
     name: ClassVar[str] = "extract"
     version: ClassVar[int] = 3
@@ -144,7 +165,9 @@ class ExtractWat(Stage):
         rows = WatRows(archive=label, textless=self.textless)
         for page in pages_of(url, counts, start=int(start), end=int(end) if end else None):
             rows.append(page)
-        written = write_parquet(self.out, f"part-{part.name}.parquet", self.forgotten.blank(rows.table()))
+        written = write_parquet(
+            self.out, f"part-{part.name}.parquet", self.forgotten.blank(rows.table())
+        )
         counts["candidates"] = rows.rows
         return Output(files=(written,), counts=dict(counts + rows.counts))
 
@@ -167,7 +190,9 @@ class Found:
         self.rows = Candidates(target_width=self.target_width, surrounding=self.surrounding)
 
     def wants(self, status: int, media: str) -> bool:
-        """Whether a response is worth reading, by status and media type; one that is not is counted."""
+        """Whether a response is worth reading, by status and media type; one that is not is
+        counted.
+        """
         if not has_content(status):
             self.counts["skipped.status"] += 1
             return False
@@ -181,14 +206,22 @@ class Found:
         self.counts["records"] += 1
         self.counts[why] += 1
 
-    def add(self, response: Response, archive: str, offset: int | None = None, stored_as: str | None = None) -> None:
+    def add(
+        self,
+        response: Response,
+        archive: str,
+        offset: int | None = None,
+        stored_as: str | None = None,
+    ) -> None:
         """A wanted response of an archive: a page's candidates, or the place of an image.
 
-        `archive` and `offset` are where its body lies, if not in the record itself, and `stored_as` the address that it has there.
+        `archive` and `offset` are where its body lies, if not in the record itself, and `stored_as`
+        the address that it has there.
         """
         if response.media_type.startswith("image/"):
             if stored_as is not None and headers_outcome(response.headers) is not None:
-                self.counts["skipped.permission"] += 1  # said today, where the stored image says another thing
+                # said today, where the stored image says another thing
+                self.counts["skipped.permission"] += 1
                 return
             place = response.offset if offset is None else offset
             self.held.append(
@@ -204,7 +237,14 @@ class Found:
             self.counts["pages"] += 1
             self.counts["pages.cut"] += response.cut
             headers, at = response.headers, response.captured_at
-            self.rows.add_page(response.body, response.url, headers, captured_at=at, archive=self.label, offset=response.offset)
+            self.rows.add_page(
+                response.body,
+                response.url,
+                headers,
+                captured_at=at,
+                archive=self.label,
+                offset=response.offset,
+            )
         else:
             self.counts["skipped.media_type"] += 1
 
@@ -213,15 +253,25 @@ class Found:
         self.counts["candidates"], self.counts["archive_images"] = self.rows.rows, self.held.rows
         if self.rows.left_out:
             self.counts["pages.images_left_out"] = self.rows.left_out
-        files: list[Written] = [write_parquet(out, f"part-{name}.parquet", forgotten.blank(self.rows.table()))]
+        files: list[Written] = [
+            write_parquet(out, f"part-{name}.parquet", forgotten.blank(self.rows.table()))
+        ]
         if self.held.rows:
-            files.append(write_parquet(out, f"{HELD}{name}.parquet", self.held.table().sort_by("image_url")))
+            files.append(
+                write_parquet(out, f"{HELD}{name}.parquet", self.held.table().sort_by("image_url"))
+            )
         return Output(files=tuple(files), counts=dict(self.counts))
 
 
 def ranges_of(sources: Sequence[tuple[str, Source]], range_bytes: int) -> list[Part]:
-    """A part for each archive, or for each range of one that can be cut; inputs are label, address, start and end (empty: the end)."""
-    cut = [(label, source.url, *limits) for label, source in sources for limits in _ranges(source, range_bytes)]
+    """A part for each archive, or for each range of one that can be cut; inputs are label, address,
+    start and end (empty: the end).
+    """
+    cut = [
+        (label, source.url, *limits)
+        for label, source in sources
+        for limits in _ranges(source, range_bytes)
+    ]
     return [Part(name=f"{index:05d}", inputs=inputs) for index, inputs in enumerate(cut)]
 
 

@@ -21,15 +21,20 @@ from pipelines.pages.sources import read_range
 from pipelines.stage import Manifest, Output, Part, Stage
 from pipelines.store import Folder
 
-NEAR = 16 * 1024  # bytes between two records that are read along rather than asked for apart: less than a request costs
+# bytes between two records that are read along rather than asked for apart: less than a request
+# costs
+NEAR = 16 * 1024
 RANGE = 8 * 1024 * 1024  # bytes asked for at once
-RECORD_BYTES = 64 * 1024 * 1024  # of a record as it is stored; what an index says of more is not believed
+# of a record as it is stored; what an index says of more is not believed
+RECORD_BYTES = 64 * 1024 * 1024
 CONNECTIONS = 4  # ranges asked for at the same time by one worker
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A record in an archive: its first byte, its length, and the address that the index has for it."""
+    """A record in an archive: its first byte, its length, and the address that the index has for
+    it.
+    """
 
     offset: int
     length: int
@@ -50,7 +55,8 @@ class Stretch:
 class ExtractChosen(Stage):
     """Reads the records that `Choose` wrote into `chosen`: a part for each of its record batches.
 
-    `near`: bytes between two records up to which they are read in one range; `connections`: ranges asked for at once by each worker.
+    `near`: bytes between two records up to which they are read in one range; `connections`: ranges
+    asked for at once by each worker.
     """
 
     name: ClassVar[str] = "extract"
@@ -111,7 +117,9 @@ def _placed(response: Response, place: Place) -> Response:
 
 
 def same_address(one: str, other: str) -> bool:
-    """Whether two spellings name one page: case of scheme and host, a default port, a fragment and an empty path aside."""
+    """Whether two spellings name one page: case of scheme and host, a default port, a fragment and
+    an empty path aside.
+    """
     return not other or one == other or _spelled(one) == _spelled(other)
 
 
@@ -125,7 +133,9 @@ def _spelled(url: str) -> tuple[str, str, str, str]:
 
 
 def stretches(rows: Sequence[dict[str, Any]], near: int) -> Iterator[Stretch]:
-    """Ordered records put together where at most `near` bytes lie between them, up to `RANGE` bytes."""
+    """Ordered records put together where at most `near` bytes lie between them, up to `RANGE`
+    bytes.
+    """
     for archive, group in groupby(rows, key=lambda row: row["archive"]):
         places: list[Place] = []
         start = end = 0
@@ -143,7 +153,9 @@ def stretches(rows: Sequence[dict[str, Any]], near: int) -> Iterator[Stretch]:
 
 
 def fetched(wanted: Iterable[Stretch], connections: int) -> Iterator[tuple[Stretch, bytes | None]]:
-    """The bytes of stretches in their order, some asked for ahead; None where there is no such archive. Unreachable if it stays so."""
+    """The bytes of stretches in their order, some asked for ahead; None where there is no such
+    archive. Unreachable if it stays so.
+    """
     ahead: deque[tuple[Stretch, Future[bytes | None]]] = deque()
     with ThreadPoolExecutor(connections, thread_name_prefix="ranges") as pool:
         try:
@@ -161,6 +173,8 @@ def fetched(wanted: Iterable[Stretch], connections: int) -> Iterator[tuple[Stret
 
 def _read(stretch: Stretch) -> bytes | None:
     try:
-        return read_range(stretch.archive, stretch.start, min(stretch.end, stretch.start + RANGE + RECORD_BYTES))
+        return read_range(
+            stretch.archive, stretch.start, min(stretch.end, stretch.start + RANGE + RECORD_BYTES)
+        )
     except ValueError:  # there is no such file
         return None

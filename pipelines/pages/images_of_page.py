@@ -1,4 +1,6 @@
-"""The images of one HTML page: the best address of each, its texts, and what the page says of itself."""
+"""The images of one HTML page: the best address of each, its texts, and what the page says of
+itself.
+"""
 
 import re
 from collections import Counter
@@ -13,19 +15,27 @@ from pipelines.pages.relative import Base
 from pipelines.pages.texts_of_image import Holders, Surroundings, Text, contexts
 from pipelines.web.permission import address_outcome, metas_outcome
 
-TARGET_WIDTH = 512  # pixels; twice the 224 to 384 of the models to come, so that crops and later resolutions have something left
+# pixels; twice the 224 to 384 of the models to come, so that crops and later resolutions have
+# something left
+TARGET_WIDTH = 512
 IMAGES = 10_000  # of one page; more is an attack or an index, not a page
-QUERY = "img, amp-img, figcaption, base, meta, script, style"  # each name more costs a fiftieth of the time of parsing
+# each name more costs a fiftieth of the time of parsing
+QUERY = "img, amp-img, figcaption, base, meta, script, style"
 IMAGE_TAGS = frozenset({"img", "amp-img"})
 
 REPEATED = 3  # images of one address that say others in their attributes: theirs keeps a place
 
-_UNSEEN = re.compile(r"(?:^|[;\s])(?:display\s*:\s*none|visibility\s*:\s*hidden|(?:width|height)\s*:\s*1px)", re.IGNORECASE)
+_UNSEEN = re.compile(
+    r"(?:^|[;\s])(?:display\s*:\s*none|visibility\s*:\s*hidden|(?:width|height)\s*:\s*1px)",
+    re.IGNORECASE,
+)
 _NUMBER = re.compile(r"\s*(\d{1,6})(?:\.\d+)?\s*(?:px)?\s*$")
 
 
 class Picture(NamedTuple):
-    """One image of a page, with the texts that speak of it; there is always at least one, maybe empty."""
+    """One image of a page, with the texts that speak of it; there is always at least one, maybe
+    empty.
+    """
 
     url: str
     alternatives: tuple[str, ...]
@@ -33,13 +43,16 @@ class Picture(NamedTuple):
     context: str
     width: int | None
     height: int | None
-    region: str | None  # main, article, nav, aside, header or footer: the landmark that it stands in
+    # main, article, nav, aside, header or footer: the landmark that it stands in
+    region: str | None
     fallback: bool  # stands in a noscript
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
-    """What was read of a page: images in document order, its declared language, and the refusal of its meta elements."""
+    """What was read of a page: images in document order, its declared language, and the refusal of
+    its meta elements.
+    """
 
     pictures: tuple[Picture, ...]
     language: str | None
@@ -62,7 +75,16 @@ class _Image:
 
     def picture(self, context: str) -> Picture:
         region, noscript = self.holders[2:]
-        return Picture(self.url, self.alternatives, self.texts, context, self.width, self.height, region, noscript is not None)
+        return Picture(
+            self.url,
+            self.alternatives,
+            self.texts,
+            context,
+            self.width,
+            self.height,
+            region,
+            noscript is not None,
+        )
 
     @property
     def stands_in(self) -> bool:
@@ -72,14 +94,20 @@ class _Image:
     @property
     def counts(self) -> bool:
         """Whether it is a dot that counts visits."""
-        return (self.width or 9) <= 1 or (self.height or 9) <= 1 or bool(_UNSEEN.search(self.attributes.get("style") or ""))
+        return (
+            (self.width or 9) <= 1
+            or (self.height or 9) <= 1
+            or bool(_UNSEEN.search(self.attributes.get("style") or ""))
+        )
 
     @property
     def alt(self) -> str:
         return next((text for source, text in self.texts if source == "alt"), "").strip()
 
 
-def read_page(html: bytes, url: str, content_type: str = "", *, target_width: int = TARGET_WIDTH) -> Page:
+def read_page(
+    html: bytes, url: str, content_type: str = "", *, target_width: int = TARGET_WIDTH
+) -> Page:
     """The images of an HTML page at `url`; `content_type` is its HTTP header."""
     tree, charset = parse(html, content_type)
     surroundings = Surroundings()
@@ -106,7 +134,12 @@ def read_page(html: bytes, url: str, content_type: str = "", *, target_width: in
     texts = contexts(tree, [image.node for image in read])
     pictures = tuple(image.picture(context) for image, context in zip(read, texts, strict=True))
     left_out = max(0, len(images) - IMAGES)
-    return Page(pictures=pictures, language=language_of(tree), permission=metas_outcome(metas), left_out=left_out)
+    return Page(
+        pictures=pictures,
+        language=language_of(tree),
+        permission=metas_outcome(metas),
+        left_out=left_out,
+    )
 
 
 def _image(node: LexborNode, base: Base, surroundings: Surroundings, target_width: int) -> _Image:
@@ -127,7 +160,9 @@ def _image(node: LexborNode, base: Base, surroundings: Surroundings, target_widt
 
 
 def _reveal(images: list[_Image], base: Base) -> None:
-    """Where several images have one address, and attributes that are their own say others, that address keeps the place of those."""
+    """Where several images have one address, and attributes that are their own say others, that
+    address keeps the place of those.
+    """
     groups: dict[str, list[_Image]] = {}
     for image in images:
         groups.setdefault(image.url, []).append(image)
@@ -158,13 +193,17 @@ def _empty(node: LexborNode) -> None:
 
 
 def without_copies(images: list[_Image]) -> list[_Image]:
-    """Images that have an address, without those in a noscript that copy others; a stand-in takes the address of its copy."""
+    """Images that have an address, without those in a noscript that copy others; a stand-in takes
+    the address of its copy.
+    """
     if all(image.holders.noscript is None for image in images):
         return [image for image in images if image.url]
     shown = [image for image in images if image.holders.noscript is None]
     seen = {url for image in shown for url in (image.url, *image.alternatives)}
     by_node = {image.node.mem_id: image for image in shown}
-    in_noscript = Counter(image.holders.noscript.mem_id for image in images if image.holders.noscript is not None)
+    in_noscript = Counter(
+        image.holders.noscript.mem_id for image in images if image.holders.noscript is not None
+    )
     kept: list[_Image] = []
     for image in images:
         noscript = image.holders.noscript
@@ -172,7 +211,9 @@ def without_copies(images: list[_Image]) -> list[_Image]:
             kept.append(image)
         elif image.url and image.url not in seen:
             alone = in_noscript[noscript.mem_id] == 1
-            original = (_original(image, noscript, by_node) if alone else None) or _stand_in_before(image, kept)
+            original = (_original(image, noscript, by_node) if alone else None) or _stand_in_before(
+                image, kept
+            )
             if original is None:
                 kept.append(image)
             else:
@@ -182,14 +223,17 @@ def without_copies(images: list[_Image]) -> list[_Image]:
 
 
 def _stand_in_before(copy: _Image, kept: list[_Image]) -> _Image | None:
-    """The last image before a noscript that is not beside it; one that says what it shows is not that of a copy that says nothing."""
+    """The last image before a noscript that is not beside it; one that says what it shows is not
+    that of a copy that says nothing.
+    """
     found = bool(kept) and kept[-1].holders.noscript is None and _is_kept_for(kept[-1], copy)
     return kept[-1] if found and (copy.alt or not kept[-1].alt) else None
 
 
 def _is_kept_for(image: _Image, copy: _Image) -> bool:
-    """Whether an image keeps the place of the one in a noscript, and that one is no dot that counts visits: it says the same, or is an
-    image file and nothing speaks against it."""
+    """Whether an image keeps the place of the one in a noscript, and that one is no dot that counts
+    visits: it says the same, or is an image file and nothing speaks against it.
+    """
     if not image.stands_in or copy.counts:
         return False
     if image.alt and copy.alt:
@@ -199,7 +243,11 @@ def _is_kept_for(image: _Image, copy: _Image) -> bool:
 
 def _original(copy: _Image, noscript: LexborNode, by_node: dict[int, _Image]) -> _Image | None:
     """The image beside a noscript that holds nothing but a copy of it."""
-    for beside in (_beside(noscript, forward=False), noscript.parent, _beside(noscript, forward=True)):
+    for beside in (
+        _beside(noscript, forward=False),
+        noscript.parent,
+        _beside(noscript, forward=True),
+    ):
         if beside is None:
             continue
         nodes = beside.css("img") if beside.tag == "picture" else [beside]
@@ -218,7 +266,9 @@ def _beside(node: LexborNode, *, forward: bool) -> LexborNode | None:
 
 
 def _alike(image: _Image, copy: _Image) -> bool:
-    """Whether two images show the same in different sizes: they say the same, or are files of one name."""
+    """Whether two images show the same in different sizes: they say the same, or are files of one
+    name.
+    """
     if image.alt or copy.alt:
         return image.alt == copy.alt
     name = _file(copy.url)
@@ -236,4 +286,6 @@ def _fill(original: _Image, copy: _Image) -> None:
     original.url, original.alternatives = copy.url, (*original.alternatives, *copy.alternatives)
     if not original.alt:
         others = [text for text in original.texts if text[0] != "alt"]
-        original.texts = (*(text for text in copy.texts if text[0] == "alt"), *others) if others else copy.texts
+        original.texts = (
+            (*(text for text in copy.texts if text[0] == "alt"), *others) if others else copy.texts
+        )

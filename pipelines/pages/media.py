@@ -1,4 +1,5 @@
-"""Whether a media query holds for a window of a given width on a screen with a mouse, one pixel of the image a pixel of the window.
+"""Whether a media query holds for a window of a given width on a screen with a mouse, one pixel of
+the image a pixel of the window.
 
 Sources: Media Queries Level 4 and 5.
 """
@@ -7,9 +8,20 @@ import functools
 import re
 from collections.abc import Iterator
 
-WINDOW_HEIGHT = 768  # pixels; the commonest of laptops: windows narrower than that are upright, wider ones lie
+# pixels; the commonest of laptops: windows narrower than that are upright, wider ones lie
+WINDOW_HEIGHT = 768
 DEPTH = 8  # parentheses of a media query inside each other
-UNITS = {"px": 1.0, "em": 16.0, "rem": 16.0, "pt": 96 / 72, "pc": 16.0, "in": 96.0, "cm": 96 / 2.54, "mm": 9.6 / 2.54, "q": 2.4 / 2.54}
+UNITS = {
+    "px": 1.0,
+    "em": 16.0,
+    "rem": 16.0,
+    "pt": 96 / 72,
+    "pc": 16.0,
+    "in": 96.0,
+    "cm": 96 / 2.54,
+    "mm": 9.6 / 2.54,
+    "q": 2.4 / 2.54,
+}
 # what a window on a screen with a mouse says of the other features
 FEATURES = {
     "orientation": ("portrait", "landscape"),
@@ -32,7 +44,8 @@ FEATURES = {
     "dynamic-range": ("standard",),
     "color-gamut": ("srgb",),
 }
-SAYS_NO = frozenset({"no-preference", "none", "0"})  # values that do not hold where a feature stands without one
+# values that do not hold where a feature stands without one
+SAYS_NO = frozenset({"no-preference", "none", "0"})
 
 _NAME = re.compile(r"[-a-z]+")
 _LENGTH = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)([a-z]*)")
@@ -70,11 +83,19 @@ def _query(query: str, width: int) -> bool:
 
 
 def _both(left: bool | None, right: bool | None) -> bool | None:
-    return False if left is False or right is False else None if left is None or right is None else True
+    return (
+        False
+        if left is False or right is False
+        else None
+        if left is None or right is None
+        else True
+    )
 
 
 def _condition(text: str, width: int, depth: int) -> bool | None:
-    """A condition of parts in parentheses; None if it cannot be told, which counts as not holding wherever it stands."""
+    """A condition of parts in parentheses; None if it cannot be told, which counts as not holding
+    wherever it stands.
+    """
     text = text.strip()
     if depth > DEPTH:
         return None
@@ -91,7 +112,9 @@ def _condition(text: str, width: int, depth: int) -> bool | None:
 
 
 def _joined(text: str) -> tuple[list[str], list[str]]:
-    """`(a) and (b)` as what stands in the parentheses, and the words between them; nothing if it is no such thing."""
+    """`(a) and (b)` as what stands in the parentheses, and the words between them; nothing if it is
+    no such thing.
+    """
     parts: list[str] = []
     joints: list[str] = []
     while text.startswith("("):
@@ -159,9 +182,19 @@ def _feature(name: str, value: str, width: int) -> bool | None:
 
 
 def _measured(name: str, width: int) -> float | None:
-    known = {"width": width, "device-width": width, "height": WINDOW_HEIGHT, "device-height": WINDOW_HEIGHT, "resolution": 1.0,
-             "device-pixel-ratio": 1.0, "aspect-ratio": width / WINDOW_HEIGHT, "device-aspect-ratio": width / WINDOW_HEIGHT,
-             "color": 8, "color-index": 0, "monochrome": 0}  # fmt: skip
+    known = {
+        "width": width,
+        "device-width": width,
+        "height": WINDOW_HEIGHT,
+        "device-height": WINDOW_HEIGHT,
+        "resolution": 1.0,
+        "device-pixel-ratio": 1.0,
+        "aspect-ratio": width / WINDOW_HEIGHT,
+        "device-aspect-ratio": width / WINDOW_HEIGHT,
+        "color": 8,
+        "color-index": 0,
+        "monochrome": 0,
+    }
     return known.get(name)
 
 
@@ -169,7 +202,13 @@ def _compared(name: str, sign: str, value: str, width: int) -> bool | None:
     measure, limit = _measured(name, width), _value(name, value.strip())
     if measure is None or limit is None:
         return None
-    return {"<": measure < limit, ">": measure > limit, "<=": measure <= limit, ">=": measure >= limit, "=": measure == limit}[sign]
+    return {
+        "<": measure < limit,
+        ">": measure > limit,
+        "<=": measure <= limit,
+        ">=": measure >= limit,
+        "=": measure == limit,
+    }[sign]
 
 
 def _value(name: str, value: str) -> float | None:
@@ -184,7 +223,9 @@ def _value(name: str, value: str) -> float | None:
         scales = {"dppx": 1.0, "x": 1.0, "dpi": 1 / 96, "dpcm": 2.54 / 96}
         return number * scales[unit] if unit in scales else None
     if name.endswith(("width", "height")):
-        return number * UNITS[unit] if unit in UNITS else number if number == 0 and not unit else None
+        return (
+            number * UNITS[unit] if unit in UNITS else number if number == 0 and not unit else None
+        )
     return None if unit else number
 
 

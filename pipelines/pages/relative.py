@@ -1,7 +1,9 @@
-"""Addresses as a page writes them, made whole: joined to its base as browsers do, spelled in ASCII, without fragment.
+"""Addresses as a page writes them, made whole: joined to its base as browsers do, spelled in ASCII,
+without fragment.
 
-Sources: URL standard, through `permission.urls`; HTML standard 2.4.3 (document base URL). Nearly all addresses of pages are plain, and
-of those what the standard makes is put together here: a third of the time of reading a page went into joining them otherwise.
+Sources: URL standard, through `permission.urls`; HTML standard 2.4.3 (document base URL). Nearly
+all addresses of pages are plain, and of those what the standard makes is put together here: a third
+of the time of reading a page went into joining them otherwise.
 """
 
 import re
@@ -14,23 +16,28 @@ URL_CHARACTERS = 8192  # servers refuse longer ones (nginx and Apache: 8 KiB of 
 
 _PRINTED = re.compile(r"[!-~]+")
 _ORIGIN = re.compile(r"(https?:)//[^/?#]+")
-_PLAIN = re.compile(r"[!$%&()*+,\-./0-9:;=?@A-Z_a-z~]+")  # characters that stay as they are in every place of an address
+# characters that stay as they are in every place of an address
+_PLAIN = re.compile(r"[!$%&()*+,\-./0-9:;=?@A-Z_a-z~]+")
 _WHOLE = re.compile(rf"(?:https?:)?//{HOST}/")
 _WEB = re.compile(r"https?:", re.IGNORECASE)
 _BLANKS = "".join(map(chr, range(0x21)))  # C0 controls and space, which the URL standard strips
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
-_QUERY = "!$%&()*+,-./:;=?@[\\]^_`{|}~"  # what the special-query percent-encode set of the standard leaves as it is
+# what the special-query percent-encode set of the standard leaves as it is
+_QUERY = "!$%&()*+,-./:;=?@[\\]^_`{|}~"
 
 
 class Base:
-    """What relative addresses of a page are joined to. `charset` is that of the page: the query of an address is written in it."""
+    """What relative addresses of a page are joined to. `charset` is that of the page: the query of
+    an address is written in it.
+    """
 
     def __init__(self, url: str, charset: str = "utf-8") -> None:
         self.url = ascii_address(url) or joined("", url) or ""
         self.charset = "utf-8" if charset in UNWRITTEN else charset
         self._known: dict[str, str] = {}
         origin = _ORIGIN.match(self.url)
-        self.scheme, self.origin = (origin[1], origin[0]) if origin else ("", "")  # without an origin all go the long way
+        # without an origin all go the long way
+        self.scheme, self.origin = (origin[1], origin[0]) if origin else ("", "")
         path = self.url[len(self.origin) :].partition("?")[0]
         self.folder = self.origin + path[: path.rfind("/") + 1]
 
@@ -68,7 +75,9 @@ class Base:
         return bare if _WEB.match(bare) and _PRINTED.fullmatch(bare) else ""
 
     def _with_query(self, address: str) -> str:
-        """An address whose query is escaped in the encoding of the page (URL standard, percent-encode after encoding)."""
+        """An address whose query is escaped in the encoding of the page (URL standard,
+        percent-encode after encoding).
+        """
         before, mark, query = address.partition("?")
         if self.charset == "utf-8" or query.isascii():
             return address
@@ -76,7 +85,9 @@ class Base:
 
 
 def _escaped(text: str, charset: str) -> str:
-    """Characters as escapes of their bytes; those that the encoding lacks as escaped references of HTML."""
+    """Characters as escapes of their bytes; those that the encoding lacks as escaped references of
+    HTML.
+    """
     try:
         return quote(encoded(text, charset), safe=_QUERY)
     except UnicodeEncodeError:

@@ -1,4 +1,6 @@
-"""What the WAT road loses: the same pages read from WARC and from WAT, images and texts compared."""
+"""What the WAT road loses: the same pages read from WARC and from WAT, images and texts
+compared.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -18,10 +20,12 @@ Texts = set[tuple[str, str]]  # text_source, text with its blanks collapsed
 
 
 def compare_roads(warc: str, wat: str) -> dict[str, dict[str, Any]]:
-    """Counts of pages, and over the pages that both files hold of images and of texts by their source.
+    """Counts of pages, and over the pages that both files hold of images and of texts by their
+    source.
 
-    An image is found by WAT if one of its addresses is that of an image link there; a text if it stands there beside that link.
-    `placeholders` are images that WAT has under the address of an empty stand-in alone. ValueError if a file cannot be read.
+    An image is found by WAT if one of its addresses is that of an image link there; a text if it
+    stands there beside that link. `placeholders` are images that WAT has under the address of an
+    empty stand-in alone. ValueError if a file cannot be read.
     """
     pages: list[set[str]] = [set(), set()]
     tables = _of_warc(warc, pages[0]), _of_wat(wat, pages[1])
@@ -29,7 +33,10 @@ def compare_roads(warc: str, wat: str) -> dict[str, dict[str, Any]]:
     there = _by_address(tables[1], both)
     found, texts = Counter[str](), {name: Counter[str]() for name in ("warc", "wat")}
     for (page, url), (addresses, said) in _by_image(tables[0], both).items():
-        match = next((there[page, address] for address in (url, *addresses) if (page, address) in there), None)
+        match = next(
+            (there[page, address] for address in (url, *addresses) if (page, address) in there),
+            None,
+        )
         found["warc"] += 1
         found["wat"] += match is not None
         for source, text in said:
@@ -38,9 +45,18 @@ def compare_roads(warc: str, wat: str) -> dict[str, dict[str, Any]]:
     found["placeholders"] = sum(address_outcome(url) is not None for _, url in there)
     return {
         "pages": {"warc": len(pages[0]), "wat": len(pages[1]), "both": len(both)},
-        "images": {"warc": found["warc"], "wat": found["wat"], "lost": found["warc"] - found["wat"], "placeholders": found["placeholders"]},
+        "images": {
+            "warc": found["warc"],
+            "wat": found["wat"],
+            "lost": found["warc"] - found["wat"],
+            "placeholders": found["placeholders"],
+        },
         "texts": {
-            source: {"warc": count, "wat": texts["wat"][source], "lost": count - texts["wat"][source]}
+            source: {
+                "warc": count,
+                "wat": texts["wat"][source],
+                "lost": count - texts["wat"][source],
+            }
             for source, count in sorted(texts["warc"].items())
         },
     }
@@ -70,20 +86,28 @@ def _by_address(table: pa.Table, pages: set[str]) -> dict[tuple[str, str], Texts
     """Texts of each (page, image address)."""
     found: defaultdict[tuple[str, str], Texts] = defaultdict(set)
     for row in _rows(table, pages):
-        found[row["page_url"], row["image_url"]] |= {(row["text_source"], " ".join(row["text"].split()))}
+        found[row["page_url"], row["image_url"]] |= {
+            (row["text_source"], " ".join(row["text"].split()))
+        }
     return found
 
 
 def _by_image(table: pa.Table, pages: set[str]) -> dict[tuple[str, str], tuple[list[str], Texts]]:
-    """(other addresses, texts that say something) of each (page, image) whose address may be asked for."""
+    """(other addresses, texts that say something) of each (page, image) whose address may be asked
+    for.
+    """
     found: dict[tuple[str, str], tuple[list[str], Texts]] = {}
     for row in _rows(table, pages):
         if address_outcome(row["image_url"]) is None:
-            _, said = found.setdefault((row["page_url"], row["image_url"]), (row["alternatives"], set()))
+            _, said = found.setdefault(
+                (row["page_url"], row["image_url"]), (row["alternatives"], set())
+            )
             if text := " ".join(row["text"].split()):
                 said.add((row["text_source"], text))
     return found
 
 
 def _rows(table: pa.Table, pages: set[str]) -> Iterable[dict[str, Any]]:
-    return (row for batch in table.to_batches() for row in batch.to_pylist() if row["page_url"] in pages)
+    return (
+        row for batch in table.to_batches() for row in batch.to_pylist() if row["page_url"] in pages
+    )

@@ -1,8 +1,9 @@
-"""Tags of the document itself, html, head and body, said so that a page costs the square of its size.
+"""Tags of the document itself, html, head and body, said so that a page costs the square of its
+size.
 
-Measured with lexbor: each `<html a1>`, `<body a2>` adds its attributes to one element, and 20,000 of them take 1.2 seconds.
-Blanks behind `</head>` or `</body>` become one text, which is copied anew with each element or comment
-between them: a page of 2 MB takes 5 GB.
+Measured with lexbor: each `<html a1>`, `<body a2>` adds its attributes to one element, and 20,000
+of them take 1.2 seconds. Blanks behind `</head>` or `</body>` become one text, which is copied anew
+with each element or comment between them: a page of 2 MB takes 5 GB.
 """
 
 import re
@@ -11,27 +12,33 @@ import numpy as np
 
 SMALL = 128 * 1024  # bytes; what fits in there takes 0.3 seconds and 60 MB at worst
 MOST = 100  # tags that open the document again; they only add attributes
-COPIED = 1024**3  # bytes that may be copied at worst; a twentieth of it for the largest pages of a survey of 3,000
+# bytes that may be copied at worst; a twentieth of it for the largest pages of a survey of 3,000
+COPIED = 1024**3
 _OPENS = re.compile(rb"<(?:html|body)(?=[\t\n\f\r />])[^>]*+>?", re.IGNORECASE)
 _CLOSES = re.compile(rb"</(?:html|head|body)(?=[\t\n\f\r />])[^>]*+>?", re.IGNORECASE)
 
 
 def _starts(*begins: bytes) -> np.ndarray:
-    """A table of two characters behind a `<`, in lower case, that tells whether they begin one of the tags."""
+    """A table of two characters behind a `<`, in lower case, that tells whether they begin one of
+    the tags.
+    """
     table = np.zeros((256, 256), bool)
     for begin in begins:
         table[begin[0], begin[1] if len(begin) > 1 else slice(None)] = True
     return table.reshape(-1)
 
 
-# elements that stand in a head wherever they are, comments, and what is read as one: `</` before no letter
+# elements that stand in a head wherever they are, comments, and what is read as one: `</` before no
+# letter
 _BETWEEN = _starts(b"!", b"?", b"/", b"ba", b"bg", b"li", b"me", b"no", b"sc", b"st", b"te", b"ti")
 _BETWEEN.reshape(256, 256)[ord("/"), ord("a") : ord("z") + 1] = False
 _ROOTS = _starts(b"ht", b"bo")
 
 
 def few_roots(html: bytes) -> bytes:
-    """A page that opens its document a hundred times at most, and does not close it where that is costly."""
+    """A page that opens its document a hundred times at most, and does not close it where that is
+    costly.
+    """
     if len(html) <= SMALL:
         return html
     characters = np.frombuffer(html, np.uint8)

@@ -1,7 +1,8 @@
-"""What there is to read: paths, patterns, fsspec URLs and path lists turned into addresses; files and byte ranges behind them.
+"""What there is to read: paths, patterns, fsspec URLs and path lists turned into addresses; files
+and byte ranges behind them.
 
-Remote files are read in blocks, each asked for again when the network fails. What stays unreachable raises Unreachable, so that no
-failure of the network passes for the end of a file.
+Remote files are read in blocks, each asked for again when the network fails. What stays unreachable
+raises Unreachable, so that no failure of the network passes for the end of a file.
 """
 
 import functools
@@ -36,7 +37,9 @@ LISTS = (".paths", ".paths.gz", ".txt", ".txt.gz")
 LIST_BYTES = 256 * 1024 * 1024  # of a path list; Common Crawl's largest has 100,000 lines and 14 MB
 # how the names of what lists name end, before and after compression
 KINDS = ("warc", "wat", "wet", "arc", "cdx", "cdxj", "wacz", "parquet", "gz", "zst", "lz4")
-COPIES = 2  # of deflated entries of WACZ files that a process holds on the disk: a package in a package takes one
+# of deflated entries of WACZ files that a process holds on the disk: a package in a package takes
+# one
+COPIES = 2
 PACKAGES = 4  # WACZ files whose directories are held; a package of packages has two
 MULTI_WACZ = "multi-wacz-package"  # profile of a datapackage.json that names WACZ files
 BLOCK = 8 * 1024 * 1024  # bytes of a remote file asked for at once
@@ -55,19 +58,25 @@ def is_local(url: str) -> bool:
     return get_protocol(url) in ("file", "local")
 
 
-def expand(patterns: Sequence[str], prefix: str = "", endings: tuple[str, ...] = wacz.ARCHIVES) -> list[Source]:
-    """What paths, patterns, fsspec URLs and path lists name, sorted, each once; ValueError if one of them finds nothing.
+def expand(
+    patterns: Sequence[str], prefix: str = "", endings: tuple[str, ...] = wacz.ARCHIVES
+) -> list[Source]:
+    """What paths, patterns, fsspec URLs and path lists name, sorted, each once; ValueError if one
+    of them finds nothing.
 
-    Of a WACZ file that is at hand, what lies in it with one of the `endings`; the file itself if it is broken or holds none.
+    Of a WACZ file that is at hand, what lies in it with one of the `endings`; the file itself if it
+    is broken or holds none.
 
-    A path list is a text file, gzipped or not, of one address a line (its name ends in .paths, .paths.gz, .txt or .txt.gz). Lines that
-    are no whole address are joined to `prefix`; without one, to the folder or host of the list where the file is there, else to
-    Common Crawl's.
+    A path list is a text file, gzipped or not, of one address a line (its name ends in .paths,
+    .paths.gz, .txt or .txt.gz). Lines that are no whole address are joined to `prefix`; without
+    one, to the folder or host of the list where the file is there, else to Common Crawl's.
     """
     found: dict[str, Source] = {}
     for pattern in patterns:
         for url in _matches(pattern):
-            for source in _listed(url, prefix) if url.endswith((*LISTS, ".json")) else [Source(url=url)]:
+            for source in (
+                _listed(url, prefix) if url.endswith((*LISTS, ".json")) else [Source(url=url)]
+            ):
                 for one in [source] if source.listed else _unpacked(source, endings):
                     found.setdefault(one.url, one)
     return [found[url] for url in sorted(found)]
@@ -82,7 +91,9 @@ def _unpacked(source: Source, endings: tuple[str, ...]) -> list[Source]:
 
 
 def inside(url: str, endings: tuple[str, ...] = wacz.ARCHIVES) -> list[str]:
-    """The files in a WACZ file by their addresses; of another file, its own. ValueError for a WACZ file that is broken."""
+    """The files in a WACZ file by their addresses; of another file, its own. ValueError for a WACZ
+    file that is broken.
+    """
     if not wacz.is_package(url):
         return [url]
     with opened(url) as stream:
@@ -94,14 +105,21 @@ def _matches(pattern: str) -> list[str]:
     if isinstance(system, LocalFileSystem):
         matches = [path] if os.path.exists(path) else glob.glob(path, recursive=True)
     else:
-        matches = system.glob(path) if _is_pattern(path, system) else [path] if exists(pattern) else []
+        matches = (
+            system.glob(path) if _is_pattern(path, system) else [path] if exists(pattern) else []
+        )
     if not matches:
         raise ValueError(f"there is no archive at {pattern}: {ADVICE}")
-    folders = [match for match in matches if isinstance(system, LocalFileSystem) and os.path.isdir(match)]
+    folders = [
+        match for match in matches if isinstance(system, LocalFileSystem) and os.path.isdir(match)
+    ]
     if folders and folders == matches:
         raise ValueError(f"{pattern} is a folder: {ADVICE}")
     matches = [match for match in matches if match not in folders]
-    return [str(match) if isinstance(system, LocalFileSystem) else str(system.unstrip_protocol(match)) for match in matches]
+    return [
+        str(match) if isinstance(system, LocalFileSystem) else str(system.unstrip_protocol(match))
+        for match in matches
+    ]
 
 
 def _is_pattern(path: str, system: Any) -> bool:
@@ -115,10 +133,13 @@ def _listed(url: str, prefix: str) -> Iterator[Source]:
         raise ValueError(f"the path list {url} is empty: it must name one archive a line")
     join = joiner(url, prefix, lines[0])
     for number, line in enumerate(lines, 1):
-        if not _names_archive(line) and not (is_local(join(line)) and os.path.isfile(fsspec.core.url_to_fs(join(line))[1])):
+        if not _names_archive(line) and not (
+            is_local(join(line)) and os.path.isfile(fsspec.core.url_to_fs(join(line))[1])
+        ):
             raise ValueError(
-                f"{url} is no list of archives: its line {number} is {line[:60]!r}, where the path or the address of an archive is meant, "
-                "such as crawl/a.warc.gz; give archives themselves by their names, lists by those of .paths, .txt and their .gz"
+                f"{url} is no list of archives: its line {number} is {line[:60]!r}, where the path"
+                " or the address of an archive is meant, such as crawl/a.warc.gz; give archives"
+                " themselves by their names, lists by those of .paths, .txt and their .gz"
             )
     return (Source(url=join(line), listed=not is_local(join(line))) for line in lines)
 
@@ -132,10 +153,14 @@ def _lines(url: str) -> list[str]:
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(f"the path list {url} is damaged: {error}; write it anew") from error
     if len(data) > LIST_BYTES:
-        raise ValueError(f"the path list {url} has more than {LIST_BYTES:,} bytes: cut it into several")
+        raise ValueError(
+            f"the path list {url} has more than {LIST_BYTES:,} bytes: cut it into several"
+        )
     if url.endswith(".json"):
         return _resources(url, data)
-    return [line.strip() for line in data.decode("utf-8", errors="replace").splitlines() if line.strip()]
+    return [
+        line.strip() for line in data.decode("utf-8", errors="replace").splitlines() if line.strip()
+    ]
 
 
 def _resources(url: str, data: bytes) -> list[str]:
@@ -143,26 +168,40 @@ def _resources(url: str, data: bytes) -> list[str]:
         package = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         package = None
-    if not isinstance(package, dict) or package.get("profile") != MULTI_WACZ or not isinstance(package.get("resources"), list):
+    if (
+        not isinstance(package, dict)
+        or package.get("profile") != MULTI_WACZ
+        or not isinstance(package.get("resources"), list)
+    ):
         raise ValueError(f"{url} is no {MULTI_WACZ}: {ADVICE}")
-    return [resource["path"] for resource in package["resources"] if isinstance(resource, dict) and isinstance(resource.get("path"), str)]
+    return [
+        resource["path"]
+        for resource in package["resources"]
+        if isinstance(resource, dict) and isinstance(resource.get("path"), str)
+    ]
 
 
 def _names_archive(line: str) -> bool:
-    """Whether a line of a path list looks like one: an ending of archives or of their indexes, or a whole address without blanks."""
+    """Whether a line of a path list looks like one: an ending of archives or of their indexes, or a
+    whole address without blanks.
+    """
     ending = line.partition("?")[0].rpartition(".")[2].lower()
     return ending in KINDS or ("://" in line and not re.search(r"\s", line))
 
 
 def joiner(list_url: str, prefix: str, sample: str) -> Callable[[str], str]:
-    """How the names in a list or index become addresses: see `expand`; `sample` is one of them, asked for at a remote host."""
+    """How the names in a list or index become addresses: see `expand`; `sample` is one of them,
+    asked for at a remote host.
+    """
     if (entry := wacz.parted(list_url)) is not None:  # an index in a WACZ file, beside its archives
         return lambda name: wacz.address(f"archive/{name.removeprefix('archive/')}", entry[1])
     if prefix:
         return lambda name: name if _is_whole(name) else f"{prefix.rstrip('/')}/{name.lstrip('/')}"
     if is_local(list_url):
         folder = os.path.dirname(fsspec.core.url_to_fs(list_url)[1])
-        return lambda name: name if _is_whole(name) else _beside(folder, name) or COMMON_CRAWL + name.lstrip("/")
+        return lambda name: (
+            name if _is_whole(name) else _beside(folder, name) or COMMON_CRAWL + name.lstrip("/")
+        )
     folder = list_url.rsplit("/", 1)[0]
     host = "/".join(list_url.split("/", 3)[:3])
     near = [] if _is_whole(sample) else [f"{host}/{sample}", f"{folder}/{sample}"]
@@ -190,7 +229,9 @@ def exists(url: str) -> bool:
 
 
 def information(url: str) -> dict[str, Any]:
-    """What the file system says of a file: its size and, if known, what changes with it; ValueError if it is not there."""
+    """What the file system says of a file: its size and, if known, what changes with it; ValueError
+    if it is not there.
+    """
     if (entry := wacz.parted(url)) is not None:
         return {"size": _entry(*entry).size}
     system, path = fsspec.core.url_to_fs(url)
@@ -206,7 +247,9 @@ def _entry(name: str, package: str) -> wacz.Entry:
 
 @functools.lru_cache(maxsize=PACKAGES)
 def _directory(package: str, state: str) -> dict[str, wacz.Entry]:
-    """What a WACZ file in some state holds, by name; of several of one name the first. It is asked about entry by entry."""
+    """What a WACZ file in some state holds, by name; of several of one name the first. It is asked
+    about entry by entry.
+    """
     with opened(package) as stream:
         return {entry.name: entry for entry in reversed(wacz.entries(stream))}
 
@@ -223,9 +266,11 @@ def _state(package: str) -> str:
 
 
 def fingerprint(source: Source | str) -> str:
-    """What tells one version of a file from another: its content where that is quickly read, else size and time of change.
+    """What tells one version of a file from another: its content where that is quickly read, else
+    size and time of change.
 
-    A remote file of a path list is known by its address alone: such lists name tens of thousands of files that never change.
+    A remote file of a path list is known by its address alone: such lists name tens of thousands of
+    files that never change.
     """
     url = source.url if isinstance(source, Source) else source
     if isinstance(source, Source) and source.listed:
@@ -234,17 +279,24 @@ def fingerprint(source: Source | str) -> str:
         return identify(entry[0], _fingerprint_of_package(entry[1], _state(entry[1])))
     info = information(url)
     place = fsspec.core.url_to_fs(url)[1]
-    if is_local(url) and info["size"] <= HASHED_WHOLE and os.path.isfile(place):  # a pipe would be waited for
+    # a pipe would be waited for
+    if is_local(url) and info["size"] <= HASHED_WHOLE and os.path.isfile(place):
         with open(place, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    changed = info.get("ETag") or info.get("mtime") or info.get("LastModified") or info.get("Last-Modified")
+    changed = (
+        info.get("ETag")
+        or info.get("mtime")
+        or info.get("LastModified")
+        or info.get("Last-Modified")
+    )
     return identify(str(info.get("size")), str(changed))
 
 
 def read_range(url: str, start: int, end: int) -> bytes:
     """Bytes [start, end) of a file, fewer only where it ends.
 
-    Raises ValueError if there is no such file, NoRanges if its server sends whole files alone, Unreachable after several failures.
+    Raises ValueError if there is no such file, NoRanges if its server sends whole files alone,
+    Unreachable after several failures.
     """
     if wacz.parted(url) is not None or is_local(url):
         with opened(url) as file:
@@ -258,12 +310,15 @@ def read_range(url: str, start: int, end: int) -> bytes:
 def _range(system: Any, path: str, start: int, end: int) -> bytes:
     if not isinstance(system, HTTPFileSystem):
         return bytes(system.cat_file(path, start=start, end=end))
-    try:  # as a file, for so a server that ignores the range is noticed before it has sent everything
+    # as a file, for so a server that ignores the range is noticed before it has sent everything
+    try:
         with system.open(path, "rb", size=end, cache_type="none") as file:
             file.seek(start)
             return bytes(file.read(end - start))
     except ValueError as error:
-        raise NoRanges(f"{path} is on a server that sends no byte ranges: copy the file here first") from error
+        raise NoRanges(
+            f"{path} is on a server that sends no byte ranges: copy the file here first"
+        ) from error
 
 
 class Ranged(io.RawIOBase):
@@ -292,10 +347,15 @@ class Ranged(io.RawIOBase):
             return 0
         if not self._start <= self._position < self._start + len(self._block):
             self._start = self._position
-            self._block = read_range(self._url, self._start, min(self._start + self._step, self._size))
+            self._block = read_range(
+                self._url, self._start, min(self._start + self._step, self._size)
+            )
         data = self._block[self._position - self._start :][: len(buffer)]
         if not data:
-            raise Unreachable(f"{self._url} ends at byte {self._position:,} of {self._size:,}; run the same command again later")
+            raise Unreachable(
+                f"{self._url} ends at byte {self._position:,} of {self._size:,}; run the same"
+                " command again later"
+            )
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -303,9 +363,11 @@ class Ranged(io.RawIOBase):
 
 @contextmanager
 def opened(url: str, block: int = BLOCK) -> Iterator[IO[bytes]]:
-    """A seekable binary file at a path or fsspec URL, remote ones read `block` bytes at a time; ValueError if it is not there.
+    """A seekable binary file at a path or fsspec URL, remote ones read `block` bytes at a time;
+    ValueError if it is not there.
 
-    A file whose server tells no size or serves no ranges is copied to a temporary file first. What lies in a WACZ file is read there.
+    A file whose server tells no size or serves no ranges is copied to a temporary file first. What
+    lies in a WACZ file is read there.
     """
     if (entry := wacz.parted(url)) is not None:
         found = _entry(*entry)
@@ -333,7 +395,8 @@ def opened(url: str, block: int = BLOCK) -> Iterator[IO[bytes]]:
 
 
 def _inflated(url: str) -> IO[bytes]:
-    """A copy of what lies deflated in a WACZ file: records and images are asked for one by one, in any order.
+    """A copy of what lies deflated in a WACZ file: records and images are asked for one by one, in
+    any order.
 
     A process keeps the last ones. ValueError if it cannot be read.
     """

@@ -1,4 +1,5 @@
-"""Which address of an image a browser takes: srcset and type attributes, for an image shown at a given width.
+"""Which address of an image a browser takes: srcset and type attributes, for an image shown at a
+given width.
 
 Source: HTML standard 4.8.4.2 and 4.8.4.3 (source sets).
 """
@@ -9,10 +10,28 @@ from typing import NamedTuple
 
 CANDIDATES = 256  # of one attribute; more is an attack
 # types that browsers show; a <source> of another type, e.g. image/jxl, is passed over
-SHOWN = frozenset({"image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/x-png", "image/apng", "image/gif", "image/webp",
-                   "image/avif", "image/svg+xml", "image/bmp", "image/x-icon", "image/vnd.microsoft.icon"})  # fmt: skip
+SHOWN = frozenset(
+    {
+        "image/jpeg",
+        "image/jpg",
+        "image/pjpeg",
+        "image/png",
+        "image/x-png",
+        "image/apng",
+        "image/gif",
+        "image/webp",
+        "image/avif",
+        "image/svg+xml",
+        "image/bmp",
+        "image/x-icon",
+        "image/vnd.microsoft.icon",
+    }
+)
 
-_CANDIDATE = re.compile(r"[\t\n\f\r ,]*+([^\t\n\f\r ]*[^\t\n\f\r ,])(?:,+(?=[\t\n\f\r ]|$)|((?:[^,(]+|\([^)]*(?:\)|$))*)(?:,|$))")
+_CANDIDATE = re.compile(
+    r"[\t\n\f\r ,]*+([^\t\n\f\r ]*[^\t\n\f\r ,])(?:,+(?=[\t\n\f\r"
+    r" ]|$)|((?:[^,(]+|\([^)]*(?:\)|$))*)(?:,|$))"
+)
 _WIDTH = re.compile(r"([1-9][0-9]{0,8})w")
 _DESCRIPTOR = re.compile(r"(?:[^\t\n\f\r (]+|\([^)]*(?:\)|$))+")
 _FLOAT = re.compile(r"-?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?")
@@ -43,7 +62,9 @@ def parse_srcset(value: str) -> list[Source]:
 
 
 def _sized(value: str) -> list[Source]:
-    """What is written plainly, each address with a width and none with a comma; nothing if it is written otherwise."""
+    """What is written plainly, each address with a width and none with a comma; nothing if it is
+    written otherwise.
+    """
     found: list[Source] = []
     for piece in value.split(",", CANDIDATES):
         words = piece.split()
@@ -61,11 +82,31 @@ def _described(url: str, descriptors: str | None) -> Source | None:
     density: float | None = None
     for word in words:
         number, unit = word[:-1], word[-1]
-        if unit == "w" and width is None and density is None and number.isdecimal() and number.isascii() and 0 < len(number) < 10:
+        if (
+            unit == "w"
+            and width is None
+            and density is None
+            and number.isdecimal()
+            and number.isascii()
+            and 0 < len(number) < 10
+        ):
             width = int(number)
-        elif unit == "h" and height is None and density is None and number.isdecimal() and number.isascii() and 0 < len(number) < 10:
+        elif (
+            unit == "h"
+            and height is None
+            and density is None
+            and number.isdecimal()
+            and number.isascii()
+            and 0 < len(number) < 10
+        ):
             height = int(number)
-        elif unit == "x" and width is None and density is None and height is None and _FLOAT.fullmatch(number):
+        elif (
+            unit == "x"
+            and width is None
+            and density is None
+            and height is None
+            and _FLOAT.fullmatch(number)
+        ):
             density = float(number)
         else:
             return None
@@ -75,10 +116,15 @@ def _described(url: str, descriptors: str | None) -> Source | None:
 
 
 def choose(sources: list[Source], target_width: int) -> Source:
-    """What a browser takes that shows the image that wide: the smallest that is wide enough, else the largest; the first of equals."""
+    """What a browser takes that shows the image that wide: the smallest that is wide enough, else
+    the largest; the first of equals.
+    """
     if len(sources) == 1:
         return sources[0]
-    densities = [source.density if source.width is None else source.width / target_width for source in sources]
+    densities = [
+        source.density if source.width is None else source.width / target_width
+        for source in sources
+    ]
     enough = [density for density in densities if density >= 1]
     return sources[densities.index(min(enough) if enough else max(densities))]
 

@@ -1,4 +1,6 @@
-"""What is said of an image where it stands: its link, its caption, the words around it, and the landmark that holds it."""
+"""What is said of an image where it stands: its link, its caption, the words around it, and the
+landmark that holds it.
+"""
 
 from itertools import islice
 from typing import NamedTuple
@@ -10,14 +12,55 @@ from pipelines.pages.addresses_of_image import Attributes
 TEXT_CHARACTERS = 8192  # no caption is longer; a hostile alt may be
 TEXT_NODES = 1000  # of a link or a caption; one of more is a page in a wrapper
 CONTEXT_CHARACTERS = 200  # on each side of the image
-CONTEXT_READ = 240  # characters on each side that are looked at for context; many times that where blanks fill them
+# characters on each side that are looked at for context; many times that where blanks fill them
+CONTEXT_READ = 240
 MARK = "\0"  # no text of a page holds it: the HTML standard drops or replaces it
 # elements that stand inside a line of text: their borders part no words
-INLINE = frozenset({
-    "-text", "-comment", "a", "abbr", "acronym", "amp-img", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font",
-    "i", "img", "ins", "kbd", "label", "mark", "nobr", "picture", "q", "s", "samp", "small", "source", "span", "strike", "strong", "sub",
-    "sup", "svg", "time", "tt", "u", "var", "wbr",
-})  # fmt: skip
+INLINE = frozenset(
+    {
+        "-text",
+        "-comment",
+        "a",
+        "abbr",
+        "acronym",
+        "amp-img",
+        "b",
+        "bdi",
+        "bdo",
+        "big",
+        "cite",
+        "code",
+        "data",
+        "del",
+        "dfn",
+        "em",
+        "font",
+        "i",
+        "img",
+        "ins",
+        "kbd",
+        "label",
+        "mark",
+        "nobr",
+        "picture",
+        "q",
+        "s",
+        "samp",
+        "small",
+        "source",
+        "span",
+        "strike",
+        "strong",
+        "sub",
+        "sup",
+        "svg",
+        "time",
+        "tt",
+        "u",
+        "var",
+        "wbr",
+    }
+)
 LANDMARKS = frozenset({"main", "article", "nav", "aside", "header", "footer"})
 HOLDERS = LANDMARKS | {"a", "figure", "noscript"}
 Text = tuple[str, str]  # text_source, text
@@ -64,14 +107,25 @@ class Surroundings:
             self._captions.setdefault(figure.mem_id, node)
 
     def texts(self, attributes: Attributes, holders: Holders) -> tuple[Text, ...]:
-        """The texts that are there, each with its source; an empty alt if it is there, or if nothing else is."""
+        """The texts that are there, each with its source; an empty alt if it is there, or if
+        nothing else is.
+        """
         link, figure = holders.link, holders.figure
-        if link is None and figure is None and "title" not in attributes and "aria-label" not in attributes:
+        if (
+            link is None
+            and figure is None
+            and "title" not in attributes
+            and "aria-label" not in attributes
+        ):
             return (("alt", (attributes.get("alt") or "")[:TEXT_CHARACTERS]),)
         said: list[Text] = []
         if (title := attributes.get("title")) and not title.isspace():
             said.append(("title", title[:TEXT_CHARACTERS]))
-        if figure is not None and self._captions and (caption := self._captions.get(figure.mem_id)) is not None:
+        if (
+            figure is not None
+            and self._captions
+            and (caption := self._captions.get(figure.mem_id)) is not None
+        ):
             said.append(("figcaption", self._text(caption)))
         if (label := attributes.get("aria-label")) and not label.isspace():
             said.append(("aria_label", label[:TEXT_CHARACTERS]))
@@ -97,17 +151,23 @@ def _entered(outside: Holders, element: LexborNode, tag: str | None) -> Holders:
     if tag == "noscript":
         return outside._replace(noscript=element)
     if tag in ("header", "footer") and outside.region is not None:
-        return outside  # that of an article is no banner of the page (HTML Accessibility API Mappings, header and footer)
+        # that of an article is no banner of the page (HTML Accessibility API Mappings, header and
+        # footer)
+        return outside
     return outside._replace(region=tag)
 
 
 def text_of(node: LexborNode) -> str:
-    """The text inside an element as it reads: blanks collapsed, one where a block or a line begins or ends; bounded."""
+    """The text inside an element as it reads: blanks collapsed, one where a block or a line begins
+    or ends; bounded.
+    """
     first = node.first_child
     if first is None:
         return ""
     if first.next is None and (tag := first.tag) in ("-text", "img"):
-        return " ".join((first.text_content or "").split())[:TEXT_CHARACTERS] if tag == "-text" else ""
+        return (
+            " ".join((first.text_content or "").split())[:TEXT_CHARACTERS] if tag == "-text" else ""
+        )
     pieces: list[str] = []
     for inner in islice(node.traverse(include_text=True), 1, TEXT_NODES):
         before, tag = inner.prev, inner.tag
@@ -128,7 +188,8 @@ def contexts(tree: LexborHTMLParser, images: list[LexborNode]) -> list[str]:
     for image in images:
         image.insert_before(MARK)
     text = root.text(separator=" ", skip_empty=True)
-    if text.count(MARK) != len(images) and tree.root is not None:  # a page of frames has images outside its body
+    # a page of frames has images outside its body
+    if text.count(MARK) != len(images) and tree.root is not None:
         text = tree.root.text(separator=" ", skip_empty=True)
     parts = text.split(MARK)
     assert len(parts) == len(images) + 1
@@ -143,7 +204,10 @@ def contexts(tree: LexborHTMLParser, images: list[LexborNode]) -> list[str]:
         if words := _end(part, first=True):
             after = f"{words} {after}"[:CONTEXT_CHARACTERS].strip()
         afters.append(after)
-    return [f"{left} {right}" if left and right else left or right for left, right in zip(befores, reversed(afters), strict=True)]
+    return [
+        f"{left} {right}" if left and right else left or right
+        for left, right in zip(befores, reversed(afters), strict=True)
+    ]
 
 
 def _end(part: str, *, first: bool = False) -> str:

@@ -1,9 +1,10 @@
 """WAT files: the links that an archive's own extractor found in its pages, without the pages.
 
-Of an image they hold src, alt and title alone: no srcset, no lazy-loading attribute, no figcaption, no text around it
-(webarchive-commons, ExtractingParseObserver). Most links are no images, and reading JSON costs more than finding it, so a record is cut
-at the links to images: they are kept as they stand, to be read many at once, and of the rest only what is needed is read, the list
-of links taken out. A record that is written otherwise than expected is read whole.
+Of an image they hold src, alt and title alone: no srcset, no lazy-loading attribute, no figcaption,
+no text around it (webarchive-commons, ExtractingParseObserver). Most links are no images, and
+reading JSON costs more than finding it, so a record is cut at the links to images: they are kept as
+they stand, to be read many at once, and of the rest only what is needed is read, the list of links
+taken out. A record that is written otherwise than expected is read whole.
 """
 
 import functools
@@ -21,15 +22,19 @@ from pipelines.pages.relative import Base
 from pipelines.sources.warc import Record as WarcRecord
 from pipelines.web.directives import TOKEN, page_outcome
 
-RECORD_BYTES = 64 * 1024 * 1024  # inflated; a page of 16 MB that is nothing but links has about as much
-# whatever names an image; with what follows the path where that comes first and no brace comes before the last quote
+# inflated; a page of 16 MB that is nothing but links has about as much
+RECORD_BYTES = 64 * 1024 * 1024
+# whatever names an image; with what follows the path where that comes first and no brace comes
+# before the last quote
 IMAGE = re.compile(rb'IMG@(?:(?<=\{"path":"IMG@)/src",([^}]+)"\})?')
 LINKS, NONE = b'"Links":[', b"]"
 SRC = "IMG@/src"
 LANGUAGE = "HTML@/lang"
 PLACES = 4  # looked at as the end of the list of links before the whole record is read
 # headers and meta elements that page_outcome reads
-NAMES = frozenset({"robots", "x-robots-tag", "tdm-reservation", "content-usage", "content-signal", TOKEN})
+NAMES = frozenset(
+    {"robots", "x-robots-tag", "tdm-reservation", "content-usage", "content-signal", TOKEN}
+)
 
 
 class Meta(msgspec.Struct, gc=False):
@@ -77,12 +82,16 @@ class Wat(msgspec.Struct, gc=False):
     envelope: Envelope = msgspec.field(name="Envelope", default_factory=Envelope)
 
 
-Record = tuple[Wat, list[bytes]]  # with its links to images: JSON objects of texts without the brace before and quote and brace behind
+# with its links to images: JSON objects of texts without the brace before and quote and brace
+# behind
+Record = tuple[Wat, list[bytes]]
 decode = msgspec.json.Decoder(Wat).decode
 
 
 class WatPage(NamedTuple):
-    """A page as a WAT record tells of it, its links to images not read yet (see Record); `base` is what they are joined to."""
+    """A page as a WAT record tells of it, its links to images not read yet (see Record); `base` is
+    what they are joined to.
+    """
 
     url: str
     captured_at: str
@@ -93,12 +102,21 @@ class WatPage(NamedTuple):
     links: list[bytes]
 
 
-def pages_of(url: str, counts: Counter[str], *, start: int = 0, end: int | None = None) -> Iterator[WatPage]:
+def pages_of(
+    url: str, counts: Counter[str], *, start: int = 0, end: int | None = None
+) -> Iterator[WatPage]:
     """The pages of a WAT file with their links to images.
 
     ValueError if it is no WARC file; damage and ranges are as `responses` has them.
     """
-    return walk(url, counts, lambda record: _page_of(record, counts), limit=RECORD_BYTES, start=start, end=end)
+    return walk(
+        url,
+        counts,
+        lambda record: _page_of(record, counts),
+        limit=RECORD_BYTES,
+        start=start,
+        end=end,
+    )
 
 
 def _page_of(record: WarcRecord, counts: Counter[str]) -> WatPage | None:
@@ -121,9 +139,11 @@ def _page_of(record: WarcRecord, counts: Counter[str]) -> WatPage | None:
 
 
 def cut_record(data: bytes) -> Record | None:
-    """A record and its links to images by cutting it there; None where it is written otherwise than expected.
+    """A record and its links to images by cutting it there; None where it is written otherwise than
+    expected.
 
-    A link is taken to end at its first brace, if that stands behind a quote that is neither escaped nor opens a value.
+    A link is taken to end at its first brace, if that stands behind a quote that is neither escaped
+    nor opens a value.
     """
     start = data.find(LINKS) + len(LINKS)
     if start < len(LINKS):
@@ -137,7 +157,9 @@ def cut_record(data: bytes) -> Record | None:
 
 
 def _without_links(data: bytes, start: int, behind: int) -> Wat | None:
-    """A record without its links, which begin at `start` and end somewhere behind `behind`; a wrong cut is no JSON."""
+    """A record without its links, which begin at `start` and end somewhere behind `behind`; a wrong
+    cut is no JSON.
+    """
     for _ in range(PLACES):
         behind = start if data[start : start + 1] == NONE else data.find(b"}]", behind) + 1
         if behind <= 0:
@@ -153,7 +175,9 @@ def _without_links(data: bytes, start: int, behind: int) -> Wat | None:
 
 
 def whole_record(data: bytes) -> Record | None:
-    """A record and its links to images (their url, alt and title where these are texts) from all of its JSON; None if it is no object."""
+    """A record and its links to images (their url, alt and title where these are texts) from all of
+    its JSON; None if it is no object.
+    """
     root = loaded(data)
     if not isinstance(root, dict):
         return None
@@ -161,7 +185,11 @@ def whole_record(data: bytes) -> Record | None:
     answer = _at(envelope, "Payload-Metadata", "HTTP-Response-Metadata")
     html, warc = _at(answer, "HTML-Metadata"), _at(envelope, "WARC-Header-Metadata")
     head = _at(html, "Head")
-    metas = [Meta(name=meta.get("name"), content=meta.get("content")) for meta in _list(head.get("Metas")) if isinstance(meta, dict)]
+    metas = [
+        Meta(name=meta.get("name"), content=meta.get("content"))
+        for meta in _list(head.get("Metas"))
+        if isinstance(meta, dict)
+    ]
     read = Answer(
         message=Message(status=_at(answer, "Response-Message").get("Status", "200")),
         headers=_at(answer, "Headers"),
@@ -169,23 +197,36 @@ def whole_record(data: bytes) -> Record | None:
     )
     wat = Wat(
         envelope=Envelope(
-            payload=Payload(answer=read), warc=Warc(url=str(warc.get("WARC-Target-URI", "")), date=str(warc.get("WARC-Date", "")))
+            payload=Payload(answer=read),
+            warc=Warc(
+                url=str(warc.get("WARC-Target-URI", "")), date=str(warc.get("WARC-Date", ""))
+            ),
         )
     )
-    links = [link for link in _list(html.get("Links")) if isinstance(link, dict) and link.get("path") == SRC]
+    links = [
+        link
+        for link in _list(html.get("Links"))
+        if isinstance(link, dict) and link.get("path") == SRC
+    ]
     return wat, [written(link) for link in links]
 
 
 def written(link: dict[str, Any]) -> bytes:
     """A link as `Record` has it: those of its address, alt and title that are texts."""
     texts = {name: link[name] for name in ("alt", "title") if isinstance(link.get(name), str)}
-    return msgspec.json.encode({"url": link["url"] if isinstance(link.get("url"), str) else "", **texts})[1:-2]
+    return msgspec.json.encode(
+        {"url": link["url"] if isinstance(link.get("url"), str) else "", **texts}
+    )[1:-2]
 
 
 def loaded(data: bytes) -> Any:
     """A JSON value; lone surrogates and wrong UTF-8 replaced; None if it is no JSON."""
     try:
-        return msgspec.json.decode(json.dumps(json.loads(data.decode("utf-8", "replace")), ensure_ascii=False).encode("utf-8", "replace"))
+        return msgspec.json.decode(
+            json.dumps(json.loads(data.decode("utf-8", "replace")), ensure_ascii=False).encode(
+                "utf-8", "replace"
+            )
+        )
     except (ValueError, RecursionError):
         return None
 
@@ -214,7 +255,12 @@ def page_of(wat: Wat, links: list[bytes], offset: int, counts: Counter[str]) -> 
     head = answer.html.head
     url = warc.url.strip().strip("<>")
     language, metas = _metas(head.metas)
-    headers = [(name, str(one)) for name, value in answer.headers.items() if name.lower() in NAMES for one in _list(value)]
+    headers = [
+        (name, str(one))
+        for name, value in answer.headers.items()
+        if name.lower() in NAMES
+        for one in _list(value)
+    ]
     page = Base(url)
     return WatPage(
         url=url,
@@ -222,7 +268,9 @@ def page_of(wat: Wat, links: list[bytes], offset: int, counts: Counter[str]) -> 
         offset=offset,
         language=language,
         permission=_permission(tuple(headers), tuple(metas)) if headers or metas else None,
-        base=Base(page.join(head.base) or url) if isinstance(head.base, str) and head.base else page,
+        base=(
+            Base(page.join(head.base) or url) if isinstance(head.base, str) and head.base else page
+        ),
         links=links[:IMAGES],
     )
 

@@ -1,8 +1,10 @@
-"""Rules on paths as robots.txt has them: `*` stands for anything, `$` for the end, the longest pattern that matches decides.
+"""Rules on paths as robots.txt has them: `*` stands for anything, `$` for the end, the longest
+pattern that matches decides.
 
-Source: RFC 9309, 2.2.2 and 2.2.3. Every cost is known before it is met, because a stranger writes the rules: patterns without `*` are
-looked up by their length, of which a file has at most a thousand; of the others those are tried, each in one walk over the path, of
-which a piece stands in it.
+Source: RFC 9309, 2.2.2 and 2.2.3. Every cost is known before it is met, because a stranger writes
+the rules: patterns without `*` are looked up by their length, of which a file has at most a
+thousand; of the others those are tried, each in one walk over the path, of which a piece stands in
+it.
 """
 
 import re
@@ -11,8 +13,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import quote
 
-# characters compared for one address, patterns times length: 0.1 s at worst (patterns of 99 characters made for it). Five hundred
-# patterns with `*` still judge an address of 8 KiB, forty thousand one of 100 bytes
+# characters compared for one address, patterns times length: 0.1 s at worst (patterns of 99
+# characters made for it). Five hundred patterns with `*` still judge an address of 8 KiB, forty
+# thousand one of 100 bytes
 COMPARED = 2**22
 FEW = 64  # patterns with `*`; fewer are tried one by one
 KEY = 16  # characters of a pattern's longest piece by which it is found when there are many
@@ -26,7 +29,9 @@ _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
 class Pattern(NamedTuple):
-    """A pattern taken apart at its stars. `length` is its rank: of two that match, the longer one decides."""
+    """A pattern taken apart at its stars. `length` is its rank: of two that match, the longer one
+    decides.
+    """
 
     length: int
     begin: str
@@ -77,7 +82,9 @@ def path_of(url: str) -> str:
 
 
 def spelled_alike(text: str, same: re.Pattern[str], kept: bytes) -> str:
-    """A text in which every octet has one spelling: escaped, or as it is; escapes of what is `kept` are other than what they stand for."""
+    """A text in which every octet has one spelling: escaped, or as it is; escapes of what is `kept`
+    are other than what they stand for.
+    """
     if same.fullmatch(text):
         return text
 
@@ -93,7 +100,9 @@ class PathRules:
     """Many patterns, each of which allows or refuses the paths that it covers."""
 
     def __init__(self, rules: Iterable[tuple[str, bool]]) -> None:
-        """`rules` are (pattern, allowed); of two that say both of one pattern, what is allowed holds (RFC 9309 2.2.2)."""
+        """`rules` are (pattern, allowed); of two that say both of one pattern, what is allowed
+        holds (RFC 9309 2.2.2).
+        """
         said: dict[Pattern, bool] = {}
         for text, allowed in rules:
             pattern = pattern_of(text)
@@ -113,7 +122,9 @@ class PathRules:
         return bool(self._lengths or self._others)
 
     def allow(self, path: str) -> bool:
-        """Whether a path (of `path_of`) is allowed: what no pattern covers is, what cannot be told with bounded effort is not."""
+        """Whether a path (of `path_of`) is allowed: what no pattern covers is, what cannot be told
+        with bounded effort is not.
+        """
         if not self:
             return True
 
@@ -143,6 +154,8 @@ class PathRules:
 
 
 def _rank(rule: Rule) -> tuple[int, bool]:
-    """The longest first, and of equals the one that allows: the first that covers a path decides."""
+    """The longest first, and of equals the one that allows: the first that covers a path
+    decides.
+    """
     pattern, allowed = rule
     return pattern.length, allowed

@@ -144,7 +144,8 @@ def is_carrier(address: IP) -> bool:
 def _by_each_layout(bits: int) -> tuple[ipaddress.IPv4Address, ...]:
     """What a translator may read, whose prefix is 48, 56, 64 or 96 bits long (RFC 6052 2.2).
 
-    The octet after the first 64 bits is skipped, what is behind the address is zero; as long as it is.
+    The octet after the first 64 bits is skipped, what is behind the address is zero; as long as it
+    is.
     """
     octets = bits.to_bytes(16, "big")
     skipping = octets[:8] + octets[9:]
@@ -167,6 +168,8 @@ _NARROWEST_FIRST = {4: _networks(IPV4), 6: _networks(IPV6)}
 
 
 def _registered(address: IP) -> bool:
-    """What the registries say of an address; one of IPv4 that they do not name is an ordinary one."""
+    """What the registries say of an address; one of IPv4 that they do not name is an ordinary
+    one.
+    """
     ranges = _NARROWEST_FIRST[address.version]
     return next((reachable for network, reachable in ranges if address in network), True)

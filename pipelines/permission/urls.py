@@ -1,7 +1,8 @@
 """Addresses of the web as browsers read them: the URL standard, through the library ada.
 
-Hosts by UTS 46 without its transitional mappings (`straße.example` is not `strasse.example`), slashes that lack, abound or lean
-the wrong way, tabs and line ends inside, dots of a path, escapes for what is not ASCII.
+Hosts by UTS 46 without its transitional mappings (`straße.example` is not `strasse.example`),
+slashes that lack, abound or lean the wrong way, tabs and line ends inside, dots of a path, escapes
+for what is not ASCII.
 """
 
 import re
@@ -22,11 +23,13 @@ _WEB = ("http://", "https://")
 
 
 def ascii_address(url: str) -> str | None:
-    """The one spelling in which a web address is asked for; None if it is none that can be asked for.
+    """The one spelling in which a web address is asked for; None if it is none that can be asked
+    for.
 
-    Only ASCII, the host in lower case and by UTS 46, path and query escaped in UTF-8, without fragment; the same address given back
-    stays as it is. Other schemes than http and https, hosts that the standard forbids and those that no name server knows (empty
-    labels, labels of more than 63 characters) are none.
+    Only ASCII, the host in lower case and by UTS 46, path and query escaped in UTF-8, without
+    fragment; the same address given back stays as it is. Other schemes than http and https, hosts
+    that the standard forbids and those that no name server knows (empty labels, labels of more than
+    63 characters) are none.
     """
     if _AS_IT_IS.fullmatch(url) and not _STEPS.search(url):
         return url if url.count("/") > 2 else f"{url}/"
@@ -35,7 +38,8 @@ def ascii_address(url: str) -> str | None:
 
 
 def without_blanks(url: str) -> str:
-    """An address as it was written; one with blanks or control characters in it as it is asked for, if it can be.
+    """An address as it was written; one with blanks or control characters in it as it is asked for,
+    if it can be.
 
     The standard escapes blanks of a path and drops tabs and line ends: `/a b.jpg` is `/a%20b.jpg`.
     """
@@ -44,7 +48,8 @@ def without_blanks(url: str) -> str:
 
 
 def joined(base: str, address: str) -> str | None:
-    """An address as it stands at `base`, any scheme, without fragment; None if it cannot be read. An empty base stands for none.
+    """An address as it stands at `base`, any scheme, without fragment; None if it cannot be read.
+    An empty base stands for none.
 
     Halves of characters become U+FFFD, as everywhere in browsers.
     """
@@ -58,18 +63,24 @@ def joined(base: str, address: str) -> str | None:
 
 @lru_cache(maxsize=1024)  # thousands of addresses are of one host
 def place_of(authority: str) -> tuple[str, int | None]:
-    """Host and port of the authority of an address, as `urlsplit` has them; ValueError for what is no port."""
+    """Host and port of the authority of an address, as `urlsplit` has them; ValueError for what is
+    no port.
+    """
     parts = SplitResult("", authority, "", "", "")
     return parts.hostname or "", parts.port
 
 
 def octets_escaped(header: str) -> str:
-    """A header such as Location with its octets beyond ASCII escaped, as browsers send them back; `header` is read as Latin-1."""
+    """A header such as Location with its octets beyond ASCII escaped, as browsers send them back;
+    `header` is read as Latin-1.
+    """
     return _NOT_ASCII.sub(lambda found: quote(found[0].encode("latin-1", "replace")), header)
 
 
 def ascii_host(host: str) -> str:
-    """A host name by UTS 46, e.g. xn--strae-oqa.example; one that cannot be written so, or is ASCII, in lower case."""
+    """A host name by UTS 46, e.g. xn--strae-oqa.example; one that cannot be written so, or is
+    ASCII, in lower case.
+    """
     if host.isascii():
         return host.lower()
     try:
@@ -79,7 +90,9 @@ def ascii_host(host: str) -> str:
 
 
 def _has_name(whole: str) -> bool:
-    """Whether the host is one that a name server can be asked for (RFC 1035 2.3.4), or an IP address."""
+    """Whether the host is one that a name server can be asked for (RFC 1035 2.3.4), or an IP
+    address.
+    """
     authority = whole.split("/", 3)[2]
     host = authority.rpartition("@")[2]
     if host.startswith("["):

@@ -1,4 +1,6 @@
-"""The Croissant file of a release: JSON-LD that says which files there are and what their columns mean (MLCommons, Croissant 1.0)."""
+"""The Croissant file of a release: JSON-LD that says which files there are and what their columns
+mean (MLCommons, Croissant 1.0).
+"""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,14 +10,20 @@ from filters.catalogue import catalogue
 from pipelines.releases.sample import CLUSTER, ORIGINAL, SPLITS
 
 CONFORMS = "http://mlcommons.org/croissant/1.0"
-LICENCE = "The pictures and texts belong to their authors; this release gives no right to them beyond what the law does."
+LICENCE = (
+    "The pictures and texts belong to their authors; this release gives no right to them beyond"
+    " what the law does."
+)
 TYPES = {"arrow": "application/vnd.apache.arrow.file", "webdataset": "application/x-tar"}
 PICTURES = ("*.jpg", "*.png", "*.webp", "*.gif", "*.bmp", "*.tif", "*.avif", "*.img")
 SAID = {
     "image": "The encoded picture, as it was stored.",
     "caption": "The texts that were kept for the picture.",
     "image_id": "The sha256 of the picture's original bytes, in hexadecimal digits.",
-    "split": "The part of the release that the sample belongs to; near duplicates of a picture belong to the same.",
+    "split": (
+        "The part of the release that the sample belongs to; near duplicates of a picture belong to"
+        " the same."
+    ),
     "text_source": "Where in its page each text was found.",
     "page_url": "The page on which each text was found.",
     "image_url": "The address of the picture beside each text.",
@@ -25,8 +33,9 @@ SAID = {
 }
 # the standard context of Croissant 1.0
 _OWN = (
-    "citeAs column equivalentProperty extract field fileProperty fileObject fileSet format includes isLiveDataset jsonPath key md5"
-    " parentField path recordSet references regex repeated replace samplingRate separator source subField transform"
+    "citeAs column equivalentProperty extract field fileProperty fileObject fileSet format includes"
+    " isLiveDataset jsonPath key md5 parentField path recordSet references regex repeated replace"
+    " samplingRate separator source subField transform"
 )
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -46,10 +55,12 @@ _KEY = {"regex": r"^(\d+)"}
 
 
 def croissant(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The Croissant description of the release that a manifest is of; the same release gives the same bytes, so it bears no date.
+    """The Croissant description of the release that a manifest is of; the same release gives the
+    same bytes, so it bears no date.
 
-    It has records of samples where there is a reader that generates them (mlcroissant 1.1): of tars, their pictures and first texts. There
-    is none for Arrow files, nor for the JSON in tars, so what these hold is told in words.
+    It has records of samples where there is a reader that generates them (mlcroissant 1.1): of
+    tars, their pictures and first texts. There is none for Arrow files, nor for the JSON in tars,
+    so what these hold is told in words.
     """
     records = [_splits(manifest), *(_samples() if manifest["format"] == "webdataset" else ())]
     return {
@@ -57,8 +68,11 @@ def croissant(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "@type": "sc:Dataset",
         "conformsTo": CONFORMS,
         "name": manifest["name"],
-        "description": f"{manifest['samples']} images with {manifest['captions']} texts, kept by the recipe {manifest['recipe']} "
-        f"from {', '.join(manifest['collections'])}. Digest {manifest['digest']}.",
+        "description": (
+            f"{manifest['samples']} images with {manifest['captions']} texts, kept by the recipe"
+            f" {manifest['recipe']} from {', '.join(manifest['collections'])}. Digest"
+            f" {manifest['digest']}."
+        ),
         "version": "1.0.0",  # a release does not change
         "license": LICENCE,
         "distribution": [*_files(manifest), *_sets(manifest)],
@@ -67,8 +81,15 @@ def croissant(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def told(croissant: Mapping[str, Any]) -> set[str]:
-    """The columns that a Croissant file tells of: as fields of samples, or in the words of a set of files."""
-    fields = {one["name"] for group in croissant["recordSet"] if group["@id"] == "samples" for one in group["field"]}
+    """The columns that a Croissant file tells of: as fields of samples, or in the words of a set of
+    files.
+    """
+    fields = {
+        one["name"]
+        for group in croissant["recordSet"]
+        if group["@id"] == "samples"
+        for one in group["field"]
+    }
     words = " ".join(one.get("description", "") for one in croissant["distribution"])
     return fields | set(re.findall(r"`([^`]+)`", words))
 
@@ -87,7 +108,9 @@ def _files(manifest: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
 
 
 def _sets(manifest: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    columns = "; ".join(f"`{name}` ({kind}): {_said(name)}" for name, kind in manifest["columns"].items())
+    columns = "; ".join(
+        f"`{name}` ({kind}): {_said(name)}" for name, kind in manifest["columns"].items()
+    )
     if manifest["format"] == "arrow":
         said = f"Arrow IPC files, a row for each picture. Columns: {columns}"
         yield {**_set("shards", TYPES["arrow"], ["*.arrow"]), "description": said}
@@ -96,21 +119,38 @@ def _sets(manifest: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     said = f"One JSON object for each picture, with all but its bytes. Columns: {columns}"
     yield {**_set("pictures", "image/*", list(PICTURES)), "containedIn": tars}
     yield {**_set("texts", "text/plain", ["*.txt"]), "containedIn": tars}
-    yield {**_set("descriptions", "application/json", ["*.json"]), "containedIn": tars, "description": said}
+    yield {
+        **_set("descriptions", "application/json", ["*.json"]),
+        "containedIn": tars,
+        "description": said,
+    }
 
 
 def _set(name: str, kind: str, includes: list[str]) -> dict[str, Any]:
-    return {"@type": "cr:FileSet", "@id": name, "name": name, "encodingFormat": kind, "includes": includes}
+    return {
+        "@type": "cr:FileSet",
+        "@id": name,
+        "name": name,
+        "encodingFormat": kind,
+        "includes": includes,
+    }
 
 
 def _splits(manifest: Mapping[str, Any]) -> dict[str, Any]:
     there = [{"splits/name": split} for split in SPLITS if split in manifest["splits"]]
     field = _field("splits/name", "sc:Text", "The name of a part of the release.")
-    return {**_records("splits", [field]), "dataType": "cr:Split", "key": {"@id": "splits/name"}, "data": there}
+    return {
+        **_records("splits", [field]),
+        "dataType": "cr:Split",
+        "key": {"@id": "splits/name"},
+        "data": there,
+    }
 
 
 def _samples() -> Iterator[dict[str, Any]]:
-    """Pictures and first texts, joined by their names: a reader joins the files of a set with the records of another."""
+    """Pictures and first texts, joined by their names: a reader joins the files of a set with the
+    records of another.
+    """
     yield {
         **_records(
             "images",
@@ -121,18 +161,37 @@ def _samples() -> Iterator[dict[str, Any]]:
         ),
         "key": {"@id": "images/key"},
     }
-    key = _field("samples/key", "sc:Text", "The name that the files of a sample share.", _named("texts"))
-    image = _field("samples/image", "sc:ImageObject", SAID["image"], {"field": {"@id": "images/image"}})
-    caption = _field("samples/caption", "sc:Text", "The first of the texts that were kept for the picture.", _content("texts"))
-    yield _records("samples", [{**key, "references": {"field": {"@id": "images/key"}}}, image, caption])
+    key = _field(
+        "samples/key", "sc:Text", "The name that the files of a sample share.", _named("texts")
+    )
+    image = _field(
+        "samples/image", "sc:ImageObject", SAID["image"], {"field": {"@id": "images/image"}}
+    )
+    caption = _field(
+        "samples/caption",
+        "sc:Text",
+        "The first of the texts that were kept for the picture.",
+        _content("texts"),
+    )
+    yield _records(
+        "samples", [{**key, "references": {"field": {"@id": "images/key"}}}, image, caption]
+    )
 
 
 def _records(name: str, fields: list[dict[str, Any]]) -> dict[str, Any]:
     return {"@type": "cr:RecordSet", "@id": name, "name": name, "field": fields}
 
 
-def _field(place: str, kind: str, said: str, source: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    about = {"@type": "cr:Field", "@id": place, "name": place.partition("/")[2], "description": said, "dataType": kind}
+def _field(
+    place: str, kind: str, said: str, source: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    about = {
+        "@type": "cr:Field",
+        "@id": place,
+        "name": place.partition("/")[2],
+        "description": said,
+        "dataType": kind,
+    }
     return about if source is None else {**about, "source": source}
 
 

@@ -24,12 +24,14 @@ from pipelines.stage import Engine, Manifest, Progress, silent
 from pipelines.store import Folder, digest
 
 CHOSEN = ("shard_samples", "heldout", "format")  # of a release, beside the decision
-SUPERSEDED = "superseded.json"  # in a release that held what was taken down: which release stands for it
+# in a release that held what was taken down: which release stands for it
+SUPERSEDED = "superseded.json"
 
 
 class CurateConfig(BaseModel):
-    """What to release: which recipe keeps what of which collections, in shards of how many images and of what format, with what share of
-    the images held out (all near duplicates of a picture together).
+    """What to release: which recipe keeps what of which collections, in shards of how many images
+    and of what format, with what share of the images held out (all near duplicates of a picture
+    together).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,12 +53,17 @@ class CurateConfig(BaseModel):
     @classmethod
     def _is_a_share(cls, value: float) -> float:
         if not 0 <= value < 1:
-            raise ValueError(f"{value:g} is no share to hold out: write a number from 0 to less than 1, e.g. 0.02")
+            raise ValueError(
+                f"{value:g} is no share to hold out: write a number from 0 to less than 1, e.g."
+                " 0.02"
+            )
         return value
 
     @property
     def also(self) -> tuple[str, ...]:
-        """What the release asks beyond its recipe: with a part held out, which pictures are near duplicates."""
+        """What the release asks beyond its recipe: with a part held out, which pictures are near
+        duplicates.
+        """
         return ("image.cluster",) if self.heldout else ()
 
 
@@ -98,14 +105,23 @@ def publish(
     kept = decision.funnel.outcomes.get(KEPT, 0)
     if standing is None and not kept:
         raise ValueError(
-            f"recipe {config.recipe} keeps none of {decision.funnel.candidates} candidates: `winnow funnel` shows what stopped them"
+            f"recipe {config.recipe} keeps none of {decision.funnel.candidates} candidates: `winnow"
+            " funnel` shows what stopped them"
         )
     if standing is None:
         with right_to_write(folder, engine.share if engine is not None else None, name="writer"):
             if engine is None or engine.share is None:
                 folder.sweep()  # what a kill left between the last shard and the manifest
             run = Runner(engine=engine, progress=progress, failed=[])
-            standing = _write(root, folder, config, decision, {"identity": identity, "supersedes": supersedes}, kept, run)
+            standing = _write(
+                root,
+                folder,
+                config,
+                decision,
+                {"identity": identity, "supersedes": supersedes},
+                kept,
+                run,
+            )
     return Release(
         name=config.release,
         folder=folder,
@@ -118,35 +134,51 @@ def publish(
 
 
 def _standing(folder: Folder, identity: str) -> dict[str, Any] | None:
-    """The manifest of a release that stands, None if there is none; ValueError if the name is another's or was taken down."""
+    """The manifest of a release that stands, None if there is none; ValueError if the name is
+    another's or was taken down.
+    """
     if not folder.exists("manifest.json"):
         return None
     if message := superseded(folder):
         raise ValueError(message)
     standing: dict[str, Any] = folder.read_json("manifest.json")
     if standing["identity"] != identity:
-        raise ValueError(_another(folder.name, standing, "a rule, a collection or a model is another by now"))
+        raise ValueError(
+            _another(folder.name, standing, "a rule, a collection or a model is another by now")
+        )
     return standing
 
 
 def check_name(root: Folder, config: CurateConfig) -> None:
-    """ValueError where the name is that of a release which was taken down, or made otherwise: before anything is measured for it."""
+    """ValueError where the name is that of a release which was taken down, or made otherwise:
+    before anything is measured for it.
+    """
     folder = root / "releases" / config.release
     if not folder.exists("manifest.json"):
         return
     if message := superseded(folder):
         raise ValueError(message)
     standing = folder.read_json("manifest.json")
-    wanted = {"recipe": load(config.recipe).name, "collections": ", ".join(sorted(set(config.collections)))}
+    wanted = {
+        "recipe": load(config.recipe).name,
+        "collections": ", ".join(sorted(set(config.collections))),
+    }
     wanted |= {name: getattr(config, name) for name in CHOSEN}
     before = {**standing, "collections": ", ".join(sorted(standing["collections"]))}
-    if other := [f"{name} was {before[name]} and is {value}" for name, value in wanted.items() if before[name] != value]:
+    if other := [
+        f"{name} was {before[name]} and is {value}"
+        for name, value in wanted.items()
+        if before[name] != value
+    ]:
         raise ValueError(_another(folder.name, standing, "; ".join(other)))
 
 
 def _another(name: str, standing: Mapping[str, Any], why: str) -> str:
     made = f"made with recipe {standing['recipe']} from {', '.join(standing['collections'])}"
-    return f"release {name} stands already, {made}: releases do not change, choose another name ({why})"
+    return (
+        f"release {name} stands already, {made}: releases do not change, choose another name"
+        f" ({why})"
+    )
 
 
 def superseded(release: Folder) -> str | None:
@@ -159,14 +191,28 @@ def superseded(release: Folder) -> str | None:
 
 
 def _write(
-    root: Folder, folder: Folder, config: CurateConfig, decision: Decision, marks: dict[str, str | None], kept: int, run: Runner
+    root: Folder,
+    folder: Folder,
+    config: CurateConfig,
+    decision: Decision,
+    marks: dict[str, str | None],
+    kept: int,
+    run: Runner,
 ) -> dict[str, Any]:
     shards = max(1, -(-kept // config.shard_samples))
     gathered = decision.folder / "work" / f"gathered-{shards}"
-    gather = Gather(out=gathered, decided=decision.folder, decision=decision.digest, names=decision.names, shards=shards)
+    gather = Gather(
+        out=gathered,
+        decided=decision.folder,
+        decision=decision.digest,
+        names=decision.names,
+        shards=shards,
+    )
     manifest = whole(run(gather))
     schema = read_schema(gathered, manifest.names()[0])
-    measurements = tuple(sorted(name for name in decision.recipe.reads if "." in name and name in schema.names))
+    measurements = tuple(
+        sorted(name for name in decision.recipe.reads if "." in name and name in schema.names)
+    )
     stage = Shard(
         out=folder,
         root=root,
@@ -184,7 +230,12 @@ def _write(
 
 
 def _seal(
-    folder: Folder, stage: Shard, written: Manifest, config: CurateConfig, decision: Decision, marks: dict[str, str | None]
+    folder: Folder,
+    stage: Shard,
+    written: Manifest,
+    config: CurateConfig,
+    decision: Decision,
+    marks: dict[str, str | None],
 ) -> dict[str, Any]:
     """Card, Croissant file and funnel, then the manifest that makes the release visible."""
     layout = stage.layout
@@ -222,5 +273,8 @@ def _origin(decision: Decision) -> dict[str, Any]:
         "given": decision.given.model_dump(mode="json", exclude_defaults=True),
         "forgotten": decision.forgotten,
         "collections": {collection.id: collection.digest for collection in decision.collections},
-        "filters": {measured.name: filter_digest(measured) for measured in filters_for(decision.recipe.reads, decision.given)},
+        "filters": {
+            measured.name: filter_digest(measured)
+            for measured in filters_for(decision.recipe.reads, decision.given)
+        },
     }

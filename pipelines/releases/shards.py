@@ -1,4 +1,6 @@
-"""Release: what a decision kept, as shards in a settled random order, Arrow files or webdataset tars."""
+"""Release: what a decision kept, as shards in a settled random order, Arrow files or webdataset
+tars.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.exchange import read_group, write_groups
-from pipelines.releases.sample import LOCATION, SAMPLE, SHUFFLED, SPLITS, Layout, Summing, samples, shuffled, splits
+from pipelines.releases.sample import (
+    LOCATION,
+    SAMPLE,
+    SHUFFLED,
+    SPLITS,
+    Layout,
+    Summing,
+    samples,
+    shuffled,
+    splits,
+)
 from pipelines.releases.webdataset import read_tar, write_tar
 from pipelines.schema import KEPT
 from pipelines.stage import Output, Part, Stage
@@ -21,7 +33,8 @@ __all__ = ["SAMPLE", "Format", "Gather", "Shard", "release_digest", "shard_batch
 Format = Literal["arrow", "webdataset"]
 ENDINGS: dict[Format, str] = {"arrow": ".arrow", "webdataset": ".tar"}
 OPEN_FILES = 256  # of images at once; systems commonly allow a process a thousand
-ROWS_PER_BATCH = 256  # small enough that a reader reaches any sample of a mapped file in about a millisecond
+# small enough that a reader reaches any sample of a mapped file in about a millisecond
+ROWS_PER_BATCH = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +63,9 @@ class Gather(Stage):
         kept = table.filter(pc.equal(table["outcome"], KEPT)).drop_columns(["outcome"])
         place = shuffled(kept["image_id"], self.seed)
         shard = np.array([one * self.shards >> 64 for one in place.to_pylist()], dtype=np.int64)
-        written = write_groups(self.out, f"{part.name}.parquet", kept.append_column(SHUFFLED, place), shard)
+        written = write_groups(
+            self.out, f"{part.name}.parquet", kept.append_column(SHUFFLED, place), shard
+        )
         return Output(files=(written,), counts={"pairs": kept.num_rows})
 
 
@@ -76,13 +91,20 @@ class Shard(Stage):
         return Layout(rows=self.schema, measurements=self.measurements)
 
     def config(self) -> dict[str, Any]:
-        return {"shards": self.shards, "heldout": self.heldout, "format": self.format, "measurements": list(self.measurements)}
+        return {
+            "shards": self.shards,
+            "heldout": self.heldout,
+            "format": self.format,
+            "measurements": list(self.measurements),
+        }
 
     def inputs(self) -> dict[str, str]:
         return {"gathered": self.gathered_digest}
 
     def parts(self) -> list[Part]:
-        return [Part(name=f"shard-{index:05d}", inputs=(str(index),)) for index in range(self.shards)]
+        return [
+            Part(name=f"shard-{index:05d}", inputs=(str(index),)) for index in range(self.shards)
+        ]
 
     def process(self, part: Part) -> Output:
         index = int(part.inputs[0])
@@ -95,8 +117,15 @@ class Shard(Stage):
         for split in SPLITS if self.heldout else SPLITS[:1]:
             chosen = found.filter(pc.equal(found["split"], split))
             counts[split] = chosen.num_rows
-            if chosen.num_rows or self.format == "arrow":  # a tar without samples is an error to its readers
-                files.append(self._write(f"{split}-{index:05d}-of-{self.shards:05d}", self._batches(chosen, pictures), before))
+            # a tar without samples is an error to its readers
+            if chosen.num_rows or self.format == "arrow":
+                files.append(
+                    self._write(
+                        f"{split}-{index:05d}-of-{self.shards:05d}",
+                        self._batches(chosen, pictures),
+                        before,
+                    )
+                )
             before += chosen.num_rows
         return Output(files=tuple(files), counts=counts)
 
@@ -109,12 +138,17 @@ class Shard(Stage):
         schema = self.layout.schema
         for start in range(0, chosen.num_rows, ROWS_PER_BATCH):
             rows = chosen.slice(start, ROWS_PER_BATCH).combine_chunks()
-            columns = [pictures.of(rows) if name == "image" else rows[name].combine_chunks() for name in schema.names]
+            columns = [
+                pictures.of(rows) if name == "image" else rows[name].combine_chunks()
+                for name in schema.names
+            ]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 class _Pictures:
-    """The bytes of stored images; files of images stay open as long as there are few, and only what is asked for is read of them."""
+    """The bytes of stored images; files of images stay open as long as there are few, and only what
+    is asked for is read of them.
+    """
 
     def __init__(self, collections: Folder) -> None:
         self._collections = collections
@@ -123,10 +157,16 @@ class _Pictures:
     def of(self, rows: pa.Table) -> pa.Array:
         """The image of each row that says where it lies."""
         places: dict[tuple[str, str], list[int]] = {}
-        for position, place in enumerate(zip(*(rows[name].to_pylist() for name in LOCATION[:2]), strict=True)):
+        for position, place in enumerate(
+            zip(*(rows[name].to_pylist() for name in LOCATION[:2]), strict=True)
+        ):
             places.setdefault(place, []).append(position)
         wanted = rows[LOCATION[2]].to_numpy()
-        found = [image for place, positions in places.items() for image in self._read(place, wanted[positions])]
+        found = [
+            image
+            for place, positions in places.items()
+            for image in self._read(place, wanted[positions])
+        ]
         order = np.argsort(np.concatenate([np.array(positions) for positions in places.values()]))
         return pa.concat_arrays(found).take(pa.array(order))
 
@@ -155,11 +195,18 @@ class _Pictures:
 def _narrow(source: pa.NativeFile, columns: Sequence[str]) -> Any:
     """A reader that reads only some columns of an Arrow file."""
     names = pa.ipc.open_file(source).schema.names
-    return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=[names.index(column) for column in columns]))
+    return pa.ipc.open_file(
+        source,
+        options=pa.ipc.IpcReadOptions(included_fields=[names.index(column) for column in columns]),
+    )
 
 
-def shard_batches(folder: Folder, name: str, schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Some columns of a shard of either format, batch by batch; nothing else of it is read from an Arrow file."""
+def shard_batches(
+    folder: Folder, name: str, schema: pa.Schema, columns: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """Some columns of a shard of either format, batch by batch; nothing else of it is read from an
+    Arrow file.
+    """
     if name.endswith(".tar"):
         yield from read_tar(folder, name, pa.schema([schema.field(column) for column in columns]))
         return
@@ -168,10 +215,14 @@ def shard_batches(folder: Folder, name: str, schema: pa.Schema, columns: Sequenc
         yield reader.get_batch(number).select(list(columns))
 
 
-def release_digest(folder: Folder, names: Sequence[str], schema: pa.Schema, columns: Sequence[str]) -> str:
-    """The digest of a release: that of its sorted samples (image, captions, split, measurements), not of times, paths or shards.
+def release_digest(
+    folder: Folder, names: Sequence[str], schema: pa.Schema, columns: Sequence[str]
+) -> str:
+    """The digest of a release: that of its sorted samples (image, captions, split, measurements),
+    not of times, paths or shards.
 
-    They are sorted by split, then by their place in the shuffle, as they lie in the shards; so a batch at a time is in memory.
+    They are sorted by split, then by their place in the shuffle, as they lie in the shards; so a
+    batch at a time is in memory.
     """
     total = Summing(columns)
     for split in SPLITS:

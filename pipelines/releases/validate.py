@@ -1,4 +1,6 @@
-"""Validation: whether every file of a root is as it was written, and every release what its manifest, card and funnel say."""
+"""Validation: whether every file of a root is as it was written, and every release what its
+manifest, card and funnel say.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,13 +26,21 @@ SHARDS = "shards.json"
 
 
 def validate(root: Folder) -> list[str]:
-    """What is not as its manifest and its redactions say, and what was taken down and is still there, in words; empty if all is well."""
+    """What is not as its manifest and its redactions say, and what was taken down and is still
+    there, in words; empty if all is well.
+    """
     problems: list[str] = []
     for kind, check in (("collections", _collection), ("releases", _release)):
         for name in (root / kind).names():
             try:
                 problems += check(root / kind / name)
-            except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:  # what it should say cannot be known
+            except (
+                ValueError,
+                OSError,
+                KeyError,
+                TypeError,
+                AttributeError,
+            ) as error:  # what it should say cannot be known
                 problems.append(f"{(root / kind / name).path()} cannot be checked: {_words(error)}")
     return problems or remains(root)
 
@@ -39,7 +49,10 @@ def _words(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
     if isinstance(error, KeyError):
-        return f"a manifest of it does not tell {error}: it is damaged, or of another version of Winnow"
+        return (
+            f"a manifest of it does not tell {error}: it is damaged, or of another version of"
+            " Winnow"
+        )
     if isinstance(error, TypeError | AttributeError):
         return f"a manifest of it is damaged, or of another version of Winnow ({error})"
     return str(error)
@@ -73,7 +86,11 @@ def _files(home: Folder, folder: Folder, manifest: Manifest) -> Iterator[str]:
         if found not in last_digests(file["sha256"], chain):
             size = int(fsspec.open(place.path(name)).fs.size(place.path(name)))
             cut = size < file["bytes"] and not chain
-            yield f"{place.path(name)} is " + (f"cut: it has {size:,} of {file['bytes']:,} bytes" if cut else "not as it was written")
+            yield f"{place.path(name)} is " + (
+                f"cut: it has {size:,} of {file['bytes']:,} bytes"
+                if cut
+                else "not as it was written"
+            )
     for part in manifest.failed:
         yield f"{folder.path()}: part {part} was set aside; the command that made it tries it again"
 
@@ -84,7 +101,9 @@ def _within(home: Folder, folder: Folder, name: str) -> str:
 
 
 def _release(home: Folder) -> Iterator[str]:
-    """Of a finished release first the files, then what they hold; what was taken out of a superseded one is no fault."""
+    """Of a finished release first the files, then what they hold; what was taken out of a
+    superseded one is no fault.
+    """
     shards = Manifest.read(home, SHARDS)
     if shards is None:
         if home.exists(MANIFEST):
@@ -104,11 +123,16 @@ def _sidecars(home: Folder, manifest: Mapping[str, Any], shards: Manifest) -> It
     """Whether manifest, funnel, card and Croissant file say the same."""
     for name in ("samples", "captions"):
         if manifest[name] != shards.counts[name]:
-            yield f"{home.path(MANIFEST)} tells of {manifest[name]:,} {name}, its shards of {shards.counts[name]:,}"
+            yield (
+                f"{home.path(MANIFEST)} tells of {manifest[name]:,} {name}, its shards of"
+                f" {shards.counts[name]:,}"
+            )
     if manifest["files"] != list(shards.files):
         yield f"{home.path(MANIFEST)} and {SHARDS} list different files"
     yield from _funnel(home, manifest)
-    if not home.exists("README.md") or f"Digest `{manifest['digest']}`" not in home.read("README.md").decode(errors="replace"):
+    if not home.exists("README.md") or f"Digest `{manifest['digest']}`" not in home.read(
+        "README.md"
+    ).decode(errors="replace"):
         yield f"{home.path('README.md')} is not the card of this release"
     if "columns" in manifest:
         yield from _croissant(home, manifest)
@@ -123,9 +147,15 @@ def _funnel(home: Folder, manifest: Mapping[str, Any]) -> Iterator[str]:
         yield f"{home.path('funnel.json')} is no funnel: {error}"
     else:
         if funnel.recipe != manifest["recipe"]:
-            yield f"{home.path('funnel.json')} is of recipe {funnel.recipe}, the release of {manifest['recipe']}"
+            yield (
+                f"{home.path('funnel.json')} is of recipe {funnel.recipe}, the release of"
+                f" {manifest['recipe']}"
+            )
         if funnel.kept < manifest["captions"]:
-            yield f"{home.path('funnel.json')} keeps {funnel.kept:,} candidates, fewer than the {manifest['captions']:,} captions"
+            yield (
+                f"{home.path('funnel.json')} keeps {funnel.kept:,} candidates, fewer than the"
+                f" {manifest['captions']:,} captions"
+            )
 
 
 def _croissant(home: Folder, manifest: Mapping[str, Any]) -> Iterator[str]:
@@ -141,7 +171,9 @@ def _croissant(home: Folder, manifest: Mapping[str, Any]) -> Iterator[str]:
     except (ValueError, KeyError, TypeError) as error:
         yield f"{path} is no description of a release: {error!r}"
         return
-    if files != {file["name"]: (file["sha256"], f"{file['bytes']} B") for file in manifest["files"]}:
+    if files != {
+        file["name"]: (file["sha256"], f"{file['bytes']} B") for file in manifest["files"]
+    }:
         yield f"{path} lists other files, sizes or digests than the manifest"
     if missing := set(manifest["columns"]) - columns:
         yield f"{path} does not tell of the column {min(missing)}"
@@ -149,7 +181,9 @@ def _croissant(home: Folder, manifest: Mapping[str, Any]) -> Iterator[str]:
 
 @dataclass(kw_only=True)
 class _Seen:
-    """What the samples of a release hold, as they are read: 64 bits of each image_id and cluster, by split."""
+    """What the samples of a release hold, as they are read: 64 bits of each image_id and cluster,
+    by split.
+    """
 
     images: dict[str, list[np.ndarray]] = field(default_factory=dict)
     clusters: dict[str, list[np.ndarray]] = field(default_factory=dict)
@@ -161,7 +195,9 @@ class _Seen:
         self.captions += len(pc.list_flatten(batch["caption"]))
         self.images.setdefault(split, []).append(_numbers(batch["image_id"]))
         if CLUSTER in batch.schema.names:
-            self.clusters.setdefault(split, []).append(_numbers(pc.coalesce(batch[CLUSTER], batch["image_id"])))
+            self.clusters.setdefault(split, []).append(
+                _numbers(pc.coalesce(batch[CLUSTER], batch["image_id"]))
+            )
 
 
 def _numbers(ids: pa.Array) -> np.ndarray:
@@ -170,9 +206,13 @@ def _numbers(ids: pa.Array) -> np.ndarray:
 
 
 def _contents(home: Folder, manifest: Mapping[str, Any]) -> Iterator[str]:
-    """What of the samples is not as it should be; a batch at a time is in memory, and 16 bytes of every sample."""
+    """What of the samples is not as it should be; a batch at a time is in memory, and 16 bytes of
+    every sample.
+    """
     schema = pa.schema([(name, kind_of(text)) for name, text in manifest["columns"].items()])
-    columns = [name for name in ("image", "caption", "image_id", "split", CLUSTER) if name in schema.names]
+    columns = [
+        name for name in ("image", "caption", "image_id", "split", CLUSTER) if name in schema.names
+    ]
     names = [str(file["name"]) for file in manifest["files"]]
     seen = _Seen()
     for name in names:
@@ -185,7 +225,9 @@ def _contents(home: Folder, manifest: Mapping[str, Any]) -> Iterator[str]:
         yield f"{home.path()} holds other samples than its digest is of"
 
 
-def _shard(home: Folder, name: str, schema: pa.Schema, columns: list[str], seen: _Seen) -> Iterator[str]:
+def _shard(
+    home: Folder, name: str, schema: pa.Schema, columns: list[str], seen: _Seen
+) -> Iterator[str]:
     split, start = name.split("-")[0], 0
     broken: list[str] = []
     silent, strays = 0, 0
@@ -199,7 +241,10 @@ def _shard(home: Folder, name: str, schema: pa.Schema, columns: list[str], seen:
     except (ValueError, OSError) as error:
         yield f"{home.path(name)} cannot be read: {error}"
     if broken:
-        yield f"{home.path(name)}: {len(broken):,} pictures cannot be decoded, first that of sample {broken[0]}"
+        yield (
+            f"{home.path(name)}: {len(broken):,} pictures cannot be decoded, first that of sample"
+            f" {broken[0]}"
+        )
     if silent:
         yield f"{home.path(name)}: {silent:,} samples have no caption"
     if strays:
@@ -208,7 +253,11 @@ def _shard(home: Folder, name: str, schema: pa.Schema, columns: list[str], seen:
 
 def _undecodable(images: pa.Array) -> Iterator[tuple[int, str]]:
     """Rows whose picture cannot be decoded, and why."""
-    return ((row, fault) for row, fault in enumerate(faults(image.as_py() for image in images)) if fault is not None)
+    return (
+        (row, fault)
+        for row, fault in enumerate(faults(image.as_py() for image in images))
+        if fault is not None
+    )
 
 
 def _without_captions(captions: pa.Array) -> int:
@@ -220,16 +269,24 @@ def _without_captions(captions: pa.Array) -> int:
 
 def _apart(home: Folder, seen: _Seen) -> Iterator[str]:
     """Whether every picture is in one sample, and every cluster in one split."""
-    images = np.concatenate([one for several in seen.images.values() for one in several] or [np.zeros(0)])
+    images = np.concatenate(
+        [one for several in seen.images.values() for one in several] or [np.zeros(0)]
+    )
     values, counts = np.unique(images, return_counts=True)
     if (counts > 1).any():
         first = f"{int(values[counts > 1][0]):016x}…"
-        yield f"{home.path()}: {int((counts > 1).sum()):,} pictures are in more than one sample or split, first {first}"
+        yield (
+            f"{home.path()}: {int((counts > 1).sum()):,} pictures are in more than one sample or"
+            f" split, first {first}"
+        )
     splits = [np.unique(np.concatenate(several)) for several in seen.clusters.values()]
     values, counts = np.unique(np.concatenate(splits or [np.zeros(0)]), return_counts=True)
     if (counts > 1).any():
         first = f"{int(values[counts > 1][0]):016x}…"
-        yield f"{home.path()}: {int((counts > 1).sum()):,} clusters of near duplicates are in more than one split, first {first}"
+        yield (
+            f"{home.path()}: {int((counts > 1).sum()):,} clusters of near duplicates are in more"
+            f" than one split, first {first}"
+        )
 
 
 def kind_of(text: str) -> pa.DataType:

@@ -1,6 +1,8 @@
-"""Shards as webdataset reads them: tars in which the members of a sample follow one another and share a key.
+"""Shards as webdataset reads them: tars in which the members of a sample follow one another and
+share a key.
 
-They are its picture as stored (.jpg, .png, .webp…), its first caption (.txt), and all else of it as one JSON object (.json).
+They are its picture as stored (.jpg, .png, .webp…), its first caption (.txt), and all else of it as
+one JSON object (.json).
 """
 
 import json
@@ -16,12 +18,21 @@ from pipelines.store import Folder, Written
 
 ROWS = 256  # of a record batch that is read back
 _BLOCK = tarfile.BLOCKSIZE
-_STARTS = ((b"\xff\xd8\xff", "jpg"), (b"\x89PNG", "png"), (b"GIF8", "gif"), (b"BM", "bmp"), (b"II*\0", "tif"), (b"MM\0*", "tif"))
+_STARTS = (
+    (b"\xff\xd8\xff", "jpg"),
+    (b"\x89PNG", "png"),
+    (b"GIF8", "gif"),
+    (b"BM", "bmp"),
+    (b"II*\0", "tif"),
+    (b"MM\0*", "tif"),
+)
 
 
 @dataclass(kw_only=True)
 class Packed:
-    """A sample in a tar: from which byte to which it lies there, and offset and size of each member by its ending."""
+    """A sample in a tar: from which byte to which it lies there, and offset and size of each member
+    by its ending.
+    """
 
     key: str
     start: int
@@ -50,11 +61,15 @@ class Packed:
         return file.read(size)
 
 
-def write_tar(folder: Folder, name: str, batches: Iterable[pa.RecordBatch], *, first: int = 0) -> Written:
-    """A tar of samples; the same samples give the same bytes, as nothing of time or owner goes into the headers.
+def write_tar(
+    folder: Folder, name: str, batches: Iterable[pa.RecordBatch], *, first: int = 0
+) -> Written:
+    """A tar of samples; the same samples give the same bytes, as nothing of time or owner goes into
+    the headers.
 
-    A key is the number of the shard in five digits and that of the sample in six, from `first` on, since the tars of another split
-    with the same number hold others: it says nothing of the picture, and no two samples of a release share one.
+    A key is the number of the shard in five digits and that of the sample in six, from `first` on,
+    since the tars of another split with the same number hold others: it says nothing of the
+    picture, and no two samples of a release share one.
     """
     number, rows = name.split("-")[1], 0
     with folder.write(name) as file:
@@ -62,7 +77,11 @@ def write_tar(folder: Folder, name: str, batches: Iterable[pa.RecordBatch], *, f
             for row in batch.to_pylist():
                 image, key = row.pop("image"), f"{number}{first + rows:06d}"
                 text = next((text for text in row["caption"] or () if text is not None), "")
-                for ending, data in ((ending_of(image), image), ("txt", text.encode()), ("json", _json(row))):
+                for ending, data in (
+                    (ending_of(image), image),
+                    ("txt", text.encode()),
+                    ("json", _json(row)),
+                ):
                     _add(file, f"{key}.{ending}", data)
                 rows += 1
         file.write(b"\0" * (2 * _BLOCK + -(file.tell() + 2 * _BLOCK) % tarfile.RECORDSIZE))
@@ -91,13 +110,17 @@ def _add(file: Any, name: str, data: bytes) -> None:
 
 
 def read_tar(folder: Folder, name: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Columns of the samples of a tar, `image` from their pictures and the others from their JSON; ValueError, naming it, if it is cut."""
+    """Columns of the samples of a tar, `image` from their pictures and the others from their JSON;
+    ValueError, naming it, if it is cut.
+    """
     rows: list[dict[str, Any]] = []
     with fsspec.open(folder.path(name), "rb") as file:
         try:
             for sample in packed(file):
                 row = sample.json(file)
-                rows.append({**row, "image": sample.image(file)} if "image" in schema.names else row)
+                rows.append(
+                    {**row, "image": sample.image(file)} if "image" in schema.names else row
+                )
                 if len(rows) == ROWS:
                     yield pa.RecordBatch.from_pylist(rows, schema=schema)
                     rows = []
@@ -108,7 +131,9 @@ def read_tar(folder: Folder, name: str, schema: pa.Schema) -> Iterator[pa.Record
 
 
 def packed(file: IO[bytes]) -> Iterator[Packed]:
-    """The samples of a tar that `write_tar` wrote, in order; ValueError where it ends before its end."""
+    """The samples of a tar that `write_tar` wrote, in order; ValueError where it ends before its
+    end.
+    """
     size = file.seek(0, 2)
     place, current = 0, None
     while place + _BLOCK <= size:

@@ -1,4 +1,6 @@
-"""Where frames begin that begin a record: to read a part of an archive from the middle, and to go on behind damage."""
+"""Where frames begin that begin a record: to read a part of an archive from the middle, and to go
+on behind damage.
+"""
 
 import re
 from typing import IO
@@ -14,21 +16,30 @@ LINE = 32  # bytes; longer than what STARTS finds
 MEMBER = GZIP + b"\x08"
 WARC = b"WARC/"
 STEP = 1 << 16  # bytes read at once
-HEAD = {MEMBER: 1024, ZSTD: 1 << 18, LZ4: 1 << 18}  # bytes looked at: zstd gives nothing before a block of 128 KiB is there
+# bytes looked at: zstd gives nothing before a block of 128 KiB is there
+HEAD = {MEMBER: 1024, ZSTD: 1 << 18, LZ4: 1 << 18}
 RUN = 64  # members of a broken run that are looked at one by one
-CHAIN = 1 << 16  # bytes; a stored block of deflate holds at most 65,535, so no longer run of members can lie inside a record
+# bytes; a stored block of deflate holds at most 65,535, so no longer run of members can lie inside
+# a record
+CHAIN = 1 << 16
 
 
 def next_boundary(file: IO[bytes], offset: int) -> tuple[int | None, list[int]]:
-    """The first place at or after `offset` where reading can go on behind damage, if any; and the records passed over on the way.
+    """The first place at or after `offset` where reading can go on behind damage, if any; and the
+    records passed over on the way.
 
     The damage is in the frame that begins just before `offset`, or in what should be one.
     """
     kind = _kind(file, max(offset - 1, 0)) or _kind(file, 0)
     passed_over: list[int] = []
     if kind == MEMBER:
-        return _behind_damage(file, offset, passed_over) or next_frame(file, offset, begins=b""), passed_over
-    places = [next_frame(file, offset, one, dictionary_of(file)) for one in ([kind] if kind else HEAD)]
+        return (
+            _behind_damage(file, offset, passed_over) or next_frame(file, offset, begins=b""),
+            passed_over,
+        )
+    places = [
+        next_frame(file, offset, one, dictionary_of(file)) for one in ([kind] if kind else HEAD)
+    ]
     place = min((one for one in places if one is not None), default=None)
     if place is None and kind is None:
         place = _next_line(file, offset)
@@ -36,15 +47,20 @@ def next_boundary(file: IO[bytes], offset: int) -> tuple[int | None, list[int]]:
 
 
 def _behind_damage(file: IO[bytes], offset: int, passed_over: list[int]) -> int | None:
-    """The next member that is not one of an archive within the damaged member; those that may be are passed over.
+    """The next member that is not one of an archive within the damaged member; those that may be
+    are passed over.
 
-    A member within another lies in a stored block, whose length stands before it; where none reaches so far, it is no such member. Else
-    the members that follow it tell, as at `first_boundary`.
+    A member within another lies in a stored block, whose length stands before it; where none
+    reaches so far, it is no such member. Else the members that follow it tell, as at
+    `first_boundary`.
     """
     place = next_frame(file, offset)
     while place is not None:
         run: list[int] = []
-        if not _may_lie_within(file, offset - 1, place) or (broken := _break(file, place, run)) is None:
+        if (
+            not _may_lie_within(file, offset - 1, place)
+            or (broken := _break(file, place, run)) is None
+        ):
             return place
         for number, member in enumerate(run[1:RUN], 1):
             if not _may_lie_within(file, offset - 1, member):
@@ -56,7 +72,9 @@ def _behind_damage(file: IO[bytes], offset: int, passed_over: list[int]) -> int 
 
 
 def _may_lie_within(file: IO[bytes], start: int, place: int) -> bool:
-    """Whether a stored block that begins at or behind `start` may reach to a place (RFC 1951 3.2.4: its length, then the same inverted)."""
+    """Whether a stored block that begins at or behind `start` may reach to a place (RFC 1951 3.2.4:
+    its length, then the same inverted).
+    """
     begin = max(start, place - CHAIN - 8)
     file.seek(begin)
     data = np.frombuffer(file.read(place - begin), np.uint8).astype(np.uint32)
@@ -64,7 +82,9 @@ def _may_lie_within(file: IO[bytes], start: int, place: int) -> bool:
         return False
     length, inverted = data[1:-3] | data[2:-2] << 8, data[3:-1] | data[4:] << 8
     begins = np.arange(len(length)) + 5  # of what the block holds
-    reaches = (length ^ inverted == 0xFFFF) & (data[:-4] & 0xC0 == 0) & (begins + length > len(data))
+    reaches = (
+        (length ^ inverted == 0xFFFF) & (data[:-4] & 0xC0 == 0) & (begins + length > len(data))
+    )
     return bool(reaches.any())
 
 
@@ -91,9 +111,15 @@ def _kind(file: IO[bytes], offset: int) -> bytes | None:
 
 
 def next_frame(
-    file: IO[bytes], offset: int, magic: bytes = MEMBER, dictionary: zstd.ZstdDict | None = None, begins: bytes = WARC
+    file: IO[bytes],
+    offset: int,
+    magic: bytes = MEMBER,
+    dictionary: zstd.ZstdDict | None = None,
+    begins: bytes = WARC,
 ) -> int | None:
-    """The first place at or after `offset` where a frame begins that inflates to `begins`; None up to the end of the file."""
+    """The first place at or after `offset` where a frame begins that inflates to `begins`; None up
+    to the end of the file.
+    """
     while True:
         file.seek(offset)
         block = file.read(16 * STEP)
@@ -108,7 +134,11 @@ def next_frame(
 
 
 def _inflates_to(
-    file: IO[bytes], offset: int, begins: bytes = WARC, magic: bytes = MEMBER, dictionary: zstd.ZstdDict | None = None
+    file: IO[bytes],
+    offset: int,
+    begins: bytes = WARC,
+    magic: bytes = MEMBER,
+    dictionary: zstd.ZstdDict | None = None,
 ) -> bool:
     file.seek(offset)
     head = file.read(HEAD[magic])
@@ -120,12 +150,16 @@ def _inflates_to(
         return False
 
 
-def first_boundary(file: IO[bytes], offset: int, passed_over: list[int] | None = None) -> int | None:
-    """The first place at or after `offset` where a record of a gzip-per-record archive begins; None if there is none.
+def first_boundary(
+    file: IO[bytes], offset: int, passed_over: list[int] | None = None
+) -> int | None:
+    """The first place at or after `offset` where a record of a gzip-per-record archive begins; None
+    if there is none.
 
-    It depends on the file alone, so that whoever asks for the same offset cuts at the same place. What looks like a record but is
-    data of another (an archive within the archive) is told by the records that follow it: their run breaks off within `CHAIN` bytes.
-    So does a run before damage, whose records are therefore passed over; their places are put into the list.
+    It depends on the file alone, so that whoever asks for the same offset cuts at the same place.
+    What looks like a record but is data of another (an archive within the archive) is told by the
+    records that follow it: their run breaks off within `CHAIN` bytes. So does a run before damage,
+    whose records are therefore passed over; their places are put into the list.
     """
     if offset == 0:
         return 0
@@ -142,7 +176,8 @@ def first_boundary(file: IO[bytes], offset: int, passed_over: list[int] | None =
 
 
 def _break(file: IO[bytes], place: int, run: list[int]) -> int | None:
-    """Where records from a place on no longer follow one another without a gap; None if they do for `CHAIN` bytes or to the end.
+    """Where records from a place on no longer follow one another without a gap; None if they do for
+    `CHAIN` bytes or to the end.
 
     The places of those that do are put into `run`; a member without content is none, and no gap.
     """
@@ -177,7 +212,9 @@ def _is_empty(file: IO[bytes], offset: int) -> bool:
 
 
 def _followed(file: IO[bytes], offset: int, reach: int) -> tuple[int | None, bool]:
-    """How far a member can be inflated, at most about `reach` bytes, and whether that is its end; (None, False) if it is broken."""
+    """How far a member can be inflated, at most about `reach` bytes, and whether that is its end;
+    (None, False) if it is broken.
+    """
     file.seek(offset)
     inflater = zlib_ng.decompressobj(wbits=31)
     read = 0

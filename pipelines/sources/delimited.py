@@ -1,9 +1,11 @@
-"""Records of CSV and TSV as people write them: with quotes by RFC 4180, without any, or both in one file.
+"""Records of CSV and TSV as people write them: with quotes by RFC 4180, without any, or both in one
+file.
 
-A field is quoted if a quote begins it and one that is not doubled ends it, before a delimiter or the
-end of a line. Anything else is text as written, quotes and all. TSV is mostly not quoted: there, quotes
-are taken off only where they were needed, unless the header shows that all fields have them. A quoted
-field may go over several lines, but never over one that is a record with an address of its own.
+A field is quoted if a quote begins it and one that is not doubled ends it, before a delimiter or
+the end of a line. Anything else is text as written, quotes and all. TSV is mostly not quoted:
+there, quotes are taken off only where they were needed, unless the header shows that all fields
+have them. A quoted field may go over several lines, but never over one that is a record with an
+address of its own.
 """
 
 import re
@@ -21,7 +23,9 @@ BLANK = "it is blank"
 
 
 class Record(NamedTuple):
-    """What one or more lines hold: the number of the last of them, where it ends, and why it cannot be read if so."""
+    """What one or more lines hold: the number of the last of them, where it ends, and why it cannot
+    be read if so.
+    """
 
     number: int
     end: int
@@ -47,7 +51,9 @@ class Layout:
         return re.compile(f'"((?:[^"]++|"")*+)"(?={re.escape(self.delimiter)}|\\Z)', re.DOTALL)
 
     def split(self, text: str, values: list[str]) -> str | None:
-        """Add the fields of a text to `values`; the beginning of one whose quote is not closed, None if all are there."""
+        """Add the fields of a text to `values`; the beginning of one whose quote is not closed,
+        None if all are there.
+        """
         at = 0
         while True:
             match = self._whole.match(text, at) if text.startswith('"', at) else None
@@ -72,11 +78,14 @@ class Layout:
         return inner.replace('""', '"') if needed else f'"{inner}"'
 
     def is_row(self, values: list[str]) -> bool:
-        """Whether some fields are surely a record: texts hold commas, but hardly ever tabs or addresses."""
+        """Whether some fields are surely a record: texts hold commas, but hardly ever tabs or
+        addresses.
+        """
         return len(values) == self.width and (self.delimiter == "\t" or "://" in values[self.url])
 
 
-OPEN = re.compile(r'"(?:[^"]++|"")*+', re.DOTALL)  # to the end of a text, this is a field that goes on
+# to the end of a text, this is a field that goes on
+OPEN = re.compile(r'"(?:[^"]++|"")*+', re.DOTALL)
 GOES_ON = re.compile(r'(?:[^"]++|"")*+', re.DOTALL)
 
 
@@ -109,7 +118,9 @@ class _Reader:
                 yield self._quoted(line, text)
 
     def _quoted(self, line: Line, text: str) -> Record:
-        """A record with quotes in it: as a strict reader has it if that fits, else as it is written."""
+        """A record with quotes in it: as a strict reader has it if that fits, else as it is
+        written.
+        """
         layout, values = self._layout, list[str]()
         opened = layout.split(text, values)
         as_written = text.split(layout.delimiter)
@@ -124,9 +135,11 @@ class _Reader:
         return self._checked(line, values if fits else as_written)
 
     def _continued(self, opened: str, values: list[str], *, alone: bool) -> Line | None:
-        """Add the fields of the lines behind, as long as one is open; the last line, or None if they are no part of it.
+        """Add the fields of the lines behind, as long as one is open; the last line, or None if
+        they are no part of it.
 
-        `alone` says that the line which opened it is a record by itself. Then no other record may be swallowed.
+        `alone` says that the line which opened it is a record by itself. Then no other record may
+        be swallowed.
         """
         layout, taken = self._layout, list[tuple[Line, str]]()
         field, size = [opened], len(opened)
@@ -135,7 +148,11 @@ class _Reader:
             taken.append(found)
             line, text = found
             size += len(text) + 1
-            if line.fault or size > LINE_BYTES or (alone and layout.is_row(text.split(layout.delimiter))):
+            if (
+                line.fault
+                or size > LINE_BYTES
+                or (alone and layout.is_row(text.split(layout.delimiter)))
+            ):
                 break
 
             field.append(text)
@@ -159,5 +176,10 @@ class _Reader:
     def _checked(self, line: Line, values: list[str]) -> Record:
         width = self._layout.width
         if width and len(values) != width:
-            return Record(line.number, line.end, None, f"it has {len(values):,} columns where the header has {width:,}")
+            return Record(
+                line.number,
+                line.end,
+                None,
+                f"it has {len(values):,} columns where the header has {width:,}",
+            )
         return Record(line.number, line.end, values)

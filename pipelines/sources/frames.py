@@ -1,6 +1,8 @@
-"""Files of compressed frames: members of gzip, frames of zstd and LZ4, or plain bytes, which are one frame without end.
+"""Files of compressed frames: members of gzip, frames of zstd and LZ4, or plain bytes, which are
+one frame without end.
 
-Every decoder is asked for a bounded piece at a time, so that a bomb costs no memory, and damage is an exception of its own.
+Every decoder is asked for a bounded piece at a time, so that a bomb costs no memory, and damage is
+an exception of its own.
 """
 
 from collections import deque
@@ -134,7 +136,8 @@ def first_record(data: bytes) -> bytes:
 
 
 class Frames:
-    """A window on the inflated bytes of a file, which grows frame by frame and forgets what was taken.
+    """A window on the inflated bytes of a file, which grows frame by frame and forgets what was
+    taken.
 
     `data[at:]` is there; `more` brings more of the current frame, `begin` the next one behind it.
     Neither goes into another frame unasked. What was raised once is raised again, till `forgive`.
@@ -164,7 +167,9 @@ class Frames:
 
     @property
     def offset(self) -> int:
-        """Where in the file the frame begins that the next byte is of; in plain bytes, that byte."""
+        """Where in the file the frame begins that the next byte is of; in plain bytes, that
+        byte.
+        """
         mark = self._here()
         return mark.start + (self._dropped + self.at - mark.inflated if mark.plain else 0)
 
@@ -197,7 +202,9 @@ class Frames:
         return size
 
     def begin(self) -> bool:
-        """Begin the next frame; False at the end of the file, Foreign where what follows is none."""
+        """Begin the next frame; False at the end of the file, Foreign where what follows is
+        none.
+        """
         if self._fault is not None:
             raise self._fault
         if len(self._raw) < 4:
@@ -245,7 +252,9 @@ class Frames:
         return False
 
     def _add(self, made: bytes) -> None:
-        """Put bytes behind those that are there; most records come in one piece, which is not copied."""
+        """Put bytes behind those that are there; most records come in one piece, which is not
+        copied.
+        """
         if not self.left:
             self._forget()
             self.data = made

@@ -7,7 +7,9 @@ from pipelines.sources.delimited import BLANK, Record
 from pipelines.sources.list_bytes import LINE_BYTES, TOO_LONG, Line
 from pipelines.sources.list_charset import Charset
 
-IN_VAIN = 1 << 24  # bytes looked through for ends that are not there, in one part; then a damaged element takes more with it
+# bytes looked through for ends that are not there, in one part; then a damaged element takes more
+# with it
+IN_VAIN = 1 << 24
 
 _ARRAY = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[")
 _BETWEEN = re.compile(rb"[\xef\xbb\xbf\s,\[\]]*+")  # of elements, which are objects
@@ -29,7 +31,8 @@ def is_array(head: bytes) -> bool:
 
 
 class Elements:
-    """A record for each element of an array, its text not parsed yet; the bytes begin at `offset`, with the array or in it.
+    """A record for each element of an array, its text not parsed yet; the bytes begin at `offset`,
+    with the array or in it.
 
     An object without an end is damaged, and so is what is no object. It ends where the next object
     begins: so it costs itself alone.
@@ -56,7 +59,9 @@ class Elements:
                 yield self._element()
 
     def _filled(self) -> bool:
-        """Hold as many bytes as an element may have, if there are so many; whether there are any."""
+        """Hold as many bytes as an element may have, if there are so many; whether there are
+        any.
+        """
         missing = LINE_BYTES - (len(self._window) - self._at)
         if missing > 0:
             pieces = [self._window[self._at :]]

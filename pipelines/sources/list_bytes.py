@@ -1,4 +1,5 @@
-"""The bytes of a list as they are meant, and its lines: without compression, in UTF-8 or a charset that holds ASCII.
+"""The bytes of a list as they are meant, and its lines: without compression, in UTF-8 or a charset
+that holds ASCII.
 
 What a file is, its first bytes say; its name may be wrong. A compressed file that is cut or damaged
 gives what came before, and says so. Every decoder is asked for a bounded piece at a time.
@@ -27,11 +28,13 @@ from pipelines.sources.frames import BOMB_BYTES, BOMB_RATIO, BROKEN, PULL, Damag
 from pipelines.sources.list_charset import MARKS
 
 CHUNK = 1 << 20  # bytes read at once
-LINE_BYTES = 1 << 20  # a longer line holds no caption; Python's own limit for CSV, 128 KiB, is shorter than some texts
+# a longer line holds no caption; Python's own limit for CSV, 128 KiB, is shorter than some texts
+LINE_BYTES = 1 << 20
 TOO_LONG = f"it is longer than {LINE_BYTES:,} bytes"
 CUT = "the file is cut in it"
 FAULTS: tuple[type[Exception], ...] = (*BROKEN, lzma.LZMAError)
-WINDOW = 1 << 27  # bytes that a decoder may look back; the most that zstd itself takes without being told (--long)
+# bytes that a decoder may look back; the most that zstd itself takes without being told (--long)
+WINDOW = 1 << 27
 MAGICS = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -49,7 +52,9 @@ LETTERS: dict[tuple[bool, ...], str] = {
 
 
 class Line(NamedTuple):
-    """A line without its end; `number` counts from 1, `end` is the place of the byte behind it, `fault` why it cannot be read."""
+    """A line without its end; `number` counts from 1, `end` is the place of the byte behind it,
+    `fault` why it cannot be read.
+    """
 
     number: int
     end: int
@@ -58,7 +63,9 @@ class Line(NamedTuple):
 
 
 class ListBytes:
-    """The bytes of one list. What is known after the first chunk: `compression`, `newline`; after the last: `damage`."""
+    """The bytes of one list. What is known after the first chunk: `compression`, `newline`; after
+    the last: `damage`.
+    """
 
     def __init__(
         self, url: str, opened: "Callable[[str], AbstractContextManager[IO[bytes]]] | None" = None
@@ -70,7 +77,9 @@ class ListBytes:
         self.damage = ""  # why nothing can be read behind what was
 
     def chunks(self, start: int = 0) -> Iterator[bytes]:
-        """The bytes from `start` on, counted in what is meant, not in the file; ValueError if there is no such file."""
+        """The bytes from `start` on, counted in what is meant, not in the file; ValueError if there
+        is no such file.
+        """
         unpacked = _taken(self.url, start) or _Unpacked(self.url, self._opened)
         self.compression, self.newline = unpacked.compression, unpacked.newline
         try:
@@ -94,7 +103,11 @@ class ListBytes:
                 length += len(piece)
                 start += length + 1
                 number += 1
-                yield Line(number, start, b"", TOO_LONG) if length > LINE_BYTES else Line(number, start, rest + piece)
+                yield (
+                    Line(number, start, b"", TOO_LONG)
+                    if length > LINE_BYTES
+                    else Line(number, start, rest + piece)
+                )
                 rest, length = b"", 0
 
             length += len(tail)
@@ -115,7 +128,9 @@ DECODERS: dict[str, Callable[[], Decoder]] = {
 class _Unpacked:
     """A list under way from its front to its end; a plain one can be entered anywhere."""
 
-    def __init__(self, url: str, opened: "Callable[[str], AbstractContextManager[IO[bytes]]]") -> None:
+    def __init__(
+        self, url: str, opened: "Callable[[str], AbstractContextManager[IO[bytes]]]"
+    ) -> None:
         self.url, self.damage = url, ""
         self.process = os.getpid()  # a child has the file too, and would move its place
         self.state = _state(url)
@@ -162,11 +177,17 @@ class _Unpacked:
         """What a compressed file holds, as far as it is whole and no bomb."""
         is_gzip, made = self.compression == "gzip", 0
         try:
-            for piece in _gunzipped(self._raw) if is_gzip else inflated(self._raw, DECODERS[self.compression]):
+            for piece in (
+                _gunzipped(self._raw)
+                if is_gzip
+                else inflated(self._raw, DECODERS[self.compression])
+            ):
                 yield piece
                 made += len(piece)
                 if made > BOMB_BYTES and made > BOMB_RATIO * self._raw.tell():
-                    raise Damaged(f"it grows to more than {BOMB_RATIO} times its size, as no list does")
+                    raise Damaged(
+                        f"it grows to more than {BOMB_RATIO} times its size, as no list does"
+                    )
         except Damaged as error:
             self.damage = f"its {self.compression} data is cut or damaged ({error})"
 
@@ -176,11 +197,17 @@ _keeping = threading.Lock()
 
 
 def _taken(url: str, start: int) -> _Unpacked | None:
-    """The list that this process kept, if it is this one, as it was, and not beyond a place in its middle."""
+    """The list that this process kept, if it is this one, as it was, and not beyond a place in its
+    middle.
+    """
     with _keeping:
         if not (_kept and start and _kept[0].place <= start):
             return None
-        same = _kept[0].url == url and _kept[0].process == os.getpid() and _kept[0].state == _state(url)
+        same = (
+            _kept[0].url == url
+            and _kept[0].process == os.getpid()
+            and _kept[0].state == _state(url)
+        )
         return _kept.pop() if same else None
 
 
@@ -204,7 +231,9 @@ def _keep(unpacked: _Unpacked) -> None:
 
 
 def _gunzipped(raw: IO[bytes]) -> Iterator[bytes]:
-    """What a gzip file holds; all that stands before a wrong sum is given, as zlib itself does not."""
+    """What a gzip file holds; all that stands before a wrong sum is given, as zlib itself does
+    not.
+    """
     file = gzip.GzipFile(fileobj=raw)
     try:
         while piece := file.read1(CHUNK):
@@ -214,7 +243,9 @@ def _gunzipped(raw: IO[bytes]) -> Iterator[bytes]:
 
 
 def inflated(raw: IO[bytes], make: Callable[[], Decoder]) -> Iterator[bytes]:
-    """What the frames of a file hold, piece by piece; zeros between them fill up a block of a tape or disk."""
+    """What the frames of a file hold, piece by piece; zeros between them fill up a block of a tape
+    or disk.
+    """
     data = raw.read(PULL)
     while data:
         decoder = make()

@@ -20,7 +20,9 @@ _LETTERS = {
 
 
 def text_of(data: bytes) -> tuple[str, bool]:
-    """The text of a small file, and whether it is in Unicode: by its mark, in UTF-8, else in Windows-1252."""
+    """The text of a small file, and whether it is in Unicode: by its mark, in UTF-8, else in
+    Windows-1252.
+    """
     for mark, name in MARKS.items():
         if data.startswith(mark):
             return data.decode(name, errors="replace"), True
@@ -36,12 +38,15 @@ def western(data: bytes) -> str:
 
 @dataclass(slots=True)
 class Charset:
-    """How the bytes of a list become text. Undecided, it looks at what it reads; `odd` counts the lines that were no UTF-8."""
+    """How the bytes of a list become text. Undecided, it looks at what it reads; `odd` counts the
+    lines that were no UTF-8.
+    """
 
     name: str = ""
     odd: int = 0
     good: int = 0  # lines of UTF-8 that are not ASCII
-    letters: int = 0  # bytes of odd lines that are not ASCII, and how many of them stand beside another
+    # bytes of odd lines that are not ASCII, and how many of them stand beside another
+    letters: int = 0
     beside: int = 0
 
     def text(self, data: bytes) -> str:
@@ -68,14 +73,15 @@ class Charset:
     def decided(self, where: str) -> str:
         """UTF-8 if more of the lines are, else Windows-1252; ValueError where that cannot be.
 
-        In the languages that Windows-1252 is for, a letter with a mark stands among others without; in
-        Cyrillic, Greek, Chinese or Japanese charsets such bytes stand side by side.
+        In the languages that Windows-1252 is for, a letter with a mark stands among others without;
+        in Cyrillic, Greek, Chinese or Japanese charsets such bytes stand side by side.
         """
         if self.odd <= self.good:
             return UTF8
 
         if self.beside * 2 > self.letters:
             raise ValueError(
-                f"{where} is neither in UTF-8 nor in Windows-1252: save it as UTF-8, as with iconv -f CHARSET -t UTF-8"
+                f"{where} is neither in UTF-8 nor in Windows-1252: save it as UTF-8, as with iconv"
+                " -f CHARSET -t UTF-8"
             )
         return WESTERN

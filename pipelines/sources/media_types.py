@@ -11,7 +11,9 @@ HTML = frozenset({"text/html", "application/xhtml+xml"})
 UNKNOWN = frozenset({"unknown/unknown", "application/unknown", "*/*"})
 VALUE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 # browsers end the type at a blank, where the standard finds none at all
-ESSENCE = re.compile(r"[ \t\r\n]*([!#$%&'*+\-.^_`|~0-9a-z]+/[!#$%&'*+\-.^_`|~0-9a-z]+)(?=[; \t\r\n]|$)")
+ESSENCE = re.compile(
+    r"[ \t\r\n]*([!#$%&'*+\-.^_`|~0-9a-z]+/[!#$%&'*+\-.^_`|~0-9a-z]+)(?=[; \t\r\n]|$)"
+)
 
 
 @lru_cache(maxsize=256)  # an archive names few, and each record is asked three times
@@ -28,4 +30,6 @@ def media_type(content_type: str | None) -> str:
 
 def is_html(media: str, body: bytes) -> bool:
     """Whether a response is a page; without a media type, whether it begins like one."""
-    return media in HTML or (not media and body[:512].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"))
+    return media in HTML or (
+        not media and body[:512].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
+    )

@@ -10,11 +10,14 @@ SLICES = 16  # of a row group at most: each is reached by reading what is before
 BATCH = range(8, 257)  # rows decoded at once
 BATCH_BYTES = 1 << 27  # that they may become if each has the longest value that its column can hold
 VALUES = 1 << 26  # of a column of a row group at most, where rows hold several
-DAMAGE = (pa.ArrowException, OSError, MemoryError, ValueError, OverflowError)  # what pyarrow says of it
+# what pyarrow says of it
+DAMAGE = (pa.ArrowException, OSError, MemoryError, ValueError, OverflowError)
 
 
 class Slice(NamedTuple):
-    """Rows [start, end) of the row groups [first, last) taken together; `before` rows are in the groups before."""
+    """Rows [start, end) of the row groups [first, last) taken together; `before` rows are in the
+    groups before.
+    """
 
     first: int
     last: int
@@ -49,7 +52,9 @@ def opened_parquet(file: IO[bytes]) -> pq.ParquetFile:
 
 
 def holds_text(source: pq.ParquetFile, name: str) -> bool:
-    """Whether the first value of a column of bytes is a text, as where strings were written without saying so."""
+    """Whether the first value of a column of bytes is a text, as where strings were written without
+    saying so.
+    """
     try:
         for batch in source.iter_batches(BATCH[0], columns=[name], use_threads=False):
             first = next((value for value in first_of(batch, name).to_pylist() if value), b"")
@@ -60,7 +65,9 @@ def holds_text(source: pq.ParquetFile, name: str) -> bool:
 
 
 def slices(source: pq.ParquetFile, columns: tuple[str, str], rows: int, size: int) -> list[Slice]:
-    """Parts of about so many rows, or bytes of the two columns: some row groups, or a piece of a large one."""
+    """Parts of about so many rows, or bytes of the two columns: some row groups, or a piece of a
+    large one.
+    """
     found: list[Slice] = []
     first = before = count = 0
 
@@ -75,7 +82,10 @@ def slices(source: pq.ParquetFile, columns: tuple[str, str], rows: int, size: in
         count += there
         if pieces > 1:
             step = -(-there // pieces)
-            found += [Slice(index, index + 1, at, min(at + step, there), before) for at in range(0, there, step)]
+            found += [
+                Slice(index, index + 1, at, min(at + step, there), before)
+                for at in range(0, there, step)
+            ]
         elif count >= rows:
             found.append(Slice(first, index + 1, 0, count, before))
 
@@ -98,14 +108,23 @@ def _declared(source: pq.ParquetFile, index: int, columns: tuple[str, str]) -> i
 def chunks(source: pq.ParquetFile, index: int, columns: Sequence[str]) -> list[Any]:
     """What the file says of some columns of a row group; one of `DAMAGE` if that is damaged.
 
-    Some of it is read first: that raises where the metadata of a column is damaged, while asking for
-    such metadata ends the process (pyarrow 25: `terminate called after throwing an instance of
+    Some of it is read first: that raises where the metadata of a column is damaged, while asking
+    for such metadata ends the process (pyarrow 25: `terminate called after throwing an instance of
     'parquet::ParquetException'`, as for a histogram of another size).
     """
-    next(source.iter_batches(1, row_groups=[index], columns=list(dict.fromkeys(columns)), use_threads=False), None)
+    next(
+        source.iter_batches(
+            1, row_groups=[index], columns=list(dict.fromkeys(columns)), use_threads=False
+        ),
+        None,
+    )
 
     paths = [source.schema.column(place).path for place in range(len(source.schema))]
-    wanted = [place for place, path in enumerate(paths) if any(path == name or path.startswith(f"{name}.") for name in columns)]
+    wanted = [
+        place
+        for place, path in enumerate(paths)
+        if any(path == name or path.startswith(f"{name}.") for name in columns)
+    ]
     group = source.metadata.row_group(index)
     return [group.column(place) for place in wanted]
 
@@ -125,10 +144,14 @@ def list_rows(source: pq.ParquetFile, columns: tuple[str, str], which: Slice) ->
                 yield ListRow(number + done, address, words)
                 done += 1
         except DAMAGE as error:
-            yield ListRow(number + done, None, None, f"row group {index} is damaged: {error}", end - done)
+            yield ListRow(
+                number + done, None, None, f"row group {index} is damaged: {error}", end - done
+            )
         else:
             if done < end:
-                yield ListRow(number + done, None, None, f"row group {index} ends too early", end - done)
+                yield ListRow(
+                    number + done, None, None, f"row group {index} ends too early", end - done
+                )
 
         at += there
 
@@ -144,7 +167,9 @@ def _group_rows(
     size = min(max(BATCH_BYTES // largest, BATCH[0]), BATCH[-1])
     number = 0
 
-    for batch in source.iter_batches(size, row_groups=[index], columns=list(dict.fromkeys(columns)), use_threads=False):
+    for batch in source.iter_batches(
+        size, row_groups=[index], columns=list(dict.fromkeys(columns)), use_threads=False
+    ):
         if number + batch.num_rows > start:
             address, words = (python_values(first_of(batch, name)) for name in columns)
             for row in range(max(0, start - number), min(batch.num_rows, end - number)):
@@ -164,7 +189,9 @@ def first_of(batch: pa.RecordBatch | pa.Table, name: str) -> Any:
 
 
 def python_values(array: Any) -> list[Any]:
-    """Values as Python has them; as bytes where strings are no UTF-8, which Arrow does not look at."""
+    """Values as Python has them; as bytes where strings are no UTF-8, which Arrow does not look
+    at.
+    """
     try:
         return list(array.to_pylist())
     except UnicodeDecodeError:

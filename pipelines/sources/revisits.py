@@ -1,8 +1,9 @@
-"""Revisits: records without a body of their own, which refer to the record that has it (WARC 1.1, 6.7).
+"""Revisits: records without a body of their own, which refer to the record that has it (WARC 1.1,
+6.7).
 
-The record is looked for in the same archive, then in others of the same collection: by its id, by its
-address and date, or by the digest of its payload, as the revisit has them. File names that a revisit
-gives are not followed, as they may lead anywhere.
+The record is looked for in the same archive, then in others of the same collection: by its id, by
+its address and date, or by the digest of its payload, as the revisit has them. File names that a
+revisit gives are not followed, as they may lead anywhere.
 """
 
 from collections import Counter, defaultdict
@@ -15,8 +16,10 @@ from pipelines.pages.archives import READ, Headers, Response, http_of, response_
 from pipelines.pages.sources import opened
 from pipelines.sources.warc import Record
 
-SIBLINGS = 16  # other archives that are looked through for what one refers to, each from front to end
-# what a revisit does not say anew (RFC 9111 3.2): the form of a body that it has not, and its own transfer
+# other archives that are looked through for what one refers to, each from front to end
+SIBLINGS = 16
+# what a revisit does not say anew (RFC 9111 3.2): the form of a body that it has not, and its own
+# transfer
 OF_THE_BODY = frozenset(
     {
         "content-type",
@@ -96,7 +99,9 @@ def _places(revisits: Sequence[Record], archives: Sequence[str]) -> dict[Key, Pl
 
 
 def _bodies(archive: str, keys: Collection[Key]) -> Iterator[tuple[Place, list[Key]]]:
-    """The records of an archive that are referred to by one of these keys; none if it is no archive. Unreachable if the network fails."""
+    """The records of an archive that are referred to by one of these keys; none if it is no
+    archive. Unreachable if the network fails.
+    """
 
     def read(record: Record) -> tuple[Place, list[Key]] | None:
         names = [key for key in _own(record) if key in keys] if record.kind in READ else []
@@ -122,7 +127,11 @@ def _referred(revisit: Record) -> Iterator[Key]:
     if name := fields.get("warc-refers-to", ""):
         yield "id", name
     if date := fields.get("warc-refers-to-date", ""):
-        yield "date", fields.get("warc-refers-to-target-uri", "").strip("<> ") or revisit.target, date
+        yield (
+            "date",
+            fields.get("warc-refers-to-target-uri", "").strip("<> ") or revisit.target,
+            date,
+        )
     if digest := fields.get(DIGEST, "").lower():
         yield "digest", digest
 

@@ -1,8 +1,8 @@
 """WACZ files: zips that hold WARC files and their index (WACZ 1.1.1), read in place.
 
-What lies in one is called `zip://NAME::ADDRESS`, as fsspec does, the name escaped. Names are looked up
-and never become paths. Stored entries are ranges of the file; deflated ones are inflated from their
-front as they are read: whoever reads them in no order makes a copy first.
+What lies in one is called `zip://NAME::ADDRESS`, as fsspec does, the name escaped. Names are looked
+up and never become paths. Stored entries are ranges of the file; deflated ones are inflated from
+their front as they are read: whoever reads them in no order makes a copy first.
 """
 
 import io
@@ -25,7 +25,14 @@ DIRECTORY_BYTES = 64 * 1024 * 1024  # a million entries
 BOMB_BYTES, BOMB_RATIO = 1 << 30, 200  # a deflated entry beyond both is not read
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 STORED, DEFLATED = 0, 8  # methods of compression, APPNOTE 4.4.5
-DIRECTORY_ERRORS = (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, OverflowError, EOFError)
+DIRECTORY_ERRORS = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    struct.error,
+    ValueError,
+    OverflowError,
+    EOFError,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,14 +89,18 @@ class _Capped(io.RawIOBase):
 
 
 def entries(stream: IO[bytes]) -> list[Entry]:
-    """The files in a zip, by their place in it; ValueError if it is broken, or if two of them overlap."""
+    """The files in a zip, by their place in it; ValueError if it is broken, or if two of them
+    overlap.
+    """
     try:
         with zipfile.ZipFile(_Capped(stream)) as directory:
             infos = directory.infolist()
     except DIRECTORY_ERRORS as error:
         raise ValueError(f"no whole zip file: {error}") from error
 
-    found = sorted((_entry(info) for info in infos if not info.is_dir()), key=lambda one: one.header)
+    found = sorted(
+        (_entry(info) for info in infos if not info.is_dir()), key=lambda one: one.header
+    )
     end = 0
     for entry in found:
         if entry.header < end:
@@ -119,11 +130,15 @@ def open_entry(stream: IO[bytes], entry: Entry) -> IO[bytes]:
     start = entry.header + LOCAL_HEADER.size + name + extra
 
     if entry.encrypted or entry.method not in (STORED, DEFLATED):
-        raise ValueError(f"{entry.name!r} is encrypted or compressed in a way that is not read here")
+        raise ValueError(
+            f"{entry.name!r} is encrypted or compressed in a way that is not read here"
+        )
     if entry.method == STORED:
         return io.BufferedReader(_Range(stream, start, entry.packed), 1 << 16)
     if entry.size > BOMB_BYTES and entry.size > BOMB_RATIO * entry.packed:
-        raise ValueError(f"{entry.name!r} has {entry.packed:,} bytes and would become {entry.size:,}: a bomb")
+        raise ValueError(
+            f"{entry.name!r} has {entry.packed:,} bytes and would become {entry.size:,}: a bomb"
+        )
     return io.BufferedReader(_Deflated(_Range(stream, start, entry.packed), entry.size), 1 << 16)
 
 

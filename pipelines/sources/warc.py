@@ -1,9 +1,9 @@
 """The records of a WARC file, in their order, however it is written and wherever it is damaged.
 
-A reader of our own, as the quick ones lose records for a habit of writers: empty gzip members, names
-of fields in any case, headers of a megabyte, wrong lengths. It goes by this: a record begins with
-`WARC/` where a frame or a line begins; its block is as long as is announced if another record or the
-end of its frame follows it; if not, it ends where one of these comes first.
+A reader of our own, as the quick ones lose records for a habit of writers: empty gzip members,
+names of fields in any case, headers of a megabyte, wrong lengths. It goes by this: a record begins
+with `WARC/` where a frame or a line begins; its block is as long as is announced if another record
+or the end of its frame follows it; if not, it ends where one of these comes first.
 """
 
 import re
@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from pipelines.sources.boundaries import LINE, STARTS, next_boundary
-from pipelines.sources.frames import BLANKS, MARK, Cut, Damaged, Foreign, Frames, decoder_of, dictionary_of
+from pipelines.sources.frames import (
+    BLANKS,
+    MARK,
+    Cut,
+    Damaged,
+    Foreign,
+    Frames,
+    decoder_of,
+    dictionary_of,
+)
 
 HEADER_BYTES = 1024 * 1024  # Browsertrix keeps JSON there, others data: addresses
 TAIL = 16  # bytes behind a block that are looked at: line ends, and how a record begins
@@ -36,8 +45,8 @@ GARBAGE, PASSED_OVER = "archive.trailing_garbage", "archive.passed_over"
 class Record:
     """A record, or a place where one is lost.
 
-    `fields` have their names in small letters and the first value of several. `content` is the block
-    up to a limit, of `length` bytes in all. `lost` names why there is no record.
+    `fields` have their names in small letters and the first value of several. `content` is the
+    block up to a limit, of `length` bytes in all. `lost` names why there is no record.
     """
 
     offset: int  # byte of the file where its frame begins; in a plain file, its own first byte
@@ -239,7 +248,9 @@ def _announced(record: Record) -> int:
 
 
 def _measured(frames: Frames, record: Record, length: int) -> int:
-    """The length of a large block of a plain file: what is announced, if a record or the end follows."""
+    """The length of a large block of a plain file: what is announced, if a record or the end
+    follows.
+    """
     start, size = frames.offset, frames.size()
     fits = start + length <= size
     if fits:

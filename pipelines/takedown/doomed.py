@@ -1,4 +1,6 @@
-"""What a list of things taken down means for the collections of a root: their candidates, images, addresses and pages."""
+"""What a list of things taken down means for the collections of a root: their candidates, images,
+addresses and pages.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
@@ -13,7 +15,15 @@ from pipelines.store import Folder, read_table
 from pipelines.takedown.forgotten import FORGOTTEN, Forgotten, among
 from pipelines.takedown.redact import Doomed
 
-_CANDIDATE = ("candidate_id", "page_url", "image_url", "alternatives", "text", "archive", "permission")
+_CANDIDATE = (
+    "candidate_id",
+    "page_url",
+    "image_url",
+    "alternatives",
+    "text",
+    "archive",
+    "permission",
+)
 _FETCH = ("image_url", "image_id", "final_url", "held_in")
 
 
@@ -28,8 +38,10 @@ class Found:
     addresses: set[str] = field(default_factory=set)  # of images that no other candidate names
     shared: set[str] = field(default_factory=set)  # of images that other candidates name too
     archives: set[str] = field(default_factory=set)  # where the pages were read
-    held: set[tuple[str, str]] = field(default_factory=set)  # collection that holds the bytes, image_id; of `addresses`
-    ids: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # image_url -> image_id
+    # collection that holds the bytes, image_id; of `addresses`
+    held: set[tuple[str, str]] = field(default_factory=set)
+    # image_url -> image_id
+    ids: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,24 +56,45 @@ class Survey:
     @property
     def candidates(self) -> pa.Array:
         """The candidate_id of all that was taken down in the root."""
-        return pa.array(sorted({one for doomed in self.collections.values() for one in doomed.candidates.to_pylist()}), pa.string())
+        return pa.array(
+            sorted(
+                {
+                    one
+                    for doomed in self.collections.values()
+                    for one in doomed.candidates.to_pylist()
+                }
+            ),
+            pa.string(),
+        )
 
     def samples(self, shard: pa.Table, names: Collection[str] = ()) -> np.ndarray:
-        """[n] truths: which samples of a release hold something of it; `names` are of all its columns, which does not matter here."""
+        """[n] truths: which samples of a release hold something of it; `names` are of all its
+        columns, which does not matter here.
+        """
         gone = self.forgotten.images(shard["image_id"])
         for name in {"candidate_id", "page_url", "image_url"} & set(shard.column_names):
             parents, found = _of_texts(shard[name])
-            listed = among(found, self.candidates) if name == "candidate_id" else self.forgotten.addresses(found)
+            listed = (
+                among(found, self.candidates)
+                if name == "candidate_id"
+                else self.forgotten.addresses(found)
+            )
             gone[parents[listed]] = True
         told = [name for name in ("caption", "original_text") if name in shard.column_names]
-        for row in np.flatnonzero(among(shard["image_id"], pa.array(sorted(self.texts), pa.string()))).tolist():
+        for row in np.flatnonzero(
+            among(shard["image_id"], pa.array(sorted(self.texts), pa.string()))
+        ).tolist():
             texts = self.texts[shard["image_id"][row].as_py()]
-            gone[row] |= any(text in texts for name in told for text in shard[name][row].as_py() or ())
+            gone[row] |= any(
+                text in texts for name in told for text in shard[name][row].as_py() or ()
+            )
         return np.asarray(gone)
 
 
 def _of_texts(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array | pa.ChunkedArray]:
-    """The sample that each text belongs to, and what is told of it; once, releases told it of the first text of a sample alone."""
+    """The sample that each text belongs to, and what is told of it; once, releases told it of the
+    first text of a sample alone.
+    """
     if not pa.types.is_list(column.type):
         return np.arange(len(column)), column
     lists = column.combine_chunks()
@@ -69,8 +102,14 @@ def _of_texts(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array | pa.Chunke
 
 
 def survey(root: Folder, forgotten: Forgotten) -> Survey:
-    """Everything in the collections of a root, finished or not, that a list means; what was erased before is known by its mark."""
-    folders = [root / "collections" / name for name in (root / "collections").names()] if forgotten else []
+    """Everything in the collections of a root, finished or not, that a list means; what was erased
+    before is known by its mark.
+    """
+    folders = (
+        [root / "collections" / name for name in (root / "collections").names()]
+        if forgotten
+        else []
+    )
     found = {folder.name: _gather(folder, forgotten) for folder in folders}
     doomed_ids = {one for each in found.values() for one in each.held}
     alive = {one for each in found.values() for one in _alive(each, doomed_ids)}
@@ -93,7 +132,15 @@ def survey(root: Folder, forgotten: Forgotten) -> Survey:
             for name, each in found.items()
         },
         texts={image_id: frozenset(several) for image_id, several in texts.items()},
-        outside=tuple(sorted({url for each in found.values() for url in each.archives - set((each.folder / "pages").names())})),
+        outside=tuple(
+            sorted(
+                {
+                    url
+                    for each in found.values()
+                    for url in each.archives - set((each.folder / "pages").names())
+                }
+            )
+        ),
     )
 
 
@@ -103,7 +150,11 @@ def _gather(folder: Folder, forgotten: Forgotten) -> Found:
     taken = _taken_addresses(folder, forgotten)
     for table in _tables(folder / "candidates", "part-", _CANDIDATE):
         _note(found, table.filter(pa.array(_gone(table, taken, forgotten))))
-    for table in _tables(folder / "candidates", "part-", ("candidate_id", "image_url")) if found.addresses else ():
+    for table in (
+        _tables(folder / "candidates", "part-", ("candidate_id", "image_url"))
+        if found.addresses
+        else ()
+    ):
         others = table.filter(pa.array(~among(table["candidate_id"], _strings(found.candidates))))
         found.shared |= _texts(others["image_url"]) & found.addresses
     named = found.addresses | taken
@@ -118,17 +169,25 @@ def _gather(folder: Folder, forgotten: Forgotten) -> Found:
 
 
 def _taken_addresses(folder: Folder, forgotten: Forgotten) -> set[str]:
-    """Addresses whose images were taken down: by themselves, by where they led to, or by the hash of what came."""
+    """Addresses whose images were taken down: by themselves, by where they led to, or by the hash
+    of what came.
+    """
     taken: set[str] = set()
     for table in _tables(folder / "fetches", "part-", _FETCH):
-        gone = forgotten.addresses(table["image_url"]) | forgotten.addresses(table["final_url"]) | forgotten.images(table["image_id"])
+        gone = (
+            forgotten.addresses(table["image_url"])
+            | forgotten.addresses(table["final_url"])
+            | forgotten.images(table["image_id"])
+        )
         taken |= _texts(table["image_url"].filter(pa.array(gone)))
     return taken
 
 
 def _gone(table: pa.Table, taken: set[str], forgotten: Forgotten) -> np.ndarray:
     marked = pc.fill_null(pc.equal(table["permission"], FORGOTTEN), False).to_numpy()
-    return np.asarray(forgotten.candidates(table) | among(table["image_url"], _strings(taken)) | marked)
+    return np.asarray(
+        forgotten.candidates(table) | among(table["image_url"], _strings(taken)) | marked
+    )
 
 
 def _note(found: Found, gone: pa.Table) -> None:
@@ -136,14 +195,20 @@ def _note(found: Found, gone: pa.Table) -> None:
     found.pages |= _texts(gone["page_url"])
     found.addresses |= _texts(gone["image_url"])
     found.archives |= _texts(gone["archive"])
-    found.texts |= {pair for pair in zip(gone["image_url"].to_pylist(), gone["text"].to_pylist(), strict=True) if all(pair)}
+    found.texts |= {
+        pair
+        for pair in zip(gone["image_url"].to_pylist(), gone["text"].to_pylist(), strict=True)
+        if all(pair)
+    }
 
 
 def _alive(found: Found, doomed: set[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """Those images, among the doomed, that an address of this collection still leads to."""
     ids, addresses = _strings({id for _, id in doomed}), _strings(found.addresses)
     for table in _tables(found.folder / "fetches", "part-", _FETCH) if doomed else ():
-        rows = table.filter(pa.array(among(table["image_id"], ids) & ~among(table["image_url"], addresses)))
+        rows = table.filter(
+            pa.array(among(table["image_id"], ids) & ~among(table["image_url"], addresses))
+        )
         for row in rows.to_pylist():
             yield row.get("held_in") or found.folder.name, row["image_id"]
 

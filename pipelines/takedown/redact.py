@@ -1,7 +1,9 @@
-"""Erasing what was taken down from files that stand: rows keep their places, archives their offsets, and every change is on record.
+"""Erasing what was taken down from files that stand: rows keep their places, archives their
+offsets, and every change is on record.
 
-A file is written anew beside the old one, its redaction (old and new digest) is put on record under `redactions/`, and only then does
-it take the old one's name: a file is thus always as its manifest or as the last of its redactions says, or still waits to be erased.
+A file is written anew beside the old one, its redaction (old and new digest) is put on record under
+`redactions/`, and only then does it take the old one's name: a file is thus always as its manifest
+or as the last of its redactions says, or still waits to be erased.
 """
 
 import hashlib
@@ -29,7 +31,8 @@ from pipelines.takedown.forgotten import Forgotten, among, emptied, erased
 
 REDACTIONS = "redactions"
 STORED = 65_535  # bytes of a stored block of deflate, RFC 1951 3.2.4
-Mask = Callable[[pa.Table, set[str]], np.ndarray]  # [n] rows to erase, by the keys of a table and the names of all its columns
+# [n] rows to erase, by the keys of a table and the names of all its columns
+Mask = Callable[[pa.Table, set[str]], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,9 @@ class Doomed:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A file that may be erased from: of which collection or release, in which folder of it, under which name."""
+    """A file that may be erased from: of which collection or release, in which folder of it, under
+    which name.
+    """
 
     home: Folder
     inside: str  # "" for the home itself
@@ -82,7 +87,9 @@ def sha256_of(folder: Folder, name: str) -> str:
 
 @contextmanager
 def replaced(place: Place, forgotten: Forgotten, rows: int | None = None) -> Iterator[IO[bytes]]:
-    """A file to write instead of one that stands; when the block ends well, its redaction is recorded, then it takes the name."""
+    """A file to write instead of one that stands; when the block ends well, its redaction is
+    recorded, then it takes the name.
+    """
     folder = place.folder
     beside = folder.path() if folder.is_local else None
     with tempfile.NamedTemporaryFile(dir=beside, prefix=TEMPORARY, delete=False) as file:
@@ -91,7 +98,11 @@ def replaced(place: Place, forgotten: Forgotten, rows: int | None = None) -> Ite
             file.flush()
             os.fsync(file.fileno())
             new = hashlib.file_digest(open(file.name, "rb"), "sha256").hexdigest()  # noqa: SIM115 - closed when it is forgotten
-            _record(place, Written(name=place.path, bytes=os.path.getsize(file.name), sha256=new, rows=rows), forgotten)
+            _record(
+                place,
+                Written(name=place.path, bytes=os.path.getsize(file.name), sha256=new, rows=rows),
+                forgotten,
+            )
             if folder.is_local:
                 os.chmod(file.name, os.stat(folder.path(place.name)).st_mode & 0o777)
                 os.replace(file.name, folder.path(place.name))
@@ -127,7 +138,9 @@ def redactions(home: Folder) -> dict[str, dict[str, set[str]]]:
 
 
 def last_digests(written: str, chain: dict[str, set[str]]) -> set[str]:
-    """What a file may look like after all its redactions: those digests that no redaction starts from."""
+    """What a file may look like after all its redactions: those digests that no redaction starts
+    from.
+    """
     seen, ahead = {written}, [written]
     while ahead:
         fresh = chain.get(ahead.pop(), set()) - seen
@@ -152,16 +165,28 @@ def rows_of(doomed: Doomed) -> Mask:
 
 
 def _of_doomed_addresses(table: pa.Table, doomed: Doomed) -> np.ndarray:
-    return np.asarray(among(table["image_url"], doomed.addresses) | doomed.forgotten.addresses(table["image_url"]))
+    return np.asarray(
+        among(table["image_url"], doomed.addresses) | doomed.forgotten.addresses(table["image_url"])
+    )
 
 
 def _of_images(names: set[str]) -> bool:
-    """Whether a table has a row for each image; one with addresses and no pictures has one for each address."""
+    """Whether a table has a row for each image; one with addresses and no pictures has one for each
+    address.
+    """
     return "image_id" in names and ("image" in names or "image_url" not in names)
 
 
 def _keys(names: set[str]) -> list[str]:
-    wanted = ("candidate_id", "image_id", "page_url", "image_url", "alternatives", "caption", "original_text")
+    wanted = (
+        "candidate_id",
+        "image_id",
+        "page_url",
+        "image_url",
+        "alternatives",
+        "caption",
+        "original_text",
+    )
     return [name for name in wanted if name in names]
 
 
@@ -173,7 +198,9 @@ def _kept(names: set[str]) -> tuple[str, ...]:
 
 
 def _only_address(table: pa.Table, names: set[str], doomed: Doomed | None) -> np.ndarray:
-    """Which images stay although the address that they were fetched from goes: another one leads to them too."""
+    """Which images stay although the address that they were fetched from goes: another one leads to
+    them too.
+    """
     if doomed is None or not _of_images(names) or "image_url" not in names:
         return np.zeros(table.num_rows, dtype=bool)
     return _of_doomed_addresses(table, doomed)
@@ -183,7 +210,9 @@ def _clean(table: pa.Table, gone: np.ndarray, only_address: np.ndarray) -> pa.Ta
     """A table without what is to be erased."""
     names = set(table.column_names)
     if gone.any():
-        table = erased(table, gone, keep=_kept(names), mark="outcome" if "outcome" in names else "permission")
+        table = erased(
+            table, gone, keep=_kept(names), mark="outcome" if "outcome" in names else "permission"
+        )
     if only_address.any():
         table = emptied(table, "image_url", only_address, "")
     return table
@@ -192,11 +221,19 @@ def _clean(table: pa.Table, gone: np.ndarray, only_address: np.ndarray) -> pa.Ta
 def dirty_rows(place: Place, mask: Mask, doomed: Doomed | None = None) -> int:
     """How many rows of a table still hold what is to be erased."""
     with _opened(place) as (schema, groups, _):
-        return sum(_differing(read(None), clean) for read in groups if (clean := _cleaned(read, schema, mask, doomed)) is not None)
+        return sum(
+            _differing(read(None), clean)
+            for read in groups
+            if (clean := _cleaned(read, schema, mask, doomed)) is not None
+        )
 
 
-def erase_table(place: Place, mask: Mask, forgotten: Forgotten, doomed: Doomed | None = None) -> int:
-    """Erase rows of a Parquet or Arrow file, its row groups and record batches as they were; returns how many, 0 if it stays as it is."""
+def erase_table(
+    place: Place, mask: Mask, forgotten: Forgotten, doomed: Doomed | None = None
+) -> int:
+    """Erase rows of a Parquet or Arrow file, its row groups and record batches as they were;
+    returns how many, 0 if it stays as it is.
+    """
     rows = dirty_rows(place, mask, doomed)
     if rows:
         with (
@@ -211,7 +248,9 @@ def erase_table(place: Place, mask: Mask, forgotten: Forgotten, doomed: Doomed |
 
 
 def _cleaned(read: "Read", schema: pa.Schema, mask: Mask, doomed: Doomed | None) -> pa.Table | None:
-    """A group of rows as it should be; None where nothing of it is to be erased, of which only the keys are read."""
+    """A group of rows as it should be; None where nothing of it is to be erased, of which only the
+    keys are read.
+    """
     names = set(schema.names)
     keys = read(_keys(names))
     gone, only_address = mask(keys, names), _only_address(keys, names, doomed)
@@ -236,15 +275,23 @@ Groups = Sequence[Read]
 
 @contextmanager
 def _opened(place: Place) -> Iterator[tuple[pa.Schema, Groups, int]]:
-    """The schema of a table file, what reads each of its groups of rows (some columns, or all), and its rows."""
+    """The schema of a table file, what reads each of its groups of rows (some columns, or all), and
+    its rows.
+    """
     with place.folder.open(place.name) as source:
         if place.name.endswith(".parquet"):
             file = pq.ParquetFile(source)
 
             def group(index: int) -> Read:
-                return lambda columns: file.read_row_group(index, columns=columns, use_threads=False)
+                return lambda columns: file.read_row_group(
+                    index, columns=columns, use_threads=False
+                )
 
-            yield file.schema_arrow, [group(index) for index in range(file.num_row_groups)], file.metadata.num_rows
+            yield (
+                file.schema_arrow,
+                [group(index) for index in range(file.num_row_groups)],
+                file.metadata.num_rows,
+            )
             return
         reader = pa.ipc.open_file(source)
 
@@ -256,7 +303,11 @@ def _opened(place: Place) -> Iterator[tuple[pa.Schema, Groups, int]]:
             return read
 
         rows = [batch(index) for index in range(reader.num_record_batches)]
-        yield reader.schema, rows, sum(reader.get_batch(index).num_rows for index in range(len(rows)))
+        yield (
+            reader.schema,
+            rows,
+            sum(reader.get_batch(index).num_rows for index in range(len(rows))),
+        )
 
 
 @contextmanager
@@ -268,7 +319,9 @@ def _writer(name: str, file: IO[bytes], schema: pa.Schema) -> Iterator[Callable[
     with pa.ipc.new_file(file, schema) as arrow:
 
         def write(table: pa.Table) -> None:
-            for batch in table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], schema)]:
+            for batch in table.combine_chunks().to_batches() or [
+                pa.RecordBatch.from_pylist([], schema)
+            ]:
                 arrow.write_batch(batch)
 
         yield write
@@ -281,7 +334,9 @@ def doomed_records(place: Place, doomed: Doomed) -> int:
 
 
 def erase_records(place: Place, doomed: Doomed) -> int:
-    """Erase the records of an archive (gzip members) that are of doomed addresses; one of the same length stands in for each."""
+    """Erase the records of an archive (gzip members) that are of doomed addresses; one of the same
+    length stands in for each.
+    """
     with fsspec.open(place.folder.path(place.name), "rb") as source:
         spans = _doomed_spans(source, doomed)
         if not spans:
@@ -300,17 +355,27 @@ def erase_records(place: Place, doomed: Doomed) -> int:
 
 def _doomed_spans(source: IO[bytes], doomed: Doomed) -> list[tuple[int, int]]:
     """(first byte, byte after the last) of the records to erase, in order."""
-    starts = [(record.offset, bool(record.target) and doomed.address(record.target)) for record in records(source, limit=0)]
+    starts = [
+        (record.offset, bool(record.target) and doomed.address(record.target))
+        for record in records(source, limit=0)
+    ]
     ends = [start for start, _ in starts[1:]] + [source.seek(0, os.SEEK_END)]
     return [(start, end) for (start, gone), end in zip(starts, ends, strict=True) if gone]
 
 
 def blank_record(size: int, name: str) -> bytes:
-    """A gzip member of exactly so many bytes that holds a WARC record of spaces, so that what comes after it keeps its offset."""
-    blocks = -(-(size - 18) // (STORED + 5))  # a member has 18 bytes of its own (RFC 1952), a stored block 5
+    """A gzip member of exactly so many bytes that holds a WARC record of spaces, so that what comes
+    after it keeps its offset.
+    """
+    # a member has 18 bytes of its own (RFC 1952), a stored block 5
+    blocks = -(-(size - 18) // (STORED + 5))
     length = size - 18 - 5 * blocks
-    identity = uuid.uuid5(uuid.NAMESPACE_URL, name)  # the same again after a kill; the date says nothing, and must be there
-    full = f"WARC-Record-ID: <urn:uuid:{identity}>\r\nWARC-Date: 1970-01-01T00:00:00Z\r\nContent-Type: text/plain\r\n"
+    # the same again after a kill; the date says nothing, and must be there
+    identity = uuid.uuid5(uuid.NAMESPACE_URL, name)
+    full = (
+        f"WARC-Record-ID: <urn:uuid:{identity}>\r\nWARC-Date: 1970-01-01T00:00:00Z\r\nContent-Type:"
+        " text/plain\r\n"
+    )
     for middle in (full, ""):  # the shortest records have no room for all that WARC asks for
         head = f"WARC/1.1\r\nWARC-Type: metadata\r\n{middle}Content-Length: "
         body = length - len(head) - 10 - 4 - 4
@@ -321,18 +386,31 @@ def blank_record(size: int, name: str) -> bytes:
     pieces = [record[start : start + STORED] for start in range(0, len(record), STORED)]
     pieces += [b""] * (blocks - len(pieces))
     last = len(pieces) - 1
-    deflated = b"".join(struct.pack("<BHH", i == last, len(one), len(one) ^ 0xFFFF) + one for i, one in enumerate(pieces))
-    member = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff" + deflated + struct.pack("<II", zlib.crc32(record), len(record) & 0xFFFFFFFF)
+    deflated = b"".join(
+        struct.pack("<BHH", i == last, len(one), len(one) ^ 0xFFFF) + one
+        for i, one in enumerate(pieces)
+    )
+    member = (
+        b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+        + deflated
+        + struct.pack("<II", zlib.crc32(record), len(record) & 0xFFFFFFFF)
+    )
     assert len(member) == size, "the record that stands in must be as long"
     return member
 
 
 def scrub(folder: Folder, doomed: Doomed) -> None:
-    """Take doomed addresses out of what reports and errors say; what its user configured stays, being its user's own words."""
+    """Take doomed addresses out of what reports and errors say; what its user configured stays,
+    being its user's own words.
+    """
     for name in folder.names():
         if name.endswith((".json", ".failed")) and name not in ("configuration.json", "lease.json"):
             said = folder.read_json(name)
-            kept = {key: said[key] for key in said.keys() & {"config", "inputs"}} if isinstance(said, dict) else {}
+            kept = (
+                {key: said[key] for key in said.keys() & {"config", "inputs"}}
+                if isinstance(said, dict)
+                else {}
+            )
             left = _scrubbed(said, doomed)
             left = {**left, **kept} if kept else left
             if left != said:
@@ -341,10 +419,16 @@ def scrub(folder: Folder, doomed: Doomed) -> None:
 
 def _scrubbed(value: Any, doomed: Doomed) -> Any:
     if isinstance(value, str):
-        return re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>\\]+", lambda found: _said(found[0], doomed), value)
+        return re.sub(
+            r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>\\]+", lambda found: _said(found[0], doomed), value
+        )
     if isinstance(value, list):
         return [_scrubbed(one, doomed) for one in value]
-    return {key: _scrubbed(one, doomed) for key, one in value.items()} if isinstance(value, dict) else value
+    return (
+        {key: _scrubbed(one, doomed) for key, one in value.items()}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 def _said(url: str, doomed: Doomed) -> str:

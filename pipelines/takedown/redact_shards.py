@@ -1,4 +1,6 @@
-"""Erasing samples from the shards of a release: rows of an Arrow file are emptied in their places, those of a tar are left out."""
+"""Erasing samples from the shards of a release: rows of an Arrow file are emptied in their places,
+those of a tar are left out.
+"""
 
 import tarfile
 from typing import IO
@@ -41,7 +43,9 @@ def erase_samples(place: Place, mask: Mask, forgotten: Forgotten) -> int:
 
 
 def _doomed(source: IO[bytes], place: Place, mask: Mask) -> list[Packed]:
-    """The samples of a tar to erase, in order; ValueError if it is not whole, as nobody knows then what it holds."""
+    """The samples of a tar to erase, in order; ValueError if it is not whole, as nobody knows then
+    what it holds.
+    """
     try:
         found = [(sample, sample.json(source)) for sample in packed(source)]
     except (ValueError, tarfile.HeaderError) as error:

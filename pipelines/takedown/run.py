@@ -1,7 +1,9 @@
-"""Take-down: what is forgotten is put on the root's list for ever, erased wherever the root holds it, and releases are written again.
+"""Take-down: what is forgotten is put on the root's list for ever, erased wherever the root holds
+it, and releases are written again.
 
-The order is what makes a killed take-down complete when it is run again: the list first; then what is found only through the
-candidates (releases, images, measurements, pages); then addresses and fetches; the candidates themselves; and at last the new releases.
+The order is what makes a killed take-down complete when it is run again: the list first; then what
+is found only through the candidates (releases, images, measurements, pages); then addresses and
+fetches; the candidates themselves; and at last the new releases.
 """
 
 import contextlib
@@ -21,26 +23,41 @@ from pipelines.stage import MANIFEST, RECEIPTS, Engine, Progress, silent
 from pipelines.store import Folder, lease
 from pipelines.takedown.doomed import Survey, survey
 from pipelines.takedown.forgotten import FOLDER, Forgotten
-from pipelines.takedown.redact import Doomed, Place, dirty_rows, doomed_records, erase_records, erase_table, rows_of, scrub
+from pipelines.takedown.redact import (
+    Doomed,
+    Place,
+    dirty_rows,
+    doomed_records,
+    erase_records,
+    erase_table,
+    rows_of,
+    scrub,
+)
 from pipelines.takedown.redact_shards import dirty_samples, erase_samples
 
 REBUILT = ("outcomes", "aggregates")  # what is made again from the rest when it is asked for
 FEATURES = "features"  # in a release: training keeps there what frozen towers say of its samples
-LATE = ("urls/by-host", "urls", "fetches", "candidates")  # erased last, in this order: the rest is found through them
+# erased last, in this order: the rest is found through them
+LATE = ("urls/by-host", "urls", "fetches", "candidates")
 _CARD = "> This release held what was taken down since, and lacks it now"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a take-down did, or would do: counts by collection and release, and what it could not reach."""
+    """What a take-down did, or would do: counts by collection and release, and what it could not
+    reach.
+    """
 
     dry_run: bool
     root: str
     listed: int  # addresses, domains and hashes on the list now
-    collections: dict[str, dict[str, int]] = field(default_factory=dict)  # candidates, and rows or records by folder
+    # candidates, and rows or records by folder
+    collections: dict[str, dict[str, int]] = field(default_factory=dict)
     releases: dict[str, int] = field(default_factory=dict)  # samples that were erased
-    reissued: dict[str, str | None] = field(default_factory=dict)  # old name -> new name, None where nothing could be written again
-    causes: dict[str, str] = field(default_factory=dict)  # why nothing could be written again, where it was tried
+    # old name -> new name, None where nothing could be written again
+    reissued: dict[str, str | None] = field(default_factory=dict)
+    # why nothing could be written again, where it was tried
+    causes: dict[str, str] = field(default_factory=dict)
     models: tuple[str, ...] = ()  # trained on a release that held it
     outside: tuple[str, ...] = ()  # archives that were given, not ours to write
 
@@ -51,22 +68,40 @@ class Report:
         """The report in words."""
         dry = self.dry_run
         erased = "would erase" if dry else "erased"
-        said = [f"{self.listed:,} addresses, domains and images {'would be' if dry else 'are'} taken down for ever"]
+        said = [
+            f"{self.listed:,} addresses, domains and images {'would be' if dry else 'are'} taken"
+            " down for ever"
+        ]
         for name, counts in self.collections.items():
-            said.append(f"  collection {name}: {erased} " + ", ".join(f"{count:,} in {what}" for what, count in counts.items()))
-        said += [f"  release {name}: {erased} {count:,} samples" for name, count in self.releases.items()]
-        said += [f"  release {old}: {_written(new, dry, self.causes.get(old))}" for old, new in self.reissued.items()]
+            said.append(
+                f"  collection {name}: {erased} "
+                + ", ".join(f"{count:,} in {what}" for what, count in counts.items())
+            )
+        said += [
+            f"  release {name}: {erased} {count:,} samples" for name, count in self.releases.items()
+        ]
+        said += [
+            f"  release {old}: {_written(new, dry, self.causes.get(old))}"
+            for old, new in self.reissued.items()
+        ]
         again = "would have to be trained again" if dry else "train it again"
         said += [f"  model {name} has seen a release that held it: {again}" for name in self.models]
         yours = "it would be yours to change" if dry else "it is yours to change"
-        said += [f"  archive {url} was given and still holds pages of it: {yours}" for url in self.outside]
+        said += [
+            f"  archive {url} was given and still holds pages of it: {yours}"
+            for url in self.outside
+        ]
         return "\n".join(said if len(said) > 1 else [*said, f"  nothing of it is in {self.root}"])
 
 
 def _written(new: str | None, dry_run: bool, cause: str | None) -> str:
     if new:
         return f"{new} {'would stand' if dry_run else 'stands'} for it"
-    return "could not be written again" + (f" ({cause})" if cause else "") + f": {'you would have to ' if dry_run else ''}curate a new one"
+    return (
+        "could not be written again"
+        + (f" ({cause})" if cause else "")
+        + f": {'you would have to ' if dry_run else ''}curate a new one"
+    )
 
 
 def forget(
@@ -80,15 +115,22 @@ def forget(
     engine: Engine | None = None,
     progress: Callable[[Progress], None] = silent,
 ) -> Report:
-    """Take down addresses (of pages or images), domains with their subdomains, and images; with nothing given, complete what was begun.
+    """Take down addresses (of pages or images), domains with their subdomains, and images; with
+    nothing given, complete what was begun.
 
-    Raises ValueError for what is no address, domain or hash, LeaseHeld while another process writes what is to be erased.
+    Raises ValueError for what is no address, domain or hash, LeaseHeld while another process writes
+    what is to be erased.
     """
     asked = Forgotten.of(urls=urls, domains=domains, sha256=sha256)
     if not asked and not Forgotten.read(root):
-        raise ValueError(f"say what is to be taken down (--url, --domain or --sha256): nothing was begun in {root.path()}")
+        raise ValueError(
+            "say what is to be taken down (--url, --domain or --sha256): nothing was begun in"
+            f" {root.path()}"
+        )
     if dry_run:
-        return _Takedown(root=root, found=survey(root, Forgotten.read(root) | asked), progress=silent).look()
+        return _Takedown(
+            root=root, found=survey(root, Forgotten.read(root) | asked), progress=silent
+        ).look()
     asked.remember(root, note)
     with lease(root / FOLDER):
         work = _Takedown(root=root, found=survey(root, Forgotten.read(root)), progress=progress)
@@ -127,11 +169,25 @@ class _Takedown:
             counts = self.collections.setdefault(name, Counter())
             for place in _places(self.root / "collections" / name, None) if doomed else ():
                 archive = place.name.endswith(".warc.gz")
-                counts[place.inside] += doomed_records(place, doomed) if archive else dirty_rows(place, rows_of(doomed), doomed)
-        new = {name: _next_name(self.root, name) for name in self.releases if (self.root / "releases" / name).exists(MANIFEST)}
+                counts[place.inside] += (
+                    doomed_records(place, doomed)
+                    if archive
+                    else dirty_rows(place, rows_of(doomed), doomed)
+                )
+        new = {
+            name: _next_name(self.root, name)
+            for name in self.releases
+            if (self.root / "releases" / name).exists(MANIFEST)
+        }
         return self.report(dry_run=True, reissued=dict(new))
 
-    def report(self, *, dry_run: bool, reissued: dict[str, str | None], causes: dict[str, str] | None = None) -> Report:
+    def report(
+        self,
+        *,
+        dry_run: bool,
+        reissued: dict[str, str | None],
+        causes: dict[str, str] | None = None,
+    ) -> Report:
         counts = {name: dict(+count) for name, count in self.collections.items() if +count}
         return Report(
             dry_run=dry_run,
@@ -146,7 +202,9 @@ class _Takedown:
         )
 
     def _erase_release(self, home: Folder) -> None:
-        """Erase samples from the shards of a release; it is marked before, so that nobody takes it for whole."""
+        """Erase samples from the shards of a release; it is marked before, so that nobody takes it
+        for whole.
+        """
         dirty = [place for place in _shards(home) if dirty_samples(place, self.found.samples)]
         if not dirty:
             return
@@ -157,15 +215,21 @@ class _Takedown:
                 return
             if not home.exists(SUPERSEDED):
                 home.write_json(SUPERSEDED, {"by": None, "pending": True})
-            (home / FEATURES).remove()  # what frozen towers said of its images; training makes it again
+            # what frozen towers said of its images; training makes it again
+            (home / FEATURES).remove()
             for place in dirty:
                 home.sweep()
-                self.releases[home.name] = self.releases.get(home.name, 0) + erase_samples(place, self.found.samples, self.found.forgotten)
+                self.releases[home.name] = self.releases.get(home.name, 0) + erase_samples(
+                    place, self.found.samples, self.found.forgotten
+                )
                 self._tell(home.name, self.releases[home.name])
 
     def _erase_collection(self, home: Folder, doomed: Doomed, *, late: bool) -> None:
         with lease(home):
-            for folder in [home / inside for inside in ("", "pages", RECEIPTS, *(f"{inside}/{RECEIPTS}" for inside in LATE))]:
+            for folder in [
+                home / inside
+                for inside in ("", "pages", RECEIPTS, *(f"{inside}/{RECEIPTS}" for inside in LATE))
+            ]:
                 scrub(folder, doomed)
             swept = set()
             for place in _places(home, late):
@@ -173,19 +237,29 @@ class _Takedown:
                     place.folder.sweep()
                     swept.add(place.inside)
                 archive = place.name.endswith(".warc.gz")
-                count = erase_records(place, doomed) if archive else erase_table(place, rows_of(doomed), doomed.forgotten, doomed)
+                count = (
+                    erase_records(place, doomed)
+                    if archive
+                    else erase_table(place, rows_of(doomed), doomed.forgotten, doomed)
+                )
                 self.collections.setdefault(home.name, Counter())[place.inside] += count
                 if count:
                     self._tell(home.name, self.collections[home.name].total())
 
     def _erase_memory(self, home: Folder, doomed: Doomed) -> None:
-        places = [Place(home=home, inside="", name=name) for name in home.names() if name.endswith(".parquet")]
+        places = [
+            Place(home=home, inside="", name=name)
+            for name in home.names()
+            if name.endswith(".parquet")
+        ]
         with lease(home) if places else contextlib.nullcontext():
             for place in places:
                 erase_table(place, rows_of(doomed), doomed.forgotten, doomed)
 
     def _drop_rebuilt(self) -> None:
-        """Remove what was derived before something went onto the list; it is made again, without it, when it is asked for."""
+        """Remove what was derived before something went onto the list; it is made again, without
+        it, when it is asked for.
+        """
         for kind in REBUILT:
             for name in (self.root / kind).names():
                 folder = self.root / kind / name
@@ -200,25 +274,47 @@ class _Takedown:
 
 
 def remains(root: Folder) -> list[str]:
-    """What was taken down and is still there, because its take-down was stopped or the collection came from elsewhere; in words."""
+    """What was taken down and is still there, because its take-down was stopped or the collection
+    came from elsewhere; in words.
+    """
     forgotten = Forgotten.read(root)
     if not forgotten:
         return []
     found = _Takedown(root=root, found=survey(root, forgotten), progress=silent).look()
     after = "that were taken down: run `winnow forget`"
-    held = [(f"collection {name}", f"{max(counts.values()):,} rows or records") for name, counts in found.collections.items()]
+    held = [
+        (f"collection {name}", f"{max(counts.values()):,} rows or records")
+        for name, counts in found.collections.items()
+    ]
     held += [(f"release {name}", f"{count:,} samples") for name, count in found.releases.items()]
     return [f"{what} still holds {count} {after}" for what, count in held]
 
 
 def _shards(home: Folder) -> list[Place]:
-    return [Place(home=home, inside="", name=name) for name in home.names() if name.endswith((".arrow", ".tar"))]
+    return [
+        Place(home=home, inside="", name=name)
+        for name in home.names()
+        if name.endswith((".arrow", ".tar"))
+    ]
 
 
 def _places(home: Folder, late: bool | None) -> Iterator[Place]:
-    """The files of a collection that may hold what was taken down, those first or last that must be; None: all."""
-    early = [*_below(home, "images"), *_below(home, "measurements"), *_below(home, "captions"), *_below(home, "pages")]
-    insides = [*dict.fromkeys(early), *LATE] if late is None else LATE if late else list(dict.fromkeys(early))
+    """The files of a collection that may hold what was taken down, those first or last that must
+    be; None: all.
+    """
+    early = [
+        *_below(home, "images"),
+        *_below(home, "measurements"),
+        *_below(home, "captions"),
+        *_below(home, "pages"),
+    ]
+    insides = (
+        [*dict.fromkeys(early), *LATE]
+        if late is None
+        else LATE
+        if late
+        else list(dict.fromkeys(early))
+    )
     for inside in insides:
         for name in (home / inside).names():
             if name.endswith((".parquet", ".arrow", ".warc.gz")):
@@ -236,9 +332,11 @@ def _below(home: Folder, inside: str) -> Iterator[str]:
 def _reissue_all(
     root: Folder, engine: Engine | None, progress: Callable[[Progress], None]
 ) -> tuple[dict[str, str | None], dict[str, str]]:
-    """Write every release again that was marked and not yet written again; what stands for each, and why nothing does.
+    """Write every release again that was marked and not yet written again; what stands for each,
+    and why nothing does.
 
-    One that cannot be written again, since a model of its recipe is gone for instance, does not keep the others from it.
+    One that cannot be written again, since a model of its recipe is gone for instance, does not
+    keep the others from it.
     """
     done: dict[str, str | None] = {}
     causes: dict[str, str] = {}
@@ -254,8 +352,12 @@ def _reissue_all(
     return done, causes
 
 
-def _reissue(root: Folder, home: Folder, engine: Engine | None, progress: Callable[[Progress], None]) -> str | None:
-    """The name of the release that stands for one, None if its recipe or collections are gone or nothing is kept."""
+def _reissue(
+    root: Folder, home: Folder, engine: Engine | None, progress: Callable[[Progress], None]
+) -> str | None:
+    """The name of the release that stands for one, None if its recipe or collections are gone or
+    nothing is kept.
+    """
     manifest = home.read_json(MANIFEST)
     recipe = _recipe(manifest)
     there = all((root / "collections" / name).exists(MANIFEST) for name in manifest["collections"])
@@ -267,17 +369,33 @@ def _reissue(root: Folder, home: Folder, engine: Engine | None, progress: Callab
         collections=tuple(manifest["collections"]),
         release=home.name,
         given=Given(**manifest.get("given", {})),
-        **{name: manifest[name] for name in ("shard_samples", "heldout", "format") if name in manifest},
+        **{
+            name: manifest[name]
+            for name in ("shard_samples", "heldout", "format")
+            if name in manifest
+        },
     )
     config = config.model_copy(update={"release": name})  # whatever its length
-    decision = decide(root, recipe, config.collections, given=config.given, also=config.also, engine=engine, progress=progress)
+    decision = decide(
+        root,
+        recipe,
+        config.collections,
+        given=config.given,
+        also=config.also,
+        engine=engine,
+        progress=progress,
+    )
     if not decision.funnel.outcomes.get(KEPT, 0):
         return None
-    return publish(root, config, decision, supersedes=home.name, engine=engine, progress=progress).name
+    return publish(
+        root, config, decision, supersedes=home.name, engine=engine, progress=progress
+    ).name
 
 
 def _recipe(manifest: dict[str, Any]) -> Recipe | None:
-    """The recipe of a release, from its manifest; of one that was written without it, by its name if it is still the same."""
+    """The recipe of a release, from its manifest; of one that was written without it, by its name
+    if it is still the same.
+    """
     if "recipe_rules" in manifest:
         return Recipe.stored(manifest["recipe_rules"])
     known = load(manifest["recipe"]) if manifest["recipe"] in available() else None
@@ -288,7 +406,9 @@ def _next_name(root: Folder, name: str) -> str:
     """`web-1.r1` for `web-1`, `web-1.r2` for that; one that was begun for it is taken up."""
     base = re.sub(r"\.r\d+$", "", name)
     number = 1
-    while (home := root / "releases" / f"{base}.r{number}").exists(MANIFEST) and home.read_json(MANIFEST).get("supersedes") != name:
+    while (home := root / "releases" / f"{base}.r{number}").exists(MANIFEST) and home.read_json(
+        MANIFEST
+    ).get("supersedes") != name:
         number += 1
     return f"{base}.r{number}"
 
@@ -297,16 +417,33 @@ def _mark_card(home: Folder, by: str | None) -> None:
     card = home.read("README.md").decode() if home.exists("README.md") else ""
     if _CARD not in card:
         heading = f"# {home.name}\n"
-        words = f"{heading}\n{_CARD}" + (f": use `{by}`, which was written without it.\n" if by else ".\n")
+        words = f"{heading}\n{_CARD}" + (
+            f": use `{by}`, which was written without it.\n" if by else ".\n"
+        )
         home.write_bytes("README.md", card.replace(heading, words, 1).encode())
 
 
 def _models(root: Folder, releases: Iterable[str]) -> tuple[str, ...]:
-    """The runs under the root whose plan names the digest of one of these releases, or of one that was superseded before."""
+    """The runs under the root whose plan names the digest of one of these releases, or of one that
+    was superseded before.
+    """
     homes = [root / "releases" / name for name in (root / "releases").names()]
-    held = [home for home in homes if home.exists(MANIFEST) and (home.name in releases or home.exists(SUPERSEDED))]
+    held = [
+        home
+        for home in homes
+        if home.exists(MANIFEST) and (home.name in releases or home.exists(SUPERSEDED))
+    ]
     digests = {home.read_json(MANIFEST)["digest"] for home in held}
     runs = [(name, root / "models" / name) for name in (root / "models").names()]
-    runs += [(f"{name}/{inner}", folder / inner) for name, folder in runs for inner in folder.names() if "." not in inner]
-    read = ((name, folder.read_json("plan.json")) for name, folder in runs if folder.exists("plan.json"))
-    return tuple(sorted(name for name, plan in read if digests & set(plan.get("releases", {}).values())))
+    runs += [
+        (f"{name}/{inner}", folder / inner)
+        for name, folder in runs
+        for inner in folder.names()
+        if "." not in inner
+    ]
+    read = (
+        (name, folder.read_json("plan.json")) for name, folder in runs if folder.exists("plan.json")
+    )
+    return tuple(
+        sorted(name for name, plan in read if digests & set(plan.get("releases", {}).values()))
+    )

@@ -59,7 +59,9 @@ def check_ca_file(path: str) -> None:
 
 
 def _joined(ca_file: str, cafile: str | None) -> "tempfile._TemporaryFileWrapper[bytes]":
-    """A file of both: curl keeps what it read of a file between connections, not what is in memory."""
+    """A file of both: curl keeps what it read of a file between connections, not what is in
+    memory.
+    """
     check_ca_file(ca_file)
     joined = tempfile.NamedTemporaryFile(prefix="winnow-ca-", suffix=".pem")  # noqa: SIM115
     for path in (cafile, ca_file):

@@ -3,8 +3,11 @@
 import tempfile
 from typing import IO
 
-MEMORY_BYTES = 1024 * 1024  # of one body; 99 of 100 images of the web are smaller, and many come at once
-PIECES = 32  # kept one by one until they are joined; an object for each of a trickle would cost more than its bytes
+# of one body; 99 of 100 images of the web are smaller, and many come at once
+MEMORY_BYTES = 1024 * 1024
+# kept one by one until they are joined; an object for each of a trickle would cost more than its
+# bytes
+PIECES = 32
 
 
 class Body:

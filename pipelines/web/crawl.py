@@ -48,7 +48,9 @@ def crawl(
     order = json.loads(json.dumps(dataclasses.asdict(config)))
     if pages.exists(REPORT):
         known = cast(Report, pages.read_json(REPORT))
-        if any(known["config"].get(key, DEFAULTS.get(key)) != value for key, value in order.items()):
+        if any(
+            known["config"].get(key, DEFAULTS.get(key)) != value for key, value in order.items()
+        ):
             raise ValueError(
                 f"{pages.url} holds the pages of another crawl: give this one another --id"
             )
@@ -74,7 +76,9 @@ def crawl(
 
 
 def counts_of(report: Report) -> dict[str, int]:
-    """The counts of a crawl beside those of its pages, by the names that a collection gives them."""
+    """The counts of a crawl beside those of its pages, by the names that a collection gives
+    them.
+    """
     ended = {f"pages.{name}": n for name, n in {**report["refused"], **report["errors"]}.items()}
     return ended | {f"pages.left.{name}": n for name, n in report["left"].items()}
 

@@ -1,4 +1,6 @@
-"""What a crawl stores: written by one thread, found again by address, here and in an earlier crawl."""
+"""What a crawl stores: written by one thread, found again by address, here and in an earlier
+crawl.
+"""
 
 import asyncio
 import functools

@@ -13,10 +13,12 @@ from pipelines.web.warc_writer import ROTATE_BYTES
 class Crawl:
     """What to crawl, how far and how politely.
 
-    `allowed_hosts` (names, with a port where one is meant, or `*.example.org` for a domain and all below it) are those of the seeds
-    unless given; `contact` is an e-mail or web address that the user agent shows. With `sitemaps` the pages that the sites of the
-    seeds list are seeds too, with `images` the images of the pages are stored beside them, from whatever host. `previous` is the
-    address of the pages of an earlier crawl: what did not change since is stored as that and not sent again.
+    `allowed_hosts` (names, with a port where one is meant, or `*.example.org` for a domain and all
+    below it) are those of the seeds unless given; `contact` is an e-mail or web address that the
+    user agent shows. With `sitemaps` the pages that the sites of the seeds list are seeds too, with
+    `images` the images of the pages are stored beside them, from whatever host. `previous` is the
+    address of the pages of an earlier crawl: what did not change since is stored as that and not
+    sent again.
     """
 
     seeds: tuple[str, ...]
@@ -25,7 +27,8 @@ class Crawl:
     max_depth: int = 10  # links from a seed
     allow_private_addresses: bool = False
     contact: str = ""
-    pages_per_second: float = 1.0  # of one public host; private hosts are not paced unless their robots.txt asks
+    # of one public host; private hosts are not paced unless their robots.txt asks
+    pages_per_second: float = 1.0
     private_concurrency: int = 8  # pages of one private host at once
     timeout: float = 30.0  # seconds for a page
     page_bytes: int = PAGE_BYTES
@@ -47,17 +50,38 @@ class Crawl:
             raise ValueError("a crawl needs at least one seed: give --seed https://…")
         for seed in self.seeds:
             _check_seed(seed, self)
-        if self.max_pages < 1 or self.max_depth < 0 or self.pages_per_second <= 0 or self.timeout <= 0:
-            raise ValueError("max_pages must be at least 1, max_depth at least 0, pages_per_second and timeout above 0")
-        if (self.max_pages_per_host or 1) < 1 or self.images_per_second <= 0 or (self.seconds is not None and self.seconds <= 0):
-            raise ValueError("max_pages_per_host must be at least 1, images_per_second and seconds above 0")
+        if (
+            self.max_pages < 1
+            or self.max_depth < 0
+            or self.pages_per_second <= 0
+            or self.timeout <= 0
+        ):
+            raise ValueError(
+                "max_pages must be at least 1, max_depth at least 0, pages_per_second and timeout"
+                " above 0"
+            )
+        if (
+            (self.max_pages_per_host or 1) < 1
+            or self.images_per_second <= 0
+            or (self.seconds is not None and self.seconds <= 0)
+        ):
+            raise ValueError(
+                "max_pages_per_host must be at least 1, images_per_second and seconds above 0"
+            )
         for host in self.allowed_hosts:
             if "/" in host or "*" in host.removeprefix("*."):
-                raise ValueError(f"{host!r} is no host: write it as example.org, example.org:8080 or *.example.org")
+                raise ValueError(
+                    f"{host!r} is no host: write it as example.org, example.org:8080 or"
+                    " *.example.org"
+                )
 
     def hosts(self) -> frozenset[str]:
         """The hosts that may be asked for pages, in lower case."""
-        return frozenset(host.lower() for host in (self.allowed_hosts or [urlsplit(seed).netloc.rsplit("@", 1)[-1] for seed in self.seeds]))
+        return frozenset(
+            host.lower()
+            for host in self.allowed_hosts
+            or [urlsplit(seed).netloc.rsplit("@", 1)[-1] for seed in self.seeds]
+        )
 
 
 def _check_seed(seed: str, config: Crawl) -> None:
@@ -68,11 +92,15 @@ def _check_seed(seed: str, config: Crawl) -> None:
         raise ValueError(f"the seed {seed!r} is no address: {error}") from error
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError(f"the seed {seed!r} is no web address: write it as https://host/path")
-    private = host == "localhost" or ((host.replace(".", "").isdigit() or ":" in host) and not is_public(host))
+    private = host == "localhost" or (
+        (host.replace(".", "").isdigit() or ":" in host) and not is_public(host)
+    )
     if private and not config.allow_private_addresses:
-        raise ValueError(f"the seed {seed!r} is a private address: add --allow-private-addresses to crawl it")
+        raise ValueError(
+            f"the seed {seed!r} is a private address: add --allow-private-addresses to crawl it"
+        )
     if not private and not config.allow_private_addresses and not config.contact:
         raise ValueError(
-            "a crawl of public hosts shows whom to write to: give a contact, an e-mail or web address "
-            "(--contact, or WINNOW_CONTACT in the environment)"
+            "a crawl of public hosts shows whom to write to: give a contact, an e-mail or web"
+            " address (--contact, or WINNOW_CONTACT in the environment)"
         )

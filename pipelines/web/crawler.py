@@ -1,4 +1,6 @@
-"""The crawl itself: level by level from the seeds, so that which pages are read does not depend on which answers first."""
+"""The crawl itself: level by level from the seeds, so that which pages are read does not depend on
+which answers first.
+"""
 
 import asyncio
 import os
@@ -23,7 +25,8 @@ from pipelines.web.recrawl import Stored
 from pipelines.web.result import FetchError, Headers, Reply, has_content, status_outcome
 from pipelines.web.sitemaps import MAX_DEPTH, MAX_FILES, read_sitemap
 
-READERS = min(4, os.cpu_count() or 1)  # threads that read pages, so that a heavy one holds up no host
+# threads that read pages, so that a heavy one holds up no host
+READERS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +41,7 @@ class Where:
     spent_in: str | None = None  # the file where the bytes of the run are counted
 
 
-async def run_crawl(
-    config: Crawl, where: Where, progress: Callable[[int], None]
-) -> dict[str, Any]:
+async def run_crawl(config: Crawl, where: Where, progress: Callable[[int], None]) -> dict[str, Any]:
     """Crawl into a local folder; the report of its counts."""
     archive = CrawlArchive(
         where.folder,
@@ -196,7 +197,8 @@ class Crawler:
                 await self.archive.write_unchanged(url, sent, reply, held)
                 return visit
             conditions = ()
-            reply = await self.client.ask(url, self._page, self.client.clock())  # the archive is gone
+            # the archive is gone
+            reply = await self.client.ask(url, self._page, self.client.clock())
         if reply.status not in REDIRECTS and not has_content(reply.status):
             raise status_error(reply)
         body = reply.body.take()
@@ -239,7 +241,9 @@ class Crawler:
         return visit_of_page(links, self._images_of(body, url, headers))
 
     def _images_of(self, body: bytes, url: str, headers: Headers) -> list[str]:
-        """The images of a page that are stored: if that is asked for, and the page allows its use."""
+        """The images of a page that are stored: if that is asked for, and the page allows its
+        use.
+        """
         if not self.config.images or headers_outcome(headers) is not None:
             return []
         return images_on_page(body, url, headers, target_width=self.config.target_width)
@@ -314,7 +318,9 @@ class Crawler:
                 again = place in read
                 read |= {url, place}
                 if body:
-                    listed = await self._loop.run_in_executor(self._readers, read_sitemap, body, place)
+                    listed = await self._loop.run_in_executor(
+                        self._readers, read_sitemap, body, place
+                    )
                     self.frontier.left.update(listed.left)
                     pages |= dict.fromkeys(listed.pages)
                     below += listed.sitemaps

@@ -1,9 +1,12 @@
-"""The downloader: one event loop in a thread of its own asks for the images of many addresses, as a guest should.
+"""The downloader: one event loop in a thread of its own asks for the images of many addresses, as a
+guest should.
 
-Each address is a task, not a thread. img2dataset's Downloader is gone round here, with the same contract (addresses in; for each its
-picture or the reason why there is none), because its threads are the limit: it holds one for every address that waits for bytes or for
-its host's turn, so one paced host fills them all. Our client in its 32 threads reached 533 to 758 images a second on two cores; here a
-picture of 224 x 224 costs 0.3 ms of CPU. (With a client that answers at once its own part is 0.06 ms in 32 threads, 0.21 ms in 256.)
+Each address is a task, not a thread. img2dataset's Downloader is gone round here, with the same
+contract (addresses in; for each its picture or the reason why there is none), because its threads
+are the limit: it holds one for every address that waits for bytes or for its host's turn, so one
+paced host fills them all. Our client in its 32 threads reached 533 to 758 images a second on two
+cores; here a picture of 224 x 224 costs 0.3 ms of CPU. (With a client that answers at once its own
+part is 0.06 ms in 32 threads, 0.21 ms in 256.)
 """
 
 import asyncio
@@ -25,12 +28,15 @@ from pipelines.web.politeness import MAX_REDIRECTS, Politeness, status_error
 from pipelines.web.result import FetchError, FetchResult, Reply, has_content
 
 PART_SECONDS = 5.0  # that a part waits for its addresses before it may leave slow ones behind
-LEFT_BEHIND = 256  # images under way at most that no part waits for: what a kill costs beside the part itself
+# images under way at most that no part waits for: what a kill costs beside the part itself
+LEFT_BEHIND = 256
 
 
 @dataclass(slots=True)
 class _Taker:
-    """Who takes the picture of an address over; nobody while the address is left behind, and the picture waits."""
+    """Who takes the picture of an address over; nobody while the address is left behind, and the
+    picture waits.
+    """
 
     keep: Keep | None
 
@@ -47,30 +53,51 @@ class _Way:
 
 
 class Downloader:
-    """Fetches images on a thread of its own; safe between threads. Hosts, policies and connections outlive a call.
+    """Fetches images on a thread of its own; safe between threads. Hosts, policies and connections
+    outlive a call.
 
     `resolver` and `public` are those of `GuestClient`.
     """
 
-    def __init__(self, guest: Politeness, *, resolver: Resolver = resolve, public: Callable[[str], bool] = is_public) -> None:
+    def __init__(
+        self,
+        guest: Politeness,
+        *,
+        resolver: Resolver = resolve,
+        public: Callable[[str], bool] = is_public,
+    ) -> None:
         self.guest = guest
         self._left: dict[str, _Way] = {}
         self._loop = asyncio.new_event_loop()
         self._decoding = Decoding(self._loop)
-        self._client = GuestClient(guest, self._loop, resolver=resolver, public=public, room=self._decoding.room)
+        self._client = GuestClient(
+            guest, self._loop, resolver=resolver, public=public, room=self._decoding.room
+        )
         self._kind = image_kind(guest)
-        self._thread = threading.Thread(target=self._loop.run_forever, name="downloader", daemon=True)
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="downloader", daemon=True
+        )
         self._thread.start()
 
     def fetch(
-        self, urls: Sequence[str], *, decode: Decode, keep: Keep, deadline: float | None = None, leave: bool = False
+        self,
+        urls: Sequence[str],
+        *,
+        decode: Decode,
+        keep: Keep,
+        deadline: float | None = None,
+        leave: bool = False,
     ) -> dict[str, Found]:
-        """What became of each address; `keep` takes each picture over. What is not there at `deadline` (epoch seconds) is late.
+        """What became of each address; `keep` takes each picture over. What is not there at
+        `deadline` (epoch seconds) is late.
 
-        With `leave`, slow addresses may be missing in what returns: they stay under way, and a later call that names them has them.
+        With `leave`, slow addresses may be missing in what returns: they stay under way, and a
+        later call that names them has them.
         """
         seconds = math.inf if deadline is None else deadline - time.time()
-        future = asyncio.run_coroutine_threadsafe(self._part(urls, decode, keep, seconds, leave), self._loop)
+        future = asyncio.run_coroutine_threadsafe(
+            self._part(urls, decode, keep, seconds, leave), self._loop
+        )
         try:
             return future.result()
         except BaseException:
@@ -90,16 +117,22 @@ class Downloader:
         await ended(task for task in asyncio.all_tasks() if task is not asyncio.current_task())
         await self._client.close()
 
-    async def _part(self, urls: Sequence[str], decode: Decode, keep: Keep, seconds: float, leave: bool) -> dict[str, Found]:
+    async def _part(
+        self, urls: Sequence[str], decode: Decode, keep: Keep, seconds: float, leave: bool
+    ) -> dict[str, Found]:
         self._client.forget()
         if seconds <= 0:
-            await ended(way.task for way in (self._left.pop(url, None) for url in urls) if way is not None)
+            await ended(
+                way.task for way in (self._left.pop(url, None) for url in urls) if way is not None
+            )
             return {url: (_late(), None) for url in urls}
         end = time.monotonic() + seconds
         ways = {url: self._way(url, decode, keep) for url in urls}
         under_way = {way.task for way in ways.values()}
         try:
-            under_way = await _waited(under_way, min(end, time.monotonic() + PART_SECONDS) if leave else end)
+            under_way = await _waited(
+                under_way, min(end, time.monotonic() + PART_SECONDS) if leave else end
+            )
             while len(under_way) + len(self._left) > LEFT_BEHIND and time.monotonic() < end:
                 under_way = await _waited(under_way, end, asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -127,10 +160,15 @@ class Downloader:
         if way.task.cancelled():
             return _late(), None
         attempt, picture = way.task.result()
-        return (attempt, picture) if picture is None or way.taker.keep is not None else settled(attempt, keep(picture))
+        return (
+            (attempt, picture)
+            if picture is None or way.taker.keep is not None
+            else settled(attempt, keep(picture))
+        )
 
     async def _image(self, url: str, decode: Decode, keep: Keep) -> Found:
-        """One address from its first question to its picture; whatever else breaks is its outcome too.
+        """One address from its first question to its picture; whatever else breaks is its outcome
+        too.
 
         What the system says (a full disk) is not of the address, and stops the part.
         """
@@ -163,12 +201,20 @@ def _late() -> FetchResult:
     return FetchResult(outcome="fetch.deadline", detail="the time for the run was over")
 
 
-async def _waited(tasks: set[asyncio.Task[Found]], end: float, until: str = asyncio.ALL_COMPLETED) -> set[asyncio.Task[Found]]:
-    """Those of some tasks that are not done at `end` (monotonic seconds), or when one of them is."""
+async def _waited(
+    tasks: set[asyncio.Task[Found]], end: float, until: str = asyncio.ALL_COMPLETED
+) -> set[asyncio.Task[Found]]:
+    """Those of some tasks that are not done at `end` (monotonic seconds), or when one of them
+    is.
+    """
     if not tasks:
         return tasks
     left = end - time.monotonic()
-    return (await asyncio.wait(tasks, timeout=None if math.isinf(left) else max(0.0, left), return_when=until))[1]
+    return (
+        await asyncio.wait(
+            tasks, timeout=None if math.isinf(left) else max(0.0, left), return_when=until
+        )
+    )[1]
 
 
 @functools.cache

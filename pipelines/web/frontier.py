@@ -1,4 +1,6 @@
-"""Where a crawl goes next: the addresses still to visit, the sites and budgets that bound them, and what came of each."""
+"""Where a crawl goes next: the addresses still to visit, the sites and budgets that bound them, and
+what came of each.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,12 +23,15 @@ OVERHEAD = 150
 
 @dataclass(frozen=True, kw_only=True)
 class Visit:
-    """What became of one address: a page with links and images, a hop to another address, or an outcome that stopped it."""
+    """What became of one address: a page with links and images, a hop to another address, or an
+    outcome that stopped it.
+    """
 
     outcome: str = ""
     detail: str = ""
     links: tuple[str, ...] = ()
-    left: Mapping[str, int] = field(default_factory=dict)  # links that are not followed, by the reason
+    # links that are not followed, by the reason
+    left: Mapping[str, int] = field(default_factory=dict)
     images: tuple[str, ...] = ()
     hop: str = ""
     not_modified: bool = False
@@ -57,7 +62,8 @@ class Frontier:
     hosts: set[str]
     seen: set[str] = field(default_factory=set)
     seen_images: set[str] = field(default_factory=set)
-    chains: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the redirects that led to an address
+    # the redirects that led to an address
+    chains: dict[str, tuple[str, ...]] = field(default_factory=dict)
     room: int = CHARACTERS
     known: int = 0  # addresses that may be visited
     pages: int = 0
@@ -96,7 +102,9 @@ class Frontier:
         return found
 
     def inside(self, url: str) -> bool:
-        """Whether an address belongs to an allowed site: its host, with or without port, or a domain above it as `*.example.org`."""
+        """Whether an address belongs to an allowed site: its host, with or without port, or a
+        domain above it as `*.example.org`.
+        """
         host, name = host_of(url), urlsplit(url).hostname or ""
         if host in self.hosts or name in self.hosts:
             return True
@@ -104,7 +112,9 @@ class Frontier:
         return any(f"*.{'.'.join(labels[start:])}" in self.hosts for start in range(len(labels)))
 
     def take(self, level: list[str]) -> tuple[list[str], list[str]]:
-        """Addresses to visit now, so many that no budget can be passed, and those that wait for what becomes of them."""
+        """Addresses to visit now, so many that no budget can be passed, and those that wait for
+        what becomes of them.
+        """
         cap = self.config.max_pages_per_host
         room = min(AT_ONCE, self.config.max_pages - self.pages)
         if cap is None:
@@ -124,10 +134,16 @@ class Frontier:
         return now, rest
 
     def note(self, url: str, visit: Visit) -> Visit:
-        """Count what became of an address; a redirect that comes back, or one too many, is an outcome."""
+        """Count what became of an address; a redirect that comes back, or one too many, is an
+        outcome.
+        """
         chain = (*self.chains.pop(url, ()), url)
         if visit.hop in chain or (visit.hop and len(chain) > MAX_REDIRECTS):
-            words = "redirects that come back" if visit.hop in chain else f"more than {MAX_REDIRECTS} redirects"
+            words = (
+                "redirects that come back"
+                if visit.hop in chain
+                else f"more than {MAX_REDIRECTS} redirects"
+            )
             visit = replace(visit, hop="", outcome="fetch.redirects", detail=words)
         if visit.outcome:
             self.outcomes[visit.outcome] += 1
@@ -144,8 +160,14 @@ class Frontier:
         return visit
 
     def report(self) -> dict[str, Any]:
-        """The counts of the crawl: pages, what was refused, what failed, what a budget left, and the images by outcome."""
-        refused = {name: n for name, n in sorted(self.outcomes.items()) if name.startswith(("permission.", "address."))}
+        """The counts of the crawl: pages, what was refused, what failed, what a budget left, and
+        the images by outcome.
+        """
+        refused = {
+            name: n
+            for name, n in sorted(self.outcomes.items())
+            if name.startswith(("permission.", "address."))
+        }
         return {
             "known": self.known,
             "pages": self.pages,

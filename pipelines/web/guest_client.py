@@ -335,7 +335,9 @@ def _policy(robots: Rules, answers: Mapping[str, Answer]) -> Policy:
 
 
 def redirect_target(url: str, reply: Reply) -> str:
-    """Where an answer leads, empty if nowhere; bytes that are not ASCII are escaped, as browsers do."""
+    """Where an answer leads, empty if nowhere; bytes that are not ASCII are escaped, as browsers
+    do.
+    """
     place = reply.header("location") if reply.status in REDIRECTS else None
     return absolute(url, octets_escaped(place)) if place else ""
 

@@ -59,7 +59,9 @@ Contact = Annotated[
     str,
     AfterValidator(_in_a_header),
     Field(
-        description="Whom hosts may write to: an e-mail or web address; WINNOW_CONTACT says it too.",
+        description=(
+            "Whom hosts may write to: an e-mail or web address; WINNOW_CONTACT says it too."
+        ),
         validate_default=True,
     ),
 ]

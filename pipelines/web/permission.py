@@ -1,8 +1,9 @@
 """What a site, a page or an address forbids: the one place that others ask.
 
-The policy of an origin is what its well-known files say (robots.txt: `robots`; tdmrep.json and ai.txt: `wellknown`), what a response
-says of itself is in `directives`, and an address may be none that can be asked for. Every refusal has a name, `permission.<why>` or
-`address.<why>`; tests/pipelines/test_permission.py holds the truth table.
+The policy of an origin is what its well-known files say (robots.txt: `robots`; tdmrep.json and
+ai.txt: `wellknown`), what a response says of itself is in `directives`, and an address may be none
+that can be asked for. Every refusal has a name, `permission.<why>` or `address.<why>`;
+tests/pipelines/test_permission.py holds the truth table.
 """
 
 import functools
@@ -12,7 +13,15 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from pipelines.permission.urls import ascii_address, place_of
-from pipelines.web.directives import TOKEN, directives_outcome, follows_links, headers_outcome, metas_outcome, page_outcome, reserved
+from pipelines.web.directives import (
+    TOKEN,
+    directives_outcome,
+    follows_links,
+    headers_outcome,
+    metas_outcome,
+    page_outcome,
+    reserved,
+)
 from pipelines.web.robots import ROBOTS_BYTES, Answer, Rules, rules_of
 from pipelines.web.wellknown import MediaRules, Reservations, media_rules_of, reservations_of
 
@@ -55,12 +64,15 @@ def origin(url: str) -> str:
 
 
 ROBOTS_PATH, TDM_PATH, AI_PATH = "/robots.txt", "/.well-known/tdmrep.json", "/ai.txt"
-WELL_KNOWN = (ROBOTS_PATH, TDM_PATH, AI_PATH)  # what an origin is asked for before anything else of it
+# what an origin is asked for before anything else of it
+WELL_KNOWN = (ROBOTS_PATH, TDM_PATH, AI_PATH)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What one origin says of itself in its well-known files, until it should be asked again (monotonic seconds)."""
+    """What one origin says of itself in its well-known files, until it should be asked again
+    (monotonic seconds).
+    """
 
     robots: Rules
     tdm: Reservations = field(default_factory=Reservations)
@@ -76,9 +88,11 @@ class Policy:
         return not self.robots.otherwise
 
     def refusal(self, url: str) -> str | None:
-        """Why an address of this origin may not be asked for or used, None if it may; robots.txt is named first.
+        """Why an address of this origin may not be asked for or used, None if it may; robots.txt is
+        named first.
 
-        A header could lift the reservation of a tdmrep.json, but who has been told of one beforehand does not ask.
+        A header could lift the reservation of a tdmrep.json, but who has been told of one
+        beforehand does not ask.
         """
         if outcome := self.robots.refusal(url):
             return outcome
@@ -92,7 +106,9 @@ class Policy:
 
 
 def policy_of(answers: Mapping[str, Answer], now: float) -> Policy:
-    """The policy of an origin from its answers by path; a path that was not asked says nothing, except robots.txt, which refuses."""
+    """The policy of an origin from its answers by path; a path that was not asked says nothing,
+    except robots.txt, which refuses.
+    """
     silent: Answer = (None, b"")
     return Policy(
         robots=rules_of(answers.get(ROBOTS_PATH, silent), now),
@@ -101,21 +117,26 @@ def policy_of(answers: Mapping[str, Answer], now: float) -> Policy:
     )
 
 
-# Names that lazy loading puts in the place of a picture. Some words name nothing else and end the name of such a file
-# (`post-placeholder.png`), some do where it is no photograph (`ajax-loader.gif`); what pictures are called too (`cake_1x1.jpg`, a square
-# one, `car-grey.jpg`) tells one only where the whole name consists of such words (`1x1.trans.gif`).
+# Names that lazy loading puts in the place of a picture. Some words name nothing else and end the
+# name of such a file (`post-placeholder.png`), some do where it is no photograph
+# (`ajax-loader.gif`); what pictures are called too (`cake_1x1.jpg`, a square one, `car-grey.jpg`)
+# tells one only where the whole name consists of such words (`1x1.trans.gif`).
 DRAWN, PHOTOGRAPHS = frozenset({"gif", "png", "svg"}), frozenset({"jpg", "jpeg", "webp"})
 _KEEPS = r"blank|spacer|shim|placeholder|dummy|lazy(?:load(?:er|ing)?)?"
 _MOVES = r"pixel|loading|loader"
 _SIZE = r"(?:[-_.]?(?:\d+x\d+|image|img|gif|pixel))?"
 _LOOKS = rf"{_MOVES}|transparent|trans|clear|gr[ea]y|1x1|1px|pix"
 _WITH = rf"{_KEEPS}|{_LOOKS}|white|black|empty|fallback|\d+x\d+"
-SAYS = re.compile(rf"(?:{_KEEPS}|{_LOOKS})[^a-z]*+(?:image|img|gif|data|pixel|white|black|empty|fallback)?$")  # nearly no name does
+# nearly no name does
+SAYS = re.compile(
+    rf"(?:{_KEEPS}|{_LOOKS})[^a-z]*+(?:image|img|gif|data|pixel|white|black|empty|fallback)?$"
+)
 KEEPS = re.compile(rf"(?:^|[-_.])(?:{_KEEPS}){_SIZE}$")
 MOVES = re.compile(rf"(?:^|[-_.])(?:{_MOVES}){_SIZE}$")
 LOOKS = re.compile(rf"(?=.*(?:{_LOOKS}))(?:(?:{_WITH})[-_.]?)++")
 DRAWN_LOOKS = re.compile(rf"(?=.*(?:{_LOOKS}))(?:(?:{_WITH}|image|img|gif|data)[-_.]?)++")
-INLINE_PLACEHOLDER = 512  # characters; an inline picture shorter than this is a dot or an empty frame, never a photo
+# characters; an inline picture shorter than this is a dot or an empty frame, never a photo
+INLINE_PLACEHOLDER = 512
 
 
 def is_given(url: str) -> bool:
@@ -125,9 +146,11 @@ def is_given(url: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def address_outcome(url: str) -> str | None:
-    """None if an image may be asked for under this address, else `address.placeholder`, `address.scheme` or `address.malformed`.
+    """None if an image may be asked for under this address, else `address.placeholder`,
+    `address.scheme` or `address.malformed`.
 
-    `given:` names an imported image that has no address of its own; who does not hold it ends it as `address.scheme`.
+    `given:` names an imported image that has no address of its own; who does not hold it ends it as
+    `address.scheme`.
     """
     if is_given(url):
         return None if urlsplit(url).path else "address.malformed"

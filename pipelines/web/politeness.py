@@ -12,9 +12,13 @@ MAX_REDIRECTS = 5  # RFC 9309 2.3.1.2 asks for at least five hops
 TRY_AGAIN = frozenset({429, 500, 502, 503, 504})
 BUSY = frozenset({429, 503})  # what a host answers that wants to be asked less
 PASSING = frozenset({"fetch.closed", "fetch.cut"})  # outcomes of a moment: another try may help
-RETRIES = 2  # of one request; img2dataset's users got 56 % of their images without, 77 % with one, 78 % with ten (its issue 361)
-RETRY_SECONDS = 0.5  # before the first retry, four times as long before the next, where the server names no time
-MAX_RETRY_AFTER = 30.0  # seconds that an address waits where the server names them; what asks for longer is not tried again
+# of one request; img2dataset's users got 56 % of their images without, 77 % with one, 78 % with ten
+# (its issue 361)
+RETRIES = 2
+# before the first retry, four times as long before the next, where the server names no time
+RETRY_SECONDS = 0.5
+# seconds that an address waits where the server names them; what asks for longer is not tried again
+MAX_RETRY_AFTER = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +29,18 @@ class Politeness:
     allow_private_proxy: bool = False  # whether the proxy of the environment may be one
     ca_file: str | None = None  # certificates that are trusted beside the system's
     contact: str = ""
-    images_per_second: float = 10.0  # of one public host; private hosts are not paced unless they ask
+    # of one public host; private hosts are not paced unless they ask
+    images_per_second: float = 10.0
     pages_per_second: float = 1.0
     connections_per_host: int = 8  # at once to one public host; browsers open six
-    connections_per_private_host: int = 32  # small servers let few wait: what is beyond is lost and comes again seconds later
-    connections: int = 256  # at once to all hosts: one in ten of the web's addresses keeps its connection until the time is over
-    seconds: float = 30.0  # for one address, redirects and retries and all; waiting for its turn or for robots.txt not counted
+    # small servers let few wait: what is beyond is lost and comes again seconds later
+    connections_per_private_host: int = 32
+    # at once to all hosts: one in ten of the web's addresses keeps its connection until the time is
+    # over
+    connections: int = 256
+    # for one address, redirects and retries and all; waiting for its turn or for robots.txt not
+    # counted
+    seconds: float = 30.0
     image_bytes: int = 32 * 1024 * 1024
     page_bytes: int = 16 * 1024 * 1024
     max_bytes: int | None = None  # of all bodies of a whole run
@@ -39,7 +49,9 @@ class Politeness:
 
 
 def retry_after(reply: Reply) -> float | None:
-    """The seconds that a server asks us to wait, given as a number or as a date (RFC 9110 10.2.3); None if it asks nothing readable."""
+    """The seconds that a server asks us to wait, given as a number or as a date (RFC 9110 10.2.3);
+    None if it asks nothing readable.
+    """
     wish = (reply.header("retry-after") or "").strip()
     if wish.isascii() and wish.isdigit():
         return float(wish[:9])
@@ -58,7 +70,9 @@ def status_error(reply: Reply) -> FetchError:
 
 def patience(answer: Reply | FetchError, tries: int) -> float | None:
     """Seconds to wait before one more try after `tries` of them, None where that would not help."""
-    passing = answer.outcome in PASSING if isinstance(answer, FetchError) else answer.status in TRY_AGAIN
+    passing = (
+        answer.outcome in PASSING if isinstance(answer, FetchError) else answer.status in TRY_AGAIN
+    )
     if not passing or tries > RETRIES:
         return None
     asked = retry_after(answer) if isinstance(answer, Reply) else None

@@ -1,7 +1,9 @@
-"""Which proxy an address is asked through: the environment's, as curl, requests and browsers read it.
+"""Which proxy an address is asked through: the environment's, as curl, requests and browsers read
+it.
 
-HTTPS_PROXY and HTTP_PROXY by the scheme of the address, ALL_PROXY for both, in either case; NO_PROXY
-names hosts, domains and networks that are asked directly (`localhost,.example.org,10.0.0.0/8`).
+HTTPS_PROXY and HTTP_PROXY by the scheme of the address, ALL_PROXY for both, in either case;
+NO_PROXY names hosts, domains and networks that are asked directly
+(`localhost,.example.org,10.0.0.0/8`).
 """
 
 import ipaddress
@@ -36,7 +38,9 @@ class Proxies:
             for scheme in ("http", "https")
             if (url := named.get(scheme) or named.get("all"))
         }
-        self._networks = [net for entry in self._bypass["no"].split(",") if (net := _network(entry))]
+        self._networks = [
+            net for entry in self._bypass["no"].split(",") if (net := _network(entry))
+        ]
 
     def of(self, url: str) -> Proxy | None:
         """The proxy of an address, None where it is asked directly."""
@@ -67,12 +71,16 @@ def check_proxies(*, allow_private: bool) -> None:
     for proxy in Proxies().all():
         try:
             addresses = [address for _, address in resolve(proxy.host, proxy.port)]
-        except (OSError, UnicodeError):  # it may be there later; till then each address says fetch.proxy
+        except (
+            OSError,
+            UnicodeError,
+        ):  # it may be there later; till then each address says fetch.proxy
             continue
         if not permitted(addresses, allow_private=allow_private):
             raise ValueError(
-                f"the proxy {proxy.host} of the environment has a private address: add "
-                "--allow-private-proxy to ask through it, or unset HTTPS_PROXY, HTTP_PROXY and ALL_PROXY"
+                f"the proxy {proxy.host} of the environment has a private address: add"
+                " --allow-private-proxy to ask through it, or unset HTTPS_PROXY, HTTP_PROXY and"
+                " ALL_PROXY"
             )
 
 
@@ -81,7 +89,10 @@ def _proxy(scheme: str, url: str) -> Proxy:
     whole = url if "://" in url else f"http://{url}"
     kind, _, rest = whole.partition("://")
     kind = LOOKED_UP_THERE.get(kind.lower(), kind.lower())
-    wrong = f"{scheme.upper()}_PROXY or ALL_PROXY is no address of a proxy: write it as http://host:port"
+    wrong = (
+        f"{scheme.upper()}_PROXY or ALL_PROXY is no address of a proxy: write it as"
+        " http://host:port"
+    )
     try:
         parts = urlsplit(f"{kind}://{rest}")
         host, port = parts.hostname, parts.port or PORTS.get(kind)

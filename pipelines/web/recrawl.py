@@ -1,8 +1,10 @@
-"""What earlier crawls hold: found by address for a resumed or repeated crawl, and read again where a page did not change.
+"""What earlier crawls hold: found by address for a resumed or repeated crawl, and read again where
+a page did not change.
 
-A page that answers 304 is stored as a revisit record (WARC 1.1, 6.7.3). Beside the address and date that it refers to, it names the
-archive, relative to its own, and the offset, so that the earlier body is read with one seek. A collection takes the candidates of such
-a page from there: without them a repeated crawl would have a hole wherever nothing changed.
+A page that answers 304 is stored as a revisit record (WARC 1.1, 6.7.3). Beside the address and date
+that it refers to, it names the archive, relative to its own, and the offset, so that the earlier
+body is read with one seek. A collection takes the candidates of such a page from there: without
+them a repeated crawl would have a hole wherever nothing changed.
 """
 
 import posixpath
@@ -23,7 +25,9 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stored:
-    """Where an archive holds a response: the record that has its body, and when and with which validators it came."""
+    """Where an archive holds a response: the record that has its body, and when and with which
+    validators it came.
+    """
 
     url: str
     path: str
@@ -32,15 +36,24 @@ class Stored:
     date: str  # of the record found
     status: int
     headers: Headers  # the validators alone, or all of a revisit record
-    record: int  # offset of the record found: the response's own, or that of a revisit record which refers to it
+    # offset of the record found: the response's own, or that of a revisit record which refers to it
+    record: int
     not_modified: bool = False
 
     def conditions(self) -> Headers:
-        """The request headers that ask only for what changed; none where the server gave no validator."""
-        return tuple((VALIDATORS[name.lower()], value) for name, value in self.headers if name.lower() in VALIDATORS and value)
+        """The request headers that ask only for what changed; none where the server gave no
+        validator.
+        """
+        return tuple(
+            (VALIDATORS[name.lower()], value)
+            for name, value in self.headers
+            if name.lower() in VALIDATORS and value
+        )
 
     def refers_to(self, folder: str) -> dict[str, str]:
-        """The WARC headers of a revisit record in an archive of `folder` that refers to this response."""
+        """The WARC headers of a revisit record in an archive of `folder` that refers to this
+        response.
+        """
         return {
             "WARC-Refers-To-Target-URI": self.url,
             "WARC-Refers-To-Date": self.captured_at,
@@ -49,7 +62,9 @@ class Stored:
         }
 
     def response(self, limit: int = PAGE_BYTES) -> Response | None:
-        """The response as it is now: the stored body, with the headers that came with a 304; None if it cannot be read any more."""
+        """The response as it is now: the stored body, with the headers that came with a 304; None
+        if it cannot be read any more.
+        """
         try:
             found = response_at(self.path, self.offset, limit=limit)
         except ValueError:  # there is no such archive
@@ -58,7 +73,12 @@ class Stored:
             return None
         if not self.not_modified:
             return found
-        return replace(found, headers=updated(found.headers, self.headers), captured_at=self.date, offset=self.record)
+        return replace(
+            found,
+            headers=updated(found.headers, self.headers),
+            captured_at=self.date,
+            offset=self.record,
+        )
 
 
 def stored(path: str) -> Iterator[Stored]:
@@ -71,10 +91,14 @@ def by_address(paths: Iterable[str]) -> dict[str, Stored]:
     return {found.url: found for path in paths for found in stored(path)}
 
 
-def unchanged(path: str, revisits: Iterable[Record], counts: Counter[str]) -> Iterator[tuple[Stored, Response]]:
-    """The pages and images of a crawl's archive that did not change since the crawl before: where each lies, and the response.
+def unchanged(
+    path: str, revisits: Iterable[Record], counts: Counter[str]
+) -> Iterator[tuple[Stored, Response]]:
+    """The pages and images of a crawl's archive that did not change since the crawl before: where
+    each lies, and the response.
 
-    Counts `pages.not_modified`, or `archive.earlier_missing` where the earlier archive is gone or was cut by a take-down.
+    Counts `pages.not_modified`, or `archive.earlier_missing` where the earlier archive is gone or
+    was cut by a take-down.
     """
     for record in revisits:
         found = stored_in(path, record)
@@ -88,14 +112,25 @@ def unchanged(path: str, revisits: Iterable[Record], counts: Counter[str]) -> It
 
 def stored_in(path: str, record: Record) -> Stored | None:
     """What a response or a revisit of one of our own archives says of where its body lies."""
-    headers, status, _ = http_of(record) if record.kind in ("response", "revisit") else ((), None, 0)
+    headers, status, _ = (
+        http_of(record) if record.kind in ("response", "revisit") else ((), None, 0)
+    )
     if status is None:
         return None
     url, date = record.target, record.date
     if record.kind == "response":
         own = tuple(pair for pair in headers if pair[0].lower() in VALIDATORS)
         place = record.offset
-        return Stored(url=url, path=path, offset=place, captured_at=date, date=date, status=status, headers=own, record=place)
+        return Stored(
+            url=url,
+            path=path,
+            offset=place,
+            captured_at=date,
+            date=date,
+            status=status,
+            headers=own,
+            record=place,
+        )
     name, offset = record.fields.get(FILENAME.lower()), record.fields.get(OFFSET.lower(), "")
     if not name or not PLACE.fullmatch(offset):
         return None

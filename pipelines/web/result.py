@@ -6,8 +6,9 @@ from pipelines.times import now
 from pipelines.web.body import Body
 
 Headers = tuple[tuple[str, str], ...]
-# RFC 9110 15.3: the content of these is not what the address stands for (the state of an action, nothing, a part, a list, a change);
-# all other 2xx, those unknown too, are to be read as 200 (15), and 203 only says that a proxy changed it
+# RFC 9110 15.3: the content of these is not what the address stands for (the state of an action,
+# nothing, a part, a list, a change); all other 2xx, those unknown too, are to be read as 200 (15),
+# and 203 only says that a proxy changed it
 NOT_THE_CONTENT = frozenset({201, 202, 204, 205, 206, 207, 208, 226})
 
 
@@ -42,12 +43,16 @@ class FetchError(OSError):
         self.outcome, self.detail, self.status = outcome, detail, status
 
     def result(self) -> FetchResult:
-        return FetchResult(outcome=self.outcome, detail=self.detail[:300], status=self.status, fetched_at=now())
+        return FetchResult(
+            outcome=self.outcome, detail=self.detail[:300], status=self.status, fetched_at=now()
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer: its body lies in memory or, when it is long, in a file. Headers are Latin-1, byte by byte as they were sent."""
+    """An answer: its body lies in memory or, when it is long, in a file. Headers are Latin-1, byte
+    by byte as they were sent.
+    """
 
     status: int
     headers: Headers

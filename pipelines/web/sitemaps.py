@@ -1,7 +1,9 @@
-"""Sitemaps: the addresses that a site lists itself (sitemaps.org, protocol 0.9: 50,000 addresses and 50 MiB a file, indexes, gzip).
+"""Sitemaps: the addresses that a site lists itself (sitemaps.org, protocol 0.9: 50,000 addresses
+and 50 MiB a file, indexes, gzip).
 
-They are searched for the elements that hold addresses and not parsed as XML: what sites write has a bare `&` in every tenth address, text
-before the declaration, prefixes that nobody declared, and often no end; and what is not parsed expands no entities.
+They are searched for the elements that hold addresses and not parsed as XML: what sites write has a
+bare `&` in every tenth address, text before the declaration, prefixes that nobody declared, and
+often no end; and what is not parsed expands no entities.
 """
 
 import html
@@ -24,11 +26,15 @@ MAX_FILES = 1_000  # of one crawl
 MAX_DEPTH = 3  # indexes within indexes; the protocol allows one level
 BEFORE_ROOT = 64 * 1024  # characters in which the root stands; a comment before it may be long
 
-ROOT = re.compile(r"<((?:[A-Za-z_][\w.-]*:)?)(urlset|sitemapindex|rss|feed|html)(?=[\s/>])", re.IGNORECASE)
-ELEMENTS = {"urlset": "loc", "sitemapindex": "loc", "rss": "link"}  # which element of a root holds the addresses
+ROOT = re.compile(
+    r"<((?:[A-Za-z_][\w.-]*:)?)(urlset|sitemapindex|rss|feed|html)(?=[\s/>])", re.IGNORECASE
+)
+# which element of a root holds the addresses
+ELEMENTS = {"urlset": "loc", "sitemapindex": "loc", "rss": "link"}
 ATOM = re.compile(r"<(?:\w+:)?link\s([^<>]*)>")
 ATTRIBUTE = re.compile(r"(?<!\S)(href|rel)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
-REFERENCE = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|amp|lt|gt|quot|apos);")  # those that XML has without declaring them
+# those that XML has without declaring them
+REFERENCE = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|amp|lt|gt|quot|apos);")
 DECLARED = re.compile(r"<!ENTITY\s+([^\s%\"'<>]+)\s")
 CDATA = "<![CDATA["
 LINE = re.compile(r"(?:^|(?<=\r))[ \t]*+https?:[^\r\n]*+", re.MULTILINE | re.IGNORECASE)
@@ -37,18 +43,24 @@ ADDRESS = 16 * 1024  # characters of an element that are read; the protocol has 
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """What one sitemap lists: pages, and further sitemaps where it is an index; and what it could not say, by the reason."""
+    """What one sitemap lists: pages, and further sitemaps where it is an index; and what it could
+    not say, by the reason.
+    """
 
     pages: tuple[str, ...] = ()
     sitemaps: tuple[str, ...] = ()
-    left: Counter[str] = field(default_factory=Counter)  # sitemap_unreadable, sitemap_malformed (addresses), max_sitemap_addresses
+    # sitemap_unreadable, sitemap_malformed (addresses), max_sitemap_addresses
+    left: Counter[str] = field(default_factory=Counter)
 
 
-UNREADABLE = Listed(left=Counter(sitemap_unreadable=1))  # a page in its place, broken gzip, or neither XML nor a list
+# a page in its place, broken gzip, or neither XML nor a list
+UNREADABLE = Listed(left=Counter(sitemap_unreadable=1))
 
 
 def read_sitemap(body: bytes, url: str) -> Listed:
-    """The addresses in a sitemap: XML, RSS or Atom, also damaged or gzipped, or a text with one address a line."""
+    """The addresses in a sitemap: XML, RSS or Atom, also damaged or gzipped, or a text with one
+    address a line.
+    """
     if body.startswith(GZIP):
         body = decoded(body, (("Content-Encoding", "gzip"),), SITEMAP_BYTES)
     if body.startswith(GZIP):
@@ -56,18 +68,28 @@ def read_sitemap(body: bytes, url: str) -> Listed:
     text = _characters(body[:SITEMAP_BYTES])
     root = ROOT.search(text, 0, BEFORE_ROOT)
     if root is None:
-        return _listed((line[0] for line in LINE.finditer(text)), url) if LINE.search(text) else UNREADABLE
+        return (
+            _listed((line[0] for line in LINE.finditer(text)), url)
+            if LINE.search(text)
+            else UNREADABLE
+        )
     kind = root[2].lower()
     if kind == "html":
         return UNREADABLE
     text = _without_comments(text[root.start() :], DECLARED.findall(text[: root.start()]))
-    found = _links(text) if kind == "feed" else _texts(text, f"<{root[1]}{ELEMENTS[kind]}", "<item" if kind == "rss" else "")
+    found = (
+        _links(text)
+        if kind == "feed"
+        else _texts(text, f"<{root[1]}{ELEMENTS[kind]}", "<item" if kind == "rss" else "")
+    )
     listed = _listed(found, url)
     return Listed(sitemaps=listed.pages, left=listed.left) if kind == "sitemapindex" else listed
 
 
 def _characters(body: bytes) -> str:
-    """The text by its byte order mark, its zero bytes, its XML declaration; else UTF-8 where it is, else Windows-1252."""
+    """The text by its byte order mark, its zero bytes, its XML declaration; else UTF-8 where it is,
+    else Windows-1252.
+    """
     charset = charset_of(body, "")
     if not charset.mark and (name := wide(body[:1024])) != "utf-8":
         return body.decode(name, "replace")
@@ -75,7 +97,9 @@ def _characters(body: bytes) -> str:
 
 
 def _without_comments(text: str, entities: list[str]) -> str:
-    """Without what is commented out; a reference to a declared entity is none, and takes what it stands in with it."""
+    """Without what is commented out; a reference to a declared entity is none, and takes what it
+    stands in with it.
+    """
     pieces: list[str] = []
     place = 0
     while (begin := text.find("<!--", place)) >= 0:
@@ -120,7 +144,9 @@ def _unescaped(text: str) -> str:
 
 
 def _listed(found: Iterable[str], url: str) -> Listed:
-    """Each address once, as pages; those that cannot be asked for, and those beyond what is read of one file, are counted."""
+    """Each address once, as pages; those that cannot be asked for, and those beyond what is read of
+    one file, are counted.
+    """
     base = Base(url)
     whole: dict[str, None] = {}
     entries = iter(found)

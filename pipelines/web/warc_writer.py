@@ -1,4 +1,6 @@
-"""The WARC files of a crawl: written record by record, rotated by size, and taken up again after a kill."""
+"""The WARC files of a crawl: written record by record, rotated by size, and taken up again after a
+kill.
+"""
 
 import io
 import os
@@ -25,7 +27,9 @@ def part_names(folder: Path) -> list[str]:
 
 
 def whole_length(path: Path) -> int:
-    """How many bytes of a file of gzip members are whole members; what follows was being written when the writer died."""
+    """How many bytes of a file of gzip members are whole members; what follows was being written
+    when the writer died.
+    """
     whole = position = 0
     member = zlib.decompressobj(wbits=31)
     with open(path, "rb") as file:
@@ -56,7 +60,9 @@ def mend(folder: Path) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """One request and its answer: `status` is e.g. `200 OK`, `body` the bytes as sent, without transfer encoding."""
+    """One request and its answer: `status` is e.g. `200 OK`, `body` the bytes as sent, without
+    transfer encoding.
+    """
 
     url: str
     status: str
@@ -75,9 +81,13 @@ class _Head(StatusAndHeaders):  # type: ignore[misc]
 
 
 class PageWriter:
-    """Appends exchanges; each record is one gzip member, and what belongs together is handed to the system at once."""
+    """Appends exchanges; each record is one gzip member, and what belongs together is handed to the
+    system at once.
+    """
 
-    def __init__(self, folder: Path, *, rotate_bytes: int = ROTATE_BYTES, software: str = "winnow") -> None:
+    def __init__(
+        self, folder: Path, *, rotate_bytes: int = ROTATE_BYTES, software: str = "winnow"
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._rotate_bytes, self._software = folder, rotate_bytes, software
         names = part_names(folder)
@@ -97,31 +107,51 @@ class PageWriter:
         self._append("response", exchange, io.BytesIO(exchange.body), {})
 
     def write_unchanged(self, exchange: Exchange, *, refers_to: Mapping[str, str]) -> None:
-        """Store a 304 as a revisit record; `refers_to` are the WARC headers that name the earlier response."""
-        self._append("revisit", exchange, io.BytesIO(b""), {"WARC-Profile": NOT_MODIFIED, **refers_to})
+        """Store a 304 as a revisit record; `refers_to` are the WARC headers that name the earlier
+        response.
+        """
+        self._append(
+            "revisit", exchange, io.BytesIO(b""), {"WARC-Profile": NOT_MODIFIED, **refers_to}
+        )
 
     def write_note(self, url: str, fields: Mapping[str, str]) -> None:
         """Store a metadata record about an address that has no response record."""
         body = "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode()
         self._rotate()
         extra = {"WARC-Date": now(), "Content-Type": "application/warc-fields"}
-        record = self._writer.create_warc_record(url, "metadata", io.BytesIO(body), length=len(body), warc_headers_dict=extra)
+        record = self._writer.create_warc_record(
+            url, "metadata", io.BytesIO(body), length=len(body), warc_headers_dict=extra
+        )
         self._writer.write_record(record)
         self._file.flush()
 
-    def _append(self, kind: str, exchange: Exchange, payload: io.BytesIO, named: Mapping[str, str]) -> None:
+    def _append(
+        self, kind: str, exchange: Exchange, payload: io.BytesIO, named: Mapping[str, str]
+    ) -> None:
         self._rotate()
-        extra = {"WARC-Date": now()} | ({"WARC-IP-Address": exchange.address} if exchange.address else {})
+        extra = {"WARC-Date": now()} | (
+            {"WARC-IP-Address": exchange.address} if exchange.address else {}
+        )
         extra |= {"WARC-Truncated": "length"} if exchange.cut else {}
         answer = _Head(exchange.status, _kept(exchange.headers), protocol="HTTP/1.1")
         response = self._writer.create_warc_record(
-            exchange.url, kind, payload=payload, http_headers=answer, warc_headers_dict={**extra, **named}
+            exchange.url,
+            kind,
+            payload=payload,
+            http_headers=answer,
+            warc_headers_dict={**extra, **named},
         )
         self._writer.write_record(response)
         extra.pop("WARC-Truncated", None)
-        asked = _Head(f"GET {_path(exchange.url)} HTTP/1.1", list(exchange.request), is_http_request=True)
+        asked = _Head(
+            f"GET {_path(exchange.url)} HTTP/1.1", list(exchange.request), is_http_request=True
+        )
         extra["WARC-Concurrent-To"] = response.rec_headers.get_header("WARC-Record-ID")
-        self._writer.write_record(self._writer.create_warc_record(exchange.url, "request", http_headers=asked, warc_headers_dict=extra))
+        self._writer.write_record(
+            self._writer.create_warc_record(
+                exchange.url, "request", http_headers=asked, warc_headers_dict=extra
+            )
+        )
         self._file.flush()
 
     def _rotate(self) -> None:
@@ -137,7 +167,10 @@ class PageWriter:
 
 def _kept(headers: Headers) -> list[tuple[str, str]]:
     """Headers as they are true of the stored body: the chunks of a chunked one are gone."""
-    return [(f"X-Crawler-{name}" if name.lower() == "transfer-encoding" else name, value) for name, value in headers]
+    return [
+        (f"X-Crawler-{name}" if name.lower() == "transfer-encoding" else name, value)
+        for name, value in headers
+    ]
 
 
 def _path(url: str) -> str:

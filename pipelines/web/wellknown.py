@@ -1,9 +1,12 @@
-"""Two well-known files that reserve the use of a site: TDMRep's /.well-known/tdmrep.json and Spawning's /ai.txt.
+"""Two well-known files that reserve the use of a site: TDMRep's /.well-known/tdmrep.json and
+Spawning's /ai.txt.
 
-Sources: W3C TDMRep, community group report of 10 May 2024 (rules in sequence, the first that matches decides; `*` and `$` as in
-robots.txt); Spawning's ai.txt of May 2023 (the groups of robots.txt, with file types such as `Disallow: *.jpg`).
-No answer, an error or anything that cannot be read is no statement in either: TDMRep says that a server without a readable file does not
-implement it, ai.txt has no such word, and a host in trouble refuses by its robots.txt already, which is asked first.
+Sources: W3C TDMRep, community group report of 10 May 2024 (rules in sequence, the first that
+matches decides; `*` and `$` as in robots.txt); Spawning's ai.txt of May 2023 (the groups of
+robots.txt, with file types such as `Disallow: *.jpg`). No answer, an error or anything that cannot
+be read is no statement in either: TDMRep says that a server without a readable file does not
+implement it, ai.txt has no such word, and a host in trouble refuses by its robots.txt already,
+which is asked first.
 """
 
 import json
@@ -19,7 +22,9 @@ MAX_RULES = 10_000  # of a tdmrep.json; a longer one is not a list of rules that
 
 @dataclass(frozen=True, kw_only=True)
 class Reservations:
-    """The rules of a tdmrep.json in sequence: a matcher that refuses what the location covers, and whether that is reserved."""
+    """The rules of a tdmrep.json in sequence: a matcher that refuses what the location covers, and
+    whether that is reserved.
+    """
 
     rules: tuple[tuple[Pattern, bool], ...] = ()
 
@@ -29,7 +34,9 @@ class Reservations:
         path = path_of(url)
         if len(self.rules) * len(path) > COMPARED:  # cannot be told with bounded effort
             return True
-        return next((is_reserved for location, is_reserved in self.rules if location.covers(path)), False)
+        return next(
+            (is_reserved for location, is_reserved in self.rules if location.covers(path)), False
+        )
 
 
 def reservations_of(answer: Answer) -> Reservations:
@@ -40,7 +47,11 @@ def reservations_of(answer: Answer) -> Reservations:
         return Reservations()
     found = []
     for entry in entries[:MAX_RULES] if isinstance(entries, list) else []:
-        location, value = (entry.get("location"), entry.get("tdm-reservation")) if isinstance(entry, dict) else (None, None)
+        location, value = (
+            (entry.get("location"), entry.get("tdm-reservation"))
+            if isinstance(entry, dict)
+            else (None, None)
+        )
         if isinstance(location, str) and location and str(value) in ("0", "1"):
             found.append((pattern_of(location), str(value) == "1"))
     return Reservations(rules=tuple(found))
@@ -57,11 +68,15 @@ class MediaRules:
             return True
         bare = url.partition("#")[0].partition("?")[0]
         stem, dot, extension = bare.rpartition(".")
-        return all(self.paths.allow(path_of(spelt)) for spelt in (bare, f"{stem}{dot}{extension.lower()}"))
+        return all(
+            self.paths.allow(path_of(spelt)) for spelt in (bare, f"{stem}{dot}{extension.lower()}")
+        )
 
 
 def media_rules_of(answer: Answer) -> MediaRules:
-    """Read the answer to a request for ai.txt; what is no list of groups (a page, a text in prose) has no rules."""
+    """Read the answer to a request for ai.txt; what is no list of groups (a page, a text in prose)
+    has no rules.
+    """
     try:
         texts = readings(_body(answer))
     except ValueError:

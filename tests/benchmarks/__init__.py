@@ -1,1 +1,3 @@
-"""Comparisons of speed and memory with peers and with physical limits, as ratios within one run: `make bench`."""
+"""Comparisons of speed and memory with peers and with physical limits, as ratios within one run:
+`make bench`.
+"""

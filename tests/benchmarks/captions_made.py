@@ -1,16 +1,25 @@
-"""Captions as they are found on the web, made up of the frequencies of English words; the same in every run."""
+"""Captions as they are found on the web, made up of the frequencies of English words; the same in
+every run.
+"""
 
 import random
 
 
 def captions(count: int, seed: int = 5) -> list[str]:
-    """About 55 characters and ten words each; one in twenty is not ASCII, some have capitals, numbers, addresses."""
+    """About 55 characters and ten words each; one in twenty is not ASCII, some have capitals,
+    numbers, addresses.
+    """
     from wordfreq import top_n_list, word_frequency
 
     draw = random.Random(seed)
     words = [word for word in top_n_list("en", 30_000) if word.isascii()]
     drawn = iter(draw.choices(words, [word_frequency(word, "en") for word in words], k=count * 20))
-    return [_written([next(drawn) for _ in range(min(20, max(1, round(draw.gauss(10, 4)))))], draw, place) for place in range(count)]
+    return [
+        _written(
+            [next(drawn) for _ in range(min(20, max(1, round(draw.gauss(10, 4)))))], draw, place
+        )
+        for place in range(count)
+    ]
 
 
 def _written(words: list[str], draw: random.Random, place: int) -> str:

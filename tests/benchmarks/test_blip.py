@@ -1,7 +1,7 @@
 """Captions and matching with the same weights as BLIP of transformers, in one run on one machine.
 
-Random weights at a quarter of the width and half of the depth of the base model: what is said is nonsense, but the same
-nonsense, and the time of a step does not depend on it.
+Random weights at a quarter of the width and half of the depth of the base model: what is said is
+nonsense, but the same nonsense, and the time of a step does not depend on it.
 """
 
 from __future__ import annotations

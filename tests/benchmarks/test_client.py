@@ -1,9 +1,11 @@
-"""Pages and images a second of the guest client, beside another commit in the same run where one is given.
+"""Pages and images a second of the guest client, beside another commit in the same run where one is
+given.
 
     BENCH_OLD=/path/of/a/worktree python -m pytest -s tests/benchmarks/test_client.py
 
-Without BENCH_OLD the figures are printed and not judged. The server is a process of its own; what else the machine does falls on both
-in turns: whole crawls (ten parts of images for each) go round BENCH_ROUNDS times.
+Without BENCH_OLD the figures are printed and not judged. The server is a process of its own; what
+else the machine does falls on both in turns: whole crawls (ten parts of images for each) go round
+BENCH_ROUNDS times.
 """
 
 import asyncio
@@ -39,7 +41,7 @@ if __name__ == "__main__":
     own, other = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     cpu = sum(one.ru_utime + one.ru_stime for one in (own, other))
     print(json.dumps({"pages": found["pages"], "seconds": begun[-1] - begun[0], "cpu": cpu}))
-"""
+"""  # noqa: E501
 FETCH = """
 import sys, time
 from pipelines.images.decode import Undecodable
@@ -57,7 +59,7 @@ if __name__ == "__main__":
         assert all(result.outcome == "seen" for result, _ in found)
         print(time.process_time() - cpu, time.monotonic() - begun, flush=True)
     downloader.close()
-"""
+"""  # noqa: E501
 IMAGES = 256  # of a part, as fetching has them
 NOISE = 1.05  # what one run differs from the next on a machine that does other things too
 
@@ -66,7 +68,9 @@ def jpeg(number: int) -> bytes:
     """A photo-like JPEG of 224 x 224 pixels and some 25 kB, as in test_fetch."""
     rough = np.random.default_rng(number).integers(0, 255, (28, 28, 3), np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(rough).resize((224, 224), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=95)
+    Image.fromarray(rough).resize((224, 224), Image.Resampling.BICUBIC).save(
+        buffer, "JPEG", quality=95
+    )
     return buffer.getvalue()
 
 
@@ -74,10 +78,16 @@ def page(number: int) -> bytes:
     """Some 20 kB of text with images, links to pages that are new and to others of the site."""
     new = range(LINKS * number + 1, LINKS * (number + 1) + 1)
     known = ((number * 7 + step * 13) % PAGES for step in range(40))
-    links = "".join(f'<li><a href="/p/{to}">page {to}</a></li>' for to in (*new, *known) if to < PAGES)
-    images = "".join(f'<p><img src="/i/{number}-{image}.jpg" alt="Picture {image}">' for image in range(10))
-    text = "".join(f"<p>The words of paragraph {place} of page {number} are many. " * 3 for place in range(100))
-    return f"<html><head><title>{number}</title></head><body><ul>{links}</ul>{images}{text}</body></html>".encode()
+    links = "".join(
+        f'<li><a href="/p/{to}">page {to}</a></li>' for to in (*new, *known) if to < PAGES
+    )
+    images = "".join(
+        f'<p><img src="/i/{number}-{image}.jpg" alt="Picture {image}">' for image in range(10)
+    )
+    text = "".join(
+        f"<p>The words of paragraph {place} of page {number} are many. " * 3 for place in range(100)
+    )
+    return f"<html><head><title>{number}</title></head><body><ul>{links}</ul>{images}{text}</body></html>".encode()  # noqa: E501
 
 
 async def serve() -> None:
@@ -85,11 +95,16 @@ async def serve() -> None:
     answers: dict[bytes, bytes] = {}
     for number in range(PAGES):
         body = page(number)
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: %d\r\n\r\n" % len(body)
+        head = (
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length:"
+            b" %d\r\n\r\n" % len(body)
+        )
         answers[b"/p/%d" % number] = head + body
     for number in range(IMAGES):
         body = jpeg(number % 100) + number.to_bytes(4, "big")
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(body)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(
+            body
+        )
         answers[b"/i/%d.jpg" % number] = head + body
     missing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 
@@ -109,7 +124,9 @@ async def serve() -> None:
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     code = "import asyncio; from tests.benchmarks.test_client import serve; asyncio.run(serve())"
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as server:
         try:
             assert server.stdout is not None
             yield f"http://127.0.0.1:{int(server.stdout.readline())}"
@@ -118,7 +135,9 @@ def url() -> Iterator[str]:
 
 
 def trees() -> dict[str, Path]:
-    return {"this": ROOT} | ({"old": Path(os.environ["BENCH_OLD"])} if "BENCH_OLD" in os.environ else {})
+    return {"this": ROOT} | (
+        {"old": Path(os.environ["BENCH_OLD"])} if "BENCH_OLD" in os.environ else {}
+    )
 
 
 def environment(tree: Path) -> dict[str, str]:
@@ -126,19 +145,31 @@ def environment(tree: Path) -> dict[str, str]:
 
 
 def judged(found: dict[str, list[Cost]]) -> None:
-    """In CPU no dearer than it was, by the median of the rounds, in each of which both had their turn."""
+    """In CPU no dearer than it was, by the median of the rounds, in each of which both had their
+    turn.
+    """
     for name, costs in found.items():
         cpu, wall = (statistics.median(values) for values in zip(*costs, strict=True))
-        print(f"\n{name:<6}{1 / wall:8.0f} a second{1000 * cpu:8.3f} CPU ms each, {1000 * min(costs)[0]:.3f} at best")
+        print(
+            f"\n{name:<6}{1 / wall:8.0f} a second{1000 * cpu:8.3f} CPU ms each,"
+            f" {1000 * min(costs)[0]:.3f} at best"
+        )
     if "old" in found:
-        ratio = statistics.median(this[0] / old[0] for this, old in zip(found["this"], found["old"], strict=True))
-        print(f"CPU of this tree to that of the old one, median of {ROUNDS} rounds or parts: {ratio:.3f}")
+        ratio = statistics.median(
+            this[0] / old[0] for this, old in zip(found["this"], found["old"], strict=True)
+        )
+        print(
+            f"CPU of this tree to that of the old one, median of {ROUNDS} rounds or parts:"
+            f" {ratio:.3f}"
+        )
         assert ratio <= NOISE
 
 
 def crawled(url: str, tree: Path, folder: Path) -> Cost:
     command = [sys.executable, "-c", CRAWL, url, str(folder)]
-    done = subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, cwd=tree, env=environment(tree), capture_output=True, text=True, check=True
+    )
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["pages"] == PAGES
     return told["cpu"] / PAGES, told["seconds"] / PAGES
@@ -148,7 +179,14 @@ def crawled(url: str, tree: Path, folder: Path) -> Cost:
 def fetching(url: str, tree: Path) -> Iterator[Callable[[int], Cost]]:
     """A process that fetches a part when it is told to, and says what an image cost."""
     command = [sys.executable, "-c", FETCH, url, str(IMAGES)]
-    with subprocess.Popen(command, cwd=tree, env=environment(tree), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        cwd=tree,
+        env=environment(tree),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         asks, says = process.stdin, process.stdout

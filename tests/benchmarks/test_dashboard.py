@@ -1,9 +1,12 @@
-"""Ten million candidates behind the dashboard: each view answers within a second on two cores of a server.
+"""Ten million candidates behind the dashboard: each view answers within a second on two cores of a
+server.
 
-Reported: the seconds of each view, and which take more than one. Asserted: that none takes ten, whatever the processor and its other work.
+Reported: the seconds of each view, and which take more than one. Asserted: that none takes ten,
+whatever the processor and its other work.
 
-Generated outcomes of a recipe with row rules and rules among candidates: 200 parts of 50,000 with their statistics and the sample that
-`pipelines.decisions.statistics` draws of them. What a page reads once and then holds (columns, statistics) is timed apart: its first look.
+Generated outcomes of a recipe with row rules and rules among candidates: 200 parts of 50,000 with
+their statistics and the sample that `pipelines.decisions.statistics` draws of them. What a page
+reads once and then holds (columns, statistics) is timed apart: its first look.
 """
 
 import time
@@ -23,7 +26,8 @@ from pipelines.measure import with_nulls
 from pipelines.stage import Manifest
 from pipelines.store import Folder, write_parquet
 
-PARTS, ROWS, PATTERNS = 200, 50_000, 4  # each pattern of a part is written as often as makes ten million
+# each pattern of a part is written as often as makes ten million
+PARTS, ROWS, PATTERNS = 200, 50_000, 4
 SECOND, BOUND = 1.0, 10.0
 pytestmark = pytest.mark.timeout(1800)
 
@@ -39,9 +43,16 @@ def part(number: int) -> pa.Table:
         "collection": pa.array(["big"] * ROWS),
         "candidate_id": [f"{number:08x}{place:024x}" for place in size],
         "image_id": images,
-        "page_url": [f"https://www.host{one}.example/{place}" for one, place in zip(host, size, strict=True)],
-        "image_url": [f"https://host{one}.example/{place}.jpg" for one, place in zip(host, size, strict=True)],
-        "text": [f"a photograph of the thing number {one} in a garden" for one in rng.integers(0, ROWS, ROWS)],
+        "page_url": [
+            f"https://www.host{one}.example/{place}" for one, place in zip(host, size, strict=True)
+        ],
+        "image_url": [
+            f"https://host{one}.example/{place}.jpg" for one, place in zip(host, size, strict=True)
+        ],
+        "text": [
+            f"a photograph of the thing number {one} in a garden"
+            for one in rng.integers(0, ROWS, ROWS)
+        ],
         "text_source": rng.choice(["alt", "figcaption", "title"], ROWS),
         "page_language": rng.choice(["en", "de", "fr", "ja"], ROWS),
         "image_part": pa.nulls(ROWS, pa.string()),
@@ -63,8 +74,12 @@ def part(number: int) -> pa.Table:
         "image.natural": pa.array(rng.beta(3, 1, ROWS), pa.float32()),
     }
     table = with_nulls(pa.table(columns), recipe.reads)
-    rules = pc.coalesce(decide_rows(recipe, table, "candidate"), decide_rows(recipe, table, "other"))
-    among = pa.array(rng.choice(["kept", "group.shared_text", "group.duplicate"], ROWS, p=[0.8, 0.1, 0.1]))
+    rules = pc.coalesce(
+        decide_rows(recipe, table, "candidate"), decide_rows(recipe, table, "other")
+    )
+    among = pa.array(
+        rng.choice(["kept", "group.shared_text", "group.duplicate"], ROWS, p=[0.8, 0.1, 0.1])
+    )
     return table.add_column(1, "outcome", pc.coalesce(rules, among))
 
 
@@ -75,24 +90,40 @@ def decided(tmp_path_factory: pytest.TempPathFactory) -> Decided:
     measured = sorted(recipe.reads)
     counts: dict[str, int] = {}
     tables = [part(number) for number in range(PATTERNS)]
-    first = [_write(folder, number, table, measured, candidates) for number, table in enumerate(tables)]
-    for number in range(PATTERNS, PARTS):  # the same files under other names: what is read is as large
+    first = [
+        _write(folder, number, table, measured, candidates) for number, table in enumerate(tables)
+    ]
+    # the same files under other names: what is read is as large
+    for number in range(PATTERNS, PARTS):
         for name in first[number % PATTERNS]:
             path = Path(folder.path(name))
             path.with_name(f"part-{number:05d}.parquet").hardlink_to(path)
     for number in range(PARTS):
         for outcome in tables[number % PATTERNS]["outcome"].value_counts().to_pylist():
             counts[outcome["values"]] = counts.get(outcome["values"], 0) + outcome["counts"]
-    about = {"recipe": "winnow", "rules": recipe.model_dump(mode="json", exclude_defaults=True), "collections": ["big"]}
+    about = {
+        "recipe": "winnow",
+        "rules": recipe.model_dump(mode="json", exclude_defaults=True),
+        "collections": ["big"],
+    }
     folder.write_json("decision.json", about)
     files = [{"name": f"part-{number:05d}.parquet"} for number in range(PARTS)]
-    manifest = {"stage": "decide", "version": 1, "config": {}, "inputs": {}, "files": files, "counts": counts}
+    manifest = {
+        "stage": "decide",
+        "version": 1,
+        "config": {},
+        "inputs": {},
+        "files": files,
+        "counts": counts,
+    }
     manifest |= {"failed": {}, "digest": "big"}
     folder.write_json("manifest.json", Manifest(**manifest).__dict__)  # type: ignore[arg-type]
     return find(root)
 
 
-def _write(folder: Folder, number: int, table: pa.Table, measured: list[str], candidates: int) -> list[str]:
+def _write(
+    folder: Folder, number: int, table: pa.Table, measured: list[str], candidates: int
+) -> list[str]:
     name = f"part-{number:05d}"
     write_parquet(folder, f"{name}.parquet", table)
     files = write_statistics(folder, name, table, measured, modulus_for(candidates))
@@ -119,7 +150,10 @@ def test_each_view_of_ten_million_candidates_answers_soon(decided: Decided) -> N
         looks = [_seconds(run) for _ in range(4)]
         found[name] = min(looks[1:])
         print(f"{name:<14} first look {looks[0]:6.2f} s, then {found[name]:6.3f} s")
-    print("more than a second:", ", ".join(name for name, seconds in found.items() if seconds >= SECOND) or "none")
+    print(
+        "more than a second:",
+        ", ".join(name for name, seconds in found.items() if seconds >= SECOND) or "none",
+    )
     assert {name: seconds for name, seconds in found.items() if seconds >= BOUND} == {}
 
 

@@ -1,9 +1,11 @@
-"""Decoding against Pillow, OpenCV and simplejpeg, a core each: JPEGs of 224 x 224 and larger ones, kept, and fitted and encoded anew.
+"""Decoding against Pillow, OpenCV and simplejpeg, a core each: JPEGs of 224 x 224 and larger ones,
+kept, and fitted and encoded anew.
 
-Reported: images a second of CPU. Asserted: floors of ratios of CPU seconds in one run, which hold on processors with AVX2 and no more too
-(the walk over the markers of small JPEGs was 1.8 times as fast as the cheapest decoding there, and more than 2 with AVX-512).
-OpenCV with area interpolation is what img2dataset does; simplejpeg decodes at any eighth of the size, where Pillow has halves, quarters
-and eighths.
+Reported: images a second of CPU. Asserted: floors of ratios of CPU seconds in one run, which hold
+on processors with AVX2 and no more too (the walk over the markers of small JPEGs was 1.8 times as
+fast as the cheapest decoding there, and more than 2 with AVX-512). OpenCV with area interpolation
+is what img2dataset does; simplejpeg decodes at any eighth of the size, where Pillow has halves,
+quarters and eighths.
 """
 
 import functools
@@ -36,7 +38,13 @@ def jpegs(folder: Path, at_least: int, count: int) -> list[bytes]:
         pytest.skip("the shared test data are not here")
     paths = [path for path in sorted(folder.rglob("*.jp*g")) if path.stat().st_size >= at_least]
     found = [path.read_bytes() for path in paths[:: max(1, len(paths) // count)]]
-    return [data for data in found if (header := jpeg_header(data)).channels == 3 and header.profile is None and header.orientation == 1]
+    return [
+        data
+        for data in found
+        if (header := jpeg_header(data)).channels == 3
+        and header.profile is None
+        and header.orientation == 1
+    ]
 
 
 def opencv(data: bytes, side: int) -> Any:
@@ -46,7 +54,11 @@ def opencv(data: bytes, side: int) -> Any:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     scale = side / max(image.shape[:2])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    return cv2.imencode(".jpg", cv2.resize(image, size, interpolation=cv2.INTER_AREA), [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+    return cv2.imencode(
+        ".jpg",
+        cv2.resize(image, size, interpolation=cv2.INTER_AREA),
+        [cv2.IMWRITE_JPEG_QUALITY, 95],
+    )[1]
 
 
 def pillow(data: bytes, side: int) -> bytes:
@@ -64,7 +76,9 @@ def scaled(data: bytes, side: int) -> bytes:
     high, wide = simplejpeg.decode_jpeg_header(data)[:2]
     scale = side / max(high, wide)
     size = max(1, round(wide * scale)), max(1, round(high * scale))
-    image = Image.fromarray(simplejpeg.decode_jpeg(data, "RGB", min_height=size[1], min_width=size[0]))
+    image = Image.fromarray(
+        simplejpeg.decode_jpeg(data, "RGB", min_height=size[1], min_width=size[0])
+    )
     pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
     return bytes(simplejpeg.encode_jpeg(pixels, 95, "RGB", "444"))
 
@@ -91,12 +105,25 @@ def run(work: Callable[[bytes], object], files: list[bytes]) -> Callable[[], Non
 
 def said(name: str, files: list[bytes], timings: dict[str, Timing]) -> None:
     rates = {way: round(len(files) / timing.cpu) for way, timing in timings.items()}
-    print(json.dumps({"files": name, "count": len(files), "mean_bytes": sum(map(len, files)) // len(files), "per_cpu_second": rates}))
+    print(
+        json.dumps(
+            {
+                "files": name,
+                "count": len(files),
+                "mean_bytes": sum(map(len, files)) // len(files),
+                "per_cpu_second": rates,
+            }
+        )
+    )
 
 
-@pytest.mark.parametrize(("folder", "at_least", "floor"), [("captions", 0, 1.5), ("webalt", 60_000, 6.0)])
+@pytest.mark.parametrize(
+    ("folder", "at_least", "floor"), [("captions", 0, 1.5), ("webalt", 60_000, 6.0)]
+)
 def test_bytes_that_are_kept(folder: str, at_least: int, floor: float) -> None:
-    """A whole ordinary JPEG is known by its markers, several times as fast as by the cheapest decoding."""
+    """A whole ordinary JPEG is known by its markers, several times as fast as by the cheapest
+    decoding.
+    """
     import cv2
     import numpy as np
     import simplejpeg
@@ -108,7 +135,10 @@ def test_bytes_that_are_kept(folder: str, at_least: int, floor: float) -> None:
             "decode": run(decode, files),
             "pillow, an eighth": run(checked, files),
             "pillow": run(loaded, files),
-            "cv2": run(lambda data: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), files),
+            "cv2": run(
+                lambda data: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED),
+                files,
+            ),
             "simplejpeg": run(lambda data: simplejpeg.decode_jpeg(data), files),
         }
     )
@@ -116,9 +146,14 @@ def test_bytes_that_are_kept(folder: str, at_least: int, floor: float) -> None:
     assert timings["pillow, an eighth"].cpu / timings["decode"].cpu >= floor
 
 
-@pytest.mark.parametrize(("folder", "at_least", "side", "floor"), [("captions", 0, 112, 0.5), ("webalt", 60_000, 224, 1.2)])
+@pytest.mark.parametrize(
+    ("folder", "at_least", "side", "floor"),
+    [("captions", 0, 112, 0.5), ("webalt", 60_000, 224, 1.2)],
+)
 def test_resized_and_encoded(folder: str, at_least: int, side: int, floor: float) -> None:
-    """The longer side made smaller, encoded at 95, against what img2dataset does. Reading the coded data is most of it, whoever does it."""
+    """The longer side made smaller, encoded at 95, against what img2dataset does. Reading the coded
+    data is most of it, whoever does it.
+    """
     import cv2
 
     cv2.setNumThreads(1)
@@ -161,11 +196,13 @@ def streamed(work: Callable[[bytes], object], files: list[bytes]) -> Callable[[]
     ],
 )
 def test_the_price_of_child_processes(what: str, floor: float) -> None:
-    """Bytes and answers that travel cost a tenth of a millisecond, of images a CPU second: little beside what a decoder does.
+    """Bytes and answers that travel cost a tenth of a millisecond, of images a CPU second: little
+    beside what a decoder does.
 
-    Only what goes to a child one by one as it is fetched and takes half a millisecond by itself, 224 pixels made 112, loses more:
-    a third to a half on two cores, to waking the child and being woken. The same in batches of 16 loses a fifteenth. By the clock
-    there is more to win than to lose where a process has cores to spare: what was one loop runs on all of them.
+    Only what goes to a child one by one as it is fetched and takes half a millisecond by itself,
+    224 pixels made 112, loses more: a third to a half on two cores, to waking the child and being
+    woken. The same in batches of 16 loses a fifteenth. By the clock there is more to win than to
+    lose where a process has cores to spare: what was one loop runs on all of them.
     """
     files = {
         "kept": jpegs(DATA / "captions", 0, 600),
@@ -180,10 +217,17 @@ def test_the_price_of_child_processes(what: str, floor: float) -> None:
         "in children": streamed(functools.partial(decode_isolated, encoding=encoding), files),
     }
     if what == "measured":
-        ways = {"here": lambda: NaturalFilter().measure(batch), "in children": lambda: NaturalFilter().measure(batch, Apart())}
+        ways = {
+            "here": lambda: NaturalFilter().measure(batch),
+            "in children": lambda: NaturalFilter().measure(batch, Apart()),
+        }
     if what == "validated":
-        # as many at once here as there: two that share a core's caches take a tenth more of CPU each than one alone
-        ways = {"here": streamed(fault, files), "in children": lambda: deque(faults(files * 3), maxlen=0)}
+        # as many at once here as there: two that share a core's caches take a tenth more of CPU
+        # each than one alone
+        ways = {
+            "here": streamed(fault, files),
+            "in children": lambda: deque(faults(files * 3), maxlen=0),
+        }
     timings = compare(ways, rounds=9)
     said(what, files, timings)
     assert timings["here"].cpu / timings["in children"].cpu >= floor

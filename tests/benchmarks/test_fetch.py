@@ -1,11 +1,15 @@
-"""Fetching against img2dataset 1.47, images from nginx (one worker) on the loopback address over http and https.
+"""Fetching against img2dataset 1.47, images from nginx (one worker) on the loopback address over
+http and https.
 
-Reported: images a second, CPU time, memory. Asserted: floors of ratios of rates and of memory in one run.
+Reported: images a second, CPU time, memory. Asserted: floors of ratios of rates and of memory in
+one run.
 
-Both run as commands of their own in one environment with two worker processes; img2dataset has 32 threads in each. Steady images a
-second leave out start-up: from the first shard's or part's begin to the last one's end, writing included. img2dataset opens a connection
-for each image, Winnow keeps them; against a server that closes each after its answer it is measured too. By default img2dataset encodes
-each image anew (border, 224), with `disable_all_reencoding` it does not look at the pixels; Winnow always decodes, and encodes where asked.
+Both run as commands of their own in one environment with two worker processes; img2dataset has 32
+threads in each. Steady images a second leave out start-up: from the first shard's or part's begin
+to the last one's end, writing included. img2dataset opens a connection for each image, Winnow keeps
+them; against a server that closes each after its answer it is measured too. By default img2dataset
+encodes each image anew (border, 224), with `disable_all_reencoding` it does not look at the pixels;
+Winnow always decodes, and encodes where asked.
 """
 
 import io
@@ -55,7 +59,7 @@ if __name__ == "__main__":
     seconds = max(one["end_time"] for one in stats) - min(one["start_time"] for one in stats)
     cpu = sum(float(open(name).read()) for name in glob.glob(out + "/*.cpu"))
     print(json.dumps({"images": sum(one["successes"] for one in stats), "seconds": seconds, "cpu": cpu}))
-"""
+"""  # noqa: E501
 OURS = """
 import glob, json, sys, time
 from pipelines.images.encode import Encoding
@@ -79,7 +83,7 @@ if __name__ == "__main__":
     told = [json.load(open(name)) for name in glob.glob(sys.argv[2] + "/*.time")]
     seconds = max(one["end"] for one in told) - min(one["begin"] for one in told)
     print(json.dumps({"images": images, "seconds": seconds, "cpu": sum(one["cpu"] for one in told)}))
-"""
+"""  # noqa: E501
 SHARED = """
 import ssl, urllib.request
 urllib.request.install_opener(urllib.request.build_opener(urllib.request.HTTPSHandler(context=ssl.create_default_context())))
@@ -95,12 +99,14 @@ http {{
   server {{ listen 127.0.0.1:{http}; listen 127.0.0.1:{https} ssl; root {images}; }}
   server {{ listen 127.0.0.1:{http_closing}; listen 127.0.0.1:{https_closing} ssl; keepalive_timeout 0; root {images}; }}
 }}
-"""
+"""  # noqa: E501
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One command: images a second and CPU milliseconds an image from its first image to its last, seconds and megabytes of all of it."""
+    """One command: images a second and CPU milliseconds an image from its first image to its last,
+    seconds and megabytes of all of it.
+    """
 
     rate: float
     cpu: float
@@ -121,19 +127,25 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """nginx with photo-like JPEGs of 224 x 224 pixels and some 25 kB, and a list of authorities: the system's and ours."""
+    """nginx with photo-like JPEGs of 224 x 224 pixels and some 25 kB, and a list of authorities:
+    the system's and ours.
+    """
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if nginx is None:
         pytest.skip("needs Debian's nginx")
     folder = tmp_path_factory.mktemp("nginx")
     folder.chmod(0o755)
     cert, _ = certificate(folder)
-    system = [Path(name).read_text() for name in Authorities().options.values() if Path(name).is_file()]
+    system = [
+        Path(name).read_text() for name in Authorities().options.values() if Path(name).is_file()
+    ]
     (folder / "bundle.pem").write_text("\n".join([*system, cert.read_text()]))
     (folder / "images").mkdir()
     generator = np.random.default_rng(1)
     for number in range(IMAGES):
-        rough = Image.fromarray(generator.integers(0, 255, (28, 28, 3), np.uint8)).resize((224, 224), Image.Resampling.BICUBIC)
+        rough = Image.fromarray(generator.integers(0, 255, (28, 28, 3), np.uint8)).resize(
+            (224, 224), Image.Resampling.BICUBIC
+        )
         buffer = io.BytesIO()
         rough.save(buffer, "JPEG", quality=95)
         (folder / "images" / f"{number:05d}.jpg").write_bytes(buffer.getvalue())
@@ -143,8 +155,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     for entry in sockets:
         entry.close()
     user = "user root;" if os.getuid() == 0 else ""
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, images=folder / "images", user=user, **ports))
-    server = subprocess.Popen([nginx, "-p", str(folder), "-c", str(folder / "nginx.conf")], stderr=subprocess.DEVNULL)
+    (folder / "nginx.conf").write_text(
+        NGINX.format(folder=folder, images=folder / "images", user=user, **ports)
+    )
+    server = subprocess.Popen(
+        [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf")], stderr=subprocess.DEVNULL
+    )
     try:
         _answers(ports["https_closing"])
         yield Site(ports, folder / "bundle.pem", folder)
@@ -166,14 +182,20 @@ def _answers(port: int) -> None:
 def _tree(pid: int) -> list[int]:
     """A process and its descendants."""
     try:
-        children = [int(word) for task in Path(f"/proc/{pid}/task").iterdir() for word in (task / "children").read_text().split()]
+        children = [
+            int(word)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            for word in (task / "children").read_text().split()
+        ]
     except OSError:
         return []
     return [pid, *(below for child in children for below in _tree(child))]
 
 
 def _memory(pid: int) -> tuple[float, float]:
-    """Megabytes of a process tree: RSS, which counts shared pages in each process, and PSS, which divides them."""
+    """Megabytes of a process tree: RSS, which counts shared pages in each process, and PSS, which
+    divides them.
+    """
     found = {"Rss": 0, "Pss": 0}
     for one in _tree(pid):
         try:
@@ -189,7 +211,14 @@ def _memory(pid: int) -> tuple[float, float]:
 
 def _measured(command: list[str], environment: dict[str, str]) -> Run:
     begin = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+    )
     peaks, stop = [(0.0, 0.0)], threading.Event()
 
     def watch() -> None:
@@ -206,25 +235,45 @@ def _measured(command: list[str], environment: dict[str, str]) -> Run:
     assert status == 0
     rss, pss = (max(peak[place] for peak in peaks) for place in (0, 1))
     wall = time.perf_counter() - begin
-    return Run(rate=told["images"] / told["seconds"], cpu=1000 * told["cpu"] / told["images"], wall=wall, rss=rss, pss=pss)
+    return Run(
+        rate=told["images"] / told["seconds"],
+        cpu=1000 * told["cpu"] / told["images"],
+        wall=wall,
+        rss=rss,
+        pss=pss,
+    )
 
 
 def _environment(site: Site, **more: str) -> dict[str, str]:
-    return {**os.environ, "SSL_CERT_FILE": str(site.authorities), "NO_ALBUMENTATIONS_UPDATE": "1", **more}
+    return {
+        **os.environ,
+        "SSL_CERT_FILE": str(site.authorities),
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+        **more,
+    }
 
 
-def peer(site: Site, kind: str, *, images: int = IMAGES, shared: bool = False, **options: Any) -> Run:
-    """img2dataset on these images; `shared` installs an opener with one TLS context in each of its processes."""
+def peer(
+    site: Site, kind: str, *, images: int = IMAGES, shared: bool = False, **options: Any
+) -> Run:
+    """img2dataset on these images; `shared` installs an opener with one TLS context in each of its
+    processes.
+    """
     work = site.folder / "peer"
     shutil.rmtree(work, ignore_errors=True)
     (work / "path").mkdir(parents=True)
     (work / "peer.py").write_text(PEER)
     if shared:
         (work / "path" / "sitecustomize.py").write_text(SHARED)
-    pq.write_table(pa.table({"url": [f"{site.base(kind)}{number:05d}.jpg" for number in range(images)]}), work / "urls.parquet")
+    pq.write_table(
+        pa.table({"url": [f"{site.base(kind)}{number:05d}.jpg" for number in range(images)]}),
+        work / "urls.parquet",
+    )
     command = [sys.executable, str(work / "peer.py"), str(work / "urls.parquet"), str(work / "out")]
     options["number_sample_per_shard"] = min(1000, images // 2)  # work for both processes
-    return _measured([*command, json.dumps(options)], _environment(site, PYTHONPATH=str(work / "path")))
+    return _measured(
+        [*command, json.dumps(options)], _environment(site, PYTHONPATH=str(work / "path"))
+    )
 
 
 def ours(site: Site, kind: str, **encoding: Any) -> Run:
@@ -235,8 +284,16 @@ def ours(site: Site, kind: str, **encoding: Any) -> Run:
     (work / "ours.py").write_text(OURS)
     for bucket in range(2):
         urls = [f"{site.base(kind)}{number:05d}.jpg" for number in range(bucket, IMAGES, 2)]
-        pq.write_table(pa.table({"image_url": urls}), work / "urls" / f"bucket-{bucket:05d}.parquet")
-    command = [sys.executable, str(work / "ours.py"), str(work / "urls"), str(work), json.dumps(encoding)]
+        pq.write_table(
+            pa.table({"image_url": urls}), work / "urls" / f"bucket-{bucket:05d}.parquet"
+        )
+    command = [
+        sys.executable,
+        str(work / "ours.py"),
+        str(work / "urls"),
+        str(work),
+        json.dumps(encoding),
+    ]
     return _measured(command, _environment(site, PYTHONPATH=f"{ROOT}:{work}"))
 
 
@@ -247,7 +304,12 @@ def compared(title: str, ways: dict[str, Any]) -> dict[str, Run]:
         for name, way in ways.items():
             found[name].append(way())
     medians = {
-        name: Run(**{key: statistics.median(getattr(run, key) for run in runs) for key in Run.__dataclass_fields__})
+        name: Run(
+            **{
+                key: statistics.median(getattr(run, key) for run in runs)
+                for key in Run.__dataclass_fields__
+            }
+        )
         for name, runs in found.items()
     }
     print(f"\n{title:<52}{'img/s':>8}{'CPU ms':>8}{'wall s':>8}{'RSS MB':>8}{'PSS MB':>8}")
@@ -265,7 +327,9 @@ def test_http(site: Site) -> None:
         "http",
         {
             "img2dataset, encoded anew": lambda: peer(site, "http", resize_mode="border"),
-            "img2dataset, as they come": lambda: peer(site, "http", resize_mode="no", disable_all_reencoding=True),
+            "img2dataset, as they come": lambda: peer(
+                site, "http", resize_mode="no", disable_all_reencoding=True
+            ),
             "winnow, decoded": lambda: ours(site, "http"),
             "winnow, encoded anew": lambda: ours(site, "http", **BORDER),
             "winnow, decoded, a connection an image": lambda: ours(site, "http_closing"),
@@ -281,8 +345,12 @@ def test_https_with_the_systems_authorities(site: Site) -> None:
     found = compared(
         "https",
         {
-            "img2dataset, encoded anew": lambda: peer(site, "https", images=STOCK_IMAGES, resize_mode="border"),
-            "img2dataset, one TLS context, encoded anew": lambda: peer(site, "https", shared=True, resize_mode="border"),
+            "img2dataset, encoded anew": lambda: peer(
+                site, "https", images=STOCK_IMAGES, resize_mode="border"
+            ),
+            "img2dataset, one TLS context, encoded anew": lambda: peer(
+                site, "https", shared=True, resize_mode="border"
+            ),
             "img2dataset, one TLS context, as they come": lambda: peer(
                 site, "https", shared=True, resize_mode="no", disable_all_reencoding=True
             ),
@@ -292,5 +360,11 @@ def test_https_with_the_systems_authorities(site: Site) -> None:
         },
     )
     assert found["winnow, decoded"].rate >= 15 * found["img2dataset, encoded anew"].rate
-    assert found["winnow, decoded"].rate >= 1.5 * found["img2dataset, one TLS context, encoded anew"].rate
-    assert found["winnow, decoded"].rss <= 0.5 * found["img2dataset, one TLS context, encoded anew"].rss
+    assert (
+        found["winnow, decoded"].rate
+        >= 1.5 * found["img2dataset, one TLS context, encoded anew"].rate
+    )
+    assert (
+        found["winnow, decoded"].rss
+        <= 0.5 * found["img2dataset, one TLS context, encoded anew"].rss
+    )

@@ -1,8 +1,9 @@
-"""`winnow img2dataset` against img2dataset 1.47: the same arguments, nginx on loopback, http; thumbnails (JPEGs of 224 to 400 pixels a
-side) and photos (1,600 to 2,400).
+"""`winnow img2dataset` against img2dataset 1.47: the same arguments, nginx on loopback, http;
+thumbnails (JPEGs of 224 to 400 pixels a side) and photos (1,600 to 2,400).
 
-Both run as the commands that people type. *Whole* is images a second of the command, start-up included; *steady* leaves that out:
-from the first shard's begin to the last one's end, as their stats files say, so that it is what a run of millions would show.
+Both run as the commands that people type. *Whole* is images a second of the command, start-up
+included; *steady* leaves that out: from the first shard's begin to the last one's end, as their
+stats files say, so that it is what a run of millions would show.
 """
 
 import io
@@ -54,7 +55,8 @@ class Kind:
 
 
 THUMBNAILS = Kind("thumbnails", IMAGES, (224, 400))
-PHOTOS = Kind("photos", max(900, IMAGES // 6), (1_600, 2_400))  # fewer are over before they are steady
+# fewer are over before they are steady
+PHOTOS = Kind("photos", max(900, IMAGES // 6), (1_600, 2_400))
 
 
 def listed(site: Site, kind: Kind) -> Path:
@@ -63,13 +65,19 @@ def listed(site: Site, kind: Kind) -> Path:
     folder = site.folder / "images" / kind.name
     folder.mkdir()
     for number in range(kind.count):
-        width, height = (int(side) for side in generator.integers(kind.sides[0], kind.sides[1] + 1, 2))
+        width, height = (
+            int(side) for side in generator.integers(kind.sides[0], kind.sides[1] + 1, 2)
+        )
         rough = Image.fromarray(generator.integers(0, 255, (28, 28, 3), np.uint8))
         buffer = io.BytesIO()
         rough.resize((width, height), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=95)
         (folder / f"{number:05d}.jpg").write_bytes(buffer.getvalue())
     path = site.folder / f"{kind.name}.txt"
-    path.write_text("\n".join(f"{site.base('http')}{kind.name}/{number:05d}.jpg" for number in range(kind.count)))
+    path.write_text(
+        "\n".join(
+            f"{site.base('http')}{kind.name}/{number:05d}.jpg" for number in range(kind.count)
+        )
+    )
     return path
 
 
@@ -77,7 +85,13 @@ def speed(site: Site, kind: Kind, urls: Path, program: str, *more: str) -> Speed
     out = site.folder / "dataset"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    command = [f"--url_list={urls}", f"--output_folder={out}", f"--number_sample_per_shard={kind.count // 6}", *ARGUMENTS, *more]
+    command = [
+        f"--url_list={urls}",
+        f"--output_folder={out}",
+        f"--number_sample_per_shard={kind.count // 6}",
+        *ARGUMENTS,
+        *more,
+    ]
     begin = time.perf_counter()
     subprocess.run(
         [sys.executable, "-c", program, *command],
@@ -103,11 +117,15 @@ def compared(site: Site, kind: Kind) -> tuple[Speed, Speed]:
             found[name].append(speed(site, kind, urls, program, *more))
     medians = {
         name: Speed(
-            whole=statistics.median(one.whole for one in runs), steady=statistics.median(one.steady for one in runs)
+            whole=statistics.median(one.whole for one in runs),
+            steady=statistics.median(one.steady for one in runs),
         )
         for name, runs in found.items()
     }
-    print(f"\n{f'{kind.count} {kind.name} by http, border 224':<40}{'whole':>9}{'steady':>9} images a second")
+    print(
+        f"\n{f'{kind.count} {kind.name} by http, border 224':<40}{'whole':>9}{'steady':>9} images a"
+        " second"
+    )
     for name, one in medians.items():
         print(f"{name:<40}{one.whole:>9.0f}{one.steady:>9.0f}")
     own, peer = medians["winnow"], medians["img2dataset"]
@@ -117,7 +135,9 @@ def compared(site: Site, kind: Kind) -> tuple[Speed, Speed]:
 
 @pytest.mark.timeout(3000)
 def test_thumbnails_a_second(site: Site) -> None:
-    """Both are bound by what pixels cost, which is the same for both: it is .94 of the peer's on a quiet machine."""
+    """Both are bound by what pixels cost, which is the same for both: it is .94 of the peer's on a
+    quiet machine.
+    """
     own, peer = compared(site, THUMBNAILS)
     assert own.whole >= 2.0 * peer.whole
     assert own.steady >= 0.8 * peer.steady

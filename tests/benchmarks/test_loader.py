@@ -122,7 +122,9 @@ def test_the_loader_beside_bare_decoding_and_webdataset(tmp_path: Path) -> None:
 
 
 def test_a_thousand_shards(tmp_path: Path) -> None:
-    """The first batch of ten million samples is there within a second or two, and so are the others."""
+    """The first batch of ten million samples is there within a second or two, and so are the
+    others.
+    """
     shards, rows = 1000, 400
     table_of = [f"caption {number}" for number in range(rows)]
     _write(tmp_path / "one.arrow", [b"no picture"] * rows, table_of)

@@ -1,6 +1,7 @@
 """WAT to candidates beside cc2dataset's parse function, on the same file, with the same pairs.
 
-Reported: records a second of CPU. Asserted: the same pairs, and a floor of the ratio of CPU seconds in one run.
+Reported: records a second of CPU. Asserted: the same pairs, and a floor of the ratio of CPU seconds
+in one run.
 """
 
 import io
@@ -30,10 +31,18 @@ def peer(monkeypatch: pytest.MonkeyPatch) -> Any:
     """cc2dataset's function from stream to links, without Spark, which it does not use."""
     for name in ("pyspark", "pyspark.sql", "pyspark.sql.functions"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    for name, attribute in (("pyspark", "SparkContext"), ("pyspark.sql", "SparkSession"), ("pyspark.sql.functions", "rand")):
+    for name, attribute in (
+        ("pyspark", "SparkContext"),
+        ("pyspark.sql", "SparkSession"),
+        ("pyspark.sql.functions", "rand"),
+    ):
         setattr(sys.modules[name], attribute, object)
-    monkeypatch.setitem(sys.modules, "loguru", types.SimpleNamespace(logger=logging.getLogger("cc2dataset")))
-    return pytest.importorskip("cc2dataset.main", reason="make bench installs cc2dataset").extract_documents_from_wat
+    monkeypatch.setitem(
+        sys.modules, "loguru", types.SimpleNamespace(logger=logging.getLogger("cc2dataset"))
+    )
+    return pytest.importorskip(
+        "cc2dataset.main", reason="make bench installs cc2dataset"
+    ).extract_documents_from_wat
 
 
 def candidates(path: Path) -> pa.Table:
@@ -55,10 +64,18 @@ def test_wat_to_candidates(tmp_path: Path, peer: Any) -> None:
     made(path, 3000)
     theirs = peer(io.BytesIO(path.read_bytes()), "image")
     table = candidates(path)
-    ours = table.filter(pc.equal(table["text_source"], "alt")).select(["page_url", "image_url", "text"]).to_pylist()
+    ours = (
+        table.filter(pc.equal(table["text_source"], "alt"))
+        .select(["page_url", "image_url", "text"])
+        .to_pylist()
+    )
     assert len(theirs) > 20_000
-    spelled = ((one["page_url"], absolute(one["page_url"], one["url"]), one["alt"]) for one in theirs)
-    assert Counter((row["page_url"], row["image_url"], row["text"]) for row in ours) == Counter(spelled)
+    spelled = (
+        (one["page_url"], absolute(one["page_url"], one["url"]), one["alt"]) for one in theirs
+    )
+    assert Counter((row["page_url"], row["image_url"], row["text"]) for row in ours) == Counter(
+        spelled
+    )
     found = compare(
         {
             "read": lambda: read(path),
@@ -68,5 +85,8 @@ def test_wat_to_candidates(tmp_path: Path, peer: Any) -> None:
         rounds=7,
     )
     ratio = found["cc2dataset"].cpu / found["winnow"].cpu
-    print(f"winnow is {ratio:.2f} times as fast as cc2dataset, floor {FLOOR} ({9000 / found['winnow'].cpu:,.0f} records a second of CPU)")
+    print(
+        f"winnow is {ratio:.2f} times as fast as cc2dataset, floor {FLOOR}"
+        f" ({9000 / found['winnow'].cpu:,.0f} records a second of CPU)"
+    )
     assert ratio >= FLOOR

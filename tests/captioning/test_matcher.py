@@ -15,7 +15,11 @@ TEXTS = ["a red circle on white", "a blue square on white", "a green triangle on
 
 
 def _pictures() -> list[bytes]:
-    return [picture("red", "circle", 1), picture("blue", "square", 2), picture("green", "circle", 3)]
+    return [
+        picture("red", "circle", 1),
+        picture("blue", "square", 2),
+        picture("green", "circle", 3),
+    ]
 
 
 def _file(folder: Path, lines: list[tuple[bytes, list[str]]]) -> Path:
@@ -36,7 +40,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_scores_are_those_of_the_files(model: Path, tmp_path: Path) -> None:
-    captions = _file(tmp_path, [(image, [text]) for image, text in zip(_pictures(), TEXTS, strict=True)])
+    captions = _file(
+        tmp_path, [(image, [text]) for image, text in zip(_pictures(), TEXTS, strict=True)]
+    )
     matcher = Matcher.load(model)
     scores = matcher.score(_pictures(), TEXTS)
     found = list(match(model, captions))
@@ -55,12 +61,16 @@ def test_each_image_may_have_several_captions(model: Path, tmp_path: Path) -> No
     matcher = Matcher.load(model)
     for place in (0, 64, len(found) - 1):
         pair = found[place]
-        assert matcher.score([Path(pair["image"]).read_bytes()], [pair["caption"]]) == [pytest.approx(pair["score"], abs=1e-6)]
+        assert matcher.score([Path(pair["image"]).read_bytes()], [pair["caption"]]) == [
+            pytest.approx(pair["score"], abs=1e-6)
+        ]
 
 
 def test_a_model_that_only_compares_gives_probabilities_too(tmp_path: Path) -> None:
     plan = load("clip", size="tiny", smoke=True, changes=["threads=1"])
-    model = train(plan, releases={"train": release(tmp_path / "shapes", 40)}, out=tmp_path / "run", workers=0).model
+    model = train(
+        plan, releases={"train": release(tmp_path / "shapes", 40)}, out=tmp_path / "run", workers=0
+    ).model
     scores = Matcher.load(model).score(_pictures(), TEXTS)
     assert all(0 < score < 1 for score in scores)
     assert len(set(scores)) == 3
@@ -69,7 +79,9 @@ def test_a_model_that_only_compares_gives_probabilities_too(tmp_path: Path) -> N
 def test_a_broken_image_costs_no_other_pair(model: Path, tmp_path: Path) -> None:
     whole = _file(tmp_path, [(_pictures()[0], TEXTS[:1]), (_pictures()[1], TEXTS[:1])])
     expected = [pair["score"] for pair in match(model, whole)]
-    captions = _file(tmp_path, [(_pictures()[0], TEXTS[:1]), (b"no image", TEXTS), (_pictures()[1], TEXTS[:1])])
+    captions = _file(
+        tmp_path, [(_pictures()[0], TEXTS[:1]), (b"no image", TEXTS), (_pictures()[1], TEXTS[:1])]
+    )
     found = list(match(model, captions))
     assert [pair["score"] for pair in found[1:4]] == [None] * 3
     assert [found[0]["score"], found[4]["score"]] == pytest.approx(expected, abs=1e-6)

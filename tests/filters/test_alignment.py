@@ -19,7 +19,13 @@ from filters.alignment import AlignmentFilter, Clip, EmbeddingFilter
 from filters.given import Given
 from tests.filters.tiny_models import CLIP, picture, save_clip
 
-TEXTS = ["a dog", "two cats on a very long red sofa in the house of the mayor of a small town by the sea", "", "Ein Hund", "a dog"]
+TEXTS = [
+    "a dog",
+    "two cats on a very long red sofa in the house of the mayor of a small town by the sea",
+    "",
+    "Ein Hund",
+    "a dog",
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +38,17 @@ def given(folder: Path, batch: int = 4) -> Given:
 
 
 def embedded(images: Sequence[bytes | None], given: Given) -> pa.Array:
-    return EmbeddingFilter.of(given).measure(pa.record_batch({"image": pa.array(images, pa.binary())})).column(0)
+    return (
+        EmbeddingFilter.of(given)
+        .measure(pa.record_batch({"image": pa.array(images, pa.binary())}))
+        .column(0)
+    )
 
 
 def scored(texts: Sequence[str | None], embeddings: pa.Array, given: Given) -> list[Any]:
-    batch = pa.record_batch({"text": pa.array(texts, pa.string()), "alignment.embedding": embeddings})
+    batch = pa.record_batch(
+        {"text": pa.array(texts, pa.string()), "alignment.embedding": embeddings}
+    )
     found: list[Any] = AlignmentFilter.of(given).measure(batch).column(0).to_pylist()
     return found
 
@@ -52,18 +64,27 @@ def test_scores_are_those_of_open_clip(folder: Path) -> None:
     found = embedded(images, given(folder))
     assert found.type == pa.list_(pa.float16())
     assert np.array(found.to_pylist(), dtype=np.float32) == pytest.approx(seen, abs=5e-4)
-    assert np.linalg.norm(np.array(found.to_pylist(), dtype=np.float32), axis=1) == pytest.approx(np.ones(5), abs=1e-3)
-    assert scored(TEXTS, found, given(folder)) == pytest.approx((seen * said).sum(1).tolist(), abs=5e-4)
+    assert np.linalg.norm(np.array(found.to_pylist(), dtype=np.float32), axis=1) == pytest.approx(
+        np.ones(5), abs=1e-3
+    )
+    assert scored(TEXTS, found, given(folder)) == pytest.approx(
+        (seen * said).sum(1).tolist(), abs=5e-4
+    )
 
 
 def test_a_score_does_not_depend_on_its_neighbours(folder: Path) -> None:
-    images, texts = [picture(seed) for seed in range(11)], [f"text number {'x' * number}" for number in range(11)]
+    images, texts = (
+        [picture(seed) for seed in range(11)],
+        [f"text number {'x' * number}" for number in range(11)],
+    )
     whole = embedded(images, given(folder))
     scores = scored(texts, whole, given(folder))
     order = np.random.default_rng(3).permutation(11)
     turned = embedded([images[place] for place in order], given(folder))
     assert turned.to_pylist() == [whole[place].as_py() for place in order]
-    assert scored([texts[place] for place in order], turned, given(folder)) == [scores[place] for place in order]
+    assert scored([texts[place] for place in order], turned, given(folder)) == [
+        scores[place] for place in order
+    ]
     for place in range(11):
         alone = embedded([images[place]], given(folder))
         assert alone.to_pylist() == [whole[place].as_py()]
@@ -108,7 +129,11 @@ def test_weights_may_stand_beside_a_name(folder: Path, tmp_path: Path) -> None:
     assert Clip.of(f"tiny-clip:{weights}").width == 24
     model, prepare = open_clip.create_model_from_pretrained("tiny-clip", str(weights))
     with torch.inference_mode():
-        seen = model.eval().encode_image(prepare(Image.open(BytesIO(picture(1))))[None], normalize=True)[0].tolist()
+        seen = (
+            model.eval()
+            .encode_image(prepare(Image.open(BytesIO(picture(1))))[None], normalize=True)[0]
+            .tolist()
+        )
     assert embedded([picture(1)], named).to_pylist()[0] == pytest.approx(seen, abs=5e-4)
 
 
@@ -125,8 +150,14 @@ def test_pickled_code_is_not_run(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_filters_of_a_score_come_in_order(folder: Path) -> None:
-    assert [filter_.name for filter_ in filters_for(["alignment.score"], given(folder))] == ["embedding", "alignment"]
-    with pytest.raises(ValueError, match=r"alignment\.score needs a model or list that was not given: add --alignment"):
+    assert [filter_.name for filter_ in filters_for(["alignment.score"], given(folder))] == [
+        "embedding",
+        "alignment",
+    ]
+    with pytest.raises(
+        ValueError,
+        match=r"alignment\.score needs a model or list that was not given: add --alignment",
+    ):
         filters_for(["alignment.score"])
 
 

@@ -10,5 +10,9 @@ def test_every_measurement_is_explained_once() -> None:
 
 
 def test_each_has_a_sentence_a_unit_and_a_source() -> None:
-    assert [name for name, about in catalogue().items() if not (about.says and about.unit and about.source)] == []
+    assert [
+        name
+        for name, about in catalogue().items()
+        if not (about.says and about.unit and about.source)
+    ] == []
     assert catalogue()["image.aspect"].unit == "ratio"

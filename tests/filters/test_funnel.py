@@ -6,13 +6,20 @@ from hypothesis import strategies as st
 
 from filters.funnel import Funnel
 
-counts = st.dictionaries(st.sampled_from(["kept", "text.language", "image.graphic", "fetch.timeout"]), st.integers(0, 1000))
+counts = st.dictionaries(
+    st.sampled_from(["kept", "text.language", "image.graphic", "fetch.timeout"]),
+    st.integers(0, 1000),
+)
 
 
 def test_rows_and_json() -> None:
     funnel = Funnel(recipe="winnow", outcomes={"text.empty": 1, "image.blank": 0, "kept": 3})
     assert funnel.rows() == [("text.empty", 1, 0.25), ("kept", 3, 0.75)]
-    assert funnel.to_json() == {"recipe": "winnow", "candidates": 4, "outcomes": {"text.empty": 1, "kept": 3}}
+    assert funnel.to_json() == {
+        "recipe": "winnow",
+        "candidates": 4,
+        "outcomes": {"text.empty": 1, "kept": 3},
+    }
     assert Funnel.from_json(funnel.to_json()).kept == 3
 
 
@@ -27,4 +34,6 @@ def test_a_funnel_that_lost_candidates_is_refused() -> None:
 def test_merging_adds(one: dict[str, int], other: dict[str, int]) -> None:
     merged = Funnel(recipe="winnow", outcomes=one) + Funnel(recipe="winnow", outcomes=other)
     assert merged.candidates == sum(one.values()) + sum(other.values())
-    assert all(merged.outcomes[name] == one.get(name, 0) + other.get(name, 0) for name in merged.outcomes)
+    assert all(
+        merged.outcomes[name] == one.get(name, 0) + other.get(name, 0) for name in merged.outcomes
+    )

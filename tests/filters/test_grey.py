@@ -14,7 +14,9 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
 def test_a_blank_picture_has_nothing() -> None:
-    assert Grey.of(Image.new("L", (64, 48), 77)) == Grey(deviation=0.0, entropy=0.0, blur=0.0, text_likeness=0.0)
+    assert Grey.of(Image.new("L", (64, 48), 77)) == Grey(
+        deviation=0.0, entropy=0.0, blur=0.0, text_likeness=0.0
+    )
 
 
 def test_two_halves_have_one_bit_and_their_laplacian() -> None:
@@ -26,7 +28,9 @@ def test_two_halves_have_one_bit_and_their_laplacian() -> None:
 
 
 def test_what_has_no_inner_pixel_is_not_sharp() -> None:
-    assert [Grey.of(Image.new("L", size, 9)).blur for size in [(2, 2), (2, 50), (50, 2)]] == [0.0] * 3
+    assert [Grey.of(Image.new("L", size, 9)).blur for size in [(2, 2), (2, 50), (50, 2)]] == [
+        0.0
+    ] * 3
 
 
 def test_blurring_lowers_the_blur_score() -> None:
@@ -39,7 +43,12 @@ def _page(lines: int) -> Image.Image:
     page = Image.new("L", (480, 320), 250)
     draw = ImageDraw.Draw(page)
     for line in range(lines):
-        draw.text((10, 10 + 22 * line), "the quick brown fox jumps over the lazy dog again and", 10, ImageFont.load_default(16))
+        draw.text(
+            (10, 10 + 22 * line),
+            "the quick brown fox jumps over the lazy dog again and",
+            10,
+            ImageFont.load_default(16),
+        )
     return page
 
 
@@ -55,7 +64,10 @@ def test_noise_stripes_and_shades_are_no_text() -> None:
     stripes = np.tile(np.repeat([0, 255], 6), (200, 40)).astype(np.uint8)
     shades = np.tile(np.arange(240, dtype=np.uint8), (200, 1))
     pictures = [rng.integers(0, 256, (200, 240), dtype=np.uint8), stripes, stripes.T, shades]
-    assert [Grey.of(Image.fromarray(np.ascontiguousarray(picture))).text_likeness for picture in pictures] == [0.0] * 4
+    assert [
+        Grey.of(Image.fromarray(np.ascontiguousarray(picture))).text_likeness
+        for picture in pictures
+    ] == [0.0] * 4
 
 
 def test_a_picture_smaller_than_two_cells_is_no_text() -> None:
@@ -67,10 +79,17 @@ def test_a_picture_smaller_than_two_cells_is_no_text() -> None:
 def test_text_is_told_from_photographs() -> None:
     found = {}
     for name in ("nonphoto/tesseract-test", "coco_mini", "photos"):
-        paths = sorted(path for path in (DATA / name).rglob("*") if path.suffix in {".jpg", ".png", ".tif"})[::2]
+        paths = sorted(
+            path for path in (DATA / name).rglob("*") if path.suffix in {".jpg", ".png", ".tif"}
+        )[::2]
         pictures = [picture for path in paths if (picture := decode(path.read_bytes())) is not None]
-        found[name] = np.array([Grey.of(picture.convert("L")).text_likeness for picture in pictures])
-    pages, photos = found["nonphoto/tesseract-test"], np.concatenate([found["coco_mini"], found["photos"]])
+        found[name] = np.array(
+            [Grey.of(picture.convert("L")).text_likeness for picture in pictures]
+        )
+    pages, photos = (
+        found["nonphoto/tesseract-test"],
+        np.concatenate([found["coco_mini"], found["photos"]]),
+    )
     assert (photos < 0.06).mean() >= 0.97
     assert (pages > 0.06).mean() >= 0.65
 

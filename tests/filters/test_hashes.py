@@ -26,7 +26,9 @@ def test_size_matters_little_and_content_much() -> None:
 
 
 def test_hashes_are_numbers_and_some_tell_nothing() -> None:
-    hashes = pa.array(["0000000000000007", "000000000000000f", "fffffffffffffff8", "fffffffffffffff0", "5a" * 8])
+    hashes = pa.array(
+        ["0000000000000007", "000000000000000f", "fffffffffffffff8", "fffffffffffffff0", "5a" * 8]
+    )
     assert numbers(hashes).tolist() == [7, 15, 2**64 - 8, 2**64 - 16, 0x5A5A5A5A5A5A5A5A]
     assert numbers(hashes.slice(1, 2)).tolist() == [15, 2**64 - 8]
     assert flat(numbers(hashes)).tolist() == [True, False, True, False, False]

@@ -22,12 +22,16 @@ def batch(rows: list[list[float] | None]) -> pa.RecordBatch:
 
 
 def aesthetics(path: Path, rows: list[list[float] | None]) -> list[float | None]:
-    found: list[float | None] = AestheticsFilter.of(Given(aesthetics=str(path))).measure(batch(rows)).column(0).to_pylist()
+    found: list[float | None] = (
+        AestheticsFilter.of(Given(aesthetics=str(path))).measure(batch(rows)).column(0).to_pylist()
+    )
     return found
 
 
 def near(path: Path, rows: list[list[float] | None]) -> list[bool | None]:
-    found: list[bool | None] = TargetsFilter.of(Given(targets=str(path))).measure(batch(rows)).column(0).to_pylist()
+    found: list[bool | None] = (
+        TargetsFilter.of(Given(targets=str(path))).measure(batch(rows)).column(0).to_pylist()
+    )
     return found
 
 
@@ -47,20 +51,32 @@ def test_one_layer_is_a_weighted_sum(tmp_path: Path, ending: str) -> None:
 def test_five_layers_follow_each_other(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     sizes = (3, 8, 6, 5, 4, 1)
-    linear = [(rng.normal(size=(sizes[place + 1], sizes[place])), rng.normal(size=sizes[place + 1])) for place in range(5)]
+    linear = [
+        (rng.normal(size=(sizes[place + 1], sizes[place])), rng.normal(size=sizes[place + 1]))
+        for place in range(5)
+    ]
     state: dict[str, NDArray[np.float32]] = {}
     value = np.array([0.6, 0.0, 0.8])
     for place, (weight, bias) in enumerate(linear):
-        state[FIVE_LAYERS[2 * place]], state[FIVE_LAYERS[2 * place + 1]] = weight.astype(np.float32), bias.astype(np.float32)
+        state[FIVE_LAYERS[2 * place]], state[FIVE_LAYERS[2 * place + 1]] = (
+            weight.astype(np.float32),
+            bias.astype(np.float32),
+        )
         value = weight @ value + bias
     save_file(state, tmp_path / "head.safetensors")
-    assert aesthetics(tmp_path / "head.safetensors", [[0.6, 0.0, 0.8]]) == [pytest.approx(value[0], rel=2e-3)]
+    assert aesthetics(tmp_path / "head.safetensors", [[0.6, 0.0, 0.8]]) == [
+        pytest.approx(value[0], rel=2e-3)
+    ]
 
 
 @pytest.mark.real
 @pytest.mark.skipif(not WEIGHTS.is_dir(), reason="needs ../shared/data/weights")
 @pytest.mark.parametrize(
-    ("head", "folder"), [("sa_0_4_vit_b_32_linear", "vit_b_32_embeddings"), ("sa_0_4_vit_l_14_linear", "vit_l_14_embeddings")]
+    ("head", "folder"),
+    [
+        ("sa_0_4_vit_b_32_linear", "vit_b_32_embeddings"),
+        ("sa_0_4_vit_l_14_linear", "vit_l_14_embeddings"),
+    ],
 )
 def test_laions_heads_rate_the_embeddings_of_their_ratings(head: str, folder: str) -> None:
     # one real embedding for each rating from 0 to 9
@@ -74,28 +90,47 @@ def test_laions_heads_rate_the_embeddings_of_their_ratings(head: str, folder: st
 
 
 def test_a_head_of_another_length_is_an_error(tmp_path: Path) -> None:
-    save_file({"weight": np.zeros((1, 768), np.float32), "bias": np.zeros(1, np.float32)}, tmp_path / "head.safetensors")
-    message = r"head\.safetensors is for embeddings of 768 numbers; those of the alignment model have "
+    save_file(
+        {"weight": np.zeros((1, 768), np.float32), "bias": np.zeros(1, np.float32)},
+        tmp_path / "head.safetensors",
+    )
+    message = (
+        r"head\.safetensors is for embeddings of 768 numbers; those of the alignment model have "
+    )
     with pytest.raises(ValueError, match=message + "3$"):
         aesthetics(tmp_path / "head.safetensors", [[1, 0, 0]])
     clip = save_clip(tmp_path / "clip")
     with pytest.raises(ValueError, match=message + "24$"):
-        AestheticsFilter.of(Given(alignment=str(clip), aesthetics=str(tmp_path / "head.safetensors")))
+        AestheticsFilter.of(
+            Given(alignment=str(clip), aesthetics=str(tmp_path / "head.safetensors"))
+        )
 
 
 def test_another_alignment_model_is_another_filter(tmp_path: Path) -> None:
-    save_file({"weight": np.zeros((1, 24), np.float32), "bias": np.zeros(1, np.float32)}, tmp_path / "head.safetensors")
+    save_file(
+        {"weight": np.zeros((1, 24), np.float32), "bias": np.zeros(1, np.float32)},
+        tmp_path / "head.safetensors",
+    )
     configs = []
     for seed in (0, 1):
         clip = save_clip(tmp_path / f"clip{seed}", seed=seed)
-        configs.append(AestheticsFilter.of(Given(alignment=str(clip), aesthetics=str(tmp_path / "head.safetensors"), device="cpu")).config)
+        configs.append(
+            AestheticsFilter.of(
+                Given(
+                    alignment=str(clip), aesthetics=str(tmp_path / "head.safetensors"), device="cpu"
+                )
+            ).config
+        )
     assert configs[0]["head"] == configs[1]["head"]
     assert configs[0]["embeddings"]["model"] != configs[1]["embeddings"]["model"]
 
 
 def test_what_is_no_head_is_an_error(tmp_path: Path) -> None:
     save_file({"layers.0.weight": np.zeros((1, 3), np.float32)}, tmp_path / "head.safetensors")
-    with pytest.raises(ValueError, match=r"holds layers\.0\.weight; known are LAION's heads of one layer and of five"):
+    with pytest.raises(
+        ValueError,
+        match=r"holds layers\.0\.weight; known are LAION's heads of one layer and of five",
+    ):
         aesthetics(tmp_path / "head.safetensors", [[1, 0, 0]])
     with pytest.raises(ValueError, match="there is no such file"):
         aesthetics(tmp_path / "nothing.pth", [])
@@ -103,7 +138,10 @@ def test_what_is_no_head_is_an_error(tmp_path: Path) -> None:
 
 def test_the_nearest_cluster_decides(tmp_path: Path) -> None:
     centroids = np.array([[1, 0], [0, 1], [-1, 0]], np.float32)
-    save_file({"centroids": centroids, "keep": np.array([True, False, True])}, tmp_path / "targets.safetensors")
+    save_file(
+        {"centroids": centroids, "keep": np.array([True, False, True])},
+        tmp_path / "targets.safetensors",
+    )
     rows: list[list[float] | None] = [[0.8, 0.6], [0.6, 0.8], None, [-1, 0], [0, -1]]
     # the last is as far from the first as from the third: the first of equals
     assert near(tmp_path / "targets.safetensors", rows) == [True, False, None, True, True]
@@ -114,20 +152,35 @@ def test_the_nearest_cluster_decides(tmp_path: Path) -> None:
     ("stored", "message"),
     [
         ({"centroids": np.zeros((3, 2), np.float32)}, r"it holds centroids \[3, 2\] float32"),
-        ({"centroids": np.zeros((3, 2), np.float32), "keep": np.zeros(2, np.bool_)}, r"keep \[2\] bool"),
-        ({"centroids": np.zeros((3, 2), np.float32), "keep": np.zeros(3, np.uint8)}, r"keep \[3\] uint8"),
+        (
+            {"centroids": np.zeros((3, 2), np.float32), "keep": np.zeros(2, np.bool_)},
+            r"keep \[2\] bool",
+        ),
+        (
+            {"centroids": np.zeros((3, 2), np.float32), "keep": np.zeros(3, np.uint8)},
+            r"keep \[3\] uint8",
+        ),
     ],
 )
-def test_targets_of_another_shape_are_an_error(tmp_path: Path, stored: dict[str, NDArray[np.generic]], message: str) -> None:
+def test_targets_of_another_shape_are_an_error(
+    tmp_path: Path, stored: dict[str, NDArray[np.generic]], message: str
+) -> None:
     save_file(stored, tmp_path / "targets.safetensors")
     with pytest.raises(ValueError, match=message):
         near(tmp_path / "targets.safetensors", [[1, 0]])
 
 
 def test_targets_of_another_length_are_an_error(tmp_path: Path) -> None:
-    save_file({"centroids": np.zeros((3, 2), np.float32), "keep": np.zeros(3, np.bool_)}, tmp_path / "targets.safetensors")
-    with pytest.raises(ValueError, match=r"has centroids of 2 numbers; embeddings of the alignment model have 3"):
+    save_file(
+        {"centroids": np.zeros((3, 2), np.float32), "keep": np.zeros(3, np.bool_)},
+        tmp_path / "targets.safetensors",
+    )
+    with pytest.raises(
+        ValueError, match=r"has centroids of 2 numbers; embeddings of the alignment model have 3"
+    ):
         near(tmp_path / "targets.safetensors", [[1, 0, 0]])
     (tmp_path / "targets.safetensors").write_bytes(b"no tensors")
     with pytest.raises(ValueError, match=r"is no \.safetensors file"):
-        TargetsFilter.of(Given(targets=str(tmp_path / "targets.safetensors"))).measure(batch([[1, 0, 0]]))
+        TargetsFilter.of(Given(targets=str(tmp_path / "targets.safetensors"))).measure(
+            batch([[1, 0, 0]])
+        )

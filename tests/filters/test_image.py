@@ -22,14 +22,21 @@ def test_sides_area_shape_bytes_and_format() -> None:
         "image.area": [307200, 120000, None, None],
         "image.aspect": [pytest.approx(4 / 3), 3.0, None, None],
         "image.bytes": [1000, 2000, 3, None],
-        "image.bits_per_pixel": [pytest.approx(8000 / 307200), pytest.approx(16000 / 120000), None, None],
+        "image.bits_per_pixel": [
+            pytest.approx(8000 / 307200),
+            pytest.approx(16000 / 120000),
+            None,
+            None,
+        ],
         "image.format": ["JPEG", "GIF", "PNG", None],
         "image.animated": [False, True, False, None],
     }
 
 
 def test_the_longest_sides_that_pixels_allow() -> None:
-    """A side of more than 2^24 pixels is no exact float32: one such image once cost the measurements of its whole part."""
+    """A side of more than 2^24 pixels is no exact float32: one such image once cost the
+    measurements of its whole part.
+    """
     batch = pa.record_batch(
         {
             "original_width": pa.array([80_000_000, 1], pa.int32()),

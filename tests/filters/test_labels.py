@@ -15,7 +15,12 @@ from tests.filters.tiny_models import picture, save_image_classifier
 
 
 def overlap(text: str | None, labels: list[str] | None) -> int | None:
-    batch = pa.record_batch({"text": pa.array([text], pa.string()), "image.labels": pa.array([labels], pa.list_(pa.string()))})
+    batch = pa.record_batch(
+        {
+            "text": pa.array([text], pa.string()),
+            "image.labels": pa.array([labels], pa.list_(pa.string())),
+        }
+    )
     found: int | None = LabelOverlapFilter().measure(batch).column(0)[0].as_py()
     return found
 
@@ -35,12 +40,22 @@ def overlap(text: str | None, labels: list[str] | None) -> int | None:
         ("a dog", None, None),
     ],
 )
-def test_shared_labels_are_counted(text: str | None, labels: list[str] | None, shared: int | None) -> None:
+def test_shared_labels_are_counted(
+    text: str | None, labels: list[str] | None, shared: int | None
+) -> None:
     assert overlap(text, labels) == shared
 
 
 def test_rows_are_counted_apart() -> None:
-    texts, labels = ["a dog", None, "a cat", "dogs and cats"], [["cat"], ["dog"], ["cat", "dog"], ["cat", "dog"]]
+    texts, labels = (
+        ["a dog", None, "a cat", "dogs and cats"],
+        [
+            ["cat"],
+            ["dog"],
+            ["cat", "dog"],
+            ["cat", "dog"],
+        ],
+    )
     batch = pa.record_batch({"text": pa.array(texts), "image.labels": pa.array(labels)})
     assert LabelOverlapFilter().measure(batch).column(0).to_pylist() == [0, None, 1, 2]
     assert LabelOverlapFilter().measure(batch.slice(2)).column(0).to_pylist() == [1, 2]
@@ -55,18 +70,34 @@ def test_the_head_of_a_name_is_its_last_word() -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"problem_type": "multi_label_classification"}])
-def test_labels_are_the_most_probable_above_the_floor(tmp_path: Path, settings: dict[str, str]) -> None:
+def test_labels_are_the_most_probable_above_the_floor(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
     names = tuple(f"thing {number}" for number in range(40))
     folder = save_image_classifier(tmp_path / "labels", names, **settings)
     images = [picture(1), None, picture(2), b"no picture"]
     given = Given(labels=str(folder), device="cpu", batch=2)
-    found = LabelsFilter.of(given).measure(pa.record_batch({"image": pa.array(images, pa.binary())})).column(0).to_pylist()
-    model, processor = AutoModelForImageClassification.from_pretrained(folder).eval(), AutoImageProcessor.from_pretrained(folder)
+    found = (
+        LabelsFilter.of(given)
+        .measure(pa.record_batch({"image": pa.array(images, pa.binary())}))
+        .column(0)
+        .to_pylist()
+    )
+    model, processor = (
+        AutoModelForImageClassification.from_pretrained(folder).eval(),
+        AutoImageProcessor.from_pretrained(folder),
+    )
     for row in (0, 2):
         with torch.inference_mode():
-            logits = model(**processor(images=Image.open(io.BytesIO(images[row] or b"")), return_tensors="pt")).logits[0]
+            logits = model(
+                **processor(images=Image.open(io.BytesIO(images[row] or b"")), return_tensors="pt")
+            ).logits[0]
         values, order = (logits.sigmoid() if settings else logits.softmax(-1)).sort(descending=True)
-        expected = [names[number] for number, value in zip(order.tolist(), values.tolist(), strict=True) if value >= FLOOR]
+        expected = [
+            names[number]
+            for number, value in zip(order.tolist(), values.tolist(), strict=True)
+            if value >= FLOOR
+        ]
         assert found[row] == expected[:MOST]
         assert len(found[row]) <= 20
     assert (found[1], found[3]) == (None, None)

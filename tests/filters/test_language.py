@@ -28,7 +28,11 @@ def test_languages_are_named() -> None:
 def test_foreign_wordings_hold_a_floor(outcomes: Outcomes) -> None:
     languages, texts = zip(*(line.split("\t") for line in wording("foreign")), strict=True)
     assert len(set(languages)) > 20
-    wrong = [(name, text, found) for name, text, found in zip(languages, texts, outcomes(texts), strict=True) if found != "text.language"]
+    wrong = [
+        (name, text, found)
+        for name, text, found in zip(languages, texts, outcomes(texts), strict=True)
+        if found != "text.language"
+    ]
     assert len(wrong) <= 0.02 * len(texts), wrong
 
 
@@ -41,22 +45,40 @@ def test_each_distinct_text_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> N
         return whole(text)
 
     monkeypatch.setattr(language, "features", counting)
-    assert measure(["Chien noir", "Chien noir", None, "Chien noir"])["text.language"].to_pylist() == ["fr", "fr", None, "fr"]
+    assert measure(["Chien noir", "Chien noir", None, "Chien noir"])[
+        "text.language"
+    ].to_pylist() == ["fr", "fr", None, "fr"]
     assert judged == [1]
 
 
 @pytest.mark.parametrize(
     ("page", "english"),
-    [("en-GB", [True, True, True, True, False]), (None, [True, True, True, False, False]), ("pt", [False, True, False, False, False])],
+    [
+        ("en-GB", [True, True, True, True, False]),
+        (None, [True, True, True, False, False]),
+        ("pt", [False, True, False, False, False]),
+    ],
 )
 def test_a_page_says_in_which_language_names_are(page: str | None, english: list[bool]) -> None:
-    texts = ["Buenos Aires", "A dog on a beach", "Mark Trammell", "Spaghetti carbonara", "Ein Hund am Strand"]
+    texts = [
+        "Buenos Aires",
+        "A dog on a beach",
+        "Mark Trammell",
+        "Spaghetti carbonara",
+        "Ein Hund am Strand",
+    ]
     found = measure(texts, language=page)
     assert [value >= 0.5 for value in found["text.english"].to_pylist()] == english
     assert [name == "en" for name in found["text.language"].to_pylist()] == english
 
 
-def test_foreign_wordings_on_pages_that_call_themselves_english(outcomes_on_english_pages: Outcomes) -> None:
+def test_foreign_wordings_on_pages_that_call_themselves_english(
+    outcomes_on_english_pages: Outcomes,
+) -> None:
     texts = [line.split("\t")[1] for line in wording("foreign")]
-    wrong = [(text, found) for text, found in zip(texts, outcomes_on_english_pages(texts), strict=True) if found != "text.language"]
+    wrong = [
+        (text, found)
+        for text, found in zip(texts, outcomes_on_english_pages(texts), strict=True)
+        if found != "text.language"
+    ]
     assert len(wrong) <= 0.05 * len(texts), wrong

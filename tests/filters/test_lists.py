@@ -33,13 +33,19 @@ def listed(tmp_path: Path) -> Listed:
 def values(measurement: str, given: Given, texts: list[str | None]) -> list[Any]:
     (filter_,) = filters_for([measurement], given)
     there = pickle.loads(pickle.dumps(filter_))  # as it comes to a worker
-    found: list[Any] = there.measure(pa.record_batch({"text": pa.array(texts, pa.string())})).column(measurement).to_pylist()
+    found: list[Any] = (
+        there.measure(pa.record_batch({"text": pa.array(texts, pa.string())}))
+        .column(measurement)
+        .to_pylist()
+    )
     return found
 
 
 def test_a_given_vocabulary_is_the_one(listed: Listed) -> None:
     given = Given(vocabulary=listed("dog 17", "Runs\t5", "", "the"))
-    assert values("text.out_of_vocabulary", given, ["The dog runs", "A dog's cat 12", "12", "", None]) == [
+    assert values(
+        "text.out_of_vocabulary", given, ["The dog runs", "A dog's cat 12", "12", "", None]
+    ) == [
         0,
         pytest.approx(2 / 3),
         0,
@@ -50,7 +56,9 @@ def test_a_given_vocabulary_is_the_one(listed: Listed) -> None:
 
 def test_rare_words_and_pairs_are_counted(listed: Listed) -> None:
     given = Given(ngrams=listed("the\t5", "cat", "The cat\t3", "cat sat", "on the mat"))
-    assert values("text.rare_ngrams", given, ["The cat sat", "the CAT", "on the mat", "", None]) == [1, 0, 4, 0, None]
+    assert values(
+        "text.rare_ngrams", given, ["The cat sat", "the CAT", "on the mat", "", None]
+    ) == [1, 0, 4, 0, None]
 
 
 def test_profanities_are_whole_words_and_runs_of_them(listed: Listed) -> None:
@@ -76,7 +84,9 @@ SPACED = ["dog", "Dog", "a dog", "dog ,", "big, dog", "", " dog", "dog", "st.", 
         (None, None),
     ],
 )
-def test_entries_are_found_between_spaces(text: str | None, entries: list[int] | None, listed: Listed) -> None:
+def test_entries_are_found_between_spaces(
+    text: str | None, entries: list[int] | None, listed: Listed
+) -> None:
     given = Given(entries=listed(*SPACED))
     assert values("text.entries", given, ["dog", text, "Dog"]) == [[0], entries, [1]]
     assert values("text.entry_count", given, [text]) == [None if entries is None else len(entries)]
@@ -91,12 +101,18 @@ def spaced(text: str) -> str:
 
 def test_entries_are_those_that_a_search_finds(listed: Listed) -> None:
     draw = random.Random(3)
-    texts = wording("faithful")[:150] + ["".join(draw.choice("ab \u00e9,.\t") for _ in range(draw.randrange(15))) for _ in range(300)]
+    texts = wording("faithful")[:150] + [
+        "".join(draw.choice("ab \u00e9,.\t") for _ in range(draw.randrange(15))) for _ in range(300)
+    ]
     words = [word for text in texts for word in text.split()]
-    runs = [" ".join(words[place : place + draw.randrange(1, 5)]) for place in range(0, len(words), 3)]
+    runs = [
+        " ".join(words[place : place + draw.randrange(1, 5)]) for place in range(0, len(words), 3)
+    ]
     lines = list(dict.fromkeys([*runs, "a b", "b  a", "a ,", "\u00e9", ". "]))
     found = values("text.entries", Given(entries=listed(*lines)), texts)
-    assert found == [[place for place, line in enumerate(lines) if f" {line} " in spaced(text)] for text in texts]
+    assert found == [
+        [place for place, line in enumerate(lines) if f" {line} " in spaced(text)] for text in texts
+    ]
 
 
 def test_a_list_that_changes_changes_the_digest(listed: Listed) -> None:
@@ -108,9 +124,19 @@ def test_a_list_that_changes_changes_the_digest(listed: Listed) -> None:
 @pytest.mark.parametrize("option", ["vocabulary", "ngrams", "entries", "profanity"])
 def test_a_list_that_is_not_there_is_an_error(option: str, tmp_path: Path) -> None:
     path = str(tmp_path / "none.txt")
-    measurement = {"vocabulary": "out_of_vocabulary", "ngrams": "rare_ngrams", "entries": "entries", "profanity": "profanities"}[option]
+    measurement = {
+        "vocabulary": "out_of_vocabulary",
+        "ngrams": "rare_ngrams",
+        "entries": "entries",
+        "profanity": "profanities",
+    }[option]
     given = Given.model_validate({option: (path,) if option == "profanity" else path})
-    with pytest.raises(ValueError, match=rf"--{option} .*none.txt cannot be read \(No such file or directory\): give a text file"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            rf"--{option} .*none.txt cannot be read \(No such file or directory\): give a text file"
+        ),
+    ):
         filters_for([f"text.{measurement}"], given)
 
 
@@ -132,15 +158,24 @@ TAGGED = {  # nouns, determiners, prepositions, share of nouns, variety of words
 
 @pytest.mark.parametrize("text", TAGGED)
 def test_parts_of_speech(text: str | None) -> None:
-    found = TaggerFilter().measure(pa.record_batch({"text": pa.array([text, "x", text], pa.string())})).to_pylist()
+    found = (
+        TaggerFilter()
+        .measure(pa.record_batch({"text": pa.array([text, "x", text], pa.string())}))
+        .to_pylist()
+    )
     assert tuple(found[0].values()) == pytest.approx(TAGGED[text])
     assert found[0] == found[2]
 
 
 def test_nothing_that_is_written_breaks_the_tagger() -> None:
     draw = random.Random(1)
-    texts = ["".join(draw.choice("ab/\u00e9,.\n &;'()<>\\|*#@0\x00A") for _ in range(draw.randrange(25))) for _ in range(500)]
-    found = TaggerFilter().measure(pa.record_batch({"text": pa.array([*texts, "/", "&slash;", " ", "n't", "x" * 5000])}))
+    texts = [
+        "".join(draw.choice("ab/\u00e9,.\n &;'()<>\\|*#@0\x00A") for _ in range(draw.randrange(25)))
+        for _ in range(500)
+    ]
+    found = TaggerFilter().measure(
+        pa.record_batch({"text": pa.array([*texts, "/", "&slash;", " ", "n't", "x" * 5000])})
+    )
     assert all(column.null_count == 0 for column in found.columns)
 
 
@@ -166,7 +201,15 @@ def test_dominant_images(place: tuple[str | None, int | None, int | None]) -> No
 
 
 @pytest.mark.parametrize(
-    ("said", "language"), [("en-US", "en"), (" DE_at ", "de"), ("fil", "fil"), ("english", None), ("", None), (None, None)]
+    ("said", "language"),
+    [
+        ("en-US", "en"),
+        (" DE_at ", "de"),
+        ("fil", "fil"),
+        ("english", None),
+        ("", None),
+        (None, None),
+    ],
 )
 def test_the_language_of_the_page(said: str | None, language: str | None) -> None:
     assert placed(page_language=said)["page.language"] == language
@@ -174,6 +217,11 @@ def test_the_language_of_the_page(said: str | None, language: str | None) -> Non
 
 def placed(**given: Any) -> dict[str, Any]:
     kinds = {"region": pa.string(), "page_language": pa.string()}
-    batch = pa.record_batch({name: pa.array([given.get(name)], kinds.get(name, pa.int32())) for name in PlaceFilter.reads})
+    batch = pa.record_batch(
+        {
+            name: pa.array([given.get(name)], kinds.get(name, pa.int32()))
+            for name in PlaceFilter.reads
+        }
+    )
     row: dict[str, Any] = PlaceFilter().measure(batch).to_pylist()[0]
     return row

@@ -19,7 +19,11 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
 def measure(images: list[bytes | None]) -> dict[str, list[Any]]:
-    measured: dict[str, list[Any]] = NaturalFilter().measure(pa.record_batch({"image": pa.array(images, pa.binary())})).to_pydict()
+    measured: dict[str, list[Any]] = (
+        NaturalFilter()
+        .measure(pa.record_batch({"image": pa.array(images, pa.binary())}))
+        .to_pydict()
+    )
     return measured
 
 
@@ -44,25 +48,39 @@ def test_a_blank_picture_is_flat_and_does_not_deviate() -> None:
 
 
 def test_what_cannot_be_decoded_is_null() -> None:
-    assert measure([None, b"", b"no picture", encoded(Image.new("RGB", (1, 1)))])["image.natural"] == [None] * 4
+    assert (
+        measure([None, b"", b"no picture", encoded(Image.new("RGB", (1, 1)))])["image.natural"]
+        == [None] * 4
+    )
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "CMYK"])
 def test_every_mode_and_shape_is_measured(mode: str) -> None:
     kind = "TIFF" if mode == "CMYK" else "PNG"
     sizes = [(2, 2), (3, 500), (900, 2), (33, 17)]
-    assert None not in measure([encoded(Image.new(mode, size), kind) for size in sizes])["image.natural"]
+    assert (
+        None
+        not in measure([encoded(Image.new(mode, size), kind) for size in sizes])["image.natural"]
+    )
 
 
 def test_statistics_are_finite_and_named() -> None:
-    values = statistics(Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)))
+    values = statistics(
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    )
     assert values.shape == (len(STATISTICS),)
     assert np.isfinite(values).all()
     assert len(names()) == len(NaturalFilter().classifier.weights)
 
 
 def test_shares_of_the_rest_leave_out_what_is_taken_away() -> None:
-    row = dict.fromkeys(STATISTICS, 0.0) | {"flat_blocks": 0.52, "busy_blocks": 0.25, "equal": 0.8, "runs": 0.52, "straight": 0.4}
+    row = dict.fromkeys(STATISTICS, 0.0) | {
+        "flat_blocks": 0.52,
+        "busy_blocks": 0.25,
+        "equal": 0.8,
+        "runs": 0.52,
+        "straight": 0.4,
+    }
     found = dict(zip(names(), expand(np.array([list(row.values())]))[0], strict=True))
     assert found["busy_blocks without flat_blocks"] == pytest.approx(0.5)
     assert found["equal without runs"] == pytest.approx(0.56)
@@ -84,8 +102,16 @@ SUFFERED: dict[str, tuple[Callable[[Image.Image], bytes], float]] = {
     "GIF": (lambda picture: encoded(picture, "GIF"), 0.95),
     "GIF of 64 colours": (lambda picture: encoded(picture.quantize(64), "GIF"), 0.93),
     "JPEG of quality 10": (lambda picture: encoded(picture, "JPEG", quality=10), 0.85),
-    "framed": (lambda picture: encoded(ImageOps.expand(picture, max(picture.size) // 10, "white"), "JPEG", quality=80), 0.9),
-    "dark": (lambda picture: encoded(ImageEnhance.Brightness(picture).enhance(0.2), "JPEG", quality=85), 0.95),
+    "framed": (
+        lambda picture: encoded(
+            ImageOps.expand(picture, max(picture.size) // 10, "white"), "JPEG", quality=80
+        ),
+        0.9,
+    ),
+    "dark": (
+        lambda picture: encoded(ImageEnhance.Brightness(picture).enhance(0.2), "JPEG", quality=85),
+        0.95,
+    ),
 }
 
 
@@ -94,15 +120,24 @@ SUFFERED: dict[str, tuple[Callable[[Image.Image], bytes], float]] = {
 @pytest.mark.parametrize("name", SUFFERED)
 def test_photographs_that_suffered_hold_a_floor(name: str) -> None:
     suffer, floor = SUFFERED[name]
-    pictures = [Image.open(path).convert("RGB") for path in sorted((DATA / "coco_mini").rglob("*.jpg"))]
-    found = np.array(measure([suffer(picture) for picture in pictures])["image.natural"], dtype=float)
+    pictures = [
+        Image.open(path).convert("RGB") for path in sorted((DATA / "coco_mini").rglob("*.jpg"))
+    ]
+    found = np.array(
+        measure([suffer(picture) for picture in pictures])["image.natural"], dtype=float
+    )
     assert (found >= 0.5).mean() >= floor
 
 
 @pytest.mark.real
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data")
-@pytest.mark.parametrize(("folder", "natural", "floor"), [("coco_mini", True, 0.98), ("photos", True, 0.98), ("nonphoto", False, 0.97)])
+@pytest.mark.parametrize(
+    ("folder", "natural", "floor"),
+    [("coco_mini", True, 0.98), ("photos", True, 0.98), ("nonphoto", False, 0.97)],
+)
 def test_real_pictures_hold_a_floor(folder: str, natural: bool, floor: float) -> None:
-    paths = sorted(path for path in (DATA / folder).rglob("*") if path.suffix in {".jpg", ".png"})[::5]
+    paths = sorted(path for path in (DATA / folder).rglob("*") if path.suffix in {".jpg", ".png"})[
+        ::5
+    ]
     found = np.array(measure([path.read_bytes() for path in paths])["image.natural"], dtype=float)
     assert ((found >= 0.5) == natural).mean() >= floor

@@ -11,9 +11,29 @@ from filters import filters_for
 from filters.given import Given
 from filters.persons import PersonsFilter
 
-NAMES = {"anna": 1, "schmidt": 2, "bob": 1, "o": 1, "##neil": 0, "paris": 3}  # the label of each word; 0 where not listed
+# the label of each word; 0 where not listed
+NAMES = {"anna": 1, "schmidt": 2, "bob": 1, "o": 1, "##neil": 0, "paris": 3}
 LABELS = ("O", "B-PER", "I-PER", "B-LOC")
-WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "and", "in", "with", ",", ".", "'", "(", ")", "-", "2", *NAMES)
+WORDS = (
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "a",
+    "dog",
+    "and",
+    "in",
+    "with",
+    ",",
+    ".",
+    "'",
+    "(",
+    ")",
+    "-",
+    "2",
+    *NAMES,
+)
 
 
 def save(folder: Path, labels: tuple[str, ...] = LABELS) -> Path:
@@ -22,10 +42,22 @@ def save(folder: Path, labels: tuple[str, ...] = LABELS) -> Path:
 
     folder.mkdir(parents=True)
     (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
-    sizes = {"hidden_size": 8, "num_hidden_layers": 0, "num_attention_heads": 1, "intermediate_size": 8, "max_position_embeddings": 34}
-    model = BertForTokenClassification(BertConfig(vocab_size=len(WORDS), **sizes, id2label=dict(enumerate(labels))))
+    sizes = {
+        "hidden_size": 8,
+        "num_hidden_layers": 0,
+        "num_attention_heads": 1,
+        "intermediate_size": 8,
+        "max_position_embeddings": 34,
+    }
+    model = BertForTokenClassification(
+        BertConfig(vocab_size=len(WORDS), **sizes, id2label=dict(enumerate(labels)))
+    )
     embeddings = model.bert.embeddings
-    for table in (embeddings.position_embeddings, embeddings.token_type_embeddings, embeddings.word_embeddings):
+    for table in (
+        embeddings.position_embeddings,
+        embeddings.token_type_embeddings,
+        embeddings.word_embeddings,
+    ):
         torch.nn.init.zeros_(table.weight)
     with torch.no_grad():
         for row, word in enumerate(WORDS):
@@ -38,7 +70,11 @@ def save(folder: Path, labels: tuple[str, ...] = LABELS) -> Path:
 
 @pytest.fixture(scope="module")
 def recogniser(tmp_path_factory: pytest.TempPathFactory) -> PersonsFilter:
-    return PersonsFilter.of(Given(persons=str(save(tmp_path_factory.mktemp("persons") / "model")), device="cpu", batch=4))
+    return PersonsFilter.of(
+        Given(
+            persons=str(save(tmp_path_factory.mktemp("persons") / "model")), device="cpu", batch=4
+        )
+    )
 
 
 def anonymous(recogniser: PersonsFilter, texts: list[str | None]) -> list[str | None]:
@@ -67,19 +103,27 @@ def test_a_text_becomes(text: str, expected: str, recogniser: PersonsFilter) -> 
 
 
 def test_rows_do_not_depend_on_their_neighbours(recogniser: PersonsFilter) -> None:
-    assert anonymous(recogniser, [*LITERAL, None, *LITERAL]) == [*LITERAL.values(), None, *LITERAL.values()]
+    assert anonymous(recogniser, [*LITERAL, None, *LITERAL]) == [
+        *LITERAL.values(),
+        None,
+        *LITERAL.values(),
+    ]
     assert anonymous(recogniser, []) == []
 
 
 def test_names_are_found_beyond_the_longest_text_of_the_model(recogniser: PersonsFilter) -> None:
     text = "a dog and " * 30 + "Anna Schmidt " + "a dog and " * 30 + "Bob"
-    assert anonymous(recogniser, [text]) == ["a dog and " * 30 + "<PERSON> " + "a dog and " * 30 + "<PERSON>"]
+    assert anonymous(recogniser, [text]) == [
+        "a dog and " * 30 + "<PERSON> " + "a dog and " * 30 + "<PERSON>"
+    ]
 
 
 def test_it_travels_and_says_what_it_depends_on(recogniser: PersonsFilter, tmp_path: Path) -> None:
     again = pickle.loads(pickle.dumps(recogniser))
     assert anonymous(again, ["Bob"]) == ["<PERSON>"]
-    moved = PersonsFilter.of(Given(persons=str(save(tmp_path / "elsewhere")), device="cpu", batch=4))
+    moved = PersonsFilter.of(
+        Given(persons=str(save(tmp_path / "elsewhere")), device="cpu", batch=4)
+    )
     assert moved.config == recogniser.config
     assert moved.folder != recogniser.folder
 

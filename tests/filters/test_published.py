@@ -13,7 +13,11 @@ SIGNS = "ab cé狗\u00a0\u2003\u3000\u0085\u001c\u200b\ufeff\u2028\n\r\t\v\f\0"
 
 
 def measure(*texts: str | None) -> dict[str, list[object]]:
-    found: dict[str, list[object]] = PublishedTextFilter().measure(pa.record_batch({"text": pa.array(texts, pa.string())})).to_pydict()
+    found: dict[str, list[object]] = (
+        PublishedTextFilter()
+        .measure(pa.record_batch({"text": pa.array(texts, pa.string())}))
+        .to_pydict()
+    )
     return found
 
 
@@ -30,7 +34,9 @@ def test_counts_are_those_of_the_scripts(texts: list[str]) -> None:
 
 @given(st.lists(st.text(SIGNS, max_size=12), min_size=1, max_size=5))
 def test_words_are_those_that_python_splits(texts: list[str]) -> None:
-    found = LengthFilter().measure(pa.record_batch({"text": pa.array(texts, pa.string())})).to_pydict()
+    found = (
+        LengthFilter().measure(pa.record_batch({"text": pa.array(texts, pa.string())})).to_pydict()
+    )
     assert found["text.split_words"] == [len(text.split()) for text in texts]
 
 

@@ -12,7 +12,11 @@ from filters.recipe import Recipe, available, decide_rows, load, parse
 from filters.rules import GroupRule, RowRule
 
 HEAD = 'name = "test"\ndescription = "A test."\n'
-RULE = HEAD + '\n[[rule]]\nmeasure = "text.words"\nop = ">="\nvalue = 3\nreason = "text.too_short"\nsource = "test"\n'
+RULE = (
+    HEAD
+    + '\n[[rule]]\nmeasure = "text.words"\nop = ">="\nvalue = 3\nreason = "text.too_short"\nsource'
+    ' = "test"\n'
+)
 
 
 @pytest.mark.parametrize("name", available())
@@ -26,27 +30,46 @@ def test_every_recipe_that_ships_is_valid_and_named_as_its_file(name: str) -> No
 def test_each_measurement_is_written_by_one_filter() -> None:
     written = [name for filter_ in FILTERS for name in filter_.writes]
     assert len(written) == len(set(written))
-    assert [filter_.name for filter_ in filters_for(["text.words", "image.natural"])] == ["length", "natural"]
+    assert [filter_.name for filter_ in filters_for(["text.words", "image.natural"])] == [
+        "length",
+        "natural",
+    ]
 
 
 def test_rules_on_candidates_come_first() -> None:
     recipe = load("winnow")
     assert {rule.measure.split(".")[0] for rule in recipe.candidate_rules} == {"text"}
-    assert [rule.reason for rule in recipe.other_rules][-2:] == ["group.shared_text", "group.duplicate"]
+    assert [rule.reason for rule in recipe.other_rules][-2:] == [
+        "group.shared_text",
+        "group.duplicate",
+    ]
 
 
 ERRORS = {
-    RULE.replace("text.words", "text.word"): r"test, line 5: there is no measurement 'text.word'; did you mean 'text.words'\?",
-    RULE.replace("value", "valeu"): r"test, line 7: there is no key 'valeu'; did you mean 'value'\?",
-    RULE.replace("description", "descripton"): r"test, line 2: there is no key 'descripton'; did you mean 'description'\?",
-    RULE.replace("value = 3", 'value = "3"'): "test, line 4: text.words is a number: '3' is not a number",
+    RULE.replace(
+        "text.words", "text.word"
+    ): r"test, line 5: there is no measurement 'text.word'; did you mean 'text.words'\?",
+    RULE.replace(
+        "value", "valeu"
+    ): r"test, line 7: there is no key 'valeu'; did you mean 'value'\?",
+    RULE.replace(
+        "description", "descripton"
+    ): r"test, line 2: there is no key 'descripton'; did you mean 'description'\?",
+    RULE.replace(
+        "value = 3", 'value = "3"'
+    ): "test, line 4: text.words is a number: '3' is not a number",
     RULE.replace('">="', '"=>"'): "test, line 6: op Input should be",
     RULE.replace('source = "test"\n', ""): "test, line 4: source is missing",
-    RULE.replace('reason = "text.too_short"', 'reason = "short"'): "test, line 8: reason String should match pattern",
+    RULE.replace(
+        'reason = "text.too_short"', 'reason = "short"'
+    ): "test, line 8: reason String should match pattern",
     RULE.replace('name = "test"', 'name = "test'): "test is not TOML",
-    HEAD
-    + '[[rule]]\ngroup = "one_per"\nkey = "image_id"\nreason = "group.a"\nsource = "x"\n': "line 3: one_per keeps the best: say by what",
-    HEAD + '[[rule]]\ngroup = "at_most"\nkey = "text"\nreason = "group.a"\nsource = "x"\n': "line 3: at_most needs `count`",
+    HEAD + '[[rule]]\ngroup = "one_per"\nkey = "image_id"\nreason = "group.a"\nsource = "x"\n': (
+        "line 3: one_per keeps the best: say by what"
+    ),
+    HEAD + '[[rule]]\ngroup = "at_most"\nkey = "text"\nreason = "group.a"\nsource = "x"\n': (
+        "line 3: at_most needs `count`"
+    ),
 }
 
 
@@ -57,20 +80,39 @@ def test_what_is_wrong_is_said_with_its_line(source: str, message: str) -> None:
 
 
 def test_an_unknown_recipe_names_those_that_there_are() -> None:
-    with pytest.raises(ValueError, match=r"there is no recipe 'winow'; there are .*everything.*winnow"):
+    with pytest.raises(
+        ValueError, match=r"there is no recipe 'winow'; there are .*everything.*winnow"
+    ):
         load("winow")
     with pytest.raises(ValueError, match=r"nothing\.toml is not a file"):
         load("nothing.toml")
 
 
 def test_the_digest_is_of_what_decides() -> None:
-    assert parse(RULE).digest == parse(RULE.replace("A test.", "Another.").replace('"test"\n', '"other"\n')).digest
+    assert (
+        parse(RULE).digest
+        == parse(RULE.replace("A test.", "Another.").replace('"test"\n', '"other"\n')).digest
+    )
     assert parse(RULE).digest != parse(RULE.replace("3", "4")).digest
 
 
 def test_counts_are_ordered_as_outcomes_apply() -> None:
-    counts = {"kept": 1, "group.duplicate": 1, "fetch.timeout": 1, "text.language": 1, "permission.robots": 1, "address.scheme": 1}
-    ordered = ["permission.robots", "text.language", "address.scheme", "fetch.timeout", "group.duplicate", "kept"]
+    counts = {
+        "kept": 1,
+        "group.duplicate": 1,
+        "fetch.timeout": 1,
+        "text.language": 1,
+        "permission.robots": 1,
+        "address.scheme": 1,
+    }
+    ordered = [
+        "permission.robots",
+        "text.language",
+        "address.scheme",
+        "fetch.timeout",
+        "group.duplicate",
+        "kept",
+    ]
     assert list(load("winnow").ordered(counts)) == ordered
 
 
@@ -100,7 +142,10 @@ def asked(recipe: Recipe) -> set[str]:
 
 @pytest.mark.parametrize("name", available())
 def test_what_a_recipe_needs(name: str) -> None:
-    written = [next(filter_ for filter_ in FILTERS if measure in filter_.writes) for measure in asked(load(name))]
+    written = [
+        next(filter_ for filter_ in FILTERS if measure in filter_.writes)
+        for measure in asked(load(name))
+    ]
     assert {filter_.needs for filter_ in written} - {None} == NEEDS[name]
 
 
@@ -117,7 +162,10 @@ def test_what_is_not_given_is_named_at_once_and_the_advice_can_be_followed(name:
 
 
 def test_one_that_is_not_given_is_named_with_its_option() -> None:
-    said = "text.anonymous needs a model or list that was not given: add --persons, or --without text.anonymous"
+    said = (
+        "text.anonymous needs a model or list that was not given: add --persons, or --without"
+        " text.anonymous"
+    )
     with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
         filters_for(["text.anonymous", "text.words"])
 
@@ -125,7 +173,12 @@ def test_one_that_is_not_given_is_named_with_its_option() -> None:
 def test_without_its_rewriter_a_recipe_takes_the_texts_as_they_were_found() -> None:
     whole = load("cc12m")
     left = whole.without(["text.anonymous"])
-    assert (whole.text, left.text, left.left_out, left.rule) == ("text.anonymous", "text", ("text.anonymous",), whole.rule)
+    assert (whole.text, left.text, left.left_out, left.rule) == (
+        "text.anonymous",
+        "text",
+        ("text.anonymous",),
+        whole.rule,
+    )
     assert left.digest != whole.digest
     clean = parse(RULE.replace(HEAD, HEAD + 'text = "text.clean"\n')).without(["text.clean"])
     assert (clean.text, clean.rule) == ("text", parse(RULE).rule)
@@ -135,35 +188,55 @@ def test_without_a_measurement_its_rules_are_gone_and_named() -> None:
     whole = load("lait")
     left = whole.without(["image.unsafe", "pair.score", "text.profanities"])
     assert left.left_out == ("image.unsafe", "pair.score", "text.profanities")
-    gone = [rule.reason for rule in whole.rule if rule.reason not in {other.reason for other in left.rule}]
+    gone = [
+        rule.reason
+        for rule in whole.rule
+        if rule.reason not in {other.reason for other in left.rule}
+    ]
     assert gone == ["text.profanity", "image.unsafe", "pair.mismatched"]
     best = left.rule[-1]
     assert isinstance(best, GroupRule)
     assert best.order == ("text.preference",)
     assert "scorer" not in {filter_.needs for filter_ in filters_for(left.reads)}
     assert left.digest != whole.digest
-    assert [rule.reason for rule in load("laion-400m").without(["alignment.score"]).rule][-1] == "group.duplicate"
+    assert [rule.reason for rule in load("laion-400m").without(["alignment.score"]).rule][
+        -1
+    ] == "group.duplicate"
     assert load("datacomp-clip").without(["alignment.score"]).rule == ()
-    with pytest.raises(ValueError, match=r"recipe lait does not read 'pair.scor'; did you mean 'pair.score'\?"):
+    with pytest.raises(
+        ValueError, match=r"recipe lait does not read 'pair.scor'; did you mean 'pair.score'\?"
+    ):
         whole.without(["pair.scor"])
 
 
 values = st.one_of(st.none(), st.integers(0, 10))
 rules = st.lists(
-    st.tuples(st.sampled_from(["text.words", "text.characters"]), st.sampled_from([">=", ">", "<=", "<", "==", "!="]), st.integers(0, 10)),
+    st.tuples(
+        st.sampled_from(["text.words", "text.characters"]),
+        st.sampled_from([">=", ">", "<=", "<", "==", "!="]),
+        st.integers(0, 10),
+    ),
     max_size=5,
 )
 
 
 @given(rules, st.lists(st.tuples(values, values), max_size=8))
-def test_the_first_rule_that_fails_decides(asked: list[tuple[str, str, int]], found: list[tuple[int | None, int | None]]) -> None:
+def test_the_first_rule_that_fails_decides(
+    asked: list[tuple[str, str, int]], found: list[tuple[int | None, int | None]]
+) -> None:
     made = tuple(
         RowRule(measure=measure, op=op, value=value, reason=f"text.rule{number}", source="test")
         for number, (measure, op, value) in enumerate(asked)
     )
     recipe = Recipe(name="test", description="A test.", rule=made)
-    table = pa.table([pa.array([row[column] for row in found], pa.int32()) for column in (0, 1)], names=["text.words", "text.characters"])
-    expected = [next((outcome for rule in made if (outcome := _slow(rule, row)) is not None), None) for row in table.to_pylist()]
+    table = pa.table(
+        [pa.array([row[column] for row in found], pa.int32()) for column in (0, 1)],
+        names=["text.words", "text.characters"],
+    )
+    expected = [
+        next((outcome for rule in made if (outcome := _slow(rule, row)) is not None), None)
+        for row in table.to_pylist()
+    ]
     assert decide_rows(recipe, table, "candidate").to_pylist() == expected
     assert set(expected) - {None} <= set(recipe.outcomes())
 
@@ -173,5 +246,12 @@ def _slow(rule: RowRule, row: dict[str, int | None]) -> str | None:
     if value is None:
         return f"{rule.measure}.unmeasured"
     assert isinstance(bound, int)
-    met = {">=": value >= bound, ">": value > bound, "<=": value <= bound, "<": value < bound, "==": value == bound, "!=": value != bound}
+    met = {
+        ">=": value >= bound,
+        ">": value > bound,
+        "<=": value <= bound,
+        "<": value < bound,
+        "==": value == bound,
+        "!=": value != bound,
+    }
     return None if met[rule.op] else rule.reason

@@ -1,4 +1,6 @@
-"""Every row rule of every recipe that ships, on its boundary: what the sources say, written here a second time and value by value."""
+"""Every row rule of every recipe that ships, on its boundary: what the sources say, written here a
+second time and value by value.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +17,9 @@ Boundary = Callable[[pa.DataType], Values]
 
 
 def neighbours(bound: float, kind: pa.DataType) -> tuple[Any, Any, Any]:
-    """The bound as a measurement of this type holds it, between the next smaller and the next larger value of the type."""
+    """The bound as a measurement of this type holds it, between the next smaller and the next
+    larger value of the type.
+    """
     if pa.types.is_integer(kind):
         assert bound == int(bound)
         return int(bound) - 1, int(bound), int(bound) + 1
@@ -218,10 +222,16 @@ def rows(name: str) -> list[RowRule]:
 
 @pytest.mark.parametrize("name", available())
 def test_every_row_rule_has_its_boundary(name: str) -> None:
-    assert [(rule.measure, rule.reason) for rule in rows(name)] == [(measure, reason) for measure, reason, _ in RULES[name]]
+    assert [(rule.measure, rule.reason) for rule in rows(name)] == [
+        (measure, reason) for measure, reason, _ in RULES[name]
+    ]
 
 
-@pytest.mark.parametrize(("name", "number"), EACH, ids=[f"{name}-{RULES[name][number][0]}-{number}" for name, number in EACH])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    EACH,
+    ids=[f"{name}-{RULES[name][number][0]}-{number}" for name, number in EACH],
+)
 def test_on_its_boundary(name: str, number: int) -> None:
     measure, reason, boundary = RULES[name][number]
     kept, stopped = boundary(MEASUREMENTS[measure])
@@ -234,11 +244,21 @@ def test_on_its_boundary(name: str, number: int) -> None:
 def test_thresholds_are_compared_in_the_type_of_the_measurement(value: float) -> None:
     """Stored as float32 some of these grow and some shrink; none may change sides by it."""
     stored = pa.table({"text.letters": pa.array([value], pa.float32())})
-    for op, met in {">=": True, "<=": True, "==": True, ">": False, "<": False, "!=": False}.items():
+    for op, met in {
+        ">=": True,
+        "<=": True,
+        "==": True,
+        ">": False,
+        "<": False,
+        "!=": False,
+    }.items():
         rule = RowRule(measure="text.letters", op=op, value=value, reason="text.a", source="test")
         assert decide_row(rule, stored).to_pylist() == [None if met else "text.a"], op
 
 
 def test_a_fraction_is_a_bound_of_whole_numbers_too() -> None:
     rule = RowRule(measure="text.words", op=">", value=2.5, reason="text.a", source="test")
-    assert decide_row(rule, pa.table({"text.words": pa.array([2, 3], pa.int32())})).to_pylist() == ["text.a", None]
+    assert decide_row(rule, pa.table({"text.words": pa.array([2, 3], pa.int32())})).to_pylist() == [
+        "text.a",
+        None,
+    ]

@@ -10,7 +10,12 @@ import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModelForImageClassification, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from filters.classifiers import Classifier
 from filters.given import Given
@@ -29,37 +34,62 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_text_classifier(tmp_path_factory.mktemp("safety") / "texts", JIGSAW, problem_type="multi_label_classification")
+    return save_text_classifier(
+        tmp_path_factory.mktemp("safety") / "texts",
+        JIGSAW,
+        problem_type="multi_label_classification",
+    )
 
 
 def of_images(folder: Path, given: Sequence[bytes | None]) -> list[Any]:
     filter_ = ImageSafetyFilter.of(Given(image_safety=str(folder), device="cpu", batch=4))
-    found: list[Any] = filter_.measure(pa.record_batch({"image": pa.array(given, pa.binary())})).column(0).to_pylist()
+    found: list[Any] = (
+        filter_.measure(pa.record_batch({"image": pa.array(given, pa.binary())}))
+        .column(0)
+        .to_pylist()
+    )
     return found
 
 
 def of_texts(folder: Path, given: Sequence[str | None]) -> list[Any]:
     filter_ = TextSafetyFilter.of(Given(text_safety=str(folder), device="cpu", batch=4))
-    found: list[Any] = filter_.measure(pa.record_batch({"text": pa.array(given, pa.string())})).column(0).to_pylist()
+    found: list[Any] = (
+        filter_.measure(pa.record_batch({"text": pa.array(given, pa.string())}))
+        .column(0)
+        .to_pylist()
+    )
     return found
 
 
 def test_an_image_is_as_unsafe_as_its_unsafe_labels_together(images: Path) -> None:
     given = [picture(seed) for seed in range(6)]
-    model, processor = AutoModelForImageClassification.from_pretrained(images).eval(), AutoImageProcessor.from_pretrained(images)
+    model, processor = (
+        AutoModelForImageClassification.from_pretrained(images).eval(),
+        AutoImageProcessor.from_pretrained(images),
+    )
     with torch.inference_mode():
-        inputs = processor(images=[Image.open(io.BytesIO(image)) for image in given], return_tensors="pt")
+        inputs = processor(
+            images=[Image.open(io.BytesIO(image)) for image in given], return_tensors="pt"
+        )
         shares = model(**inputs).logits.softmax(-1).numpy()
     assert of_images(images, given) == pytest.approx(shares[:, [1, 3, 4]].sum(1).tolist(), abs=1e-5)
 
 
 def test_a_text_is_as_unsafe_as_its_worst_label(texts: Path) -> None:
-    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(texts).eval(), AutoTokenizer.from_pretrained(texts)
+    model, tokenizer = (
+        AutoModelForSequenceClassification.from_pretrained(texts).eval(),
+        AutoTokenizer.from_pretrained(texts),
+    )
     with torch.inference_mode():
         # a text by itself, without any padding
-        coded = [tokenizer(text, truncation=True, max_length=64, return_tensors="pt") for text in TEXTS]
+        coded = [
+            tokenizer(text, truncation=True, max_length=64, return_tensors="pt") for text in TEXTS
+        ]
         worst = [float(model(**one).logits.sigmoid().max()) for one in coded]
-    assert of_texts(texts, [*TEXTS, None]) == [*(pytest.approx(value, abs=1e-5) for value in worst), None]
+    assert of_texts(texts, [*TEXTS, None]) == [
+        *(pytest.approx(value, abs=1e-5) for value in worst),
+        None,
+    ]
 
 
 def test_what_cannot_be_measured_is_null(images: Path, texts: Path) -> None:
@@ -95,19 +125,32 @@ def test_a_probability_does_not_depend_on_its_neighbours(images: Path, texts: Pa
     ],
 )
 def test_labels_are_unsafe_by_their_names(labels: tuple[str, ...], unsafe: tuple[int, ...]) -> None:
-    assert unsafe_labels(Classifier(folder="f", digest="0", labels=labels, several=True), "text-safety") == unsafe
+    assert (
+        unsafe_labels(
+            Classifier(folder="f", digest="0", labels=labels, several=True), "text-safety"
+        )
+        == unsafe
+    )
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (("LABEL_0", "LABEL_1"), r"--text-safety f: no label is known as unsafe \(LABEL_0, LABEL_1\); rename them in its config\.json"),
+        (
+            ("LABEL_0", "LABEL_1"),
+            (
+                r"--text-safety f: no label is known as unsafe \(LABEL_0, LABEL_1\); rename them in"
+                r" its config\.json"
+            ),
+        ),
         (("porn", "hentai"), "--text-safety f: one label is always true, and all are unsafe"),
     ],
 )
 def test_labels_that_say_nothing_are_an_error(labels: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        unsafe_labels(Classifier(folder="f", digest="0", labels=labels, several=False), "text-safety")
+        unsafe_labels(
+            Classifier(folder="f", digest="0", labels=labels, several=False), "text-safety"
+        )
 
 
 def test_the_filter_says_what_it_counts_as_unsafe(images: Path) -> None:

@@ -1,4 +1,6 @@
-"""The weak scorer: its features on literal pairs, its training on pairs that are told apart by one of them, its file and its filter."""
+"""The weak scorer: its features on literal pairs, its training on pairs that are told apart by one
+of them, its file and its filter.
+"""
 
 import json
 import pickle
@@ -13,14 +15,33 @@ import pytest
 from filters import filters_for
 from filters.base import Filter
 from filters.evidence import FEATURES, values
-from filters.fit_scorer import examples, labelled, measurements_for, mismatched, quality, read_labels, train_scorer
+from filters.fit_scorer import (
+    examples,
+    labelled,
+    measurements_for,
+    mismatched,
+    quality,
+    read_labels,
+    train_scorer,
+)
 from filters.given import Given
 from filters.logistic import auc, calibrate
 from filters.scorer import ScorerFilter, read_scorer
 from flows.report.reliability import reliability_plot
 from tests.filters.tiny_models import save_clip
 
-THINGS = ("dogs", "cats", "boats", "horses", "trains", "birds", "cows", "bridges", "towers", "lakes")
+THINGS = (
+    "dogs",
+    "cats",
+    "boats",
+    "horses",
+    "trains",
+    "birds",
+    "cows",
+    "bridges",
+    "towers",
+    "lakes",
+)
 PLACES = ("grass", "snow", "sand", "water", "gravel", "ice", "mud", "moss")
 
 
@@ -35,7 +56,9 @@ def pairs(count: int = 160) -> pa.Table:
             "text": [f"Two {thing} on {place} number {row}" for thing, place, row in said],
             "text_source": ["alt"] * count,
             "context": pa.nulls(count, pa.string()),
-            "image_url": [f"https://example.org/img/{thing}-{place}-{row}.jpg" for thing, place, row in said],
+            "image_url": [
+                f"https://example.org/img/{thing}-{place}-{row}.jpg" for thing, place, row in said
+            ],
             "page_url": ["https://example.org/a"] * count,
             "text.words": pa.array(rng.integers(4, 9, count), pa.int32()),
             "image.natural": pa.array(rng.random(count), pa.float32()),
@@ -48,15 +71,31 @@ def of(name: str, **columns: str | float | None) -> float:
     strings = {"text": "", "text_source": "alt", "context": "", "image_url": "", "page_url": ""}
     row = {**strings, **columns}
     kinds = {key: pa.string() if key in strings else pa.float32() for key in row}
-    return float(values([name], pa.table({key: pa.array([value], kinds[key]) for key, value in row.items()}))[0, 0])
+    return float(
+        values(
+            [name], pa.table({key: pa.array([value], kinds[key]) for key, value in row.items()})
+        )[0, 0]
+    )
 
 
 @pytest.mark.parametrize(
     ("feature", "columns", "expected"),
     [
-        ("text in image_url", {"text": "Two dogs on snow", "image_url": "https://e.org/two/DogOnIce_12.jpg?snow=1"}, 1 / 2),
-        ("image_url in text", {"text": "Two dogs on snow", "image_url": "https://e.org/two/DogOnIce_12.jpg"}, 1 / 2),
-        ("text in page_url", {"text": "Walking a dog", "page_url": "https://dog.org/blog/dogs-that-walk/"}, 1.0),
+        (
+            "text in image_url",
+            {"text": "Two dogs on snow", "image_url": "https://e.org/two/DogOnIce_12.jpg?snow=1"},
+            1 / 2,
+        ),
+        (
+            "image_url in text",
+            {"text": "Two dogs on snow", "image_url": "https://e.org/two/DogOnIce_12.jpg"},
+            1 / 2,
+        ),
+        (
+            "text in page_url",
+            {"text": "Walking a dog", "page_url": "https://dog.org/blog/dogs-that-walk/"},
+            1.0,
+        ),
         ("text in context", {"text": "Two dogs", "context": "A dog and a cat"}, 1.0),
         ("text in context", {"text": "Two dogs", "context": None}, 0.0),
         ("context given", {"text": "Two dogs", "context": None}, 0.0),
@@ -69,7 +108,9 @@ def of(name: str, **columns: str | float | None) -> float:
         ("alignment.score squared", {"alignment.score": 0.5}, 0.25),
     ],
 )
-def test_a_feature_is(feature: str, columns: dict[str, str | float | None], expected: float) -> None:
+def test_a_feature_is(
+    feature: str, columns: dict[str, str | float | None], expected: float
+) -> None:
     assert of(feature, **columns) == pytest.approx(expected)
 
 
@@ -83,7 +124,9 @@ def test_there_are_hundreds_of_features_and_each_reads_what_exists() -> None:
     from pipelines.schema import CANDIDATES
 
     assert len(FEATURES) > 180
-    assert {name for feature in FEATURES.values() for name in feature.reads} <= set(MEASUREMENTS) | set(CANDIDATES.names)
+    assert {name for feature in FEATURES.values() for name in feature.reads} <= set(
+        MEASUREMENTS
+    ) | set(CANDIDATES.names)
 
 
 def test_area_under_the_curve_counts_ties_half() -> None:
@@ -106,7 +149,10 @@ def test_quality_of_literal_predictions() -> None:
     said = quality(np.array([0.05, 0.08, 0.92, 1.0]), np.array([False, True, True, True]))
     assert said["auc"] == 1.0
     assert said["brier"] == pytest.approx((0.05**2 + 0.92**2 + 0.08**2) / 4, abs=1e-4)
-    assert said["reliability"] == [{"predicted": 0.065, "positive": 0.5, "count": 2}, {"predicted": 0.96, "positive": 1.0, "count": 2}]
+    assert said["reliability"] == [
+        {"predicted": 0.065, "positive": 0.5, "count": 2},
+        {"predicted": 0.96, "positive": 1.0, "count": 2},
+    ]
 
 
 def test_non_pairs_are_texts_of_other_images_with_what_was_measured_on_them() -> None:
@@ -116,7 +162,9 @@ def test_non_pairs_are_texts_of_other_images_with_what_was_measured_on_them() ->
     assert made.equals(mismatched(table, 3))
     assert "alignment.score" not in made.column_names
     words = dict(zip(table["text"].to_pylist(), table["text.words"].to_pylist(), strict=True))
-    natural = dict(zip(table["image_id"].to_pylist(), table["image.natural"].to_pylist(), strict=True))
+    natural = dict(
+        zip(table["image_id"].to_pylist(), table["image.natural"].to_pylist(), strict=True)
+    )
     own = dict(zip(table["image_id"].to_pylist(), table["text"].to_pylist(), strict=True))
     for row in made.to_pylist():
         assert row["text"] != own[row["image_id"]]
@@ -150,7 +198,9 @@ class Cosine(Filter):
     writes = {"alignment.score": pa.float32()}  # noqa: RUF012
 
     def measure(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        return pa.record_batch({"alignment.score": pa.array(values(["image_url in text"], batch)[:, 0], pa.float32())})
+        return pa.record_batch(
+            {"alignment.score": pa.array(values(["image_url in text"], batch)[:, 0], pa.float32())}
+        )
 
 
 def test_non_pairs_are_measured_by_the_filters_given() -> None:
@@ -171,7 +221,10 @@ def test_too_few_labels_are_refused() -> None:
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
 def test_labels_are_read_and_joined(form: str, tmp_path: Path) -> None:
-    rows = [{"image_id": "i3", "text": "Two horses on grass number 3", "label": 1}, {"image_id": "i3", "text": "no such", "label": 0}]
+    rows = [
+        {"image_id": "i3", "text": "Two horses on grass number 3", "label": 1},
+        {"image_id": "i3", "text": "no such", "label": 0},
+    ]
     path = tmp_path / f"labels.{form}"
     if form == "jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -226,18 +279,35 @@ def test_the_filter_gives_what_the_file_says(file: Path) -> None:
 
 def test_a_pair_whose_image_was_not_measured_has_no_score(file: Path) -> None:
     table = pairs(1).set_column(8, "image.natural", pa.nulls(1, pa.float32()))
-    assert ScorerFilter.of(Given(scorer=str(file))).measure(table.to_batches()[0]).column(0).to_pylist() == [None]
+    assert ScorerFilter.of(Given(scorer=str(file))).measure(table.to_batches()[0]).column(
+        0
+    ).to_pylist() == [None]
 
 
 def test_the_digest_is_of_what_decides(file: Path, tmp_path: Path) -> None:
     stored = json.loads(file.read_text())
-    for key, value, same in (("training", {}, True), ("bias", 0.123, False), ("calibration", [2.0, 0.0], False)):
+    for key, value, same in (
+        ("training", {}, True),
+        ("bias", 0.123, False),
+        ("calibration", [2.0, 0.0], False),
+    ):
         other = tmp_path / f"{key}.json"
         other.write_text(json.dumps({**stored, key: value}))
-        assert (ScorerFilter.of(Given(scorer=str(other))).config == ScorerFilter.of(Given(scorer=str(file))).config) is same
+        assert (
+            ScorerFilter.of(Given(scorer=str(other))).config
+            == ScorerFilter.of(Given(scorer=str(file))).config
+        ) is same
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"features": ["no such"], "mean": [0], "scale": [1], "weights": [1], "bias": 0}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"features": ["no such"], "mean": [0], "scale": [1], "weights": [1], "bias": 0}',
+    ],
+)
 def test_a_file_that_is_no_scorer(content: str, tmp_path: Path) -> None:
     (tmp_path / "scorer.json").write_text(content)
     with pytest.raises(ValueError, match=r"cannot be read as a scorer|no feature 'no such'"):
@@ -247,21 +317,45 @@ def test_a_file_that_is_no_scorer(content: str, tmp_path: Path) -> None:
 
 
 def test_the_filters_that_a_file_asks_for_come_with_it(file: Path) -> None:
-    names = [type(filter_).__name__ for filter_ in filters_for(["pair.score"], Given(scorer=str(file)))]
+    names = [
+        type(filter_).__name__ for filter_ in filters_for(["pair.score"], Given(scorer=str(file)))
+    ]
     assert names == ["LengthFilter", "NaturalFilter", "ScorerFilter"]
 
 
 def test_a_file_with_features_of_a_model_needs_the_model(file: Path, tmp_path: Path) -> None:
-    asks = {"features": ["alignment.score"], "mean": [0.0], "scale": [1.0], "weights": [1.0], "bias": 0.0}
+    asks = {
+        "features": ["alignment.score"],
+        "mean": [0.0],
+        "scale": [1.0],
+        "weights": [1.0],
+        "bias": 0.0,
+    }
     (tmp_path / "scorer.json").write_text(json.dumps({**json.loads(file.read_text()), **asks}))
-    with pytest.raises(ValueError, match=r"pair\.score needs .* add --alignment, or --without pair\.score$"):
+    with pytest.raises(
+        ValueError, match=r"pair\.score needs .* add --alignment, or --without pair\.score$"
+    ):
         filters_for(["pair.score"], Given(scorer=str(tmp_path / "scorer.json")))
-    given = Given(scorer=str(tmp_path / "scorer.json"), alignment=str(save_clip(tmp_path / "clip")), device="cpu")
-    assert [filter_.name for filter_ in filters_for(["pair.score"], given)] == ["embedding", "alignment", "scorer"]
+    given = Given(
+        scorer=str(tmp_path / "scorer.json"),
+        alignment=str(save_clip(tmp_path / "clip")),
+        device="cpu",
+    )
+    assert [filter_.name for filter_ in filters_for(["pair.score"], given)] == [
+        "embedding",
+        "alignment",
+        "scorer",
+    ]
 
 
 def test_of_models_only_those_that_were_given_are_measured_for_training() -> None:
-    models = {"alignment.score", "image.aesthetics", "image.unsafe", "text.unsafe", "pair.label_overlap"}
+    models = {
+        "alignment.score",
+        "image.aesthetics",
+        "image.unsafe",
+        "text.unsafe",
+        "pair.label_overlap",
+    }
     assert not models & set(measurements_for(Given()))
     assert models & set(measurements_for(Given(alignment="ViT-B-32:openai"))) == {"alignment.score"}
 

@@ -6,10 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filters.statistics import OTHER, TABLE, Statistics, Summary, add_up, lower_bound, merge, tabulate, upper_bound
+from filters.statistics import (
+    OTHER,
+    TABLE,
+    Statistics,
+    Summary,
+    add_up,
+    lower_bound,
+    merge,
+    tabulate,
+    upper_bound,
+)
 
 numbers = st.lists(st.none() | st.integers(-1000, 1000).map(float), max_size=30)
-row = st.tuples(st.sampled_from(["kept", "text.a", "image.b"]), st.none() | st.floats(-1e6, 1e6), st.sampled_from("xyz"))
+row = st.tuples(
+    st.sampled_from(["kept", "text.a", "image.b"]),
+    st.none() | st.floats(-1e6, 1e6),
+    st.sampled_from("xyz"),
+)
 rows = st.lists(row, max_size=30)
 
 
@@ -30,7 +44,12 @@ def test_parts_merge_into_the_whole(one: list[float | None], other: list[float |
     merged = merge([Statistics.of(pa.array(part, pa.float64())) for part in (one, other)])
     whole = Statistics.of(pa.array(one + other, pa.float64()))
     assert merged.bins == whole.bins
-    assert (merged.rows, merged.nulls, merged.least, merged.most) == (whole.rows, whole.nulls, whole.least, whole.most)
+    assert (merged.rows, merged.nulls, merged.least, merged.most) == (
+        whole.rows,
+        whole.nulls,
+        whole.least,
+        whole.most,
+    )
     assert merged.mean == pytest.approx(whole.mean)
 
 
@@ -63,19 +82,46 @@ def test_a_histogram_counts_every_number_once() -> None:
 
 def part(found: list[tuple[str, float | None, str]]) -> pa.Table:
     outcome, number, label = zip(*found, strict=True) if found else ((), (), ())
-    columns = {"outcome": pa.array(outcome, pa.string()), "n": pa.array(number, pa.float64()), "s": pa.array(label, pa.string())}
+    columns = {
+        "outcome": pa.array(outcome, pa.string()),
+        "n": pa.array(number, pa.float64()),
+        "s": pa.array(label, pa.string()),
+    }
     return pa.table({"collection": pa.array(["c"] * len(found), pa.string()), **columns})
 
 
 def tabulated(found: list[tuple[str, float | None, str]]) -> pa.Table:
     table = part(found)
-    return tabulate(table, {"label": (table["s"].combine_chunks(), True), "short": (table["s"].combine_chunks(), False)}, ["n", "s"])
+    return tabulate(
+        table,
+        {
+            "label": (table["s"].combine_chunks(), True),
+            "short": (table["s"].combine_chunks(), False),
+        },
+        ["n", "s"],
+    )
 
 
 def test_a_part_is_counted_by_outcome_and_by_group() -> None:
-    summary = Summary(table=add_up([tabulated([("kept", 1.0, "x"), ("kept", 3.0, "y"), ("text.a", None, "x"), ("image.b", 9.0, "x")])]))
+    summary = Summary(
+        table=add_up(
+            [
+                tabulated(
+                    [
+                        ("kept", 1.0, "x"),
+                        ("kept", 3.0, "y"),
+                        ("text.a", None, "x"),
+                        ("image.b", 9.0, "x"),
+                    ]
+                )
+            ]
+        )
+    )
     assert summary.counts() == {"": {"image.b": 1, "kept": 2, "text.a": 1}}
-    assert summary.counts("label") == {"x": {"image.b": 1, "kept": 1, "text.a": 1}, "y": {"kept": 1}}
+    assert summary.counts("label") == {
+        "x": {"image.b": 1, "kept": 1, "text.a": 1},
+        "y": {"kept": 1},
+    }
     assert (summary.measurements, summary.collections) == (("n", "s"), ("c",))
     kept, dropped = summary.statistics("n", "kept"), summary.statistics("n", "dropped")
     assert (kept.rows, kept.mean, kept.bins) == (2, 2.0, {1.0: 1, 3.0: 1})
@@ -99,13 +145,23 @@ def test_statistics_of_parts_add_up_to_those_of_the_whole(
     table, summary = part(one + other), Summary(table=parts)
     direct, found = Statistics.of(table["n"]), summary.statistics("n")
     assert (found.rows, found.nulls, found.bins, found.least, found.most) == (
-        direct.rows, direct.nulls, direct.bins, direct.least, direct.most
-    )  # fmt: skip
-    assert sum(sum(counts.values()) for counts in summary.counts("label").values()) == table.num_rows
+        direct.rows,
+        direct.nulls,
+        direct.bins,
+        direct.least,
+        direct.most,
+    )
+    assert (
+        sum(sum(counts.values()) for counts in summary.counts("label").values()) == table.num_rows
+    )
 
 
 def test_what_is_not_a_number_is_unmeasured() -> None:
-    found = Summary(table=tabulated([("kept", float("nan"), "x"), ("kept", float("inf"), "x"), ("kept", 2.0, "x")])).statistics("n")
+    found = Summary(
+        table=tabulated(
+            [("kept", float("nan"), "x"), ("kept", float("inf"), "x"), ("kept", 2.0, "x")]
+        )
+    ).statistics("n")
     assert (found.rows, found.nulls, found.mean) == (3, 2, 2.0)
 
 

@@ -43,26 +43,58 @@ def test_a_text_has_this_outcome(text: str, outcome: str | None, outcomes: Outco
 # Floors may only rise. What is missed: see docs/log.md.
 @pytest.mark.parametrize(
     ("name", "outcome", "floor"),
-    [("boilerplate", "text.boilerplate", 0.98), ("filenames", "text.filename", 0.97), ("faithful", None, 0.98), ("shared", None, 0.98)],
+    [
+        ("boilerplate", "text.boilerplate", 0.98),
+        ("filenames", "text.filename", 0.97),
+        ("faithful", None, 0.98),
+        ("shared", None, 0.98),
+    ],
 )
-def test_wordings_hold_a_floor(name: str, outcome: str | None, floor: float, outcomes: Outcomes) -> None:
+def test_wordings_hold_a_floor(
+    name: str, outcome: str | None, floor: float, outcomes: Outcomes
+) -> None:
     texts = wording(name)
-    wrong = [(text, found) for text, found in zip(texts, outcomes(texts), strict=True) if found != outcome]
+    wrong = [
+        (text, found)
+        for text, found in zip(texts, outcomes(texts), strict=True)
+        if found != outcome
+    ]
     assert len(wrong) <= (1 - floor) * len(texts), wrong
 
 
 def test_faithful_texts_that_look_odd_are_kept(outcomes_on_english_pages: Outcomes) -> None:
     texts = wording("odd")
-    wrong = [(text, found) for text, found in zip(texts, outcomes_on_english_pages(texts), strict=True) if found is not None]
+    wrong = [
+        (text, found)
+        for text, found in zip(texts, outcomes_on_english_pages(texts), strict=True)
+        if found is not None
+    ]
     assert len(wrong) <= 0.07 * len(texts), wrong
 
 
-@pytest.mark.parametrize("text", ["12 March 2019", "Updated 3 hours ago", "By Jane Doe", "Phone icon", "Telephone 020 7946 0000"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "12 March 2019",
+        "Updated 3 hours ago",
+        "By Jane Doe",
+        "Phone icon",
+        "Telephone 020 7946 0000",
+    ],
+)
 def test_dates_bylines_icons_and_telephones_are_boilerplate(text: str) -> None:
     assert measure([text])["text.boilerplate"].to_pylist() == [1.0]
 
 
-@pytest.mark.parametrize("text", ["By the river", "Sunset in March 2019", "Screenshot of a web page", "A golden icon on a church wall"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "By the river",
+        "Sunset in March 2019",
+        "Screenshot of a web page",
+        "A golden icon on a church wall",
+    ],
+)
 def test_their_like_are_not(text: str) -> None:
     assert measure([text])["text.boilerplate"][0].as_py() < 0.5
 
@@ -86,14 +118,21 @@ def test_null_text_counts_as_empty() -> None:
 
 
 def test_a_specific_text_says_more_than_a_generic_one() -> None:
-    generic, specific = measure(["a picture of something nice", "A brown dog leaps over a fallen log"])["text.information"].to_pylist()
+    generic, specific = measure(
+        ["a picture of something nice", "A brown dog leaps over a fallen log"]
+    )["text.information"].to_pylist()
     assert generic == 0
     assert specific > 40
 
 
 def test_text_near_the_image_is_preferred_to_long_text_around_it() -> None:
-    long = "Our walk led past a mill, two farms with barns, an orchard and a chapel before rain drove everybody home"
-    preferred = measure(["A brown dog leaps over a fallen log", long], ["alt", "surrounding"])["text.preference"].to_pylist()
+    long = (
+        "Our walk led past a mill, two farms with barns, an orchard and a chapel before rain drove"
+        " everybody home"
+    )
+    preferred = measure(["A brown dog leaps over a fallen log", long], ["alt", "surrounding"])[
+        "text.preference"
+    ].to_pylist()
     assert preferred[0] > preferred[1]
 
 
@@ -103,18 +142,27 @@ def test_rows_do_not_depend_on_their_neighbours() -> None:
     assert pa.concat_tables([measure([text]) for text in texts]).to_pylist() == together.to_pylist()
 
 
-@pytest.mark.parametrize("text", ["Plate 73", "Fig. 12b", "watches, sofas, cheap handbags, rugs sale, sunglasses"])
+@pytest.mark.parametrize(
+    "text", ["Plate 73", "Fig. 12b", "watches, sofas, cheap handbags, rugs sale, sunglasses"]
+)
 def test_labels_and_lists_of_keywords_are_boilerplate(text: str) -> None:
     assert measure([text])["text.boilerplate"].to_pylist() == [1.0]
 
 
-@pytest.mark.parametrize("text", ["A dog, a cat, and a bird", "dogs, cats, birds", "Plates on a table", "Figure skaters on ice"])
+@pytest.mark.parametrize(
+    "text",
+    ["A dog, a cat, and a bird", "dogs, cats, birds", "Plates on a table", "Figure skaters on ice"],
+)
 def test_lists_of_things_are_not(text: str) -> None:
     assert measure([text])["text.boilerplate"][0].as_py() < 0.5
 
 
 @pytest.mark.timeout(60)  # a search that goes back for each letter took minutes
-@pytest.mark.parametrize("text", ["b" * 100_000, "bcd-" * 30_000, "qz" * 50_000, "-" * 100_000], ids=["letters", "parts", "rare", "signs"])
+@pytest.mark.parametrize(
+    "text",
+    ["b" * 100_000, "bcd-" * 30_000, "qz" * 50_000, "-" * 100_000],
+    ids=["letters", "parts", "rare", "signs"],
+)
 def test_a_word_without_end_takes_no_longer_than_many_words(text: str) -> None:
     measured = measure([text, "a dog on a beach"])
     assert measured["text.characters"].to_pylist() == [len(text), 16]

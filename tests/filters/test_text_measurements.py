@@ -1,4 +1,6 @@
-"""Measurements of texts: each literal has its exact value, and plain Python that reads like the definition agrees."""
+"""Measurements of texts: each literal has its exact value, and plain Python that reads like the
+definition agrees.
+"""
 
 import math
 import random
@@ -41,13 +43,23 @@ VALUES = {  # of DOG, of an empty text, of a missing one
     "text.character_repetition": (0, 0, None),
     "text.out_of_vocabulary": (0, 0, None),
 }
-FILTERS = (LengthFilter(), SignsFilter(), WordsFilter(), RepetitionFilter(), CharacterRepetitionFilter(), VocabularyFilter())
+FILTERS = (
+    LengthFilter(),
+    SignsFilter(),
+    WordsFilter(),
+    RepetitionFilter(),
+    CharacterRepetitionFilter(),
+    VocabularyFilter(),
+)
 
 
 def measure(texts: list[str | None]) -> list[dict[str, Any]]:
     batch = pa.record_batch({"text": pa.array(texts, pa.string())})
     parts = [filter_.measure(batch).to_pylist() for filter_ in FILTERS]
-    return [{name: value for part in rows for name, value in part.items()} for rows in zip(*parts, strict=True)]
+    return [
+        {name: value for part in rows for name, value in part.items()}
+        for rows in zip(*parts, strict=True)
+    ]
 
 
 def of(text: str | None) -> dict[str, Any]:
@@ -60,7 +72,10 @@ def test_each_has_its_value_and_nothing_and_null_have_theirs(name: str) -> None:
     assert found == [None if value is None else pytest.approx(value) for value in VALUES[name]]
 
 
-@pytest.mark.parametrize(("text", "count"), [(" a\u3000b\u00a0c\x1cd\u2028e ", 5), ("a\u200bb", 1), ("\t\n", 0), ("\x85x\x0b", 1)])
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [(" a\u3000b\u00a0c\x1cd\u2028e ", 5), ("a\u200bb", 1), ("\t\n", 0), ("\x85x\x0b", 1)],
+)
 def test_words_are_split_as_python_splits_them(text: str, count: int) -> None:
     assert len(text.split()) == count
     assert of(text)["text.split_words"] == count
@@ -122,7 +137,10 @@ def test_repeated_words_and_runs() -> None:
     assert of("one two three four, one two three four")["text.word_repetition_5"] == 0
 
 
-@pytest.mark.parametrize(("text", "share"), [("0123456789" * 2, 2 / 11), ("a" * 12, 1.0), ("a" * 10, 0), ("abc", 0), ("\u00e9" * 12, 1.0)])
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [("0123456789" * 2, 2 / 11), ("a" * 12, 1.0), ("a" * 10, 0), ("abc", 0), ("\u00e9" * 12, 1.0)],
+)
 def test_repeated_characters(text: str, share: float) -> None:
     assert of(text)["text.character_repetition"] == pytest.approx(share)
 
@@ -137,7 +155,9 @@ def runs_of_words(words: list[str]) -> float:
 
 
 def runs_of_characters(text: str) -> float:
-    found = sorted(Counter(text[place : place + 10] for place in range(len(text) - 9)).values(), reverse=True)
+    found = sorted(
+        Counter(text[place : place + 10] for place in range(len(text) - 9)).values(), reverse=True
+    )
     repeated = min(math.isqrt(len(found)), sum(count > 1 for count in found))
     return sum(found[:repeated]) / max(sum(found), 1)
 
@@ -158,8 +178,17 @@ def texts() -> list[str | None]:
     """Wordings, and random texts of few signs, so that much is repeated and at the edges."""
     draw = random.Random(5)
     alphabets = ("ab", "ab \u00e9", "a\u2019' %b", "ab,\t\u3000\u00a0\u2028 A1")
-    random_texts = ["".join(draw.choice(signs) for _ in range(draw.randrange(60))) for signs in alphabets for _ in range(300)]
-    repeated = ["ab cd " * times for times in range(20)] + ["x" * 300 + " 1", "\u00e9" * 300, "a" * 255, "b" * 256]
+    random_texts = [
+        "".join(draw.choice(signs) for _ in range(draw.randrange(60)))
+        for signs in alphabets
+        for _ in range(300)
+    ]
+    repeated = ["ab cd " * times for times in range(20)] + [
+        "x" * 300 + " 1",
+        "\u00e9" * 300,
+        "a" * 255,
+        "b" * 256,
+    ]
     return [*wording("faithful"), *random_texts, *repeated, None, ""]
 
 

@@ -59,14 +59,32 @@ def test_all_is_forgotten_when_there_is_no_room() -> None:
 
 
 def test_words_of_eight_bytes_and_more() -> None:
-    words = tokens(pa.array(["abcdefgh abcdefghi abcdefgh", "abcdefghj \u0444\u0430\u0439\u043b \u0444\u0430\u0439\u043b\u044b abcdefghi"]))
+    words = tokens(
+        pa.array(
+            [
+                "abcdefgh abcdefghi abcdefgh",
+                "abcdefghj \u0444\u0430\u0439\u043b \u0444\u0430\u0439\u043b\u044b abcdefghi",
+            ]
+        )
+    )
     assert [words.words[code] for code in words.code] == [
-        *("abcdefgh", "abcdefghi", "abcdefgh", "abcdefghj", "\u0444\u0430\u0439\u043b", "\u0444\u0430\u0439\u043b\u044b", "abcdefghi"),
+        *(
+            "abcdefgh",
+            "abcdefghi",
+            "abcdefgh",
+            "abcdefghj",
+            "\u0444\u0430\u0439\u043b",
+            "\u0444\u0430\u0439\u043b\u044b",
+            "abcdefghi",
+        ),
     ]
     assert words.first_of_kind.tolist() == [True, True, False, True, True, True, True]
 
 
-@pytest.mark.parametrize("pattern", [boilerplate._CREDIT, boilerplate._BYLINE, filenames._SLUG, language._NAME, r"\p{Ll}"])
+@pytest.mark.parametrize(
+    "pattern",
+    [boilerplate._CREDIT, boilerplate._BYLINE, filenames._SLUG, language._NAME, r"\p{Ll}"],
+)
 def test_wider_patterns_find_the_same(pattern: str) -> None:
     text = pa.array(TEXTS)
     expected = pc.match_substring_regex(text, pattern).to_pylist()

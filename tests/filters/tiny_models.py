@@ -1,4 +1,6 @@
-"""Tiny models with random weights, saved as users find them: folders of open_clip and of transformers; and pictures for them."""
+"""Tiny models with random weights, saved as users find them: folders of open_clip and of
+transformers; and pictures for them.
+"""
 
 import json
 from io import BytesIO
@@ -27,7 +29,9 @@ def save_clip(folder: Path, seed: int = 0, **settings: Any) -> Path:
     configuration = {**CLIP, **settings}
     prepared = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "shortest"}
     save_file(open_clip.CLIP(**configuration).state_dict(), folder / "open_clip_model.safetensors")
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": configuration, "preprocess_cfg": prepared}))
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": configuration, "preprocess_cfg": prepared})
+    )
     return folder
 
 
@@ -44,7 +48,9 @@ def save_image_classifier(folder: Path, labels: tuple[str, ...], **settings: Any
         "image_size": 32,
         "patch_size": 8,
     }
-    model = ViTForImageClassification(ViTConfig(**sizes, id2label=dict(enumerate(labels)), label2id=_numbers(labels), **settings))
+    model = ViTForImageClassification(
+        ViTConfig(**sizes, id2label=dict(enumerate(labels)), label2id=_numbers(labels), **settings)
+    )
     torch.nn.init.normal_(model.get_parameter("classifier.weight"), std=0.5)
     model.save_pretrained(folder)
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
@@ -57,7 +63,19 @@ def save_text_classifier(folder: Path, labels: tuple[str, ...], **settings: Any)
 
     folder.mkdir(parents=True)
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters), "dog", "cat", "the", "bad"]
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *letters,
+        *(f"##{letter}" for letter in letters),
+        "dog",
+        "cat",
+        "the",
+        "bad",
+    ]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
     torch.manual_seed(2)
     sizes: dict[str, Any] = {
@@ -67,7 +85,13 @@ def save_text_classifier(folder: Path, labels: tuple[str, ...], **settings: Any)
         "intermediate_size": 64,
         "max_position_embeddings": 66,
     }
-    config = BertConfig(vocab_size=len(words), **sizes, id2label=dict(enumerate(labels)), label2id=_numbers(labels), **settings)
+    config = BertConfig(
+        vocab_size=len(words),
+        **sizes,
+        id2label=dict(enumerate(labels)),
+        label2id=_numbers(labels),
+        **settings,
+    )
     model = BertForSequenceClassification(config)
     torch.nn.init.normal_(model.get_parameter("classifier.weight"), std=0.5)
     model.save_pretrained(folder)

@@ -21,7 +21,9 @@ def root(tmp_path: Path) -> Folder:
     (folder / "manifest.json").write_text(json.dumps({"digest": "ab" * 16, "format": "arrow"}))
     run = tmp_path / "models" / "one"
     (run / "model").mkdir(parents=True)
-    (run / "plan.json").write_text(json.dumps({"name": "one", "releases": {"train": "ab" * 16, "clean": "cd" * 16}}))
+    (run / "plan.json").write_text(
+        json.dumps({"name": "one", "releases": {"train": "ab" * 16, "clean": "cd" * 16}})
+    )
     return Folder(str(tmp_path))
 
 
@@ -44,7 +46,9 @@ def test_what_a_model_was_trained_on(root: Folder, tmp_path: Path) -> None:
     assert trained_on(root, tmp_path / "elsewhere") == ({}, [])
 
 
-def test_findings_are_kept_beside_the_run(root: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_findings_are_kept_beside_the_run(
+    root: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Task:
         @staticmethod
         def evaluate(model: Path, samples: Any, *, workers: int, tell: Any) -> dict[str, Any]:
@@ -60,7 +64,12 @@ def test_findings_are_kept_beside_the_run(root: Folder, tmp_path: Path, monkeypa
     assert found["candidates"] == 6
     assert found["asked"] == "web-1, heldout"
     near = found["near_duplicates"]
-    assert near["releases"] == {"train": {"images": near["images"], "compared_with": near["releases"]["train"]["compared_with"]}}
+    assert near["releases"] == {
+        "train": {
+            "images": near["images"],
+            "compared_with": near["releases"]["train"]["compared_with"],
+        }
+    }
     assert near["missing"] == ["clean"]
 
     evaluate(root, model, "captioning", captions=captions)
@@ -74,5 +83,7 @@ def test_findings_are_kept_beside_the_run(root: Folder, tmp_path: Path, monkeypa
 
 
 def test_sentences_are_for_classification(root: Folder, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="--template is of --task classification, not of retrieval"):
+    with pytest.raises(
+        ValueError, match="--template is of --task classification, not of retrieval"
+    ):
         evaluate(root, tmp_path, "retrieval", release="web-1", templates=["a photo of a {}."])

@@ -18,8 +18,9 @@ def test_without_a_source_the_options_that_name_one_are_shown(tmp_path: Path) ->
     with pytest.raises(ValueError, match="give one kind of source") as error:
         run("collect", "--root", str(tmp_path))
 
-    assert str(error.value) == (
-        "give one kind of source: --seed, --warc, --wat, --index, --html, --pairs, "
+    assert (
+        str(error.value)
+        == "give one kind of source: --seed, --warc, --wat, --index, --html, --pairs, "
         "--import, --retry; `winnow collect --help` shows them"
     )
 

@@ -1,4 +1,5 @@
-"""The dashboard in a real browser, and its views as data: numbers equal the funnel's, moved sliders decide as decisions do.
+"""The dashboard in a real browser, and its views as data: numbers equal the funnel's, moved sliders
+decide as decisions do.
 
 With WINNOW_PICTURES=docs the pictures of its pages are written there: docs/dashboard-*.png.
 """
@@ -41,7 +42,11 @@ pytestmark = pytest.mark.timeout(900)  # three small collections are drawn, meas
 def root(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     folder = Folder(str(tmp_path_factory.mktemp("root")))
     collect_all(folder)
-    for recipe, collections in (("demo", NAMES), ("everything", NAMES), *(("demo", [name]) for name in NAMES)):
+    for recipe, collections in (
+        ("demo", NAMES),
+        ("everything", NAMES),
+        *(("demo", [name]) for name in NAMES),
+    ):
         decide(folder, recipe, collections)
     return folder
 
@@ -57,8 +62,11 @@ def place_of(decided: Decided, reason: str) -> int:
 
 def test_decisions_are_found_with_their_recipes(root: Folder, decided: Decided) -> None:
     assert [(one.recipe.name, list(one.collections)) for one in decisions(root)] == [
-        *(("demo", [name]) for name in NAMES[:1]), ("demo", NAMES), *(("demo", [name]) for name in NAMES[1:]), ("everything", NAMES)
-    ]  # fmt: skip
+        *(("demo", [name]) for name in NAMES[:1]),
+        ("demo", NAMES),
+        *(("demo", [name]) for name in NAMES[1:]),
+        ("everything", NAMES),
+    ]
     assert decided.recipe == load("demo")
     with pytest.raises(ValueError, match="there is no such decision"):
         find(root, "lait")
@@ -68,12 +76,18 @@ def test_the_funnel_is_that_of_the_decision(root: Folder, decided: Decided) -> N
     funnel = decide(root, "demo", NAMES).funnel.to_json()
     view = views.funnel_view(decided)
     assert {step["outcome"]: step["count"] for step in view["steps"]} == funnel["outcomes"]
-    assert (view["candidates"], view["kept"], view["steps"][-2]["left"]) == (funnel["candidates"], funnel["outcomes"]["kept"], view["kept"])
+    assert (view["candidates"], view["kept"], view["steps"][-2]["left"]) == (
+        funnel["candidates"],
+        funnel["outcomes"]["kept"],
+        view["kept"],
+    )
 
 
 def test_nothing_moved_decides_the_same(root: Folder) -> None:
     for one in decisions(root):
-        assert again(one, one.recipe).outcome.equals(rows(one, ["outcome"])["outcome"].combine_chunks()), one.label
+        assert again(one, one.recipe).outcome.equals(
+            rows(one, ["outcome"])["outcome"].combine_chunks()
+        ), one.label
 
 
 @pytest.mark.parametrize(
@@ -85,14 +99,18 @@ def test_nothing_moved_decides_the_same(root: Folder) -> None:
         {"group.duplicate": None, "image.too_small": 200.0},
     ],
 )
-def test_moved_sliders_decide_as_the_recipe_would(root: Folder, decided: Decided, tmp_path: Path, changes: dict[str, float | None]) -> None:
+def test_moved_sliders_decide_as_the_recipe_would(
+    root: Folder, decided: Decided, tmp_path: Path, changes: dict[str, float | None]
+) -> None:
     placed = {place_of(decided, reason): value for reason, value in changes.items()}
     path = tmp_path / "moved.toml"
     path.write_text(recipe_file(moved(decided.recipe, placed), "moved"), encoding="utf-8")
     (tmp_path / "collections").symlink_to(root.path("collections"))
     real = decide(Folder(str(tmp_path)), str(path), NAMES).funnel.outcomes
     view = views.moved_view(decided, placed)
-    assert {name: count for name, count in view["after"].items() if count} == {name: count for name, count in real.items() if count}
+    assert {name: count for name, count in view["after"].items() if count} == {
+        name: count for name, count in real.items() if count
+    }
     assert view["after"]["kept"] - view["kept"] == view["enters"] - view["leaves"]
     assert not view["estimate"]
 
@@ -109,10 +127,17 @@ def test_the_border_is_what_stands_nearest_to_the_threshold(decided: Decided) ->
 
 def test_a_saved_recipe_says_what_was_changed_by_hand(decided: Decided) -> None:
     place = place_of(decided, "text.too_short")
-    written = recipe_file(moved(decided.recipe, {place: 4.0, place_of(decided, "group.duplicate"): None}), "mine")
+    written = recipe_file(
+        moved(decided.recipe, {place: 4.0, place_of(decided, "group.duplicate"): None}), "mine"
+    )
     read = parse(written)
-    assert read.rule[place].source == f"{decided.recipe.rule[place].source}; changed by hand in the dashboard, was 2"
-    assert [rule.source for rule in read.rule[:place]] == [rule.source for rule in decided.recipe.rule[:place]]
+    assert (
+        read.rule[place].source
+        == f"{decided.recipe.rule[place].source}; changed by hand in the dashboard, was 2"
+    )
+    assert [rule.source for rule in read.rule[:place]] == [
+        rule.source for rule in decided.recipe.rule[:place]
+    ]
     assert len(read.rule) == len(decided.recipe.rule) - 1
     with pytest.raises(ValueError, match="name"):
         recipe_file(decided.recipe, 'no "name"')
@@ -124,8 +149,16 @@ def test_groups_add_up_to_the_funnel(decided: Decided) -> None:
         summed: Counter[str] = sum((Counter(one["outcomes"]) for one in view["groups"]), Counter())
         assert summed == Counter({name: count for name, count in decided.outcomes.items() if count})
     hosts = {one["of"]: one for one in views.groups_view(decided, "host")["groups"]}
-    assert set(hosts) == {"gardens.example", "museum.example", "news.example", "shop.example", "blog.example"}
-    table = rows(decided, ["page_url", "outcome"]).filter(pc.match_substring(rows(decided, ["page_url"])["page_url"], "shop.example"))
+    assert set(hosts) == {
+        "gardens.example",
+        "museum.example",
+        "news.example",
+        "shop.example",
+        "blog.example",
+    }
+    table = rows(decided, ["page_url", "outcome"]).filter(
+        pc.match_substring(rows(decided, ["page_url"])["page_url"], "shop.example")
+    )
     assert hosts["shop.example"]["outcomes"] == dict(Counter(table["outcome"].to_pylist()))
     one = views.groups_view(decided, "host", "shop.example")
     assert one["shown"]
@@ -147,7 +180,11 @@ def test_over_time_each_collection_has_its_own_funnel(root: Folder) -> None:
     assert [one["collection"] for one in found] == NAMES
     for one in found:
         own = find(root, "demo", [one["collection"]])
-        assert (one["decision"], one["candidates"], one["kept"]) == (own.id, own.candidates, own.kept)
+        assert (one["decision"], one["candidates"], one["kept"]) == (
+            own.id,
+            own.candidates,
+            own.kept,
+        )
 
 
 def test_a_story_says_what_each_step_saw(root: Folder, decided: Decided) -> None:
@@ -161,26 +198,40 @@ def test_a_story_says_what_each_step_saw(root: Folder, decided: Decided) -> None
     assert by_step["image.graphic"]["value"] == story["measurements"]["image.flat"] > 0.5
     assert by_step["text.empty"]["verdict"] == "passed"
     assert by_step["group.duplicate"]["verdict"] == "not reached"
-    assert {one["outcome"] for one in story["decisions"] if one["recipe"] == "everything"} == {"kept"}
+    assert {one["outcome"] for one in story["decisions"] if one["recipe"] == "everything"} == {
+        "kept"
+    }
     assert story["fetch"]["outcome"] == "fetched"
     assert len(story["image"]["image_part"]) > 0
 
 
 def test_stories_by_address_and_by_image(root: Folder, decided: Decided) -> None:
-    row = next(row for row in read_table(decided.folder, "part-00000.parquet").to_pylist() if row["image_id"])
+    row = next(
+        row
+        for row in read_table(decided.folder, "part-00000.parquet").to_pylist()
+        if row["image_id"]
+    )
     for query in (row["image_url"], row["image_id"], row["page_url"]):
-        assert row["candidate_id"] in {one["candidate_id"] for one in story_view(root, query)["candidates"]}
+        assert row["candidate_id"] in {
+            one["candidate_id"] for one in story_view(root, query)["candidates"]
+        }
     assert story_view(root, "https://nobody.example/")["candidates"] == []
     assert story_view(root, "'; drop table parts; --")["candidates"] == []
 
 
 def test_every_view_is_json(root: Folder, decided: Decided) -> None:
     everything = [
-        views.shelf_view(root), views.funnel_view(decided), views.measurements_view(decided), views.knobs(decided),
-        views.moved_view(decided, {4: 3.0}), views.groups_view(decided, "host"), views.outcome_view(decided, "kept"),
-        views.compare_view(decided, decided), views.time_view(root, "demo"),
+        views.shelf_view(root),
+        views.funnel_view(decided),
+        views.measurements_view(decided),
+        views.knobs(decided),
+        views.moved_view(decided, {4: 3.0}),
+        views.groups_view(decided, "host"),
+        views.outcome_view(decided, "kept"),
+        views.compare_view(decided, decided),
+        views.time_view(root, "demo"),
         story_view(root, rows(decided, ["candidate_id"])["candidate_id"][0].as_py()),
-    ]  # fmt: skip
+    ]
     for view in everything:
         json.dumps(view, allow_nan=False)
 
@@ -206,7 +257,13 @@ def address(root: Folder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     log = tmp_path_factory.mktemp("log") / "log.txt"
     home = Path(__file__).parents[2]
     with log.open("wb") as out:
-        child = subprocess.Popen(command(root, port=port), cwd=home, env={**os.environ, "PYTHONPATH": str(home)}, stdout=out, stderr=out)
+        child = subprocess.Popen(
+            command(root, port=port),
+            cwd=home,
+            env={**os.environ, "PYTHONPATH": str(home)},
+            stdout=out,
+            stderr=out,
+        )
     try:
         _ready(f"http://127.0.0.1:{port}/_stcore/health", child)
         yield f"http://127.0.0.1:{port}/"
@@ -230,7 +287,9 @@ def _ready(url: str, child: "subprocess.Popen[bytes]") -> None:
 
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Any]:
-    """A page that may ask nobody but the dashboard; no dialogue opens and no error is thrown in it."""
+    """A page that may ask nobody but the dashboard; no dialogue opens and no error is thrown in
+    it.
+    """
     opened = browser.new_page(viewport={"width": 1280, "height": 860})
     foreign: list[str] = []
     said: list[str] = []
@@ -263,7 +322,9 @@ def picture(page: Any, name: str) -> None:
         page.mouse.move(1279, 859)
         page.wait_for_timeout(400)
         shot = Image.open(io.BytesIO(page.screenshot()))
-        shot.convert("RGB").quantize(256).save(Path(PICTURES) / f"dashboard-{name}.png", optimize=True)
+        shot.convert("RGB").quantize(256).save(
+            Path(PICTURES) / f"dashboard-{name}.png", optimize=True
+        )
 
 
 @pytest.mark.browser
@@ -271,21 +332,34 @@ def test_the_page_of_the_funnel(page: Any, address: str, decided: Decided) -> No
     visit(page, address, f"funnel?decision={decided.id}")
     shown = {}
     for row in page.locator(".funnel tbody tr").all():
-        shown[row.locator("code").inner_text()] = int(row.locator("td.number").first.inner_text().replace(",", ""))
+        shown[row.locator("code").inner_text()] = int(
+            row.locator("td.number").first.inner_text().replace(",", "")
+        )
     assert shown == {"candidates": decided.candidates, **decided.outcomes}
     picture(page, "funnel")
     page.locator(".funnel a", has_text="text.boilerplate").click()
     page.wait_for_url(re.compile("outcomes"))
-    page.get_by_text(f"{decided.outcomes['text.boilerplate']:,} of {decided.candidates:,} candidates").wait_for(timeout=60_000)
+    page.get_by_text(
+        f"{decided.outcomes['text.boilerplate']:,} of {decided.candidates:,} candidates"
+    ).wait_for(timeout=60_000)
     picture(page, "outcomes")
 
 
 @pytest.mark.browser
 def test_the_page_of_measurements(page: Any, address: str, decided: Decided) -> None:
     visit(page, address, f"measurements?decision={decided.id}")
-    shown = {one.locator("h3").inner_text(): one.locator(".totals").inner_text() for one in page.locator(".multiple").all()}
+    shown = {
+        one.locator("h3").inner_text(): one.locator(".totals").inner_text()
+        for one in page.locator(".multiple").all()
+    }
     words = rows(decided, ["outcome", "text.words"])
-    kept = len([row for row in words.to_pylist() if row["outcome"] == "kept" and row["text.words"] is not None])
+    kept = len(
+        [
+            row
+            for row in words.to_pylist()
+            if row["outcome"] == "kept" and row["text.words"] is not None
+        ]
+    )
     assert shown["text.words"].startswith(f"{kept:,} kept")
     picture(page, "measurements")
 
@@ -300,7 +374,9 @@ def test_a_slider_decides_at_once(page: Any, address: str, decided: Decided) -> 
     for _ in range(7):
         page.keyboard.press("ArrowRight")
     expected = views.moved_view(decided, {place: 9.0}, place)
-    page.locator(".figure.kept b", has_text=re.compile(f"^{expected['after']['kept']:,}$")).wait_for(timeout=60_000)
+    page.locator(
+        ".figure.kept b", has_text=re.compile(f"^{expected['after']['kept']:,}$")
+    ).wait_for(timeout=60_000)
     assert page.locator(".figure.leave b").inner_text() == f"\u2212{expected['leaves']:,}"
     halves = page.locator(".halves .cards figure")
     bordering = len(expected["border"]["inside"]) + len(expected["border"]["outside"])
@@ -319,10 +395,15 @@ def test_a_slider_decides_at_once(page: Any, address: str, decided: Decided) -> 
 
 
 @pytest.mark.browser
-def test_two_recipes_side_by_side_in_the_browser(page: Any, address: str, root: Folder, decided: Decided) -> None:
+def test_two_recipes_side_by_side_in_the_browser(
+    page: Any, address: str, root: Folder, decided: Decided
+) -> None:
     other = find(root, "everything", NAMES)
     visit(page, address, f"compare?decision={decided.id}&other={other.id}")
-    cells = [cell.inner_text() for cell in page.locator(".compare tbody tr").last.locator("td.number").all()]
+    cells = [
+        cell.inner_text()
+        for cell in page.locator(".compare tbody tr").last.locator("td.number").all()
+    ]
     assert (cells[0], cells[2]) == (f"{decided.kept:,}", f"{other.kept:,}")
     page.get_by_text(f"Kept by everything alone: {other.kept - decided.kept:,}").wait_for()
     picture(page, "compare")
@@ -334,16 +415,25 @@ def test_over_time_and_by_group_in_the_browser(page: Any, address: str, decided:
     assert page.locator(".time tbody th").all_inner_texts() == NAMES
     picture(page, "time")
     visit(page, address, f"groups?decision={decided.id}")
-    shown = {row.locator("th").inner_text(): row.locator("td.number").first.inner_text() for row in page.locator(".plain tbody tr").all()}
-    assert shown == {one["of"]: f"{one['candidates']:,}" for one in views.groups_view(decided, "host")["groups"]}
+    shown = {
+        row.locator("th").inner_text(): row.locator("td.number").first.inner_text()
+        for row in page.locator(".plain tbody tr").all()
+    }
+    assert shown == {
+        one["of"]: f"{one['candidates']:,}" for one in views.groups_view(decided, "host")["groups"]
+    }
     picture(page, "groups")
     page.locator(".plain a", has_text="shop.example").click()
     page.get_by_role("heading", name="shop.example").wait_for(timeout=60_000)
-    assert page.locator("figure").count() == len(views.groups_view(decided, "host", "shop.example")["shown"])
+    assert page.locator("figure").count() == len(
+        views.groups_view(decided, "host", "shop.example")["shown"]
+    )
 
 
 @pytest.mark.browser
-def test_hostile_texts_are_shown_as_they_are(page: Any, address: str, root: Folder, decided: Decided) -> None:
+def test_hostile_texts_are_shown_as_they_are(
+    page: Any, address: str, root: Folder, decided: Decided
+) -> None:
     table = rows(decided, ["candidate_id", "text", "outcome"]).to_pylist()
     for hostile in HOSTILE:
         id = next(row["candidate_id"] for row in table if row["text"] == hostile)
@@ -370,7 +460,9 @@ def test_the_page_of_a_story(page: Any, address: str, decided: Decided) -> None:
 @pytest.mark.browser
 def test_pictures_come_from_the_store(page: Any, address: str, decided: Decided) -> None:
     visit(page, address, f"outcomes?decision={decided.id}&outcome=kept")
-    sources = page.locator("figure img").evaluate_all("all => all.map(one => [one.src.slice(0, 22), one.naturalWidth > 0])")
+    sources = page.locator("figure img").evaluate_all(
+        "all => all.map(one => [one.src.slice(0, 22), one.naturalWidth > 0])"
+    )
     assert len(sources) == 24
     assert all(start == "data:image/jpeg;base64" and drawn for start, drawn in sources)
     visit(page, address, "")

@@ -1,4 +1,6 @@
-"""The dashboard over roots that are not as they should be: decisions that failed, files half written, thresholds without end."""
+"""The dashboard over roots that are not as they should be: decisions that failed, files half
+written, thresholds without end.
+"""
 
 import functools
 import json
@@ -35,12 +37,40 @@ from pipelines.store import Folder
 from tests.pipelines.made import in_a_loop, make, png
 
 PICTURES = {f"http://h.example/{number}.png": png(40 + number, 40) for number in range(3)}
-ROWS = [[("a red boat", url, None) for url in PICTURES], [("two cats", url, None) for url in PICTURES]]
+ROWS = [
+    [("a red boat", url, None) for url in PICTURES],
+    [("two cats", url, None) for url in PICTURES],
+]
 WITHOUT_END = [
-    {"measure": "text.words", "op": "<=", "value": math.inf, "reason": "text.long", "source": "old"},
-    {"measure": "text.words", "op": ">=", "value": -math.inf, "reason": "text.short", "source": "old"},
-    {"measure": "text.letters", "op": "!=", "value": math.nan, "reason": "text.odd", "source": "old"},
-    {"group": "best_of", "key": "image_id", "count": 10**23, "order": ["text.words"], "reason": "group.many", "source": "old"},
+    {
+        "measure": "text.words",
+        "op": "<=",
+        "value": math.inf,
+        "reason": "text.long",
+        "source": "old",
+    },
+    {
+        "measure": "text.words",
+        "op": ">=",
+        "value": -math.inf,
+        "reason": "text.short",
+        "source": "old",
+    },
+    {
+        "measure": "text.letters",
+        "op": "!=",
+        "value": math.nan,
+        "reason": "text.odd",
+        "source": "old",
+    },
+    {
+        "group": "best_of",
+        "key": "image_id",
+        "count": 10**23,
+        "order": ["text.words"],
+        "reason": "group.many",
+        "source": "old",
+    },
     {"group": "sample", "fraction": 1e-12, "seed": 3, "reason": "group.sample", "source": "old"},
 ]
 PAGES = ("funnel", "measurements", "rules", "moved", "compare", "groups", "outcomes")
@@ -79,7 +109,9 @@ def every_view(root: Folder, recipe: str) -> None:
         as_json(_view(root, "groups", (recipe,), (), {"by": by, "of": "h.example"}))
 
 
-def test_a_decision_that_failed_is_unfinished_and_says_why(root: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decision_that_failed_is_unfinished_and_says_why(
+    root: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object) -> pa.Array:
         raise ArithmeticError("one part cannot be decided")
 
@@ -89,8 +121,18 @@ def test_a_decision_that_failed_is_unfinished_and_says_why(root: Folder, monkeyp
     (failed,) = unfinished(root)
     assert [one.recipe.name for one in decisions(root)] == ["everything"]
     assert (failed.recipe, failed.collections) == ("datacomp-basic", ("a",))
-    assert failed.cause == "2 parts of stage decide failed, first part-00000: ArithmeticError: one part cannot be decided"
-    with pytest.raises(ValueError, match=rf"no such decision .* unfinished {failed.id} \(datacomp-basic\): 2 parts of stage decide failed"):
+    assert (
+        failed.cause
+        == "2 parts of stage decide failed, first part-00000: ArithmeticError: one part cannot be"
+        " decided"
+    )
+    with pytest.raises(
+        ValueError,
+        match=(
+            rf"no such decision .* unfinished {failed.id} \(datacomp-basic\): 2 parts of stage"
+            r" decide failed"
+        ),
+    ):
         _view(root, "measurements", ("datacomp-basic",), (), {})
     shelf = views.shelf_view(root)
     assert [one["cause"] for one in shelf["unfinished"]] == [failed.cause]
@@ -104,7 +146,9 @@ def test_a_decision_that_failed_is_unfinished_and_says_why(root: Folder, monkeyp
     assert unfinished(root) == []
 
 
-def test_a_decision_that_failed_on_the_way_says_why(root: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decision_that_failed_on_the_way_says_why(
+    root: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object) -> pa.Array:
         raise ArithmeticError("no bucket can be judged")
 
@@ -112,7 +156,11 @@ def test_a_decision_that_failed_on_the_way_says_why(root: Folder, monkeypatch: p
     with pytest.raises(StageFailed, match="no bucket can be judged"):
         decide(root, stored(WITHOUT_END[3]), ["a"])
     (failed,) = unfinished(root)
-    assert re.fullmatch(r"1 parts of stage judge failed, first bucket-00000: ArithmeticError: no bucket can be judged", failed.cause)
+    assert re.fullmatch(
+        r"1 parts of stage judge failed, first bucket-00000: ArithmeticError: no bucket can be"
+        r" judged",
+        failed.cause,
+    )
 
 
 def test_thresholds_without_end_have_sliders_with_ends(root: Folder) -> None:
@@ -120,19 +168,37 @@ def test_thresholds_without_end_have_sliders_with_ends(root: Folder) -> None:
     decided = find(root, "old")
     knobs = views.knobs(decided)
     as_json(knobs)
-    assert [knob["least"] is None for knob in knobs] == [False, False, True, False, False]  # `!=` has nothing to move
+    # `!=` has nothing to move
+    assert [knob["least"] is None for knob in knobs] == [False, False, True, False, False]
     for knob in knobs:
         if knob["least"] is not None:
             assert knob["least"] <= knob["value"] <= knob["most"] <= 2**53 - 1, knob
             assert knob["least"] < knob["most"]
             assert knob["step"] > 0
-    assert [knobs[place]["value"] for place in (0, 1, 3)] == [knobs[0]["most"], knobs[1]["least"], 2**53 - 1]
+    assert [knobs[place]["value"] for place in (0, 1, 3)] == [
+        knobs[0]["most"],
+        knobs[1]["least"],
+        2**53 - 1,
+    ]
     every_view(root, "old")
-    endless = {place for place, rule in enumerate(decided.recipe.rule) if not math.isfinite(getattr(rule, "value", 0))}
-    with pytest.raises(ValueError, match=r"^text\.long, text\.short, text\.odd: the threshold is no finite number, .*; move the slider"):
+    endless = {
+        place
+        for place, rule in enumerate(decided.recipe.rule)
+        if not math.isfinite(getattr(rule, "value", 0))
+    }
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"^text\.long, text\.short, text\.odd: the threshold is no finite number, .*; move the"
+            r" slider"
+        ),
+    ):
         recipe_file(decided.recipe, "mine")
     without = dict.fromkeys(endless)
-    with pytest.raises(ValueError, match=r"^mine\.toml, line 7: count .*: write a whole number from 1 to 9223372036854775807$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^mine\.toml, line 7: count .*: write a whole number from 1 to 9223372036854775807$",
+    ):
         recipe_file(moved(decided.recipe, without), "mine")
     left = moved(decided.recipe, {**without, 3: None})
     assert parse(recipe_file(left, "mine")).digest == left.digest
@@ -143,18 +209,41 @@ def test_values_without_end_are_shown(root: Folder, monkeypatch: pytest.MonkeyPa
 
     def hostile(self: SignsFilter, batch: pa.RecordBatch) -> pa.RecordBatch:
         found = real(self, batch)
-        odd = {"text.letters": [math.nan, math.inf, -math.inf], "text.capitals": [None] * 3, "text.digits": [0.0] * 3}
-        columns = [pa.array(odd.get(name, found[name]), found.schema.field(name).type) for name in found.schema.names]
+        odd = {
+            "text.letters": [math.nan, math.inf, -math.inf],
+            "text.capitals": [None] * 3,
+            "text.digits": [0.0] * 3,
+        }
+        columns = [
+            pa.array(odd.get(name, found[name]), found.schema.field(name).type)
+            for name in found.schema.names
+        ]
         return pa.RecordBatch.from_arrays(columns, schema=found.schema)
 
     monkeypatch.setattr(SignsFilter, "measure", hostile)
     rules = [
-        {"measure": "text.letters", "op": ">=", "value": 0.5, "reason": "text.letters", "source": "x"},
+        {
+            "measure": "text.letters",
+            "op": ">=",
+            "value": 0.5,
+            "reason": "text.letters",
+            "source": "x",
+        },
         {"measure": "text.digits", "op": "<=", "value": 0, "reason": "text.digits", "source": "x"},
-        {"measure": "text.capitals", "op": "<=", "value": 0.5, "reason": "text.capitals", "source": "x"},
+        {
+            "measure": "text.capitals",
+            "op": "<=",
+            "value": 0.5,
+            "reason": "text.capitals",
+            "source": "x",
+        },
     ]
     counts = decide(root, stored(*rules), ["a"]).funnel.outcomes
-    assert counts == {"text.letters.unmeasured": 2, "text.letters": 2, "text.capitals.unmeasured": 2}
+    assert counts == {
+        "text.letters.unmeasured": 2,
+        "text.letters": 2,
+        "text.capitals.unmeasured": 2,
+    }
     every_view(root, "old")
     for knob in views.knobs(find(root, "old")):
         assert knob["least"] < knob["most"]
@@ -166,8 +255,14 @@ def test_files_that_are_half_written_or_gone_are_said_in_words(root: Folder) -> 
     for name, files in {
         "0cut": {"decision.json": '{"recipe": "every'},
         "1begun": {"decision.json": '{"recipe": "everything", "collections": ["a"]}'},
-        "2cut": {"decision.json": '{"recipe": "everything", "collections": ["a"]}', "manifest.json": "{"},
-        "3other": {"decision.json": '{"recipe": "everything", "collections": ["a"]}', "manifest.json": '{"new": 1}'},
+        "2cut": {
+            "decision.json": '{"recipe": "everything", "collections": ["a"]}',
+            "manifest.json": "{",
+        },
+        "3other": {
+            "decision.json": '{"recipe": "everything", "collections": ["a"]}',
+            "manifest.json": '{"new": 1}',
+        },
         "4none": {"decision.json": "[]"},
         "5empty": {},
     }.items():
@@ -185,12 +280,18 @@ def test_files_that_are_half_written_or_gone_are_said_in_words(root: Folder) -> 
         part.unlink()
     for page in ("compare", "outcomes", "moved"):
         with pytest.raises(ValueError, match=r"the outcomes in .* are gone: decide again"):
-            _view(Folder(root.path() + "/."), page, ("everything",), (), {})  # a root that nothing was read of before
+            # a root that nothing was read of before
+            _view(Folder(root.path() + "/."), page, ("everything",), (), {})
 
 
 def test_an_empty_root_shows_that_nothing_is_decided(tmp_path: Path) -> None:
     for root in (Folder(str(tmp_path)), Folder(str(tmp_path / "not there"))):
-        assert views.shelf_view(root) | {"root": ""} == {"view": "decisions", "root": "", "decisions": [], "unfinished": []}
+        assert views.shelf_view(root) | {"root": ""} == {
+            "view": "decisions",
+            "root": "",
+            "decisions": [],
+            "unfinished": [],
+        }
         assert _view(root, "story", (), (), {"query": "x"})["candidates"] == []
         assert _view(root, "time", (), (), {})["collections"] == []
         with pytest.raises(ValueError, match=r"there is no such decision .*\(there are: none\)"):
@@ -223,18 +324,35 @@ def test_rules_that_there_are_not_and_values_that_are_none_are_named(root: Folde
 
 def test_what_is_printed_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"a": [math.nan, (1, math.inf)], "b": {"c": -math.inf, "d": 0.5}})
-    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"a": [None, [1, None]], "b": {"c": None, "d": 0.5}}
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
+        "a": [None, [1, None]],
+        "b": {"c": None, "d": 0.5},
+    }
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_the_server_ends_with_its_command(made: Folder, tmp_path: Path, how: signal.Signals) -> None:
+def test_the_server_ends_with_its_command(
+    made: Folder, tmp_path: Path, how: signal.Signals
+) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [sys.executable, "-m", "flows.cli", "dashboard", "--root", made.path(), "--port", str(port)]
+    words = [
+        sys.executable,
+        "-m",
+        "flows.cli",
+        "dashboard",
+        "--root",
+        made.path(),
+        "--port",
+        str(port),
+    ]
     with (tmp_path / "log").open("wb") as log:
-        heard = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
-        child = subprocess.Popen(words, stdout=log, stderr=log, cwd=Path(__file__).parents[2], preexec_fn=heard)
+        # nohup has it ignored
+        heard = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+        child = subprocess.Popen(
+            words, stdout=log, stderr=log, cwd=Path(__file__).parents[2], preexec_fn=heard
+        )
     try:
         for _ in range(400):
             assert child.poll() is None, (tmp_path / "log").read_text()
@@ -242,8 +360,11 @@ def test_the_server_ends_with_its_command(made: Folder, tmp_path: Path, how: sig
                 break
             time.sleep(0.3)
         assert _answers(port)
-        children = [Path(path).read_text() for path in Path(f"/proc/{child.pid}/task").glob("*/children")]
-        assert "".join(children).split() == []  # no process stands between the command and its server
+        children = [
+            Path(path).read_text() for path in Path(f"/proc/{child.pid}/task").glob("*/children")
+        ]
+        # no process stands between the command and its server
+        assert "".join(children).split() == []
         os.kill(child.pid, how)
         child.wait(60)
         assert not _answers(port)

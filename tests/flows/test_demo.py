@@ -48,7 +48,11 @@ pytestmark = pytest.mark.timeout(900)
 
 def start(out: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-u", "-c", PROGRAM, str(out)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-u", "-c", PROGRAM, str(out)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
@@ -89,7 +93,9 @@ def test_the_summary_says_what_happened(uninterrupted: tuple[Path, dict[str, Any
     assert summary["outcomes"]["kept"] == summary["kept"]
     assert set(summary["release"]) == {"name", "digest", "samples", "shards"}
     assert [stage["name"] for stage in summary["stages"]] == ["web", "clean"]
-    assert all(set(stage) == {"name", "steps", "first_loss", "last_loss"} for stage in summary["stages"])
+    assert all(
+        set(stage) == {"name", "steps", "first_loss", "last_loss"} for stage in summary["stages"]
+    )
     found = summary["retrieval"]
     assert found["candidates"] == found["raw_only"]["candidates"] == SMALL.heldout
     for run in (found, found["raw_only"]):
@@ -99,14 +105,18 @@ def test_the_summary_says_what_happened(uninterrupted: tuple[Path, dict[str, Any
     assert (out / "report.html").stat().st_size > 10_000
 
 
-def test_curation_is_right_about_what_rules_can_see(uninterrupted: tuple[Path, dict[str, Any]]) -> None:
+def test_curation_is_right_about_what_rules_can_see(
+    uninterrupted: tuple[Path, dict[str, Any]],
+) -> None:
     summary = uninterrupted[1]
     assert summary["precision"] >= 0.95
     assert summary["recall"] >= 0.95
     assert summary["precision_all"] <= summary["precision"]
 
 
-def test_killed_in_every_step_it_ends_the_same(uninterrupted: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_killed_in_every_step_it_ends_the_same(
+    uninterrupted: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     out = tmp_path / "killed"
     for number, step in enumerate(STEPS):
         kill_in(out, step, 0.1 + 0.2 * (number % 3))
@@ -126,7 +136,8 @@ def test_ctrl_c_stops_with_a_message_and_a_status(tmp_path: Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
+        # a shell's background jobs ignore Ctrl-C
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     assert child.stdout is not None
     for line in child.stdout:

@@ -14,7 +14,9 @@ FIT = {"prefect": "3.8.8", "sqlalchemy": "2.0.58", "fastapi": "0.150.0", "fastte
 
 
 def broken(**versions: str | None) -> list[str]:
-    """The packages of the known pairs that clash, with these versions in place of those that fit."""
+    """The packages of the known pairs that clash, with these versions in place of those that
+    fit.
+    """
     there = {**FIT, **{name.replace("_", "-"): version for name, version in versions.items()}}
     return [clash.package for clash in CLASHES if clashing(clash, there.get)]
 
@@ -47,7 +49,13 @@ def test_a_module_that_is_overwritten() -> None:
 
 
 REQUIRED = {
-    "winnow": ["beam>=2,<3", "torch>=2", "vision", "pytest; extra == 'dev'", "old; python_version < '3'"],
+    "winnow": [
+        "beam>=2,<3",
+        "torch>=2",
+        "vision",
+        "pytest; extra == 'dev'",
+        "old; python_version < '3'",
+    ],
     "beam": ["proto-buf<5", "torch<9"],
     "vision": ["Torch==2.15.0"],
 }
@@ -68,7 +76,10 @@ def test_what_a_requirement_requires_counts_too() -> None:
         Unmet(package="proto-buf", installed="5.1", wanted="proto-buf<5", by="beam"),
         Unmet(package="torch", installed="2.14.0", wanted="torch==2.15.0", by="vision"),
     ]
-    assert str(found[0]) == "5.1 is installed, and beam asks for proto-buf<5: pip install 'proto-buf<5'"
+    assert (
+        str(found[0])
+        == "5.1 is installed, and beam asks for proto-buf<5: pip install 'proto-buf<5'"
+    )
 
 
 def test_what_is_missing_is_named_once() -> None:
@@ -86,8 +97,9 @@ def test_a_finding_says_what_breaks_and_the_remedy(
     found = {one.subject: one for one in doctor.examine(Folder(str(tmp_path)))}
     assert found["fastapi with prefect"].ok
     assert not found["sqlalchemy with prefect"].ok
-    assert found["sqlalchemy with prefect"].words == (
-        "2.1.9 with 3.8.8: Prefect's scheduler raises \"Can't evaluate bulk DML statement\", "
+    assert (
+        found["sqlalchemy with prefect"].words
+        == "2.1.9 with 3.8.8: Prefect's scheduler raises \"Can't evaluate bulk DML statement\", "
         "and no schedule fires; pip install 'sqlalchemy[asyncio]<2.1'"
     )
     assert not found["packages"].ok
@@ -115,9 +127,19 @@ def test_the_environment_of_this_suite_is_fit(tmp_path: Path) -> None:
     assert [one for one in found if not one.ok and one.subject not in ("disk", "memory")] == []
 
 
-@pytest.mark.parametrize(("rate", "takes"), [(4e9, "bfloat16"), (1e9, "float32: bfloat16 is not fast here")])
-def test_what_the_hardware_multiplies_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: float, takes: str) -> None:
-    monkeypatch.setattr(precision, "matmul_rate", lambda device, kind: rate if kind == torch.bfloat16 else 2e9)
+@pytest.mark.parametrize(
+    ("rate", "takes"), [(4e9, "bfloat16"), (1e9, "float32: bfloat16 is not fast here")]
+)
+def test_what_the_hardware_multiplies_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: float, takes: str
+) -> None:
+    monkeypatch.setattr(
+        precision, "matmul_rate", lambda device, kind: rate if kind == torch.bfloat16 else 2e9
+    )
     (found,) = [one for one in doctor.examine(Folder(str(tmp_path))) if one.subject == "arithmetic"]
     assert found.ok
-    assert found.words == f"products of matrices in float32 2 GFLOP/s, in bfloat16 {rate / 1e9:.0f} GFLOP/s; precision auto takes {takes}"
+    assert (
+        found.words
+        == f"products of matrices in float32 2 GFLOP/s, in bfloat16 {rate / 1e9:.0f} GFLOP/s;"
+        f" precision auto takes {takes}"
+    )

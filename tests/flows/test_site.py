@@ -1,4 +1,6 @@
-"""The demo's site: what was planned is on the pages, the truth says what is there, and the server sends what it should."""
+"""The demo's site: what was planned is on the pages, the truth says what is there, and the server
+sends what it should.
+"""
 
 import hashlib
 import http.client
@@ -23,7 +25,9 @@ REFERENCES, CLEAN, HELDOUT = 240, 8, 24
 
 
 class Reader(HTMLParser):
-    """An independent reader of (image, text): alt and title of each img, and the caption of its figure."""
+    """An independent reader of (image, text): alt and title of each img, and the caption of its
+    figure.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +40,9 @@ class Reader(HTMLParser):
         if tag == "img":
             url = values.get("data-src") or values["src"] or ""
             url = "/" + url.removeprefix("..").lstrip("/").partition("?")[0]
-            texts = [(values[name] or "").strip() for name in ("alt", "title") if name in values] or [""]
+            texts = [
+                (values[name] or "").strip() for name in ("alt", "title") if name in values
+            ] or [""]
             self.found += [(url, text) for text in texts]
             self.figure = url
         self.in_caption = tag == "figcaption"
@@ -94,7 +100,11 @@ def test_a_reader_finds_exactly_the_references_of_the_truth(folder: Path) -> Non
     expected: dict[str, list[tuple[str, str]]] = {}
     for row in truth(folder):
         expected.setdefault(row["page"], []).append((row["image"], row["text"]))
-    pages = {f"/{path.relative_to(folder / 'site')}": path for path in (folder / "site").rglob("*.html") if path.name != "index.html"}
+    pages = {
+        f"/{path.relative_to(folder / 'site')}": path
+        for path in (folder / "site").rglob("*.html")
+        if path.name != "index.html"
+    }
     assert pages.keys() == expected.keys()
     for name, path in pages.items():
         reader = Reader()
@@ -147,7 +157,9 @@ def test_texts_have_the_faults_that_the_truth_says(folder: Path) -> None:
 def test_heldout_captions_are_distinct_and_never_trained_on(folder: Path) -> None:
     rows = lines(folder / "heldout" / "captions.jsonl")
     captions = [row["captions"][0] for row in rows]
-    trained = {row["text"] for row in truth(folder)} | {row["text"] for row in lines(folder / "clean.jsonl")}
+    trained = {row["text"] for row in truth(folder)} | {
+        row["text"] for row in lines(folder / "clean.jsonl")
+    }
     assert len(set(captions)) == HELDOUT
     assert not set(captions) & trained
     for row in rows:
@@ -205,7 +217,10 @@ def test_the_server_sends_pages_pictures_and_what_they_ask(folder: Path) -> None
 def test_the_front_page_links_to_every_page_and_no_page_to_the_clean_pictures(folder: Path) -> None:
     front = (folder / "site" / "index.html").read_text()
     assert all(f'href="{row["page"][1:]}"' in front for row in truth(folder))
-    assert all("/clean/" not in path.read_text(encoding="utf-8") for path in (folder / "site").rglob("*.html"))
+    assert all(
+        "/clean/" not in path.read_text(encoding="utf-8")
+        for path in (folder / "site").rglob("*.html")
+    )
 
 
 def test_robots_txt_forbids_the_pages_of_that_fault_alone(folder: Path) -> None:
@@ -229,22 +244,43 @@ def test_the_port_stays_the_same_and_a_taken_one_is_an_error(folder: Path) -> No
         pass
     with serve(folder) as again:
         assert again == base
-    with socket.create_server(("127.0.0.1", int(base.rpartition(":")[2]))), pytest.raises(ValueError, match="is taken"), serve(folder):
+    with (
+        socket.create_server(("127.0.0.1", int(base.rpartition(":")[2]))),
+        pytest.raises(ValueError, match="is taken"),
+        serve(folder),
+    ):
         pass
 
 
 def table(*rows: tuple[str | None, str, str, str]) -> pa.Table:
     columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
     return pa.table(
-        {name: pa.array(column, pa.string()) for name, column in zip(("page_url", "image_url", "text", "outcome"), columns, strict=True)}
+        {
+            name: pa.array(column, pa.string())
+            for name, column in zip(
+                ("page_url", "image_url", "text", "outcome"), columns, strict=True
+            )
+        }
     )
 
 
 TRUTH = [
     {"page": "/p/1.html", "image": "/a.jpg", "text": "a red ring", "fault": None, "keep": True},
     {"page": "/p/1.html", "image": "/b.jpg", "text": "a blue ring", "fault": None, "keep": True},
-    {"page": "/p/1.html", "image": "/c.jpg", "text": "a green ring", "fault": "swapped", "keep": False},
-    {"page": "/p/2.html", "image": "/d.jpg", "text": "IMG_1.JPG", "fault": "file_name", "keep": False},
+    {
+        "page": "/p/1.html",
+        "image": "/c.jpg",
+        "text": "a green ring",
+        "fault": "swapped",
+        "keep": False,
+    },
+    {
+        "page": "/p/2.html",
+        "image": "/d.jpg",
+        "text": "IMG_1.JPG",
+        "fault": "file_name",
+        "keep": False,
+    },
 ]
 
 
@@ -284,7 +320,15 @@ def test_score_of_nothing_is_nought(tmp_path: Path) -> None:
 def test_keeping_exactly_the_sound_references_scores_one(folder: Path) -> None:
     base = "http://127.0.0.1:20002"
     outcomes = table(
-        *((base + row["page"], base + row["image"], row["text"], "kept" if row["keep"] else "dropped") for row in truth(folder))
+        *(
+            (
+                base + row["page"],
+                base + row["image"],
+                row["text"],
+                "kept" if row["keep"] else "dropped",
+            )
+            for row in truth(folder)
+        )
     )
     found = score(folder / "truth.jsonl", outcomes, base + "/")
     assert (found["precision"], found["recall"], found["precision_all"]) == (1.0, 1.0, 1.0)

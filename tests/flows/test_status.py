@@ -37,14 +37,21 @@ def test_damaged_manifests_are_named_and_the_rest_is_shown(root: Path) -> None:
         "  unfinished collections/begun: the same command goes on with it",
         *(
             f"  damaged {name}: remove its manifest.json and run the same command again"
-            for name in ("collections/cut", "collections/empty", "collections/list", "releases/other")
+            for name in (
+                "collections/cut",
+                "collections/empty",
+                "collections/list",
+                "releases/other",
+            )
         ),
     ]
 
 
 def test_a_root_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
-    with pytest.raises(ValueError, match=r"/data is a file: --root names the folder where all data lies$"):
+    with pytest.raises(
+        ValueError, match=r"/data is a file: --root names the folder where all data lies$"
+    ):
         status(Folder(f"{tmp_path}/data"))
 
 

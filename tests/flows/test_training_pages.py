@@ -1,4 +1,6 @@
-"""Training runs as data and as pages: what their folders say, whole or damaged, and nothing that a stranger wrote runs."""
+"""Training runs as data and as pages: what their folders say, whole or damaged, and nothing that a
+stranger wrote runs.
+"""
 
 import base64
 import io
@@ -70,25 +72,78 @@ def recalls(value: float) -> dict[str, Any]:
 
 EVALUATION: dict[str, Any] = {
     "retrieval": {
-        **recalls(40.0), "candidates": 10, "captions": 50, "pairs_judged": 0, "shortlist": 32, "chance": recalls(10.0),
-        "blind": {"shuffled_images": recalls(9.0), "texts_alone": {"image_to_text": recalls(10.0)["image_to_text"]}},
-        "near_duplicates": {"images": 3, "share": 30.0}, "asked": "<b>held</b>.jsonl",
+        **recalls(40.0),
+        "candidates": 10,
+        "captions": 50,
+        "pairs_judged": 0,
+        "shortlist": 32,
+        "chance": recalls(10.0),
+        "blind": {
+            "shuffled_images": recalls(9.0),
+            "texts_alone": {"image_to_text": recalls(10.0)["image_to_text"]},
+        },
+        "near_duplicates": {"images": 3, "share": 30.0},
+        "asked": "<b>held</b>.jsonl",
     },
     "matching": {
-        "random": {"auc": 0.97, "accuracy": 91.0, "blind": {"shuffled_images": {"auc": 0.5}, "texts_alone": {"auc": 0.51}}},
+        "random": {
+            "auc": 0.97,
+            "accuracy": 91.0,
+            "blind": {"shuffled_images": {"auc": 0.5}, "texts_alone": {"auc": 0.51}},
+        },
     },
-    "vqa": {"accuracy": 61.5, "questions": 34, "blind": {"shuffled_images": {"accuracy": 40.0}, "texts_alone": {"accuracy": 38.25}}},
-    "nlvr2": {"accuracy": 70.0, "pairs": 12, "blind": {"shuffled_images": {"accuracy": 50.0}, "texts_alone": {"accuracy": 49.0}}},
-    "captioning": {"cider": 44.0, "blind": {"shuffled_images": {"cider": 7.0}}, "examples": [
-        {"image": "javascript:alert(1)", "caption": "<script>hacked = 1</script>", "references": ["a dog"]},
-    ]},
-    "pictures": {"pairs": [{
-        "text": "a <i>dog</i>", "words": ["a", "dog"], "grid": [1, 2], "image": "https://example.org/spy.png", "probability": 0.9,
-        "distance": 0.2, "alignment": [[[0.25, 0.75]], [[1.0, 0.0]]],
-        "patterns": [[{"vertical": 0.5, "diagonal": 0.1, "block": 0.6, "reversed_block": 0.4, "pattern": "vertical",
-                       "even": {"vertical": 0.1, "diagonal": 0.2, "block": 0.5, "reversed_block": 0.5}}]],
-    }]},
-}  # fmt: skip
+    "vqa": {
+        "accuracy": 61.5,
+        "questions": 34,
+        "blind": {"shuffled_images": {"accuracy": 40.0}, "texts_alone": {"accuracy": 38.25}},
+    },
+    "nlvr2": {
+        "accuracy": 70.0,
+        "pairs": 12,
+        "blind": {"shuffled_images": {"accuracy": 50.0}, "texts_alone": {"accuracy": 49.0}},
+    },
+    "captioning": {
+        "cider": 44.0,
+        "blind": {"shuffled_images": {"cider": 7.0}},
+        "examples": [
+            {
+                "image": "javascript:alert(1)",
+                "caption": "<script>hacked = 1</script>",
+                "references": ["a dog"],
+            },
+        ],
+    },
+    "pictures": {
+        "pairs": [
+            {
+                "text": "a <i>dog</i>",
+                "words": ["a", "dog"],
+                "grid": [1, 2],
+                "image": "https://example.org/spy.png",
+                "probability": 0.9,
+                "distance": 0.2,
+                "alignment": [[[0.25, 0.75]], [[1.0, 0.0]]],
+                "patterns": [
+                    [
+                        {
+                            "vertical": 0.5,
+                            "diagonal": 0.1,
+                            "block": 0.6,
+                            "reversed_block": 0.4,
+                            "pattern": "vertical",
+                            "even": {
+                                "vertical": 0.1,
+                                "diagonal": 0.2,
+                                "block": 0.5,
+                                "reversed_block": 0.5,
+                            },
+                        }
+                    ]
+                ],
+            }
+        ]
+    },
+}
 
 
 def test_a_run_is_what_its_folder_says(tmp_path: Path) -> None:
@@ -103,8 +158,10 @@ def test_a_run_is_what_its_folder_says(tmp_path: Path) -> None:
         2,
     )
     assert [(one["stage"], one["release"], one["share"], one["samples"]) for one in run.data] == [
-        ("web", "web-3", 0.75, 12), ("web", "clean", 0.25, 4), ("clean", "clean", 1.0, 32)
-    ]  # fmt: skip
+        ("web", "web-3", 0.75, 12),
+        ("web", "clean", 0.25, 4),
+        ("clean", "clean", 1.0, 32),
+    ]
     assert run.samples == 48
     assert Series(stage="web", name="loss", points=((1.0, 3.5), (2.0, 3.0))) in run.series
     assert Series(stage="clean", name="heldout_loss", points=((4.0, 2.5),)) in run.series
@@ -213,8 +270,15 @@ def thumbnail() -> str:
 @pytest.mark.browser
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("dark", 390)])
 def test_runs_in_a_browser(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
-    shown = {**EVALUATION["captioning"]["examples"][0], "image": thumbnail(), "caption": "a teal wall"}
-    captioning = {**EVALUATION["captioning"], "examples": [*EVALUATION["captioning"]["examples"], shown]}
+    shown = {
+        **EVALUATION["captioning"]["examples"][0],
+        "image": thumbnail(),
+        "caption": "a teal wall",
+    }
+    captioning = {
+        **EVALUATION["captioning"],
+        "examples": [*EVALUATION["captioning"]["examples"], shown],
+    }
     evaluation = {**EVALUATION, "captioning": captioning}
     folders = [
         run_folder(tmp_path / "one", steps=6, evaluation=evaluation),
@@ -226,7 +290,12 @@ def test_runs_in_a_browser(browser: Any, tmp_path: Path, scheme: str, width: int
     said: list[str] = []
     page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: said.extend([] if request.url.startswith((path.as_uri(), "data:")) else [request.url]))
+    page.on(
+        "request",
+        lambda request: said.extend(
+            [] if request.url.startswith((path.as_uri(), "data:")) else [request.url]
+        ),
+    )
     page.goto(path.as_uri())
     page.wait_for_timeout(300)
 
@@ -234,7 +303,9 @@ def test_runs_in_a_browser(browser: Any, tmp_path: Path, scheme: str, width: int
     assert page.evaluate("window.hacked") is None
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator(".multiple.runs svg").count() == len(together(list(map(read_run, folders))))
-    assert page.locator("figure img").evaluate_all("all => all.map(one => one.naturalWidth)") == [48]
+    assert page.locator("figure img").evaluate_all("all => all.map(one => one.naturalWidth)") == [
+        48
+    ]
     rows = page.locator("tr", has_text="questions about images").first
     assert rows.locator("td").all_inner_texts()[-4:] == ["34", "61.5", "40.0", "38.2"]
     page.close()

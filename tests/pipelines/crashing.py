@@ -1,4 +1,6 @@
-"""A decoder that dies on purpose, in every process that starts within the block, and pictures of which it dies."""
+"""A decoder that dies on purpose, in every process that starts within the block, and pictures of
+which it dies.
+"""
 
 import struct
 import zlib
@@ -13,7 +15,7 @@ from pipelines.engine import children
 from tests.pipelines.pictures import chunk
 from tests.pipelines.web import jpeg
 
-DECODER = '''
+DECODER = """
 import io, os, time
 from PIL import Image
 real = Image.open
@@ -30,12 +32,16 @@ def opened(file, *args, **options):
         bytearray(3 << 30)
     return real(file, *args, **options)
 Image.open = opened
-'''
+"""
 
 
 @contextmanager
-def deadly_decoder(folder: Path, monkeypatch: pytest.MonkeyPatch, limits: children.Limits | None = None) -> Iterator[None]:
-    """Processes that were there before, and know nothing of it, make way for new ones; so do these at the end."""
+def deadly_decoder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, limits: children.Limits | None = None
+) -> Iterator[None]:
+    """Processes that were there before, and know nothing of it, make way for new ones; so do these
+    at the end.
+    """
     place = folder / "deadly"
     place.mkdir()
     (place / "sitecustomize.py").write_text(DECODER)
@@ -61,7 +67,12 @@ def deadly_png(how: str) -> bytes:
     """A picture that a decoder must look at; its pixels lie in it as they are."""
     row = b"\0" + f"({how})".encode().ljust(30, b".")
     header = struct.pack(">IIBBBBB", 10, 10, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row * 10, 0)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(row * 10, 0))
+        + chunk(b"IEND", b"")
+    )
 
 
 def deadly_jpeg(how: str) -> bytes:

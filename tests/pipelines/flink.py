@@ -1,7 +1,9 @@
-"""A Flink session cluster on this machine: a JobManager, two TaskManagers with a pool of Python workers beside each, Beam's job server.
+"""A Flink session cluster on this machine: a JobManager, two TaskManagers with a pool of Python
+workers beside each, Beam's job server.
 
-A job names one address for the pools, so each TaskManager has a hosts file in which the name means another loopback address. All processes
-have small heaps, ports that were free, and a process group each; they are killed when the block ends, and when the test dies.
+A job names one address for the pools, so each TaskManager has a hosts file in which the name means
+another loopback address. All processes have small heaps, ports that were free, and a process group
+each; they are killed when the block ends, and when the test dies.
 """
 
 import contextlib
@@ -30,7 +32,10 @@ POOLS = ("127.0.0.1", "127.0.0.2")  # what POOL means to each TaskManager
 POOL = "worker-pool"
 SLOTS = 2  # of each TaskManager: one alone can run a job of the parallelism that is asked for
 # Flink and Beam look into these packages of Java 17, which are closed otherwise.
-OPENED = [f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("lang", "util", "nio", "net", "io", "time", "util.concurrent")]
+OPENED = [
+    f"--add-opens=java.base/java.{name}=ALL-UNNAMED"
+    for name in ("lang", "util", "nio", "net", "io", "time", "util.concurrent")
+]
 # What Flink's scripts would work out of one total; without them each size must be given. MiB.
 SIZES = {
     "taskmanager.memory.framework.heap.size": 96,
@@ -68,14 +73,29 @@ class Missing(RuntimeError):
 
 
 def pieces() -> tuple[str, str]:
-    """Class paths of Flink and of Beam's job server, downloaded once into `PIECES`. Raises Missing."""
+    """Class paths of Flink and of Beam's job server, downloaded once into `PIECES`. Raises
+    Missing.
+    """
     for tool in ("java", "mvn"):
         if shutil.which(tool) is None:
             raise Missing(f"no {tool}")
     uv = Path(sys.executable).with_name("uv")
-    install = [str(uv), "pip", "install"] if uv.exists() else [sys.executable, "-m", "pip", "install"]
-    cluster = _downloaded("cluster-1.19.3", lambda out: [*install, "--quiet", "--no-deps", "--target", str(out), CLUSTER])
-    goal = ["mvn", "-B", "-q", "-f", str(POM), "dependency:copy-dependencies", "-DincludeScope=runtime"]
+    install = (
+        [str(uv), "pip", "install"] if uv.exists() else [sys.executable, "-m", "pip", "install"]
+    )
+    cluster = _downloaded(
+        "cluster-1.19.3",
+        lambda out: [*install, "--quiet", "--no-deps", "--target", str(out), CLUSTER],
+    )
+    goal = [
+        "mvn",
+        "-B",
+        "-q",
+        "-f",
+        str(POM),
+        "dependency:copy-dependencies",
+        "-DincludeScope=runtime",
+    ]
     server = _downloaded("server-2.62.0", lambda out: [*goal, f"-DoutputDirectory={out}"])
     return f"{cluster}/pyflink/lib/*", f"{server}/*"
 
@@ -86,11 +106,15 @@ def _downloaded(name: str, command: Callable[[Path], Sequence[str]]) -> Path:
     if not place.exists():
         part = PIECES / f"{name}.part-{os.getpid()}"
         try:
-            done = subprocess.run(command(part), capture_output=True, text=True, timeout=DOWNLOAD_SECONDS, check=False)
+            done = subprocess.run(
+                command(part), capture_output=True, text=True, timeout=DOWNLOAD_SECONDS, check=False
+            )
         except subprocess.TimeoutExpired as slow:
             raise Missing(f"{name}: not downloaded in {DOWNLOAD_SECONDS:.0f} s") from slow
         if done.returncode:
-            raise Missing(f"{name} cannot be downloaded: {(done.stderr or done.stdout).strip()[-300:]}")
+            raise Missing(
+                f"{name} cannot be downloaded: {(done.stderr or done.stdout).strip()[-300:]}"
+            )
         with contextlib.suppress(OSError):  # another test run was quicker
             part.rename(place)
         shutil.rmtree(part, ignore_errors=True)
@@ -110,7 +134,10 @@ class Cluster:
     @property
     def options(self) -> tuple[str, ...]:
         """For Beam's PortableRunner."""
-        environment = ("--environment_type=EXTERNAL", f"--environment_config={POOL}:{self.pool_port}")
+        environment = (
+            "--environment_type=EXTERNAL",
+            f"--environment_config={POOL}:{self.pool_port}",
+        )
         return (f"--job_endpoint=localhost:{self.jobs_port}", *environment, "--parallelism=2")
 
     def ask(self, path: str) -> Any:
@@ -144,7 +171,10 @@ class Cluster:
 
     def log(self) -> str:
         """The last lines of each process's log."""
-        return "\n".join(f"== {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in sorted(self.folder.glob("*.log")))
+        return "\n".join(
+            f"== {path.name}\n{path.read_text(errors='replace')[-1500:]}"
+            for path in sorted(self.folder.glob("*.log"))
+        )
 
 
 def _die_with_parent() -> None:
@@ -153,7 +183,9 @@ def _die_with_parent() -> None:
 
 @contextlib.contextmanager
 def cluster(folder: Path) -> Iterator[Cluster]:
-    """A cluster that is ready for jobs. Raises Missing, or RuntimeError with the logs where it does not start."""
+    """A cluster that is ready for jobs. Raises Missing, or RuntimeError with the logs where it does
+    not start.
+    """
     flink, server = pieces()
     rest, rpc, jobs, pool = _free_ports(4)
     made = Cluster(folder=folder, rest=rest, jobs_port=jobs, pool_port=pool)
@@ -171,26 +203,67 @@ def cluster(folder: Path) -> Iterator[Cluster]:
 
 def _start(made: Cluster, flink: str, server: str, rpc: int) -> None:
     folder = made.folder
-    config = {**CONFIG, "jobmanager.rpc.port": rpc, "rest.port": made.rest, "io.tmp.dirs": folder / "tmp"}
+    config = {
+        **CONFIG,
+        "jobmanager.rpc.port": rpc,
+        "rest.port": made.rest,
+        "io.tmp.dirs": folder / "tmp",
+    }
     (folder / "tmp").mkdir()
-    (folder / "config.yaml").write_text("".join(f"{name}: {value}\n" for name, value in config.items()))
+    (folder / "config.yaml").write_text(
+        "".join(f"{name}: {value}\n" for name, value in config.items())
+    )
     logged = ["-Dorg.apache.logging.log4j.level=INFO", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
     java = ["java", *OPENED, *logged, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss512k"]
-    start = ["org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint", "--configDir", str(folder)]
+    start = [
+        "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
+        "--configDir",
+        str(folder),
+    ]
     made.start("jobmanager", [*java, "-Xmx192m", "-cp", flink, *start])
     for number, host in enumerate(POOLS, 1):
         hosts = folder / f"hosts-{number}"
         hosts.write_text(f"127.0.0.1 localhost\n127.0.0.1 {socket.gethostname()}\n{host} {POOL}\n")
         named = [*java, "-Xmx256m", f"-Djdk.net.hosts.file={hosts}"]
-        made.start(f"taskmanager-{number}", [*named, "-cp", flink, *TASK_MANAGER_RUNNER, "--configDir", str(folder), *SIZED])
+        made.start(
+            f"taskmanager-{number}",
+            [*named, "-cp", flink, *TASK_MANAGER_RUNNER, "--configDir", str(folder), *SIZED],
+        )
         _start_pool(made, number, host)
-    addresses = ["--job-host", "localhost", "--job-port", str(made.jobs_port), "--artifact-port", "0", "--expansion-port", "0"]
-    staged = ["--artifacts-dir", str(folder / "artifacts"), "--flink-master", f"127.0.0.1:{made.rest}"]
-    made.start("jobserver", [*java, "-Xmx256m", "-cp", server, "org.apache.beam.runners.flink.FlinkJobServerDriver", *addresses, *staged])
+    addresses = [
+        "--job-host",
+        "localhost",
+        "--job-port",
+        str(made.jobs_port),
+        "--artifact-port",
+        "0",
+        "--expansion-port",
+        "0",
+    ]
+    staged = [
+        "--artifacts-dir",
+        str(folder / "artifacts"),
+        "--flink-master",
+        f"127.0.0.1:{made.rest}",
+    ]
+    made.start(
+        "jobserver",
+        [
+            *java,
+            "-Xmx256m",
+            "-cp",
+            server,
+            "org.apache.beam.runners.flink.FlinkJobServerDriver",
+            *addresses,
+            *staged,
+        ],
+    )
 
 
 def _start_pool(made: Cluster, number: int, host: str) -> None:
-    """Beside a TaskManager. It starts `python` from PATH: that must be this environment's, or its workers die unseen."""
+    """Beside a TaskManager. It starts `python` from PATH: that must be this environment's, or its
+    workers die unseen.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     command = [sys.executable, "-m", "tests.pipelines.flink_pool", f"{host}:{made.pool_port}"]
     made.start(f"pool-{number}", command, PATH=path, PYTHONPATH=str(ROOT))

@@ -1,7 +1,9 @@
-"""Beam's pool of Python workers at one address: `python -m tests.pipelines.flink_pool 127.0.0.2:50000`.
+"""Beam's pool of Python workers at one address: `python -m tests.pipelines.flink_pool
+127.0.0.2:50000`.
 
-`apache_beam.runners.worker.worker_pool_main` listens at every address of a machine, as is right where a machine has one TaskManager. Two
-TaskManagers must not share a pool: both call their first worker 1-1, and when one of them stops it, the other's is killed.
+`apache_beam.runners.worker.worker_pool_main` listens at every address of a machine, as is right
+where a machine has one TaskManager. Two TaskManagers must not share a pool: both call their first
+worker 1-1, and when one of them stops it, the other's is killed.
 """
 
 import sys
@@ -12,8 +14,11 @@ from apache_beam.portability.api import beam_fn_api_pb2_grpc
 from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
 
 if __name__ == "__main__":
-    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])  # a second pool at the address is an error
-    beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(BeamFnExternalWorkerPoolServicer(use_process=True), server)
+    # a second pool at the address is an error
+    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
+    beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(
+        BeamFnExternalWorkerPoolServicer(use_process=True), server
+    )
     server.add_insecure_port(sys.argv[1])
     server.start()
     server.wait_for_termination()

@@ -1,7 +1,9 @@
-"""What a page shows, read slowly and plainly: the tree by html5lib, and a walk that does what docs/collect.md says.
+"""What a page shows, read slowly and plainly: the tree by html5lib, and a walk that does what
+docs/collect.md says.
 
-It shares no code with the extractor, names the lazy attributes by what they look like instead of one by one, and joins
-addresses by the URL standard step by step. Sources: HTML standard 4.8.4.2 and 4.8.4.3, URL standard 4.4.
+It shares no code with the extractor, names the lazy attributes by what they look like instead of
+one by one, and joins addresses by the URL standard step by step. Sources: HTML standard 4.8.4.2 and
+4.8.4.3, URL standard 4.4.
 """
 
 import re
@@ -20,30 +22,51 @@ WORDS = (
     "lazy|lazyload|load|actual|real|orig|original|defer|deferred|delay|delayed|async|img|image|hi-res|full|large|opt|ll|"
     "cf|ez|wp|pagespeed|flickity"
 )
-LATE_SET = re.compile(rf"(?:data|nitro|lazy)-(?:(?:{WORDS}|bg)-?)*(?:srcset|original-set)(?:-webp)?|lazysrcset")
+LATE_SET = re.compile(
+    rf"(?:data|nitro|lazy)-(?:(?:{WORDS}|bg)-?)*(?:srcset|original-set)(?:-webp)?|lazysrcset"
+)
 LATE = re.compile(
     rf"(?:(?:data|lazy|load|nitro|real)[-_]|_)+(?:(?:{WORDS})-?)*"
     r"(?:src|source|original|lazy|load|img|image|hires|echo|url|deferred|breeze|lazyload)|file|original|lazysrc"
 )
 # those among them under which sites keep other things too
 DOUBTFUL = {"data-source", "data-url", "data-image", "data-img", "data-echo", "original", "file"}
-SAID = re.compile(r"credit|copyright|caption|author|licen[cs]e|agency|photographer|description|keyword")
-FILE = re.compile(r"\.(jpe?g|jfif|png|webp|gif|avif|bmp|tiff?|heic|svg)($|[?#&!:@,;/])", re.IGNORECASE)
+SAID = re.compile(
+    r"credit|copyright|caption|author|licen[cs]e|agency|photographer|description|keyword"
+)
+FILE = re.compile(
+    r"\.(jpe?g|jfif|png|webp|gif|avif|bmp|tiff?|heic|svg)($|[?#&!:@,;/])", re.IGNORECASE
+)
 WEB = re.compile(r"https?://")
 BEGINS = ("http://", "https://", "/", "./", "../")
 # names of files that keep a place: of any kind, of drawings, and those that must stand alone
-KEEPS = ["blank", "spacer", "shim", "placeholder", "dummy", "lazy", "lazyload", "lazyloader", "lazyloading"]
+KEEPS = [
+    "blank",
+    "spacer",
+    "shim",
+    "placeholder",
+    "dummy",
+    "lazy",
+    "lazyload",
+    "lazyloader",
+    "lazyloading",
+]
 MOVES = ["pixel", "loading", "loader"]
 LOOKS = ["transparent", "trans", "clear", "grey", "gray", "1x1", "1px", "pix"]
 BESIDE = ["white", "black", "empty", "fallback"]
-IMAGE = r"src|img|image|lazy|original|photo|pic|thumb|url|full|large|hires|file|media|poster|bg|background"
+IMAGE = (
+    r"src|img|image|lazy|original|photo|pic|thumb|url|full|large|hires|file|media|poster|bg"
+    r"|background"
+)
 ELSEWHERE = r"href|link|page|action|share|target|video|json|script|css|alt|title"
 OTHERS = r"placeholder|blank|loading|loader|fallback|error|default"
 
 
 @dataclass
 class Image:
-    """An image of a page: its address, its alt, every address that its attributes offer, and where it stands."""
+    """An image of a page: its address, its alt, every address that its attributes offer, and where
+    it stands.
+    """
 
     node: Any
     url: str
@@ -57,21 +80,32 @@ class Image:
 
     @property
     def keeps_a_place(self) -> bool:
-        return not self.url or (self.url.startswith("data:") and len(self.url) < 512) or (bool(WEB.match(self.url)) and is_dot(self.url))
+        return (
+            not self.url
+            or (self.url.startswith("data:") and len(self.url) < 512)
+            or (bool(WEB.match(self.url)) and is_dot(self.url))
+        )
 
     @property
     def counts_visits(self) -> bool:
-        sizes = [re.match(r"\s*(\d+)(\.\d+)?\s*(px)?\s*$", self.node.get(name) or "9") for name in ("width", "height")]
+        sizes = [
+            re.match(r"\s*(\d+)(\.\d+)?\s*(px)?\s*$", self.node.get(name) or "9")
+            for name in ("width", "height")
+        ]
         style = re.sub(r"\s", "", self.node.get("style") or "").lower().split(";")
         unseen = {"display:none", "visibility:hidden", "width:1px", "height:1px"}
-        return any(size is not None and int(size[1]) <= 1 for size in sizes) or not unseen.isdisjoint(style)
+        return any(
+            size is not None and int(size[1]) <= 1 for size in sizes
+        ) or not unseen.isdisjoint(style)
 
 
 # the tree
 
 
 def tree_of(html: bytes, content_type: str = "") -> tuple[Any, str]:
-    """The document of html5lib with scripts off, and the encoding; without a declaration UTF-8 where the bytes are."""
+    """The document of html5lib with scripts off, and the encoding; without a declaration UTF-8
+    where the bytes are.
+    """
     parser = html5lib.HTMLParser(html5lib.getTreeBuilder("etree"), namespaceHTMLElements=False)
     label = re.search(r"charset=[\"' ]*([^\s\"';,]+)", content_type, re.IGNORECASE)
     encodings = {
@@ -91,7 +125,9 @@ def is_utf8(html: bytes) -> bool:
 
 
 def walked(node: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple[Any, ...]]]:
-    """Every element in document order with those that hold it; of templates only those of shadow roots."""
+    """Every element in document order with those that hold it; of templates only those of shadow
+    roots.
+    """
     todo = [(node, above)]
     while todo:
         element, holders = todo.pop()
@@ -104,11 +140,15 @@ def walked(node: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple[
 
 
 def opens(template: Any, holders: tuple[Any, ...]) -> bool:
-    """Whether the content of a template is a shadow root: the first such of an element that can have one."""
+    """Whether the content of a template is a shadow root: the first such of an element that can
+    have one.
+    """
     if not is_shadow(template) or not holders:
         return False
     host = holders[-1]
-    names = "article aside blockquote body div footer h1 h2 h3 h4 h5 h6 header main nav p section span"
+    names = (
+        "article aside blockquote body div footer h1 h2 h3 h4 h5 h6 header main nav p section span"
+    )
     first = next(child for child in host if child.tag == "template" and is_shadow(child))
     return first is template and (host.tag in names.split() or "-" in host.tag)
 
@@ -121,7 +161,9 @@ def is_shadow(template: Any) -> bool:
 
 
 def join(base: str, address: str, charset: str = "utf-8") -> str:
-    """An address at its base by the URL standard, without fragment; empty if it is none of http, https or data."""
+    """An address at its base by the URL standard, without fragment; empty if it is none of http,
+    https or data.
+    """
     address = address.strip("".join(map(chr, range(0x21))))
     if address[:5].lower() == "data:":
         return address[:8192]
@@ -166,7 +208,11 @@ def host_of(authority: str, scheme: str) -> str | None:
             name = idna.encode(name, uts46=True, transitional=False).decode()
         except idna.IDNAError:
             return None
-    if not name or re.search(r"[\x00-\x20\"#%/:<>?@\[\\\]^`{|}]", name) or not (port or "0").isdecimal():
+    if (
+        not name
+        or re.search(r"[\x00-\x20\"#%/:<>?@\[\\\]^`{|}]", name)
+        or not (port or "0").isdecimal()
+    ):
         return None
     keeps = port and port != {"http": "80", "https": "443"}[scheme]
     return f"{user}{at}{name}:{port}" if keeps else f"{user}{at}{name}"
@@ -202,7 +248,9 @@ def escaped(text: str, marks: str, charset: str) -> str:
 
 
 def is_dot(url: str) -> bool:
-    """Whether an address is that of no image but of what keeps its place; so are addresses of other schemes."""
+    """Whether an address is that of no image but of what keeps its place; so are addresses of other
+    schemes.
+    """
     if not WEB.match(url):
         return True
     stem, _, kind = url.split("?")[0].rsplit("/", 1)[-1].lower().rpartition(".")
@@ -216,7 +264,14 @@ def is_dot(url: str) -> bool:
     if any(word in KEEPS or (drawn and word in MOVES) for word in last):
         return True
     sizes = [word for word in words if re.fullmatch(r"\d+x\d+", word)]
-    allowed = {*KEEPS, *MOVES, *LOOKS, *BESIDE, *sizes, *(["image", "img", "gif", "data"] if drawn else [])}
+    allowed = {
+        *KEEPS,
+        *MOVES,
+        *LOOKS,
+        *BESIDE,
+        *sizes,
+        *(["image", "img", "gif", "data"] if drawn else []),
+    }
     return {*words} <= allowed and not {*words}.isdisjoint({*MOVES, *LOOKS})
 
 
@@ -270,10 +325,15 @@ def described(address: str, words: list[str]) -> Offer | None:
 
 
 def taken(offers: list[Offer]) -> str:
-    """What a browser takes that shows the image as wide as the target, on a screen of density one."""
+    """What a browser takes that shows the image as wide as the target, on a screen of density
+    one.
+    """
     if not offers:
         return ""
-    scaled = [width / TARGET_WIDTH if width else 1.0 if density is None else density for _, width, density in offers]
+    scaled = [
+        width / TARGET_WIDTH if width else 1.0 if density is None else density
+        for _, width, density in offers
+    ]
     enough = [density for density in scaled if density >= 1]
     return offers[scaled.index(min(enough) if enough else max(scaled))][0]
 
@@ -295,7 +355,9 @@ class Attributes:
         return [offer for offer in whole if offer[0] and not is_dot(offer[0])]
 
     def late_sets(self) -> list[Offer]:
-        """All that attributes say which scripts put in the place of srcset, and `{width}` filled in."""
+        """All that attributes say which scripts put in the place of srcset, and `{width}` filled
+        in.
+        """
         found: list[Offer] = []
         for name, value in self.named.items():
             late = LATE_SET.fullmatch(name) or LATE.fullmatch(name)
@@ -306,26 +368,41 @@ class Attributes:
         return found
 
     def filled(self, value: str) -> list[Offer]:
-        widths = [int(width) for width in re.findall(r"(?<![\d.])\d{1,4}(?![\d.])", self.named.get("data-widths", ""))]
+        widths = [
+            int(width)
+            for width in re.findall(
+                r"(?<![\d.])\d{1,4}(?![\d.])", self.named.get("data-widths", "")
+            )
+        ]
         own = [*range(180, 1081, 180), *range(1296, 3025, 216)]
-        widths = [width for width in widths if width] or [next(width for width in own if width >= TARGET_WIDTH)]
+        widths = [width for width in widths if width] or [
+            next(width for width in own if width >= TARGET_WIDTH)
+        ]
         found: list[Offer] = []
         for width in widths:
             ratio = self.ratio()
             height = round(width / ratio) if ratio else width
             address = re.sub(r"(\{|%7[bB])width(\}|%7[dD])", str(width), value)
-            found.append((re.sub(r"(\{|%7[bB])height(\}|%7[dD])", str(height), address), width, None))
+            found.append(
+                (re.sub(r"(\{|%7[bB])height(\}|%7[dD])", str(height), address), width, None)
+            )
         return found
 
     def ratio(self) -> float:
         number = r"(\d+(?:\.\d+)?)"
-        said = re.fullmatch(rf"{number}(?:\s*[/:]\s*{number})?", self.named.get("data-aspectratio", "").strip())
-        size = re.fullmatch(rf"{number}/{number}", f"{self.named.get('width')}/{self.named.get('height')}")
+        said = re.fullmatch(
+            rf"{number}(?:\s*[/:]\s*{number})?", self.named.get("data-aspectratio", "").strip()
+        )
+        size = re.fullmatch(
+            rf"{number}/{number}", f"{self.named.get('width')}/{self.named.get('height')}"
+        )
         said = said or size
         return float(said[1]) / float(said[2] or 1) if said and float(said[2] or 1) else 0.0
 
     def late(self, *, sure: bool) -> list[str]:
-        """Addresses that scripts put in the place of src; with `sure` only those that beat a src."""
+        """Addresses that scripts put in the place of src; with `sure` only those that beat a
+        src.
+        """
         found = []
         for name, value in sorted(self.named.items(), key=lambda one: rank(one[0])):
             if not LATE.fullmatch(name) or LATE_SET.fullmatch(name) or not is_address(value):
@@ -347,8 +424,16 @@ class Attributes:
             return late[0]
         if not any(width or density in (None, 1.0) for _, width, density in plain):
             plain += self.real([(self.src, None, None)])
-        other = [name for name in self.named if name.endswith("srcset") and name != "srcset" and not LATE_SET.fullmatch(name)]
-        other = [name for name in other if "dark" not in name and not re.search(OTHERS, name) and not SAID.search(name)]
+        other = [
+            name
+            for name in self.named
+            if name.endswith("srcset") and name != "srcset" and not LATE_SET.fullmatch(name)
+        ]
+        other = [
+            name
+            for name in other
+            if "dark" not in name and not re.search(OTHERS, name) and not SAID.search(name)
+        ]
         more = [offer for name in other for offer in self.real(srcset_of(self.named[name]))]
         return taken(plain) or taken(more) or next(iter(self.late(sure=False)), "")
 
@@ -370,7 +455,9 @@ class Attributes:
             is_json = value.startswith(("{", "["))
             said = re.findall(r'"src(?:set)?"\s*:\s*"([^"]*)"', value) if is_json else [value]
             for text in said:
-                if re.search(r"\s\d+(\.\d+)?[wx]\s*(,|$)", text) and not re.search(r"[<>{}\[\]\"]", text):
+                if re.search(r"\s\d+(\.\d+)?[wx]\s*(,|$)", text) and not re.search(
+                    r"[<>{}\[\]\"]", text
+                ):
                     found.append(taken(srcset_of(text)))
                 elif is_json and is_address(text):
                     found.append(text)
@@ -380,16 +467,25 @@ class Attributes:
             found += [token.replace("\\/", "/") for token in tokens if FILE.search(token)]
         if self.element.get("src") is not None and not self.element.get("src").strip():
             pages = r"\.(html?|xhtml|php\d?|aspx?|jsp|js|json|css|xml|pdf|mp[34]|webm)($|[?#])"
-            only = [value for _, value in good if is_path(value) and not re.search(pages, value, re.IGNORECASE)]
+            only = [
+                value
+                for _, value in good
+                if is_path(value) and not re.search(pages, value, re.IGNORECASE)
+            ]
             found += only if len(only) == 1 else []
         return self.first(found)
 
     def first(self, addresses: list[str]) -> str:
-        return next(iter(url for url, _, _ in self.real([(address, None, None) for address in addresses])), "")
+        return next(
+            iter(url for url, _, _ in self.real([(address, None, None) for address in addresses])),
+            "",
+        )
 
     def unknown(self) -> str:
         """What an attribute holds whose name speaks of an image that comes later."""
-        speaks = [(name, value) for name, value in self.beside() if re.search("src|orig|lazy|thumb", name)]
+        speaks = [
+            (name, value) for name, value in self.beside() if re.search("src|orig|lazy|thumb", name)
+        ]
         speaks = [(name, value) for name, value in speaks if not re.search(OTHERS, name)]
         return self.first([*files(speaks), *paths(speaks)])
 
@@ -399,11 +495,20 @@ class Attributes:
         late = [value for name in sorted(named, key=rank) for value in self.values(name)]
         plain = [address for address, _, _ in srcset_of(self.named.get("srcset", ""))]
         found = [self.joined(address) for address in (*late, *plain, self.src)]
-        return next((url for url in found if WEB.match(url)), self.joined(self.src) or next((url for url in found if url), ""))
+        return next(
+            (url for url in found if WEB.match(url)),
+            self.joined(self.src) or next((url for url in found if url), ""),
+        )
 
     def values(self, name: str) -> list[str]:
         value = self.named[name]
-        return [address for address, _, _ in srcset_of(value)] if LATE_SET.fullmatch(name) else [value] if is_address(value) else []
+        return (
+            [address for address, _, _ in srcset_of(value)]
+            if LATE_SET.fullmatch(name)
+            else [value]
+            if is_address(value)
+            else []
+        )
 
     def offered(self) -> set[str]:
         found = [self.src, *self.late(sure=False)]
@@ -421,7 +526,11 @@ def files(values: list[tuple[str, str]]) -> list[str]:
 
 def paths(values: list[tuple[str, str]]) -> list[str]:
     """What looks like an address under a name of an image's."""
-    named = [(name, value) for name, value in values if re.search(IMAGE, name) and not re.search(ELSEWHERE, name)]
+    named = [
+        (name, value)
+        for name, value in values
+        if re.search(IMAGE, name) and not re.search(ELSEWHERE, name)
+    ]
     return [value for _, value in named if is_path(value)]
 
 
@@ -432,17 +541,31 @@ def is_path(value: str) -> bool:
 def rank(name: str) -> int:
     """The commonest names first, then by what they are called."""
     common = ["data-src", "data-lazy-src", "data-original", "data-lazy"]
-    return common.index(name) if name in common else len(common) + (name in DOUBTFUL) + ("orig" in name)
+    return (
+        common.index(name)
+        if name in common
+        else len(common) + (name in DOUBTFUL) + ("orig" in name)
+    )
 
 
 def is_address(value: str) -> bool:
     """Whether a value is an address and no setting, sentence or template."""
-    if len(value) < 3 or re.search(r"[<>{}\[\]\"]|\s\d+(\.\d+)?[wx]\s*(,|$)", value) or not re.search(r"[/.]", value):
+    if (
+        len(value) < 3
+        or re.search(r"[<>{}\[\]\"]|\s\d+(\.\d+)?[wx]\s*(,|$)", value)
+        or not re.search(r"[/.]", value)
+    ):
         return False
-    return not re.search(r"\s", value.strip()) or value.strip().startswith(BEGINS) or FILE.search(value) is not None
+    return (
+        not re.search(r"\s", value.strip())
+        or value.strip().startswith(BEGINS)
+        or FILE.search(value) is not None
+    )
 
 
-def address_of(image: Any, holders: tuple[Any, ...], base: str, charset: str) -> tuple[str, set[str]]:
+def address_of(
+    image: Any, holders: tuple[Any, ...], base: str, charset: str
+) -> tuple[str, set[str]]:
     """The address of an image and all that it offers."""
     own = Attributes(image, base, charset, with_src=True)
     others = []
@@ -451,23 +574,52 @@ def address_of(image: Any, holders: tuple[Any, ...], base: str, charset: str) ->
             if child is image:
                 break
             if child.tag == "source" and is_shown(child.get("type") or ""):
-                others.append((holds(child.get("media") or ""), Attributes(child, base, charset, with_src=False)))
+                others.append(
+                    (
+                        holds(child.get("media") or ""),
+                        Attributes(child, base, charset, with_src=False),
+                    )
+                )
     every = own.offered().union(*(attributes.offered() for _, attributes in others))
     tried = [attributes.best() for takes, attributes in others if takes]
-    tried += [own.best(), own.elsewhere(), *(attributes.best() for _, attributes in others), own.stand_in()]
+    tried += [
+        own.best(),
+        own.elsewhere(),
+        *(attributes.best() for _, attributes in others),
+        own.stand_in(),
+    ]
     return next((url for url in tried if url), ""), every
 
 
 def is_shown(kind: str) -> bool:
-    names = ["jpeg", "jpg", "pjpeg", "png", "x-png", "apng", "gif", "webp", "avif", "svg+xml", "bmp", "x-icon", "vnd.microsoft.icon"]
+    names = [
+        "jpeg",
+        "jpg",
+        "pjpeg",
+        "png",
+        "x-png",
+        "apng",
+        "gif",
+        "webp",
+        "avif",
+        "svg+xml",
+        "bmp",
+        "x-icon",
+        "vnd.microsoft.icon",
+    ]
     return not kind or kind.split(";")[0].strip().lower() in [f"image/{name}" for name in names]
 
 
 def holds(media: str) -> bool:
-    """Media queries in the forms that pages use: sizes, orientation, density, colours, joined by `and` and commas."""
+    """Media queries in the forms that pages use: sizes, orientation, density, colours, joined by
+    `and` and commas.
+    """
     media = re.sub(r"/\*.*?\*/", " ", media).strip().lower()
     media = re.sub(r"\s*([():])\s*", r"\1", media)
-    return not media or any(all(holds_one(part.strip()) for part in re.split(r"\band\b", query)) for query in media.split(","))
+    return not media or any(
+        all(holds_one(part.strip()) for part in re.split(r"\band\b", query))
+        for query in media.split(",")
+    )
 
 
 def holds_one(part: str) -> bool:
@@ -479,18 +631,34 @@ def holds_one(part: str) -> bool:
         limit = float(length[3]) * units[length[4]]
         size = TARGET_WIDTH if length[2] == "width" else WINDOW_HEIGHT
         return size >= limit if length[1] == "min" else size <= limit
-    density = re.fullmatch(r"\((?:-webkit-)?(min|max)-(?:device-pixel-ratio|resolution):([\d.]+)(dppx|dpi|x|)\)", part)
+    density = re.fullmatch(
+        r"\((?:-webkit-)?(min|max)-(?:device-pixel-ratio|resolution):([\d.]+)(dppx|dpi|x|)\)", part
+    )
     if density:
         limit = float(density[2]) / (96 if density[3] == "dpi" else 1)
         return limit <= 1 if density[1] == "min" else limit >= 1
-    return part in ("screen", "all", "only screen", "(orientation:portrait)", "(prefers-color-scheme:light)",
-                    "(prefers-reduced-motion:no-preference)", "(max-device-aspect-ratio:1/1)")  # fmt: skip
+    return part in (
+        "screen",
+        "all",
+        "only screen",
+        "(orientation:portrait)",
+        "(prefers-color-scheme:light)",
+        "(prefers-reduced-motion:no-preference)",
+        "(max-device-aspect-ratio:1/1)",
+    )
 
 
 def images_of(tree: Any, url: str, charset: str) -> list[Image]:
     """The images of a page in document order, one that a noscript repeats once."""
     elements = list(walked(tree))
-    href = next((node.get("href") for node, _ in elements if node.tag == "base" and node.get("href") is not None), None)
+    href = next(
+        (
+            node.get("href")
+            for node, _ in elements
+            if node.tag == "base" and node.get("href") is not None
+        ),
+        None,
+    )
     base = join(url, href) if href is not None else url
     base = base if WEB.match(base) else url
     found = []
@@ -503,7 +671,9 @@ def images_of(tree: Any, url: str, charset: str) -> list[Image]:
 
 
 def reveal(images: list[Image], base: str, charset: str) -> None:
-    """Three images of one address whose attributes say three others: the address keeps their place."""
+    """Three images of one address whose attributes say three others: the address keeps their
+    place.
+    """
     for url in {image.url for image in images if image.url}:
         group = [image for image in images if image.url == url]
         late = [Attributes(image.node, base, charset, with_src=True).unknown() for image in group]
@@ -513,8 +683,15 @@ def reveal(images: list[Image], base: str, charset: str) -> None:
 
 
 def without_copies(images: list[Image]) -> list[Image]:
-    """Without what a noscript says again: the same address, the same image in another size, what a stand-in is kept for."""
-    shown = {address for image in images if image.noscript is None for address in {image.url, *image.offered}}
+    """Without what a noscript says again: the same address, the same image in another size, what a
+    stand-in is kept for.
+    """
+    shown = {
+        address
+        for image in images
+        if image.noscript is None
+        for address in {image.url, *image.offered}
+    }
     kept: list[Image] = []
     for image in images:
         if image.noscript is None:
@@ -524,9 +701,16 @@ def without_copies(images: list[Image]) -> list[Image]:
             continue
         alone = sum(other.noscript is image.noscript for other in images) == 1
         beside = neighbours(image, images) if alone else []
-        original = next((one for one in beside if is_kept_for(one, image) or is_alike(one, image)), None)
+        original = next(
+            (one for one in beside if is_kept_for(one, image) or is_alike(one, image)), None
+        )
         before = kept[-1] if kept and kept[-1].noscript is None else None
-        if original is None and before and is_kept_for(before, image) and (image.alt.strip() or not before.alt.strip()):
+        if (
+            original is None
+            and before
+            and is_kept_for(before, image)
+            and (image.alt.strip() or not before.alt.strip())
+        ):
             original = before
         if original is None:
             kept.append(image)
@@ -554,14 +738,18 @@ def neighbours(image: Image, images: list[Image]) -> list[Image]:
         found.append(brothers[place + 1])
     last = {id(one): list(one.iter("img"))[-1:] if one.tag == "picture" else [one] for one in found}
     nodes = [node for one in found for node in last[id(one)]]
-    return [other for node in nodes for other in images if other.node is node and other.noscript is None]
+    return [
+        other for node in nodes for other in images if other.node is node and other.noscript is None
+    ]
 
 
 def is_kept_for(image: Image, copy: Image) -> bool:
     if not image.keeps_a_place or copy.counts_visits:
         return False
     one, other = image.alt.strip(), copy.alt.strip()
-    return (bool(one) and one == other) or (FILE.search(copy.url) is not None and not (one and other))
+    return (bool(one) and one == other) or (
+        FILE.search(copy.url) is not None and not (one and other)
+    )
 
 
 def is_alike(image: Image, copy: Image) -> bool:

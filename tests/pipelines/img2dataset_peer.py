@@ -1,7 +1,8 @@
-"""Runs img2dataset's own `download` on several jobs in this one process: what it starts processes for is done in turn here.
+"""Runs img2dataset's own `download` on several jobs in this one process: what it starts processes
+for is done in turn here.
 
-`python img2dataset_peer.py JOBS.json`, a list of its arguments. It must be a process of its own: `download` sets a signal handler,
-and the package takes seconds to import.
+`python img2dataset_peer.py JOBS.json`, a list of its arguments. It must be a process of its own:
+`download` sets a signal handler, and the package takes seconds to import.
 """
 
 import json
@@ -27,7 +28,9 @@ class NoLogger:
         pass
 
 
-def in_turn(processes: int, downloader: Any, reader: Any, subjob_size: int, max_shard_retry: int) -> None:
+def in_turn(
+    processes: int, downloader: Any, reader: Any, subjob_size: int, max_shard_retry: int
+) -> None:
     for shard in reader:
         assert downloader(shard)[0]
 

@@ -11,8 +11,9 @@ WAYS = ("flip", "cut", "end", "repeat", "insert", "noise", "join")
 def mutated(
     draw: st.DrawFn, files: Mapping[str, bytes], longest: int, pieces: Sequence[bytes]
 ) -> tuple[str, bytes]:
-    """One of some files with bits flipped, up to `longest` bytes cut out or repeated, an end cut off,
-    one of some pieces put in, noise put over it, or another of the files behind it."""
+    """One of some files with bits flipped, up to `longest` bytes cut out or repeated, an end cut
+    off, one of some pieces put in, noise put over it, or another of the files behind it.
+    """
     name = draw(st.sampled_from(sorted(files)))
     data = bytearray(files[name])
     for _ in range(draw(st.integers(1, 4))):

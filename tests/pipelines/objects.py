@@ -1,4 +1,6 @@
-"""A real object store on the loopback address, where the machine has one: versitygw serves a folder as S3, s3fs speaks to it."""
+"""A real object store on the loopback address, where the machine has one: versitygw serves a folder
+as S3, s3fs speaks to it.
+"""
 
 import importlib.util
 import os
@@ -18,19 +20,30 @@ KEYS = {"ROOT_ACCESS_KEY": "winnow", "ROOT_SECRET_KEY": "winnow-secret"}
 
 @contextmanager
 def bucket(folder: Path) -> Iterator[str]:
-    """The address of an empty bucket until the block ends; skips the test where a part is missing."""
+    """The address of an empty bucket until the block ends; skips the test where a part is
+    missing.
+    """
     server = shutil.which("versitygw")
     if server is None or importlib.util.find_spec("s3fs") is None:
-        pytest.skip("needs s3fs (an extra of fsspec) and versitygw (go install github.com/versity/versitygw/cmd/versitygw@latest)")
+        pytest.skip(
+            "needs s3fs (an extra of fsspec) and versitygw (go install"
+            " github.com/versity/versitygw/cmd/versitygw@latest)"
+        )
     (folder / "objects" / "winnow").mkdir(parents=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [server, "--port", f"127.0.0.1:{port}", "posix", str(folder / "objects")]
-    with subprocess.Popen(command, env={**os.environ, **KEYS}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+    with subprocess.Popen(
+        command, env={**os.environ, **KEYS}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as child:
         try:
             _until_open(port)
-            fsspec.config.conf["s3"] = {"key": "winnow", "secret": "winnow-secret", "endpoint_url": f"http://127.0.0.1:{port}"}
+            fsspec.config.conf["s3"] = {
+                "key": "winnow",
+                "secret": "winnow-secret",
+                "endpoint_url": f"http://127.0.0.1:{port}",
+            }
             yield "s3://winnow"
         finally:
             fsspec.config.conf.pop("s3", None)

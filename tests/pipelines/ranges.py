@@ -1,4 +1,6 @@
-"""A server of byte ranges on the loopback address, for tests, that records what was asked of it and can misbehave."""
+"""A server of byte ranges on the loopback address, for tests, that records what was asked of it and
+can misbehave.
+"""
 
 import functools
 import http.server
@@ -13,7 +15,9 @@ from tests.pipelines.web import serving
 
 @dataclass
 class RangeWeb:
-    """A running server: `asked` lists (path, first byte, byte behind the last) of the GET requests, None where no range was asked for."""
+    """A running server: `asked` lists (path, first byte, byte behind the last) of the GET requests,
+    None where no range was asked for.
+    """
 
     url: str
     files: dict[str, bytes]
@@ -58,7 +62,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         data = self.web.files.get(self.path)
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        start, end = (int(wanted[1]), int(wanted[2]) + 1 if wanted[2] else None) if wanted else (None, None)
+        start, end = (
+            (int(wanted[1]), int(wanted[2]) + 1 if wanted[2] else None) if wanted else (None, None)
+        )
         self.web.asked.append((self.path, start, end))
         trouble = self.web.trouble()
         if data is None or trouble == "fail":
@@ -69,9 +75,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer(416, b"")
         else:
             body = data[start:end]
-            self._answer(206, body, (("Content-Range", f"bytes {start}-{start + len(body) - 1}/{len(data)}"),), cut=trouble == "cut")
+            self._answer(
+                206,
+                body,
+                (("Content-Range", f"bytes {start}-{start + len(body) - 1}/{len(data)}"),),
+                cut=trouble == "cut",
+            )
 
-    def _answer(self, status: int, body: bytes, headers: tuple[tuple[str, str], ...] = (), cut: bool = False) -> None:
+    def _answer(
+        self, status: int, body: bytes, headers: tuple[tuple[str, str], ...] = (), cut: bool = False
+    ) -> None:
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)

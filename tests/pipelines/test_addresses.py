@@ -211,7 +211,9 @@ def test_one_private_address_of_a_host_is_enough_to_refuse_it() -> None:
         "not an address",
     ],
 )
-def test_where_clouds_keep_secrets_is_refused_even_where_private_ones_are_let_in(address: str) -> None:
+def test_where_clouds_keep_secrets_is_refused_even_where_private_ones_are_let_in(
+    address: str,
+) -> None:
     assert not permitted(["10.0.0.1", address], allow_private=True)
 
 

@@ -26,7 +26,10 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 HOSTS = ["a.example", "www.a.example", "b.example", "a.example.b.example"] * 5
-PAGES = [(f"https://{host}/{number}", b"<img src=/a.jpg alt=%d>" % number + b"x" * 3000) for number, host in enumerate(HOSTS)]
+PAGES = [
+    (f"https://{host}/{number}", b"<img src=/a.jpg alt=%d>" % number + b"x" * 3000)
+    for number, host in enumerate(HOSTS)
+]
 LANGUAGES = ["eng", "deu,eng", "zho", "", "deu"]
 MEMBERS = [gzip.compress(record(url, body), mtime=0) for url, body in PAGES]
 OFFSETS = [sum(map(len, MEMBERS[:number])) for number in range(len(MEMBERS))]
@@ -38,7 +41,10 @@ def columnar(path: Path, **columns: list[Any]) -> None:
     """A table of the columnar index of the archive above."""
     hosts = [url.split("/")[2] for url, _ in PAGES]
     table = {
-        "url_surtkey": [",".join(reversed(host.removeprefix("www.").split("."))) + f")/{number}" for number, host in enumerate(hosts)],
+        "url_surtkey": [
+            ",".join(reversed(host.removeprefix("www.").split("."))) + f")/{number}"
+            for number, host in enumerate(hosts)
+        ],
         "url": [url for url, _ in PAGES],
         "url_host_name": hosts,
         "fetch_status": pa.array([200] * 20, pa.int16()),
@@ -52,13 +58,18 @@ def columnar(path: Path, **columns: list[Any]) -> None:
 
 
 def chosen(tmp_path: Path, *index: str, **filters: Any) -> list[dict[str, Any]]:
-    stage = Choose(out=Folder(str(tmp_path / "chosen")), index=index, **{"prefix": "memory://cc", **filters})
+    stage = Choose(
+        out=Folder(str(tmp_path / "chosen")), index=index, **{"prefix": "memory://cc", **filters}
+    )
     manifest = run_stage(stage)
     assert not manifest.failed, manifest.failed
     table = read_table(stage.out, "chosen.arrow")
     assert table.schema.equals(CHOSEN)
     assert manifest.counts.get("index.chosen", 0) == table.num_rows
-    assert sum(count for name, count in manifest.counts.items() if name != "index.rows") == manifest.counts["index.rows"]
+    assert (
+        sum(count for name, count in manifest.counts.items() if name != "index.rows")
+        == manifest.counts["index.rows"]
+    )
     return table.to_pylist()
 
 
@@ -73,7 +84,10 @@ def numbers(rows: list[dict[str, Any]]) -> list[int]:
         ({"languages": ("deu",)}, [1, 4, 6, 9, 11, 14, 16, 19]),
         ({"languages": ("eng", "zho")}, [0, 1, 2, 5, 6, 7, 10, 11, 12, 15, 16, 17]),
         ({"hosts": ("a.example",)}, [0, 1, 4, 5, 8, 9, 12, 13, 16, 17]),
-        ({"hosts": ("www.a.example", "b.example")}, [1, 2, 3, 5, 6, 7, 9, 10, 11, 13, 14, 15, 17, 18, 19]),
+        (
+            {"hosts": ("www.a.example", "b.example")},
+            [1, 2, 3, 5, 6, 7, 9, 10, 11, 13, 14, 15, 17, 18, 19],
+        ),
         ({"hosts": ("b.example",), "languages": ("eng",)}, [6, 10, 11, 15]),
         ({"hosts": ("xample",)}, []),
         ({"mime": ("image/*",)}, []),
@@ -81,42 +95,90 @@ def numbers(rows: list[dict[str, Any]]) -> list[int]:
         ({"mime": ()}, [*range(20)]),
     ],
 )
-def test_filters_of_a_columnar_index_and_of_cdxj_choose_the_same(tmp_path: Path, filters: dict[str, Any], expected: list[int]) -> None:
+def test_filters_of_a_columnar_index_and_of_cdxj_choose_the_same(
+    tmp_path: Path, filters: dict[str, Any], expected: list[int]
+) -> None:
     columnar(tmp_path / "part.parquet")
     rows = chosen(tmp_path, str(tmp_path / "part.parquet"), **filters)
     assert numbers(rows) == expected
     lines = []
     for number, (url, _) in enumerate(PAGES):
-        fields = {"url": url, "mime": "text/html", "mime-detected": "text/html", "status": "200", "languages": (LANGUAGES * 4)[number]}
-        fields |= {"length": str(len(MEMBERS[number])), "offset": str(OFFSETS[number]), "filename": NAME}
+        fields = {
+            "url": url,
+            "mime": "text/html",
+            "mime-detected": "text/html",
+            "status": "200",
+            "languages": (LANGUAGES * 4)[number],
+        }
+        fields |= {
+            "length": str(len(MEMBERS[number])),
+            "offset": str(OFFSETS[number]),
+            "filename": NAME,
+        }
         lines.append(f"example,a)/{number} 20260102030405 {json.dumps(fields)}\n")
-    (tmp_path / "cdx-00000.gz").write_bytes(gzip.compress("".join(lines[:9]).encode()) + gzip.compress("".join(lines[9:]).encode()))
+    (tmp_path / "cdx-00000.gz").write_bytes(
+        gzip.compress("".join(lines[:9]).encode()) + gzip.compress("".join(lines[9:]).encode())
+    )
     assert chosen(tmp_path / "text", str(tmp_path / "cdx-00000.gz"), **filters) == rows
 
 
 def test_a_cdx_file_of_eleven_columns(tmp_path: Path) -> None:
     head = " CDX N b a m s k r M S V g\n"
-    line = "example,a)/{n} 20260102030405 https://a.example/{n} {mime} {status} ABC - - {length} {offset} a.warc.gz\n"
-    kinds = [("text/html", 200), ("text/html", 404), ("image/png", 200), ("application/xhtml+xml", 200)]
-    lines = [line.format(n=n, mime=mime, status=status, length=100, offset=n * 100) for n, (mime, status) in enumerate(kinds)]
+    line = (
+        "example,a)/{n} 20260102030405 https://a.example/{n} {mime} {status} ABC - - {length}"
+        " {offset} a.warc.gz\n"
+    )
+    kinds = [
+        ("text/html", 200),
+        ("text/html", 404),
+        ("image/png", 200),
+        ("application/xhtml+xml", 200),
+    ]
+    lines = [
+        line.format(n=n, mime=mime, status=status, length=100, offset=n * 100)
+        for n, (mime, status) in enumerate(kinds)
+    ]
     (tmp_path / "a.cdx").write_text(head + "".join(lines) + "broken line\n")
     (tmp_path / "a.warc.gz").write_bytes(b"")
     rows = chosen(tmp_path, str(tmp_path / "a.cdx"), prefix="")
     beside = str(tmp_path / "a.warc.gz")
-    assert rows == [{"archive": beside, "offset": number * 100, "length": 100, "url": f"https://a.example/{number}"} for number in (0, 3)]
+    assert rows == [
+        {
+            "archive": beside,
+            "offset": number * 100,
+            "length": 100,
+            "url": f"https://a.example/{number}",
+        }
+        for number in (0, 3)
+    ]
 
 
 @pytest.mark.parametrize(
     ("content", "filters", "message"),
     [
-        (b"<html>", {}, "is no index: it begins with '<html>' instead of ' CDX ', a CDXJ line or a Parquet table"),
+        (
+            b"<html>",
+            {},
+            (
+                "is no index: it begins with '<html>' instead of ' CDX ', a CDXJ line or a Parquet"
+                " table"
+            ),
+        ),
         (b" CDX N b a m s k r V g\n", {}, "has no length: give an index of 11 columns"),
-        (b'a)/ 2026 {"url": "https://a/"}\n', {"languages": ("eng",)}, "does not say the language of a page: choose by host and MIME type"),
+        (
+            b'a)/ 2026 {"url": "https://a/"}\n',
+            {"languages": ("eng",)},
+            "does not say the language of a page: choose by host and MIME type",
+        ),
     ],
 )
-def test_what_is_no_index_is_named(tmp_path: Path, content: bytes, filters: dict[str, Any], message: str) -> None:
+def test_what_is_no_index_is_named(
+    tmp_path: Path, content: bytes, filters: dict[str, Any], message: str
+) -> None:
     (tmp_path / "a.cdx").write_bytes(content)
-    stage = Choose(out=Folder(str(tmp_path / "chosen")), index=(str(tmp_path / "a.cdx"),), **filters)
+    stage = Choose(
+        out=Folder(str(tmp_path / "chosen")), index=(str(tmp_path / "a.cdx"),), **filters
+    )
     with pytest.raises(ValueError, match=r"a\.cdx") as raised:
         stage.process(stage.parts()[0])
     assert message in str(raised.value)
@@ -125,11 +187,19 @@ def test_what_is_no_index_is_named(tmp_path: Path, content: bytes, filters: dict
 @pytest.mark.parametrize(
     ("filters", "message"),
     [
-        ({"languages": ("eng", "en")}, r"an index names languages by three letters \(ISO 639-3\): eng, deu, zho; not en"),
-        ({"hosts": ("https://a.example/",)}, "give hosts by name alone, such as example.org; not https://a.example/"),
+        (
+            {"languages": ("eng", "en")},
+            r"an index names languages by three letters \(ISO 639-3\): eng, deu, zho; not en",
+        ),
+        (
+            {"hosts": ("https://a.example/",)},
+            "give hosts by name alone, such as example.org; not https://a.example/",
+        ),
     ],
 )
-def test_filters_that_would_choose_nothing_are_named(tmp_path: Path, filters: dict[str, Any], message: str) -> None:
+def test_filters_that_would_choose_nothing_are_named(
+    tmp_path: Path, filters: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         Choose(out=Folder(str(tmp_path)), index=("x",), **filters)
 
@@ -137,25 +207,51 @@ def test_filters_that_would_choose_nothing_are_named(tmp_path: Path, filters: di
 def test_a_table_without_the_columns_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"url": ["x"]}), tmp_path / "a.parquet")
     stage = Choose(out=Folder(str(tmp_path / "chosen")), index=(str(tmp_path),))
-    with pytest.raises(ValueError, match="has no column content_mime_detected, fetch_status, warc_filename, warc_record_length"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            "has no column content_mime_detected, fetch_status, warc_filename, warc_record_length"
+        ),
+    ):
         stage.process(stage.parts()[0])
 
 
 Chosen = tuple[int, int, str]  # offset, length, address
 
 
-def extracted(tmp_path: Path, web: RangeWeb, rows: list[Chosen], **options: Any) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Candidates and counts of records at (offset, length) of the served archive, chosen by CDXJ."""
+def extracted(
+    tmp_path: Path, web: RangeWeb, rows: list[Chosen], **options: Any
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Candidates and counts of records at (offset, length) of the served archive, chosen by
+    CDXJ.
+    """
     lines = [
-        json.dumps({"url": url, "mime": "text/html", "status": "200", "offset": str(offset), "length": str(length), "filename": NAME})
+        json.dumps(
+            {
+                "url": url,
+                "mime": "text/html",
+                "status": "200",
+                "offset": str(offset),
+                "length": str(length),
+                "filename": NAME,
+            }
+        )
         for offset, length, url in rows
     ]
     (tmp_path / "a.cdxj").write_text("".join(f"k 2026 {line}\n" for line in lines))
-    run_stage(Choose(out=Folder(str(tmp_path / "chosen")), index=(str(tmp_path / "a.cdxj"),), prefix=web.url))
-    stage = ExtractChosen(out=Folder(str(tmp_path / "candidates")), chosen=Folder(str(tmp_path / "chosen")), **options)
+    run_stage(
+        Choose(
+            out=Folder(str(tmp_path / "chosen")), index=(str(tmp_path / "a.cdxj"),), prefix=web.url
+        )
+    )
+    stage = ExtractChosen(
+        out=Folder(str(tmp_path / "candidates")), chosen=Folder(str(tmp_path / "chosen")), **options
+    )
     manifest = run_stage(stage)
     assert not manifest.failed, manifest.failed
-    return read_table(stage.out, "part-00000.parquet").to_pylist(), {name: count for name, count in manifest.counts.items() if count}
+    return read_table(stage.out, "part-00000.parquet").to_pylist(), {
+        name: count for name, count in manifest.counts.items() if count
+    }
 
 
 def place(number: int) -> Chosen:
@@ -164,7 +260,9 @@ def place(number: int) -> Chosen:
 
 def test_only_the_bytes_of_chosen_records_travel(tmp_path: Path) -> None:
     with ranged({f"/{NAME}": ARCHIVE}) as web:
-        rows, counts = extracted(tmp_path, web, [place(number) for number in (12, 3, 4, 17)], near=0)
+        rows, counts = extracted(
+            tmp_path, web, [place(number) for number in (12, 3, 4, 17)], near=0
+        )
         assert sorted(web.asked) == [
             (f"/{NAME}", OFFSETS[3], OFFSETS[5]),
             (f"/{NAME}", OFFSETS[12], OFFSETS[13]),
@@ -173,14 +271,18 @@ def test_only_the_bytes_of_chosen_records_travel(tmp_path: Path) -> None:
         assert (web.heads, web.sent) == ([], sum(len(MEMBERS[number]) for number in (3, 4, 12, 17)))
         assert counts == {"candidates": 4, "pages": 4, "records": 4}
         assert [(row["text"], row["page_url"], row["archive"], row["offset"]) for row in rows] == [
-            (str(number), PAGES[number][0], f"{web.url}/{NAME}", OFFSETS[number]) for number in (3, 4, 12, 17)
+            (str(number), PAGES[number][0], f"{web.url}/{NAME}", OFFSETS[number])
+            for number in (3, 4, 12, 17)
         ]
 
 
 def test_near_records_are_read_in_one_range(tmp_path: Path) -> None:
     with ranged({f"/{NAME}": ARCHIVE}) as web:
         extracted(tmp_path, web, [place(number) for number in (3, 5, 19)], near=len(MEMBERS[4]))
-        assert sorted(web.asked) == [(f"/{NAME}", OFFSETS[3], OFFSETS[6]), (f"/{NAME}", OFFSETS[19], len(ARCHIVE))]
+        assert sorted(web.asked) == [
+            (f"/{NAME}", OFFSETS[3], OFFSETS[6]),
+            (f"/{NAME}", OFFSETS[19], len(ARCHIVE)),
+        ]
 
 
 def test_a_failing_host_is_asked_again_and_every_wrong_range_is_counted(tmp_path: Path) -> None:
@@ -215,15 +317,32 @@ def test_a_host_that_is_down_is_an_error_of_the_part_and_no_outcome(tmp_path: Pa
 def test_chosen_images_are_held_by_their_archive(tmp_path: Path) -> None:
     photo = gzip.compress(record("https://a.example/a.jpg", jpeg(), "Content-Type: image/jpeg\r\n"))
     with ranged({f"/{NAME}": ARCHIVE + photo}) as web:
-        _, counts = extracted(tmp_path, web, [place(0), (len(ARCHIVE), len(photo), "https://a.example/a.jpg")])
+        _, counts = extracted(
+            tmp_path, web, [place(0), (len(ARCHIVE), len(photo), "https://a.example/a.jpg")]
+        )
         assert counts == {"archive_images": 1, "candidates": 1, "pages": 1, "records": 2}
-        (held,) = read_table(Folder(str(tmp_path / "candidates")), "archive-images-00000.parquet").to_pylist()
-        assert (held["image_url"], held["archive"], held["offset"]) == ("https://a.example/a.jpg", f"{web.url}/{NAME}", len(ARCHIVE))
+        (held,) = read_table(
+            Folder(str(tmp_path / "candidates")), "archive-images-00000.parquet"
+        ).to_pylist()
+        assert (held["image_url"], held["archive"], held["offset"]) == (
+            "https://a.example/a.jpg",
+            f"{web.url}/{NAME}",
+            len(ARCHIVE),
+        )
 
 
 def test_records_are_put_together() -> None:
-    rows = [{"archive": archive, "offset": offset, "length": length, "url": ""} for archive, offset, length in [
-        ("a", 0, 10), ("a", 10, 5), ("a", 12, 30), ("a", 60, 5), ("a", 100, 9_000_000), ("b", 100, 1)]]  # fmt: skip
+    rows = [
+        {"archive": archive, "offset": offset, "length": length, "url": ""}
+        for archive, offset, length in [
+            ("a", 0, 10),
+            ("a", 10, 5),
+            ("a", 12, 30),
+            ("a", 60, 5),
+            ("a", 100, 9_000_000),
+            ("b", 100, 1),
+        ]
+    ]
     found = [(one.archive, one.start, one.end, len(one.places)) for one in stretches(rows, 18)]
     assert found == [("a", 0, 65, 4), ("a", 100, 9_000_100, 1), ("b", 100, 101, 1)]
 
@@ -238,18 +357,30 @@ def test_the_order_of_an_index_changes_nothing(tmp_path: Path) -> None:
     columnar(tmp_path / "a.parquet")
     table = pq.read_table(tmp_path / "a.parquet")
     pq.write_table(pa.concat_tables([table.slice(9), table.slice(0, 12)]), tmp_path / "b.parquet")
-    assert chosen(tmp_path / "x", str(tmp_path / "a.parquet")) == chosen(tmp_path / "y", str(tmp_path / "b.parquet"))
+    assert chosen(tmp_path / "x", str(tmp_path / "a.parquet")) == chosen(
+        tmp_path / "y", str(tmp_path / "b.parquet")
+    )
 
 
 def test_a_columnar_index_at_a_host(tmp_path: Path) -> None:
     columnar(tmp_path / "part.parquet")
     data = (tmp_path / "part.parquet").read_bytes()
     with ranged({"/cc-index/part.parquet": data, f"/{NAME}": ARCHIVE}) as web:
-        rows = chosen(tmp_path, f"{web.url}/cc-index/part.parquet", hosts=("b.example",), languages=("zho",), prefix="")
+        rows = chosen(
+            tmp_path,
+            f"{web.url}/cc-index/part.parquet",
+            hosts=("b.example",),
+            languages=("zho",),
+            prefix="",
+        )
         assert [(row["archive"], row["url"]) for row in rows] == [
-            (f"{web.url}/{NAME}", PAGES[number][0]) for number in (2, 7) if PAGES[number][0].startswith(("https://b.", "https://a.example.b."))
+            (f"{web.url}/{NAME}", PAGES[number][0])
+            for number in (2, 7)
+            if PAGES[number][0].startswith(("https://b.", "https://a.example.b."))
         ]
-        assert all(start is not None for path, start, _ in web.asked if path == "/cc-index/part.parquet")
+        assert all(
+            start is not None for path, start, _ in web.asked if path == "/cc-index/part.parquet"
+        )
 
 
 SOUND = (
@@ -267,12 +398,17 @@ SOUND = (
         b'{"a":' * 100_000,
         b"{" + b"x" * 3_000_000,
         b'{"status": "200", "mime": "text/html", "offset": "-1", "length": "9", "filename": "a"}',
-        '{"status": "200", "mime": "text/html", "offset": "²", "length": "9", "filename": "a"}'.encode(),
-        b'{"status": "200", "mime": "text/html", "offset": "99999999999999999999999", "length": "9", "filename": "a"}',
+        '{"status": "200", "mime": "text/html", "offset": "²", "length": "9", "filename": "a"}'.encode(),  # noqa: E501
+        (
+            b'{"status": "200", "mime": "text/html", "offset": "99999999999999999999999", "length":'
+            b' "9", "filename": "a"}'
+        ),
         b'{"status": "200", "mime": "text/html", "offset": "1", "length": "0", "filename": "a"}',
         b'{"status": "200", "mime": "text/html", "offset": "1", "length": "9"}',
         b'{"status": "200", "mime": "text/html", "offset": [1], "length": {}, "filename": null}',
-        b'{"status": 200, "mime": "text/html", "offset": ' + b"9" * 5000 + b', "length": 9, "filename": "a"}',
+        b'{"status": 200, "mime": "text/html", "offset": '
+        + b"9" * 5000
+        + b', "length": 9, "filename": "a"}',
         b"\xff\xfe\x00",
     ],
 )
@@ -303,13 +439,25 @@ def test_a_table_that_is_damaged_is_named(tmp_path: Path) -> None:
 
 
 def test_the_index_of_a_package_chooses_records_in_it(tmp_path: Path) -> None:
-    pages = [gzip.compress(record(f"http://a.org/{number}", b"<img src=/a.jpg alt=dog>")) for number in range(3)]
-    line = '{{"url": "http://a.org/{}", "mime": "text/html", "status": 200, "offset": {}, "length": {}, "filename": "data.warc.gz"}}\n'
+    pages = [
+        gzip.compress(record(f"http://a.org/{number}", b"<img src=/a.jpg alt=dog>"))
+        for number in range(3)
+    ]
+    line = (
+        '{{"url": "http://a.org/{}", "mime": "text/html", "status": 200, "offset": {}, "length":'
+        ' {}, "filename": "data.warc.gz"}}\n'
+    )
     places = [len(b"".join(pages[:number])) for number in range(3)]
-    index = "".join("org,a)/ 2026 " + line.format(number, places[number], len(pages[number])) for number in (0, 2))
+    index = "".join(
+        "org,a)/ 2026 " + line.format(number, places[number], len(pages[number]))
+        for number in (0, 2)
+    )
     with zipfile.ZipFile(tmp_path / "a.wacz", "w") as package:
         package.writestr("archive/data.warc.gz", b"".join(pages))
-        package.writestr("indexes/index.cdx.gz", gzip.compress(b'!meta 0 {"format": "cdxj-gzip-1.0"}\n' + index.encode()))
+        package.writestr(
+            "indexes/index.cdx.gz",
+            gzip.compress(b'!meta 0 {"format": "cdxj-gzip-1.0"}\n' + index.encode()),
+        )
         package.writestr("indexes/index.idx", b"!meta 0 {}\n")
     config = CollectConfig(index=(str(tmp_path / "a.wacz"),), fetch=False)
     made = collect(Folder(str(tmp_path / "root")), config, id="one")

@@ -20,15 +20,30 @@ from pipelines.web.warc_writer import Exchange, PageWriter, mend, part_names, wh
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "warc"
 
 
-def record(url: str, body: bytes, headers: str = "Content-Type: text/html\r\n", kind: str = "response") -> bytes:
+def record(
+    url: str, body: bytes, headers: str = "Content-Type: text/html\r\n", kind: str = "response"
+) -> bytes:
     http = f"HTTP/1.1 200 OK\r\n{headers}\r\n".encode() + body
-    head = f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Target-URI: {url}\r\nWARC-Date: 2026-01-02T03:04:05Z\r\n"
-    return f"{head}Content-Type: application/http;msgtype={kind}\r\nContent-Length: {len(http)}\r\n\r\n".encode() + http + b"\r\n\r\n"
+    head = (
+        f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Target-URI: {url}\r\nWARC-Date:"
+        " 2026-01-02T03:04:05Z\r\n"
+    )
+    return (
+        f"{head}Content-Type: application/http;msgtype={kind}\r\nContent-Length:"
+        f" {len(http)}\r\n\r\n".encode()
+        + http
+        + b"\r\n\r\n"
+    )
 
 
-def read(path: Path, counts: Counter[str] | None = None, limit: int = 1 << 20) -> list[tuple[str, bytes]]:
+def read(
+    path: Path, counts: Counter[str] | None = None, limit: int = 1 << 20
+) -> list[tuple[str, bytes]]:
     counts = Counter() if counts is None else counts
-    return [(response.url, response.body) for response in responses(str(path), counts, wanted=lambda status, media: True, limit=limit)]
+    return [
+        (response.url, response.body)
+        for response in responses(str(path), counts, wanted=lambda status, media: True, limit=limit)
+    ]
 
 
 def trouble(counts: Counter[str]) -> dict[str, int]:
@@ -46,11 +61,19 @@ def test_responses_of_plain_and_compressed_archives(tmp_path: Path) -> None:
     offset = len(gzip.compress(records[0]))
     found = response_at(str(tmp_path / "a.warc.gz"), offset, limit=100)
     assert found is not None
-    assert (found.url, found.body, found.captured_at, found.status) == ("http://a.example/2", b"two", "2026-01-02T03:04:05Z", 200)
+    assert (found.url, found.body, found.captured_at, found.status) == (
+        "http://a.example/2",
+        b"two",
+        "2026-01-02T03:04:05Z",
+        200,
+    )
 
 
 def test_a_cut_archive_gives_what_was_whole(tmp_path: Path) -> None:
-    records = [gzip.compress(record(f"http://a.example/{number}", bytes(range(256)) * 40)) for number in range(3)]
+    records = [
+        gzip.compress(record(f"http://a.example/{number}", bytes(range(256)) * 40))
+        for number in range(3)
+    ]
     (tmp_path / "cut.warc.gz").write_bytes(b"".join(records)[:-20])
     counts: Counter[str] = Counter()
     found = read(tmp_path / "cut.warc.gz", counts)
@@ -58,7 +81,10 @@ def test_a_cut_archive_gives_what_was_whole(tmp_path: Path) -> None:
     assert counts["archive.truncated"] == 1
 
 
-PAGES = [record(f"http://a.example/{number}", random.Random(number).randbytes(3000)) for number in range(6)]
+PAGES = [
+    record(f"http://a.example/{number}", random.Random(number).randbytes(3000))
+    for number in range(6)
+]
 
 
 def damaged(where: int) -> bytes:
@@ -73,7 +99,13 @@ def damaged(where: int) -> bytes:
 def test_behind_a_damaged_member_reading_goes_on(tmp_path: Path, where: int) -> None:
     (tmp_path / "bad.warc.gz").write_bytes(damaged(where))
     counts: Counter[str] = Counter()
-    assert [url[-1] for url, _ in read(tmp_path / "bad.warc.gz", counts)] == ["0", "1", "3", "4", "5"]
+    assert [url[-1] for url, _ in read(tmp_path / "bad.warc.gz", counts)] == [
+        "0",
+        "1",
+        "3",
+        "4",
+        "5",
+    ]
     assert trouble(counts) == {"archive.corrupt_member": 1}
 
 
@@ -96,7 +128,9 @@ def test_behind_foreign_bytes_reading_goes_on(tmp_path: Path, between: bytes, fo
 
 
 def test_a_large_member_damaged_in_its_body_is_left_out_alone(tmp_path: Path) -> None:
-    large = bytearray(gzip.compress(record("http://a.example/large", random.Random(1).randbytes(900_000))))
+    large = bytearray(
+        gzip.compress(record("http://a.example/large", random.Random(1).randbytes(900_000)))
+    )
     large[500_000] ^= 0xFF
     members = [gzip.compress(page) for page in PAGES]
     (tmp_path / "bad.warc.gz").write_bytes(b"".join([*members[:2], bytes(large), *members[2:]]))
@@ -110,18 +144,37 @@ def ranges(path: Path, cuts: list[int], limit: int = 1 << 20) -> list[tuple[int,
     found = []
     for start, end in pairwise([0, *cuts, None]):
         assert start is not None
-        every = responses(str(path), Counter(), wanted=lambda status, media: True, limit=limit, start=start, end=end)
+        every = responses(
+            str(path),
+            Counter(),
+            wanted=lambda status, media: True,
+            limit=limit,
+            start=start,
+            end=end,
+        )
         found += [(response.offset, response.url) for response in every]
     return found
 
 
 def packed(seed: int, records: int = 400) -> bytes:
-    """Members of all sizes, some of which hold an archive themselves that deflate stores as it is."""
+    """Members of all sizes, some of which hold an archive themselves that deflate stores as it
+    is.
+    """
     draw = random.Random(seed)
-    inner = b"".join(gzip.compress(record(f"http://inner.example/{number}", draw.randbytes(200))) for number in range(90))
-    bodies = (lambda: draw.randbytes(draw.randint(0, 3000)), lambda: b"text " * draw.randint(0, 9000), lambda: inner * draw.randint(1, 5))
+    inner = b"".join(
+        gzip.compress(record(f"http://inner.example/{number}", draw.randbytes(200)))
+        for number in range(90)
+    )
+    bodies = (
+        lambda: draw.randbytes(draw.randint(0, 3000)),
+        lambda: b"text " * draw.randint(0, 9000),
+        lambda: inner * draw.randint(1, 5),
+    )
     kinds = draw.choices((0, 1, 2), (5, 5, 1), k=records)
-    made = [(kind, record(f"http://a.example/{number}", bodies[kind]())) for number, kind in enumerate(kinds)]
+    made = [
+        (kind, record(f"http://a.example/{number}", bodies[kind]()))
+        for number, kind in enumerate(kinds)
+    ]
     return b"".join(gzip.compress(one, 0 if kind == 2 else 6) for kind, one in made)
 
 
@@ -130,11 +183,15 @@ def test_ranges_cut_anywhere_give_each_record_once(tmp_path: Path) -> None:
     path.write_bytes(packed(1))
     whole = ranges(path, [])
     assert len(whole) == 400
-    assert path.read_bytes().count(b"\x1f\x8b\x08") > 2000  # of which 400 are members of this archive
+    # of which 400 are members of this archive
+    assert path.read_bytes().count(b"\x1f\x8b\x08") > 2000
     draw = random.Random(2)
     size = path.stat().st_size
     for _ in range(40):
-        assert ranges(path, sorted(draw.randint(1, size + 10) for _ in range(draw.randint(1, 5)))) == whole
+        assert (
+            ranges(path, sorted(draw.randint(1, size + 10) for _ in range(draw.randint(1, 5))))
+            == whole
+        )
 
 
 def test_ranges_of_a_damaged_archive_give_each_record_once(tmp_path: Path) -> None:
@@ -157,16 +214,31 @@ def test_one_member_of_many_records_is_read_by_its_first_range(tmp_path: Path) -
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_zstd_archive_with_a_dictionary(tmp_path: Path, compressed: bool) -> None:
-    plain = [record(f"http://a.example/{number}", f"page {number} of one kind".encode() * 3) for number in range(300)]
+    plain = [
+        record(f"http://a.example/{number}", f"page {number} of one kind".encode() * 3)
+        for number in range(300)
+    ]
     dictionary = zstandard.train_dictionary(2000, plain)
-    stored = zstandard.ZstdCompressor().compress(dictionary.as_bytes()) if compressed else dictionary.as_bytes()
+    stored = (
+        zstandard.ZstdCompressor().compress(dictionary.as_bytes())
+        if compressed
+        else dictionary.as_bytes()
+    )
     frames = [zstandard.ZstdCompressor(dict_data=dictionary).compress(one) for one in plain[:3]]
     head = b"\x5d\x2a\x4d\x18" + len(stored).to_bytes(4, "little") + stored
     path = tmp_path / "a.warc.zst"
     path.write_bytes(head + b"".join(frames))
     every = list(responses(str(path), Counter(), wanted=lambda status, media: True, limit=1000))
-    assert [(response.url[-1], response.body[:6]) for response in every] == [("0", b"page 0"), ("1", b"page 1"), ("2", b"page 2")]
-    assert [response.offset for response in every] == [len(head), len(head) + len(frames[0]), len(head) + len(frames[0]) + len(frames[1])]
+    assert [(response.url[-1], response.body[:6]) for response in every] == [
+        ("0", b"page 0"),
+        ("1", b"page 1"),
+        ("2", b"page 2"),
+    ]
+    assert [response.offset for response in every] == [
+        len(head),
+        len(head) + len(frames[0]),
+        len(head) + len(frames[0]) + len(frames[1]),
+    ]
     found = response_at(str(path), every[2].offset, limit=100)
     assert found is not None
     assert found.url == "http://a.example/2"
@@ -176,7 +248,10 @@ def test_a_zstd_archive_with_a_dictionary(tmp_path: Path, compressed: bool) -> N
     ("content", "message"),
     [
         (b"", "is empty, not a WARC file"),
-        (b"\x00\x01\x02random", "is no WARC file: it begins with b'\\x00\\x01\\x02random' instead of b'WARC/'"),
+        (
+            b"\x00\x01\x02random",
+            "is no WARC file: it begins with b'\\x00\\x01\\x02random' instead of b'WARC/'",
+        ),
         (gzip.compress(b"hello"), "is no WARC file: it begins with b'hello'"),
         (b"filedesc://x.arc 0.0.0.0 2008\n", "is an ARC file"),
         (b"<html>", "is no WARC file"),
@@ -207,21 +282,42 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_bodies_are_bounded(tmp_path: Path) -> None:
     bomb = gzip.compress(b"\0" * 50_000_000)
-    packed = record("http://a.example/bomb", bomb, "Content-Type: text/html\r\nContent-Encoding: gzip\r\n")
+    packed = record(
+        "http://a.example/bomb", bomb, "Content-Type: text/html\r\nContent-Encoding: gzip\r\n"
+    )
     (tmp_path / "big.warc").write_bytes(record("http://a.example/big", b"y" * 2000) + packed)
-    found = list(responses(str(tmp_path / "big.warc"), Counter(), wanted=lambda status, media: True, limit=1000))
-    assert [(len(response.body), response.cut) for response in found] == [(1000, True), (1000, True)]
+    found = list(
+        responses(
+            str(tmp_path / "big.warc"), Counter(), wanted=lambda status, media: True, limit=1000
+        )
+    )
+    assert [(len(response.body), response.cut) for response in found] == [
+        (1000, True),
+        (1000, True),
+    ]
 
 
 @pytest.mark.parametrize(
     ("body", "headers", "expected"),
     [
-        (b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n", (("Transfer-Encoding", "chunked"),), b"hello world"),
-        (b"<html>not chunked after all", (("Transfer-Encoding", "chunked"),), b"<html>not chunked after all"),
+        (
+            b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n",
+            (("Transfer-Encoding", "chunked"),),
+            b"hello world",
+        ),
+        (
+            b"<html>not chunked after all",
+            (("Transfer-Encoding", "chunked"),),
+            b"<html>not chunked after all",
+        ),
         (gzip.compress(b"hello"), (("Content-Encoding", "gzip"),), b"hello"),
         (b"hello", (("Content-Encoding", "gzip"),), b"hello"),
         (gzip.compress(b"hello" * 1000)[:-6], (("content-encoding", "GZIP"),), b"hello" * 1000),
-        (b"x\x9c\xcbH\xcd\xc9\xc9\x07\x00\x06,\x02\x15", (("Content-Encoding", "deflate"),), b"hello"),
+        (
+            b"x\x9c\xcbH\xcd\xc9\xc9\x07\x00\x06,\x02\x15",
+            (("Content-Encoding", "deflate"),),
+            b"hello",
+        ),
         (b"\xcbH\xcd\xc9\xc9\x07\x00", (("Content-Encoding", "deflate"),), b"hello"),
         (b"\x0b\x02\x80hello\x03", (("Content-Encoding", "br"),), b"hello"),
         (b"hello", (("Content-Encoding", "identity"),), b"hello"),
@@ -236,12 +332,32 @@ def test_a_crawl_is_written_as_warc(tmp_path: Path) -> None:
     for number in range(2):
         url = f"http://a.example/{number}?q=1"
         headers, request = [("Content-Type", "text/html")], [("Host", "a.example")]
-        writer.write(Exchange(url=url, status="200 OK", headers=headers, body=b"x", request=request, address="1.2.3.4"))
+        writer.write(
+            Exchange(
+                url=url,
+                status="200 OK",
+                headers=headers,
+                body=b"x",
+                request=request,
+                address="1.2.3.4",
+            )
+        )
     writer.close()
-    assert part_names(tmp_path) == ["part-00000.warc.gz", "part-00001.warc.gz", "part-00002.warc.gz"]
+    assert part_names(tmp_path) == [
+        "part-00000.warc.gz",
+        "part-00001.warc.gz",
+        "part-00002.warc.gz",
+    ]
     data = (tmp_path / "part-00001.warc.gz").read_bytes()
-    kinds = [(str(record.record_type), record.headers.get("WARC-Target-URI")) for record in ArchiveIterator(io.BytesIO(data))]
-    assert kinds == [("warcinfo", None), ("response", "http://a.example/0?q=1"), ("request", "http://a.example/0?q=1")]
+    kinds = [
+        (str(record.record_type), record.headers.get("WARC-Target-URI"))
+        for record in ArchiveIterator(io.BytesIO(data))
+    ]
+    assert kinds == [
+        ("warcinfo", None),
+        ("response", "http://a.example/0?q=1"),
+        ("request", "http://a.example/0?q=1"),
+    ]
     assert gzip.decompress(data).startswith(b"WARC/1.1\r\n")
 
 
@@ -264,10 +380,18 @@ def test_an_unfinished_record_is_cut_off(tmp_path: Path, cut: int) -> None:
         ("webrecorder+warcio/test/data/example-trunc.warc", 1, {}),
         ("webrecorder+warcio/test/data/example-iana.org-chunked.warc", 1, {}),
         ("webrecorder+warcio/test/data/example-resource.warc.gz", 1, {}),
-        ("chatnoir-eu+chatnoir-resiliparse/tests/data/clipped.warc.gz", 1, {"archive.truncated": 1}),
+        (
+            "chatnoir-eu+chatnoir-resiliparse/tests/data/clipped.warc.gz",
+            1,
+            {"archive.truncated": 1},
+        ),
         ("chatnoir-eu+chatnoir-resiliparse/tests/data/warcfile.warc.lz4", 16, {}),
         ("oduwsdl+ipwb/samples/warcs/5mementos.warc", 7, {"archive.wrong_length": 3}),
-        ("oduwsdl+ipwb/samples/warcs/IAH-20080430204825-00000-blackbook.warc.gz", 261, {"archive.no_http": 38}),
+        (
+            "oduwsdl+ipwb/samples/warcs/IAH-20080430204825-00000-blackbook.warc.gz",
+            261,
+            {"archive.no_http": 38},
+        ),
         ("commoncrawl+whirlwind-python/whirlwind.warc.gz", 1, {}),
         ("N0taN3rd+node-warc/test/files/books.toscrape.warc", 30, {"archive.wrong_length": 60}),
     ],
@@ -285,7 +409,11 @@ def test_no_real_archive_is_too_bad() -> None:
     if not DATA.exists():
         pytest.skip("the shared test data are not here")
     read_at_all, refused = 0, []
-    for path in sorted(path for path in DATA.rglob("*") if path.is_file() and (".warc" in path.name or ".arc" in path.name)):
+    for path in sorted(
+        path
+        for path in DATA.rglob("*")
+        if path.is_file() and (".warc" in path.name or ".arc" in path.name)
+    ):
         try:
             read(path)
             read_at_all += 1

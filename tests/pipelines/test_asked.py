@@ -1,4 +1,6 @@
-"""Costly measurements are asked only about the candidates that are still in, once, and again only about those who are new."""
+"""Costly measurements are asked only about the candidates that are still in, once, and again only
+about those who are new.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -45,9 +47,21 @@ order = ["text.characters"]
 reason = "group.duplicate"
 source = "test"
 """
-TEXTS = ("a dog", "dog on a beach", "quickly", "a red boat at sea", "the old harbour in the evening")
-PICTURES = {f"http://h{number}.example/{number}.png": png(side, side) for number, side in enumerate((10, 30, 40, 50))}
-ROWS = tuple(tuple((TEXTS[(number + place) % len(TEXTS)], url, None) for place, url in enumerate(PICTURES)) for number in range(3))
+TEXTS = (
+    "a dog",
+    "dog on a beach",
+    "quickly",
+    "a red boat at sea",
+    "the old harbour in the evening",
+)
+PICTURES = {
+    f"http://h{number}.example/{number}.png": png(side, side)
+    for number, side in enumerate((10, 30, 40, 50))
+}
+ROWS = tuple(
+    tuple((TEXTS[(number + place) % len(TEXTS)], url, None) for place, url in enumerate(PICTURES))
+    for number in range(3)
+)
 
 
 @pytest.fixture
@@ -71,7 +85,11 @@ def increments(root: Folder, collection: str, name: str) -> dict[str, int]:
     home = root / "collections" / collection / "measurements"
     found: dict[str, int] = {}
     for folder in (home / entry for entry in home.names() if entry.startswith(f"{name}-")):
-        found[folder.name] = sum(read_table(folder, file).num_rows for file in folder.names() if file.endswith(".parquet"))
+        found[folder.name] = sum(
+            read_table(folder, file).num_rows
+            for file in folder.names()
+            if file.endswith(".parquet")
+        )
     return found
 
 
@@ -80,8 +98,14 @@ def test_only_survivors_are_measured(root: Folder) -> None:
     rows = outcomes(decision).to_pylist()
     long = [row for row in rows if len(row["text"]) >= 14]
     assert sorted(increments(root, "one", "tagger").values()) == [len(long)]
-    assert {row["text.nouns"] is None for row in rows if row["outcome"] == "text.too_short"} == {True}
-    pictures = {row["image_id"] for row in rows if row["outcome"] not in ("text.too_short", "text.no_noun", "image.too_small")}
+    assert {row["text.nouns"] is None for row in rows if row["outcome"] == "text.too_short"} == {
+        True
+    }
+    pictures = {
+        row["image_id"]
+        for row in rows
+        if row["outcome"] not in ("text.too_short", "text.no_noun", "image.too_small")
+    }
     assert sorted(increments(root, "one", "natural").values()) == [len(pictures)]
     assert decision.funnel.candidates == len(rows) == 12
 
@@ -97,7 +121,11 @@ def test_a_lower_threshold_measures_those_who_are_new(root: Folder) -> None:
     assert increments(root, "one", "tagger") == after
     assert first.digest != again.digest
     kept = [row["text"] for row in outcomes(again).to_pylist() if row["outcome"] == "kept"]
-    assert sorted(kept) == ["a red boat at sea", "the old harbour in the evening", "the old harbour in the evening"]
+    assert sorted(kept) == [
+        "a red boat at sea",
+        "the old harbour in the evening",
+        "the old harbour in the evening",
+    ]
 
 
 def test_at_once_gives_the_same_outcomes_and_leaves_nothing_unmeasured(root: Folder) -> None:
@@ -117,7 +145,9 @@ def test_a_collection_that_was_measured_is_not_measured_again_with_another(root:
     assert len(increments(root, "two", "natural")) == 1
 
 
-def test_killed_while_it_asks_it_goes_on(root: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_while_it_asks_it_goes_on(
+    root: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = Folder(str(tmp_path / "uninterrupted"))
     make(other, "one", ROWS, PICTURES)
     expected = decide(other, recipe(14), ["one"])
@@ -131,13 +161,20 @@ def test_killed_while_it_asks_it_goes_on(root: Folder, tmp_path: Path, monkeypat
             decide(root, recipe(14), ["one"])
     decision = decide(root, recipe(14), ["one"])
     assert outcomes(decision)["outcome"].to_pylist() == outcomes(expected)["outcome"].to_pylist()
-    assert list(increments(root, "one", "natural").values()) == list(increments(other, "one", "natural").values())
+    assert list(increments(root, "one", "natural").values()) == list(
+        increments(other, "one", "natural").values()
+    )
 
 
 def test_a_rewriter_makes_the_text_that_is_measured_and_released(tmp_path: Path) -> None:
     root = Folder(str(tmp_path))
     url = next(iter(PICTURES))
-    make(root, "one", ((("a dog on a beach <b>http://example.org/x.jpg</b>", url, None), ("cat", url, None)),), PICTURES)
+    make(
+        root,
+        "one",
+        ((("a dog on a beach <b>http://example.org/x.jpg</b>", url, None), ("cat", url, None)),),
+        PICTURES,
+    )
     rewriting = parse(
         RECIPE.format(characters=10)
         .replace('description = "', 'text = "text.clean"\ndescription = "')
@@ -145,7 +182,10 @@ def test_a_rewriter_makes_the_text_that_is_measured_and_released(tmp_path: Path)
     )
     rows = outcomes(decide(root, rewriting, ["one"])).to_pylist()
     assert [row["text"] for row in rows] == ["a dog on a beach", "cat"]
-    assert [row["original_text"] for row in rows] == ["a dog on a beach <b>http://example.org/x.jpg</b>", "cat"]
+    assert [row["original_text"] for row in rows] == [
+        "a dog on a beach <b>http://example.org/x.jpg</b>",
+        "cat",
+    ]
     assert [row["text.characters"] for row in rows] == [16, 3]
     assert [row["outcome"] for row in rows] == ["kept", "text.too_short"]
 
@@ -159,7 +199,14 @@ def test_what_is_left_out_is_said(root: Folder) -> None:
 
 def test_a_model_that_was_not_given_is_named(root: Folder) -> None:
     scored = recipe(14).model_copy(
-        update={"rule": (*recipe(14).rule[:1], recipe(14).rule[1].model_copy(update={"measure": "image.unsafe", "op": "<="}))}
+        update={
+            "rule": (
+                *recipe(14).rule[:1],
+                recipe(14).rule[1].model_copy(update={"measure": "image.unsafe", "op": "<="}),
+            )
+        }
     )
-    with pytest.raises(ValueError, match=r"image\.unsafe needs .*: add --image-safety, or --without image\.unsafe"):
+    with pytest.raises(
+        ValueError, match=r"image\.unsafe needs .*: add --image-safety, or --without image\.unsafe"
+    ):
         decide(root, scored, ["one"])

@@ -18,7 +18,10 @@ def test_a_tag_keeps_its_first_attributes(one: bytes) -> None:
     tree, _ = parse(html, "text/html")
     assert time.process_time() - begin < 3
     assert [node.attributes["alt"] for node in tree.css("img")] == ["first", "second"]
-    assert few_attributes(html) == PADDING + FIRST + one * (MOST - 2) + b'><img src="/b.jpg" alt="second">'
+    assert (
+        few_attributes(html)
+        == PADDING + FIRST + one * (MOST - 2) + b'><img src="/b.jpg" alt="second">'
+    )
 
 
 @pytest.mark.parametrize(

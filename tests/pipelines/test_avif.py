@@ -14,23 +14,35 @@ MOVING = encoded(gradient(), "AVIF", save_all=True, append_images=[gradient().ro
 
 
 def branded(data: bytes, major: bytes, *compatible: bytes) -> bytes:
-    """The same under other brands; places in the file are counted from its start, so the box keeps its size."""
+    """The same under other brands; places in the file are counted from its start, so the box keeps
+    its size.
+    """
     size = struct.unpack(">I", data[:4])[0]
     filled = [*compatible, *[compatible[-1]] * (size // 4 - 4 - len(compatible))]
     assert len(filled) == size // 4 - 4
     return data[:8] + major + data[12:16] + b"".join(filled) + data[size:]
 
 
-@pytest.mark.parametrize("major", [b"avif", b"avis", b"mif1", b"msf1", b"miaf", b"MA1B", b"MA1A", b"1pic", b"mif2"])
-@pytest.mark.parametrize("others", [(b"avif",), (b"mif1", b"avif"), (b"mif1", b"miaf", b"MA1B", b"avif")])
+@pytest.mark.parametrize(
+    "major", [b"avif", b"avis", b"mif1", b"msf1", b"miaf", b"MA1B", b"MA1A", b"1pic", b"mif2"]
+)
+@pytest.mark.parametrize(
+    "others", [(b"avif",), (b"mif1", b"avif"), (b"mif1", b"miaf", b"MA1B", b"avif")]
+)
 def test_any_brand_says_it(major: bytes, others: tuple[bytes, ...]) -> None:
     data = branded(PLAIN, major, *others)
     found = decode(data)
     assert isinstance(found, Decoded)
-    assert (found.format, found.width, found.height, found.original_bytes) == ("AVIF", 64, 48, len(data))
+    assert (found.format, found.width, found.height, found.original_bytes) == (
+        "AVIF",
+        64,
+        48,
+        len(data),
+    )
     plain = decode(PLAIN)
     assert isinstance(plain, Decoded)
-    assert (found.image, found.image_id == plain.image_id) == (plain.image, data == PLAIN)  # the id is of the bytes as they came
+    # the id is of the bytes as they came
+    assert (found.image, found.image_id == plain.image_id) == (plain.image, data == PLAIN)
     with Image.open(io.BytesIO(found.image)) as image:
         assert image.format == "JPEG"  # anew: other readers open none of these
 
@@ -62,7 +74,9 @@ def test_its_turning_is_kept_under_another_brand() -> None:
 )
 def test_other_files_of_the_family(brands: bytes, outcome: str, words: str) -> None:
     body = b"ftyp" + brands[:4] + bytes(4) + brands[4:]
-    found = decode(struct.pack(">I", len(body) + 4) + body + PLAIN[struct.unpack(">I", PLAIN[:4])[0] :])
+    found = decode(
+        struct.pack(">I", len(body) + 4) + body + PLAIN[struct.unpack(">I", PLAIN[:4])[0] :]
+    )
     assert isinstance(found, Undecodable)
     assert found.outcome == outcome
     assert words in found.detail
@@ -72,4 +86,9 @@ def test_a_brand_alone_is_no_picture() -> None:
     for size in (0, 1, 8, 20, 24, 2**32 - 1):
         found = decode(struct.pack(">I", size) + b"ftypmiaf\0\0\0\0avif" + b"mif1")
         assert isinstance(found, Undecodable)
-        assert found.outcome in ("decode.corrupt", "decode.truncated", "decode.not_an_image", "decode.unsupported")
+        assert found.outcome in (
+            "decode.corrupt",
+            "decode.truncated",
+            "decode.not_an_image",
+            "decode.unsupported",
+        )

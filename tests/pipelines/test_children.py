@@ -86,14 +86,17 @@ def test_what_waits_for_ever_is_stopped_by_the_clock() -> None:
 def test_a_stream_keeps_its_order_around_the_dead(children: Children) -> None:
     items = [b"abort" if number % 20 == 7 else bytes(number) for number in range(100)]
     died = Died(how="killed by SIGABRT")
-    assert list(children.map(handled, items)) == [died if item == b"abort" else len(item) for item in items]
+    assert list(children.map(handled, items)) == [
+        died if item == b"abort" else len(item) for item in items
+    ]
     assert list(children.map(handled, [])) == []
 
 
 def test_nobody_is_blamed_for_what_an_earlier_item_has_done() -> None:
     alone = Children(1)
     assert alone.call(corrupting, [b"a"]) == [1]
-    assert alone.call(corrupting, [b"bb", b"ccc"]) == [2, 3]  # their child was harmed before: each has had one of its own
+    # their child was harmed before: each has had one of its own
+    assert alone.call(corrupting, [b"bb", b"ccc"]) == [2, 3]
     alone.close()
 
 
@@ -121,12 +124,15 @@ def test_a_template_that_is_killed_is_replaced(children: Children) -> None:
 def test_children_go_with_the_process_that_asked(item: str) -> None:
     """Killed without warning, at rest or in the middle of an item."""
     code = (
-        "import os, threading, time; from pipelines.engine.children import Children; from tests.pipelines.test_children import handled\n"
-        "children = Children(1); children.call(handled, [b'a'])\n"
-        "print(children._template._process.pid, children._idle[0].pid, flush=True)\n"
-        f"children.call(handled, [{item.encode()!r}]); time.sleep(60)"
+        "import os, threading, time; from pipelines.engine.children import Children; from"
+        " tests.pipelines.test_children import handled\nchildren = Children(1);"
+        " children.call(handled, [b'a'])\nprint(children._template._process.pid,"
+        f" children._idle[0].pid, flush=True)\nchildren.call(handled, [{item.encode()!r}]);"
+        " time.sleep(60)"
     )
-    asking = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    asking = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     assert asking.stdout is not None
     pids = [int(word) for word in asking.stdout.readline().split()]
     assert len(pids) == 2
@@ -145,7 +151,9 @@ def test_a_template_whose_caller_is_gone_says_nothing() -> None:
     child, far = socket.socketpair()
     code = f"from pipelines.engine.children import main; main({theirs.fileno()})"
     with ours, theirs, child, far:
-        template = subprocess.Popen([sys.executable, "-c", code], pass_fds=(theirs.fileno(),), stderr=subprocess.PIPE)
+        template = subprocess.Popen(
+            [sys.executable, "-c", code], pass_fds=(theirs.fileno(),), stderr=subprocess.PIPE
+        )
         socket.send_fds(ours, [pickle.dumps(("json", Limits()))], [far.fileno()])
     assert template.communicate(timeout=60) == (None, b"")
     assert template.returncode == 0
@@ -153,7 +161,10 @@ def test_a_template_whose_caller_is_gone_says_nothing() -> None:
 
 def test_a_worker_whose_caller_is_gone_says_nothing() -> None:
     worker = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.workers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "pipelines.workers"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert worker.stdin is not None
     assert worker.stdout is not None

@@ -1,4 +1,6 @@
-"""Clusters of near duplicates: every pair within three bits, whatever the order and the cut of the rows."""
+"""Clusters of near duplicates: every pair within three bits, whatever the order and the cut of the
+rows.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +29,12 @@ def at_once(stage: Stage) -> Manifest:
         output = stage.process(part)
         files += [{"name": file.name} for file in output.files]
         counts["unsettled"] += output.counts.get("unsettled", 0)
-    about = {"stage": stage.name, "version": stage.version, "config": stage.config(), "inputs": stage.inputs()}
+    about = {
+        "stage": stage.name,
+        "version": stage.version,
+        "config": stage.config(),
+        "inputs": stage.inputs(),
+    }
     return Manifest(**about, files=files, counts=counts, failed={}, digest=stage.identity())
 
 
@@ -42,20 +49,36 @@ def write_rows(folder: Folder, parts: Sequence[Sequence[Row]], kind: pa.DataType
         ]
         names.append(f"part-{number:05d}.parquet")
         Path(folder.path()).mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table(columns, names=["part", "row", "image_id", "value"]), folder.path(names[-1]))
+        pq.write_table(
+            pa.table(columns, names=["part", "row", "image_id", "value"]), folder.path(names[-1])
+        )
     return names
 
 
 def found(clustered: Clustered, parts: int) -> list[dict[int, str]]:
-    tables = [read_group(clustered.folder, clustered.names, part, clustered.schema) for part in range(parts)]
+    tables = [
+        read_group(clustered.folder, clustered.names, part, clustered.schema)
+        for part in range(parts)
+    ]
     assert all(set(table["part"].to_pylist()) <= {part} for part, table in enumerate(tables))
-    return [dict(zip(table["row"].to_pylist(), table["cluster"].to_pylist(), strict=True)) for table in tables]
+    return [
+        dict(zip(table["row"].to_pylist(), table["cluster"].to_pylist(), strict=True))
+        for table in tables
+    ]
 
 
 def hashed(folder: Path, parts: Sequence[Sequence[Row]], **cut: int) -> list[dict[int, str]]:
     rows = Folder(str(folder / "rows"))
     names = write_rows(rows, parts, pa.string())
-    done = cluster(out=Folder(str(folder / "out")), rows=rows, names=names, kind="hash", identity="test", run=at_once, **cut)
+    done = cluster(
+        out=Folder(str(folder / "out")),
+        rows=rows,
+        names=names,
+        kind="hash",
+        identity="test",
+        run=at_once,
+        **cut,
+    )
     assert not done.folder.exists("work")
     return found(done, len(parts))
 
@@ -69,17 +92,26 @@ def bits(*places: int) -> str:
 
 
 def test_three_bits_apart_are_near_and_four_are_not(tmp_path: Path) -> None:
-    parts = [[("b", bits()), ("d", bits(1, 30, 50, 63))], [("c", bits(0, 31, 62)), ("e", None), ("a", bits(0, 31, 62, 5))]]
+    parts = [
+        [("b", bits()), ("d", bits(1, 30, 50, 63))],
+        [("c", bits(0, 31, 62)), ("e", None), ("a", bits(0, 31, 62, 5))],
+    ]
     assert hashed(tmp_path, parts) == [{0: "a", 1: "d"}, {0: "a", 2: "a"}]
 
 
 def test_equal_images_and_equal_hashes_are_one_cluster(tmp_path: Path) -> None:
-    assert hashed(tmp_path, [[("b", bits()), ("b", bits())], [("a", bits()), ("b", bits())]]) == [{0: "a", 1: "a"}, {0: "a", 1: "a"}]
+    assert hashed(tmp_path, [[("b", bits()), ("b", bits())], [("a", bits()), ("b", bits())]]) == [
+        {0: "a", 1: "a"},
+        {0: "a", 1: "a"},
+    ]
 
 
 def test_a_flat_hash_is_near_to_none_but_its_own_image(tmp_path: Path) -> None:
     flat = ["0" * 16, "f" * 16, "0000000000000007", "ffffffff1fffffff"]
-    parts = [[(name, value) for name, value in zip("abcd", flat, strict=True)], [("e", "000000000000000f"), ("d", flat[3]), ("f", flat[0])]]
+    parts = [
+        [(name, value) for name, value in zip("abcd", flat, strict=True)],
+        [("e", "000000000000000f"), ("d", flat[3]), ("f", flat[0])],
+    ]
     assert hashed(tmp_path, parts) == [{0: "a", 1: "b", 2: "c", 3: "d"}, {0: "e", 1: "d", 2: "f"}]
 
 
@@ -112,7 +144,9 @@ def oracle(rows: Sequence[Row]) -> list[str]:
     def near(one: int, other: int) -> bool:
         if rows[one][0] == rows[other][0]:
             return True
-        return not flat[one] and not flat[other] and (numbers[one] ^ numbers[other]).bit_count() <= 3
+        return (
+            not flat[one] and not flat[other] and (numbers[one] ^ numbers[other]).bit_count() <= 3
+        )
 
     changed = True
     while changed:
@@ -125,15 +159,30 @@ def oracle(rows: Sequence[Row]) -> list[str]:
 
 
 turned = st.lists(st.integers(0, 63), max_size=7)
-images = st.lists(st.tuples(st.sampled_from([0, 0x5A5A5A5A5A5A5A5A, 0x0F0F33335555AAAA]), turned), min_size=1, max_size=24)
+images = st.lists(
+    st.tuples(st.sampled_from([0, 0x5A5A5A5A5A5A5A5A, 0x0F0F33335555AAAA]), turned),
+    min_size=1,
+    max_size=24,
+)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
-    found=images, copies=st.lists(st.integers(0, 1000), max_size=8), cut=st.integers(1, 4), gathered=st.integers(1, 9), order=st.randoms()
+    found=images,
+    copies=st.lists(st.integers(0, 1000), max_size=8),
+    cut=st.integers(1, 4),
+    gathered=st.integers(1, 9),
+    order=st.randoms(),
 )
 def test_clusters_depend_on_the_rows_alone(
-    tmp_path_factory: pytest.TempPathFactory, found: list[tuple[int, list[int]]], copies: list[int], cut: int, gathered: int, order: object
+    tmp_path_factory: pytest.TempPathFactory,
+    found: list[tuple[int, list[int]]],
+    copies: list[int],
+    cut: int,
+    gathered: int,
+    order: object,
 ) -> None:
     rows: list[Row] = []
     for place, (number, places) in enumerate(found):
@@ -149,12 +198,18 @@ def test_clusters_depend_on_the_rows_alone(
 
 
 @pytest.mark.parametrize("crowd", [near.CROWD, 4])
-def test_every_near_pair_is_found_in_crowds_too(crowd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_near_pair_is_found_in_crowds_too(
+    crowd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(near, "CROWD", crowd)
     random = np.random.default_rng(5)
     hashes = [0x123456789ABCDEF0]
     for _ in range(700):
-        hashes.append(hashes[random.integers(len(hashes))] ^ (1 << int(random.integers(64))) ^ (1 << int(random.integers(64))))
+        hashes.append(
+            hashes[random.integers(len(hashes))]
+            ^ (1 << int(random.integers(64)))
+            ^ (1 << int(random.integers(64)))
+        )
     numbers = np.unique(np.array(hashes, dtype=np.uint64))
     pairs = [np.sort(np.stack(pair), axis=0) for key in KEYS for pair in near_hashes(numbers, key)]
     there = np.unique(np.concatenate(pairs, axis=1), axis=1)
@@ -171,7 +226,9 @@ def test_a_forest_leads_each_node_to_the_least() -> None:
 
 
 def made_vectors(count: int, copied: int, cosine: float, size: int = 64) -> np.ndarray:
-    """Unit vectors around some directions, as models give them; then a copy of each of the first so far from it as the cosine says."""
+    """Unit vectors around some directions, as models give them; then a copy of each of the first so
+    far from it as the cosine says.
+    """
     random = np.random.default_rng(7)
     topics = random.normal(size=(50, size))
     first = topics[random.integers(50, size=count)] + random.normal(size=(count, size))
@@ -179,24 +236,34 @@ def made_vectors(count: int, copied: int, cosine: float, size: int = 64) -> np.n
     away = random.normal(size=(copied, size))
     away -= (away * first[:copied]).sum(axis=1, keepdims=True) * first[:copied]
     away /= np.linalg.norm(away, axis=1, keepdims=True)
-    return np.concatenate([first, cosine * first[:copied] + np.sqrt(1 - cosine**2) * away]).astype(np.float32)
+    return np.concatenate([first, cosine * first[:copied] + np.sqrt(1 - cosine**2) * away]).astype(
+        np.float32
+    )
 
 
 def embedded(folder: Path, vectors: np.ndarray, parts: int, **cut: int) -> list[str]:
-    rows: list[Row] = [(f"{place:06d}", list(vector)) for place, vector in enumerate(vectors.astype(np.float16))]
+    rows: list[Row] = [
+        (f"{place:06d}", list(vector)) for place, vector in enumerate(vectors.astype(np.float16))
+    ]
     size = -(-len(rows) // parts)
     split = [rows[start : start + size] for start in range(0, len(rows), size)]
     names = write_rows(Folder(str(folder / "rows")), split, pa.list_(pa.float16()))
     out, place = Folder(str(folder / "out")), Folder(str(folder / "rows"))
-    done = cluster(out=out, rows=place, names=names, kind="embedding", identity="test", run=at_once, **cut)
+    done = cluster(
+        out=out, rows=place, names=names, kind="embedding", identity="test", run=at_once, **cut
+    )
     return [name for part in found(done, parts) for _, name in sorted(part.items())]
 
 
 def test_vectors_at_a_small_angle_are_near(tmp_path: Path) -> None:
     vectors = made_vectors(300, 100, 0.97)
     clusters = embedded(tmp_path, vectors, 3)
-    assert clusters == [f"{place:06d}" for place in range(300)] + [f"{place:06d}" for place in range(100)]
-    assert embedded(tmp_path / "further", made_vectors(300, 100, 0.95), 2) == [f"{place:06d}" for place in range(400)]
+    assert clusters == [f"{place:06d}" for place in range(300)] + [
+        f"{place:06d}" for place in range(100)
+    ]
+    assert embedded(tmp_path / "further", made_vectors(300, 100, 0.95), 2) == [
+        f"{place:06d}" for place in range(400)
+    ]
 
 
 def test_few_near_vectors_are_missed_where_there_are_many(tmp_path: Path) -> None:
@@ -210,14 +277,27 @@ def test_few_near_vectors_are_missed_where_there_are_many(tmp_path: Path) -> Non
 def test_a_cell_that_is_too_wide_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(near, "WIDE", 1_000)
     vectors = made_vectors(5_000, 1_000, 0.97)
-    pairs = {(int(a), int(b)) for one, other in near_vectors(vectors, 0.96) for a, b in zip(one, other, strict=True)}
+    pairs = {
+        (int(a), int(b))
+        for one, other in near_vectors(vectors, 0.96)
+        for a, b in zip(one, other, strict=True)
+    }
     assert len(pairs & {(place, 5_000 + place) for place in range(1_000)}) >= 970
 
 
 def test_vectors_of_two_models_are_an_error(tmp_path: Path) -> None:
-    names = write_rows(Folder(str(tmp_path)), [[("a", [1.0, 0.0]), ("b", [1.0])]], pa.list_(pa.float16()))
+    names = write_rows(
+        Folder(str(tmp_path)), [[("a", [1.0, 0.0]), ("b", [1.0])]], pa.list_(pa.float16())
+    )
     with pytest.raises(ValueError, match="different lengths"):
-        cluster(out=Folder(str(tmp_path / "out")), rows=Folder(str(tmp_path)), names=names, kind="embedding", identity="test", run=at_once)
+        cluster(
+            out=Folder(str(tmp_path / "out")),
+            rows=Folder(str(tmp_path)),
+            names=names,
+            kind="embedding",
+            identity="test",
+            run=at_once,
+        )
 
 
 def test_it_goes_on_where_it_was_stopped_and_does_nothing_twice(tmp_path: Path) -> None:
@@ -234,7 +314,12 @@ def test_it_goes_on_where_it_was_stopped_and_does_nothing_twice(tmp_path: Path) 
     out = Folder(str(tmp_path / "out"))
 
     def again() -> list[dict[int, str]]:
-        return found(cluster(out=out, rows=rows, names=names, kind="hash", identity="test", run=run, gathered=2), 2)
+        return found(
+            cluster(
+                out=out, rows=rows, names=names, kind="hash", identity="test", run=run, gathered=2
+            ),
+            2,
+        )
 
     with pytest.raises(StageFailed, match="stopped"):
         again()
@@ -247,4 +332,11 @@ def test_it_goes_on_where_it_was_stopped_and_does_nothing_twice(tmp_path: Path) 
 def test_a_part_that_fails_is_named(tmp_path: Path) -> None:
     names = write_rows(Folder(str(tmp_path)), [[("a", "no hash at all!!")]], pa.string())
     with pytest.raises(StageFailed, match="stage nodes: 1 parts failed, first rows-00000"):
-        cluster(out=Folder(str(tmp_path / "out")), rows=Folder(str(tmp_path)), names=names, kind="hash", identity="test", run=run_stage)
+        cluster(
+            out=Folder(str(tmp_path / "out")),
+            rows=Folder(str(tmp_path)),
+            names=names,
+            kind="hash",
+            identity="test",
+            run=run_stage,
+        )

@@ -1,4 +1,6 @@
-"""Whatever the recipe and the collections: each candidate has one outcome, that of the first rule that applies, and they add up."""
+"""Whatever the recipe and the collections: each candidate has one outcome, that of the first rule
+that applies, and they add up.
+"""
 
 import hashlib
 import io
@@ -19,20 +21,38 @@ from pipelines.decisions.decision import decide
 from pipelines.store import Folder, read_table
 from tests.pipelines.made import Row, in_a_loop, make, png
 
-TEXTS = ("", " ", "dog", "a dog", "A  Dog", "two cats", "Two cats ", "three green birds", "a red boat at sea", "IMG 0001")
+TEXTS = (
+    "",
+    " ",
+    "dog",
+    "a dog",
+    "A  Dog",
+    "two cats",
+    "Two cats ",
+    "three green birds",
+    "a red boat at sea",
+    "IMG 0001",
+)
 SIDES = ((10, 10), (30, 10), (31, 10), (40, 40), (40, 80), (64, 48))
-PICTURES = {f"http://h{number}.example/{number}.png": png(*sides) for number, sides in enumerate(SIDES)}
+PICTURES = {
+    f"http://h{number}.example/{number}.png": png(*sides) for number, sides in enumerate(SIDES)
+}
 PICTURES["http://h9.example/copy.png"] = PICTURES["http://h3.example/3.png"]
 URLS = (*PICTURES, "http://h9.example/gone.png", "data:image/gif;base64,R0")
 NAMES = ("a", "b", "c", "d")
-SHARES: dict[str, tuple[int, ...]] = {"a": (12, 7), "b": (1,), "c": (20, 3, 5), "d": (9,)}  # candidates in each part
+# candidates in each part
+SHARES: dict[str, tuple[int, ...]] = {"a": (12, 7), "b": (1,), "c": (20, 3, 5), "d": (9,)}
 
 
 def rows_of(name: str) -> list[list[Row]]:
     draw = np.random.default_rng(NAMES.index(name))
     return [
         [
-            (TEXTS[draw.integers(len(TEXTS))], URLS[draw.integers(len(URLS))], "permission.noai" if draw.random() < 0.15 else None)
+            (
+                TEXTS[draw.integers(len(TEXTS))],
+                URLS[draw.integers(len(URLS))],
+                "permission.noai" if draw.random() < 0.15 else None,
+            )
             for _ in range(count)
         ]
         for count in SHARES[name]
@@ -97,8 +117,15 @@ COMPARED: dict[str, Callable[[float, float], bool]] = {
 
 
 def oracle(recipe: Recipe, collections: Sequence[str]) -> list[Candidate]:
-    """Every candidate with its outcome: step after step over all of them, in the order that the design gives."""
-    every = [Candidate(name, text, url, refused) for name in collections for part in rows_of(name) for text, url, refused in part]
+    """Every candidate with its outcome: step after step over all of them, in the order that the
+    design gives.
+    """
+    every = [
+        Candidate(name, text, url, refused)
+        for name in collections
+        for part in rows_of(name)
+        for text, url, refused in part
+    ]
     rules = [rule for rule in recipe.rule if isinstance(rule, RowRule)]
     for rule in rules:
         if rule.measure.startswith("text."):
@@ -126,7 +153,8 @@ def apply_row(rule: RowRule, every: list[Candidate]) -> None:
 def apply_group(rule: GroupRule, left: list[Candidate]) -> None:
     if rule.group == "top_fraction":
         return apply_top(rule, left)
-    by_text = rule.key == "text"  # no two of the pictures are near duplicates: a cluster is one picture
+    # no two of the pictures are near duplicates: a cluster is one picture
+    by_text = rule.key == "text"
     groups: dict[Any, list[Candidate]] = defaultdict(list)
     for one in left:
         groups[" ".join(one.text.lower().split()) if by_text else one.image].append(one)
@@ -151,7 +179,10 @@ def identity(one: Candidate) -> str:
 
 
 def beaten(rule: GroupRule, members: list[Candidate]) -> list[Candidate]:
-    members = sorted(members, key=lambda one: (*(-MEASURED[name](one) for name in rule.order), one.text, identity(one)))
+    members = sorted(
+        members,
+        key=lambda one: (*(-MEASURED[name](one) for name in rule.order), one.text, identity(one)),
+    )
     stay: dict[Any, Candidate] = {}
     for one in members:
         if len(stay) < rule.count:
@@ -173,14 +204,18 @@ def table_of(folder: Folder, names: Sequence[str], columns: Sequence[str]) -> li
 
 
 def blind(outcomes: list[tuple[str, str, str | None]]) -> Counter[Any]:
-    """How often each text and picture came to each outcome: of candidates alike in both, nothing says which one stays."""
+    """How often each text and picture came to each outcome: of candidates alike in both, nothing
+    says which one stays.
+    """
     return Counter((text, PICTURES.get(url, url), outcome) for text, url, outcome in outcomes)
 
 
 def row_rule(asked: tuple[Any, ...], number: int) -> RowRule:
     measure, op, value = asked
     level = measure.split(".")[0]
-    return RowRule(measure=measure, op=op, value=value, reason=f"{level}.rule{number}", source="test")
+    return RowRule(
+        measure=measure, op=op, value=value, reason=f"{level}.rule{number}", source="test"
+    )
 
 
 def group_rule(asked: tuple[Any, ...], number: int) -> GroupRule:
@@ -188,7 +223,11 @@ def group_rule(asked: tuple[Any, ...], number: int) -> GroupRule:
     fields: dict[str, Any] = {"group": kind, "reason": f"group.rule{number}", "source": "test"}
     if kind == "top_fraction":
         return GroupRule(**fields, fraction=fraction, order=order[:1])
-    fields |= {"key": key} | ({} if kind == "one_per" else {"count": count}) | ({} if kind == "at_most" else {"order": order})
+    fields |= (
+        {"key": key}
+        | ({} if kind == "one_per" else {"count": count})
+        | ({} if kind == "at_most" else {"order": order})
+    )
     return GroupRule(**fields)
 
 
@@ -201,9 +240,11 @@ BOUNDS = {
     "image.aspect": 3,
     "image.bytes": 4000,
 }
-asked_of_rows = st.tuples(st.sampled_from(sorted(BOUNDS)), st.sampled_from(sorted(COMPARED)), st.sampled_from([-1, 0, 0, 1])).map(
-    lambda asked: ("row", (asked[0], asked[1], BOUNDS[asked[0]] + asked[2]))
-)
+asked_of_rows = st.tuples(
+    st.sampled_from(sorted(BOUNDS)),
+    st.sampled_from(sorted(COMPARED)),
+    st.sampled_from([-1, 0, 0, 1]),
+).map(lambda asked: ("row", (asked[0], asked[1], BOUNDS[asked[0]] + asked[2])))
 asked_of_groups = st.tuples(
     st.sampled_from(["at_most", "one_per", "best_of", "top_fraction"]),
     st.sampled_from(["text", "image_id", "image.cluster"]),
@@ -215,23 +256,52 @@ recipes = st.lists(st.one_of(asked_of_rows, asked_of_groups), max_size=6).map(
     lambda asked: Recipe(
         name="random",
         description="Drawn.",
-        rule=tuple(row_rule(what, n) if kind == "row" else group_rule(what, n) for n, (kind, what) in enumerate(asked)),
+        rule=tuple(
+            row_rule(what, n) if kind == "row" else group_rule(what, n)
+            for n, (kind, what) in enumerate(asked)
+        ),
     )
 )
 some = st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(recipe=recipes, collections=some)
-def test_outcomes_are_those_of_the_oracle_and_add_up(root: Folder, recipe: Recipe, collections: list[str]) -> None:
+def test_outcomes_are_those_of_the_oracle_and_add_up(
+    root: Folder, recipe: Recipe, collections: list[str]
+) -> None:
     decision = decide(root, recipe, collections)
     expected = oracle(recipe, collections)
-    assert sum(decision.funnel.outcomes.values()) == len(expected) == sum(sum(SHARES[name]) for name in collections)
-    assert {name: count for name, count in decision.funnel.outcomes.items() if count} == Counter(one.outcome for one in expected)
-    rows = table_of(decision.folder, decision.names, ["candidate_id", "text", "image_url", "outcome"])
+    assert (
+        sum(decision.funnel.outcomes.values())
+        == len(expected)
+        == sum(sum(SHARES[name]) for name in collections)
+    )
+    assert {name: count for name, count in decision.funnel.outcomes.items() if count} == Counter(
+        one.outcome for one in expected
+    )
+    rows = table_of(
+        decision.folder, decision.names, ["candidate_id", "text", "image_url", "outcome"]
+    )
     assert blind([(row["text"], row["image_url"], row["outcome"]) for row in rows]) == blind(
         [(one.text, one.url, one.outcome) for one in expected]
     )
-    parts = {name: [f"part-{number:05d}.parquet" for number in range(len(SHARES[name]))] for name in collections}
-    there = [row for name in collections for row in table_of(root / "collections" / name / "candidates", parts[name], ["candidate_id"])]
-    assert sorted(row["candidate_id"] for row in rows) == sorted(row["candidate_id"] for row in there)
+    parts = {
+        name: [f"part-{number:05d}.parquet" for number in range(len(SHARES[name]))]
+        for name in collections
+    }
+    there = [
+        row
+        for name in collections
+        for row in table_of(
+            root / "collections" / name / "candidates", parts[name], ["candidate_id"]
+        )
+    ]
+    assert sorted(row["candidate_id"] for row in rows) == sorted(
+        row["candidate_id"] for row in there
+    )

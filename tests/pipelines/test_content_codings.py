@@ -66,7 +66,13 @@ def test_what_was_inflated_counts_whatever_the_tail(body: bytes, coding: str) ->
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "raw"])
 def test_a_cut_body_gives_what_came_before_the_cut(coding: str) -> None:
     text = random.Random(2).randbytes(400_000).hex().encode()
-    packed = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstd.compress, "raw": raw_deflate}[coding]
+    packed = {
+        "gzip": gzip.compress,
+        "deflate": zlib.compress,
+        "br": brotli.compress,
+        "zstd": zstd.compress,
+        "raw": raw_deflate,
+    }[coding]
     body = packed(text)
     found = undone(body[: len(body) // 2], "deflate" if coding == "raw" else coding)
     assert text.startswith(found)
@@ -76,17 +82,26 @@ def test_a_cut_body_gives_what_came_before_the_cut(coding: str) -> None:
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "raw"])
 def test_a_broken_body_gives_what_came_before_the_fault(coding: str) -> None:
     text = random.Random(3).randbytes(100_000).hex().encode()
-    body = bytearray({"gzip": gzip.compress, "deflate": zlib.compress, "raw": raw_deflate}[coding](text))
+    body = bytearray(
+        {"gzip": gzip.compress, "deflate": zlib.compress, "raw": raw_deflate}[coding](text)
+    )
     body[len(body) // 2 :] = b"\xff" * 2000
     found = undone(bytes(body), "deflate" if coding == "raw" else coding)
-    common = next(place for place, pair in enumerate(zip(found, text, strict=False)) if pair[0] != pair[1]) if found[:1] else 0
+    common = (
+        next(
+            place for place, pair in enumerate(zip(found, text, strict=False)) if pair[0] != pair[1]
+        )
+        if found[:1]
+        else 0
+    )
     assert len(text) * 0.45 < max(common, len(found) - 300) <= len(found)
 
 
 @pytest.mark.parametrize(
     ("body", "codings"),
     [
-        (gzip.compress(TEXT[:1000]) + gzip.compress(TEXT[1000:]), ["gzip"]),  # members one behind the other
+        # members one behind the other
+        (gzip.compress(TEXT[:1000]) + gzip.compress(TEXT[1000:]), ["gzip"]),
         (gzip.compress(b"") + gzip.compress(TEXT), ["gzip"]),
         (zstd.compress(TEXT[:1000]) + zstd.compress(TEXT[1000:]), ["zstd"]),
         (gzip.compress(gzip.compress(TEXT)), ["gzip", "gzip"]),  # lines of one list
@@ -109,7 +124,12 @@ def test_lists_of_codings(body: bytes, codings: list[str]) -> None:
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
 def test_bombs_give_what_is_asked_for(coding: str) -> None:
-    pack = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstd.compress}[coding]
+    pack = {
+        "gzip": gzip.compress,
+        "deflate": zlib.compress,
+        "br": brotli.compress,
+        "zstd": zstd.compress,
+    }[coding]
     bomb = pack(b"\0" * 20_000_000)
     assert undone(bomb, coding) == b"\0" * LIMIT
     assert undone(pack(bomb), coding, coding) == b"\0" * LIMIT
@@ -150,9 +170,15 @@ def test_chunks(body: bytes, expected: bytes) -> None:
 def test_chunks_around_codings() -> None:
     packed = gzip.compress(TEXT)
     body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(packed), packed)
-    assert decoded(body, (("Transfer-Encoding", "chunked"), ("Content-Encoding", "gzip")), LIMIT) == TEXT
+    assert (
+        decoded(body, (("Transfer-Encoding", "chunked"), ("Content-Encoding", "gzip")), LIMIT)
+        == TEXT
+    )
     assert decoded(body, (("transfer-encoding", "gzip, chunked"),), LIMIT) == TEXT
-    assert decoded(b"1\r\nx\r\n" * 100_000, (("Transfer-Encoding", "chunked"),), LIMIT) == b"x" * 100_000
+    assert (
+        decoded(b"1\r\nx\r\n" * 100_000, (("Transfer-Encoding", "chunked"),), LIMIT)
+        == b"x" * 100_000
+    )
 
 
 @pytest.mark.parametrize(

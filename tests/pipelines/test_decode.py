@@ -1,4 +1,6 @@
-"""Bytes to stored pictures: what is kept as it came, what is encoded anew, and what is no picture."""
+"""Bytes to stored pictures: what is kept as it came, what is encoded anew, and what is no
+picture.
+"""
 
 import hashlib
 import io
@@ -57,7 +59,11 @@ def outcome(data: bytes, **options: Any) -> str:
 def test_what_every_reader_shows_alike_is_kept(data: bytes, kind: str) -> None:
     found = picture(data)
     assert found.image == data
-    assert (found.format, found.original_bytes, found.image_id) == (kind, len(data), hashlib.sha256(data).hexdigest())
+    assert (found.format, found.original_bytes, found.image_id) == (
+        kind,
+        len(data),
+        hashlib.sha256(data).hexdigest(),
+    )
     assert (found.width, found.height) == (found.original_width, found.original_height) == (40, 30)
 
 
@@ -71,11 +77,21 @@ def test_what_every_reader_shows_alike_is_kept(data: bytes, kind: str) -> None:
         (encoded(gradient("P"), "GIF"), "GIF", ("PNG", "RGB")),
         (encoded(gradient(), "BMP"), "BMP", ("PNG", "RGB")),
         (encoded(gradient(), "TIFF"), "TIFF", ("JPEG", "RGB")),
-        (encoded(gradient("P"), "GIF", save_all=True, append_images=[gradient("P").rotate(180)]), "GIF", ("PNG", "RGB")),
-        (encoded(gradient(), "PNG", save_all=True, append_images=[gradient().rotate(180)]), "PNG", ("PNG", "RGB")),
+        (
+            encoded(gradient("P"), "GIF", save_all=True, append_images=[gradient("P").rotate(180)]),
+            "GIF",
+            ("PNG", "RGB"),
+        ),
+        (
+            encoded(gradient(), "PNG", save_all=True, append_images=[gradient().rotate(180)]),
+            "PNG",
+            ("PNG", "RGB"),
+        ),
     ],
 )
-def test_what_readers_show_differently_is_encoded_anew(data: bytes, kind: str, stored: tuple[str, str]) -> None:
+def test_what_readers_show_differently_is_encoded_anew(
+    data: bytes, kind: str, stored: tuple[str, str]
+) -> None:
     found = picture(data)
     image = shown(data)
     assert (found.format, image.format, image.mode.replace("L", "RGB")) == (kind, *stored)
@@ -100,9 +116,15 @@ def test_transparency_lies_on_white() -> None:
 
 @pytest.mark.parametrize(
     ("color_type", "samples", "expected"),
-    [(0, (30000,), (117, 117, 117)), (2, (30000, 0, 65535), (117, 0, 255)), (6, (0, 30000, 0, 65535), (0, 117, 0))],
+    [
+        (0, (30000,), (117, 117, 117)),
+        (2, (30000, 0, 65535), (117, 0, 255)),
+        (6, (0, 30000, 0, 65535), (0, 117, 0)),
+    ],
 )
-def test_sixteen_bits_become_eight(color_type: int, samples: tuple[int, ...], expected: tuple[int, ...]) -> None:
+def test_sixteen_bits_become_eight(
+    color_type: int, samples: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
     data = png16(color_type, samples)
     image = shown(data)
     assert picture(data).image != data
@@ -155,8 +177,11 @@ def test_pixels_are_counted_before_they_are_made() -> None:
     assert outcome(png(2**31 - 1, 2**31 - 1, 8, 2, b"")) == "decode.too_many_pixels"
 
 
-UPRIGHT = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0), (255, 255, 255), (128, 128, 128)]  # two across, three down
-CODED = {  # what is stored so that a viewer who turns it by its orientation shows UPRIGHT: pixels across, indices of UPRIGHT row by row
+# two across, three down
+UPRIGHT = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0), (255, 255, 255), (128, 128, 128)]
+# what is stored so that a viewer who turns it by its orientation shows UPRIGHT: pixels across,
+# indices of UPRIGHT row by row
+CODED = {
     1: (2, (0, 1, 2, 3, 4, 5)),
     2: (2, (1, 0, 3, 2, 5, 4)),
     3: (2, (5, 4, 3, 2, 1, 0)),
@@ -175,7 +200,10 @@ def test_every_orientation_to_the_pixel(kind: str, orientation: int, order: str)
     across, indices = CODED[orientation]
     coded = Image.new("RGB", (across, 6 // across))
     coded.putdata([UPRIGHT[index] for index in indices])
-    options: dict[str, Any] = {"WEBP": {"lossless": True}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}}.get(kind, {})
+    options: dict[str, Any] = {
+        "WEBP": {"lossless": True},
+        "AVIF": {"quality": 100, "subsampling": "4:4:4"},
+    }.get(kind, {})
     if kind == "TIFF":
         options = {"tiffinfo": {0x0112: orientation}}
     else:
@@ -201,13 +229,21 @@ def test_every_orientation_to_the_pixel(kind: str, orientation: int, order: str)
         (png16(0, (0x7FFF,), 8, chunk(b"tRNS", b"\x7f\xff")), 255),  # that grey is clear
         (png16(0, (0x7FFF,), 8, chunk(b"tRNS", b"\x7f\xfe")), 127),  # another is
         (png16(2, (0x7FFF, 0, 0xFFFF)), (127, 0, 255)),
-        (png16(2, (0x7FFF, 0, 0xFFFF), 8, chunk(b"tRNS", b"\x7f\xff\0\0\xff\xff")), (255, 255, 255)),
+        (
+            png16(2, (0x7FFF, 0, 0xFFFF), 8, chunk(b"tRNS", b"\x7f\xff\0\0\xff\xff")),
+            (255, 255, 255),
+        ),
         (png16(4, (0, 0x8000)), (127, 127, 127)),  # half black on white
         (png16(6, (0xFFFF, 0, 0, 0x8000)), (255, 127, 127)),
         (png(2, 1, 1, 0, b"\0\x40"), 0),
         (png(2, 1, 4, 0, b"\0\x80"), 136),
         (png(2, 1, 8, 4, b"\0\0\0\0\0"), 255),
-        (png(1, 1, 8, 3, b"\0\1", chunk(b"PLTE", b"\0\0\0\xff\0\0"), chunk(b"tRNS", b"\xff\x80")), (255, 127, 127)),
+        (
+            png(
+                1, 1, 8, 3, b"\0\1", chunk(b"PLTE", b"\0\0\0\xff\0\0"), chunk(b"tRNS", b"\xff\x80")
+            ),
+            (255, 127, 127),
+        ),
         (encoded(Image.new("I;16", (4, 4), 0x7FFF), "TIFF"), 127),
         (encoded(Image.new("F", (4, 4), 0.5), "TIFF"), 128),
         (encoded(Image.new("F", (4, 4), 77.0), "TIFF"), 77),
@@ -221,7 +257,11 @@ def test_every_orientation_to_the_pixel(kind: str, orientation: int, order: str)
 )
 def test_exact_pixels(data: bytes, expected: Any) -> None:
     pixel = shown(data).convert("RGB").getpixel((0, 0))
-    assert close(pixel, expected if isinstance(expected, tuple) else (expected,) * 3, by=0 if b"PNG" in data[:8] else 1), pixel
+    assert close(
+        pixel,
+        expected if isinstance(expected, tuple) else (expected,) * 3,
+        by=0 if b"PNG" in data[:8] else 1,
+    ), pixel
 
 
 def test_a_gif_frame_smaller_than_its_canvas_lies_on_white() -> None:
@@ -229,14 +269,27 @@ def test_a_gif_frame_smaller_than_its_canvas_lies_on_white() -> None:
     place = small.index(b",")
     data = small[:6] + b"\4\0\4\0" + small[10:place] + b",\1\0\1\0" + small[place + 5 :]
     white, red = (255, 255, 255), (255, 0, 0)
-    assert [shown(data).convert("RGB").getpixel((step, step)) for step in range(4)] == [white, red, red, white]
+    assert [shown(data).convert("RGB").getpixel((step, step)) for step in range(4)] == [
+        white,
+        red,
+        red,
+        white,
+    ]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_colours_of_display_p3_become_those_of_srgb(kind: str) -> None:
     source = Image.new("RGB", (16, 16), (200, 100, 50))
-    data = encoded(source, kind, icc_profile=rgb_profile(DISPLAY_P3), **({"quality": 100} if kind != "PNG" else {}))
-    wide, srgb = ImageCms.ImageCmsProfile(io.BytesIO(rgb_profile(DISPLAY_P3))), ImageCms.createProfile("sRGB")
+    data = encoded(
+        source,
+        kind,
+        icc_profile=rgb_profile(DISPLAY_P3),
+        **({"quality": 100} if kind != "PNG" else {}),
+    )
+    wide, srgb = (
+        ImageCms.ImageCmsProfile(io.BytesIO(rgb_profile(DISPLAY_P3))),
+        ImageCms.createProfile("sRGB"),
+    )
     expected = ImageCms.profileToProfile(source, wide, srgb, outputMode="RGB")
     assert expected is not None
     assert close(expected.getpixel((8, 8)), (215, 93, 31), by=1)
@@ -246,14 +299,22 @@ def test_colours_of_display_p3_become_those_of_srgb(kind: str) -> None:
 
 
 def test_red_of_display_p3_is_red() -> None:
-    data = encoded(Image.new("RGB", (8, 8), (255, 0, 0)), "PNG", icc_profile=rgb_profile(DISPLAY_P3))
+    data = encoded(
+        Image.new("RGB", (8, 8), (255, 0, 0)), "PNG", icc_profile=rgb_profile(DISPLAY_P3)
+    )
     assert shown(data).getpixel((4, 4)) == (255, 0, 0)  # beyond sRGB: its nearest
-    dull = encoded(Image.new("RGB", (8, 8), (180, 60, 60)), "PNG", icc_profile=rgb_profile(DISPLAY_P3))
-    assert close(shown(dull).getpixel((4, 4)), (195, 47, 54), by=1)  # by the matrices of CSS Color 4
+    dull = encoded(
+        Image.new("RGB", (8, 8), (180, 60, 60)), "PNG", icc_profile=rgb_profile(DISPLAY_P3)
+    )
+    # by the matrices of CSS Color 4
+    assert close(shown(dull).getpixel((4, 4)), (195, 47, 54), by=1)
 
 
 def test_a_profile_of_srgb_changes_nothing() -> None:
-    for icc in (rgb_profile(SRGB), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()):
+    for icc in (
+        rgb_profile(SRGB),
+        ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+    ):
         for kind, mode in (("JPEG", "RGB"), ("PNG", "RGB"), ("WEBP", "RGB"), ("JPEG", "L")):
             data = encoded(gradient(mode), kind, icc_profile=icc)
             assert (picture(data).image == data, picture(data).note) == (True, None)
@@ -264,18 +325,29 @@ def test_grey_and_printing_profiles() -> None:
     assert shown(grey).mode == "L"
     assert close(shown(grey).getpixel((4, 4)), (188, 188, 188), by=1)
     inks = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
-    expected = ImageCms.profileToProfile(inks, io.BytesIO(cmyk_profile()), ImageCms.createProfile("sRGB"), outputMode="RGB")
+    expected = ImageCms.profileToProfile(
+        inks, io.BytesIO(cmyk_profile()), ImageCms.createProfile("sRGB"), outputMode="RGB"
+    )
     assert expected is not None
     value = expected.getpixel((4, 4))
     assert isinstance(value, tuple)
     assert close(value, (198, 198, 198), by=2)  # lightness 80
-    assert close(shown(encoded(inks, "JPEG", icc_profile=cmyk_profile(), quality=100)).getpixel((4, 4)), value, by=2)
-    assert close(shown(encoded(inks, "TIFF", icc_profile=cmyk_profile())).getpixel((4, 4)), value, by=2)
+    assert close(
+        shown(encoded(inks, "JPEG", icc_profile=cmyk_profile(), quality=100)).getpixel((4, 4)),
+        value,
+        by=2,
+    )
+    assert close(
+        shown(encoded(inks, "TIFF", icc_profile=cmyk_profile())).getpixel((4, 4)), value, by=2
+    )
 
 
 @pytest.mark.parametrize(
     ("icc", "words"),
-    [(b"rubbish", "colour profile ignored: "), (cmyk_profile(), "colour profile ignored: it is one of CMYK, the picture is RGB")],
+    [
+        (b"rubbish", "colour profile ignored: "),
+        (cmyk_profile(), "colour profile ignored: it is one of CMYK, the picture is RGB"),
+    ],
 )
 def test_a_profile_of_no_use_is_left_out_and_said_so(icc: bytes, words: str) -> None:
     for kind in ("JPEG", "PNG", "WEBP"):
@@ -284,14 +356,22 @@ def test_a_profile_of_no_use_is_left_out_and_said_so(icc: bytes, words: str) -> 
         assert (found.note or "").startswith(words)
         assert found.reencoded
         assert "icc_profile" not in shown(data).info
-        assert shown(data).convert("RGB").tobytes() == Image.open(io.BytesIO(data)).convert("RGB").tobytes()  # nothing else is gone
+        # nothing else is gone
+        assert (
+            shown(data).convert("RGB").tobytes()
+            == Image.open(io.BytesIO(data)).convert("RGB").tobytes()
+        )
 
 
 def test_animation_is_said() -> None:
     frames = [gradient().rotate(180), gradient().rotate(90)]
     for kind in ("GIF", "PNG", "WEBP", "AVIF"):
         found = picture(encoded(gradient(), kind, save_all=True, append_images=frames))
-        assert (found.animated, found.note, found.reencoded) == (True, "the first of several frames", True), kind
+        assert (found.animated, found.note, found.reencoded) == (
+            True,
+            "the first of several frames",
+            True,
+        ), kind
     pages = picture(encoded(gradient(), "TIFF", save_all=True, append_images=frames))
     assert (pages.animated, pages.note) == (False, "the first of several pictures")
     assert not picture(encoded(gradient("P"), "GIF")).animated
@@ -300,7 +380,11 @@ def test_animation_is_said() -> None:
 def test_the_first_frame_is_what_is_stored() -> None:
     red, blue = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
     for kind in ("GIF", "PNG", "WEBP", "AVIF"):
-        assert close(shown(encoded(red, kind, save_all=True, append_images=[blue])).getpixel((4, 4)), (254, 0, 0), by=4), kind
+        assert close(
+            shown(encoded(red, kind, save_all=True, append_images=[blue])).getpixel((4, 4)),
+            (254, 0, 0),
+            by=4,
+        ), kind
 
 
 @pytest.mark.parametrize(
@@ -309,8 +393,16 @@ def test_the_first_frame_is_what_is_stored() -> None:
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "decode.unsupported", "HEIC, which is not decoded"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "decode.unsupported", "JPEG 2000, which is not decoded"),
         (b"%PDF-1.7", "decode.not_an_image", "a PDF, begins with b'%PDF-1.7'"),
-        (b"<?xml version='1.0'?><svg/>", "decode.not_an_image", "an SVG drawing, begins with b\"<?xml version='1\""),
-        (b"\n<!DOCTYPE HTML>", "decode.not_an_image", "a page of HTML, begins with b'\\n<!DOCTYPE HTML>'"),
+        (
+            b"<?xml version='1.0'?><svg/>",
+            "decode.not_an_image",
+            'an SVG drawing, begins with b"<?xml version=\'1"',
+        ),
+        (
+            b"\n<!DOCTYPE HTML>",
+            "decode.not_an_image",
+            "a page of HTML, begins with b'\\n<!DOCTYPE HTML>'",
+        ),
         (b"P6 1 1 255 abc", "decode.not_an_image", "begins with b'P6 1 1 255 abc'"),
     ],
 )
@@ -326,7 +418,11 @@ def test_threads_find_the_same() -> None:
 
     def work() -> None:
         for _ in range(20):
-            wrong.extend(found for one, wanted in zip(data, expected, strict=True) if (found := decode(one)) != wanted)
+            wrong.extend(
+                found
+                for one, wanted in zip(data, expected, strict=True)
+                if (found := decode(one)) != wanted
+            )
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:

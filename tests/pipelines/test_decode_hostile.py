@@ -1,4 +1,6 @@
-"""Bombs, damage and torture: whatever the bytes, an outcome in bounded time and memory. Half a minute, in three processes."""
+"""Bombs, damage and torture: whatever the bytes, an outcome in bounded time and memory. Half a
+minute, in three processes.
+"""
 
 import io
 import json
@@ -23,13 +25,36 @@ from tests.pipelines.pictures import DISPLAY_P3, chunk, encoded, exif, gradient,
 from tests.pipelines.web import jpeg
 
 BAD = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "bad_images"
-OUTCOMES = {"decoded", *(f"decode.{why}" for why in ("not_an_image", "unsupported", "corrupt", "truncated", "too_many_pixels"))}
-CUT = ("jpeg", "progressive", "cmyk", "png", "palette", "gif", "webp", "moving webp", "lossless webp", "tiff", "bmp", "avif")
-MEMORY = 2 * 1024**3  # bytes of address space for a process that decodes any file of 32 MiB; Python, numpy and Pillow alone map 0.5 GiB
+OUTCOMES = {
+    "decoded",
+    *(
+        f"decode.{why}"
+        for why in ("not_an_image", "unsupported", "corrupt", "truncated", "too_many_pixels")
+    ),
+}
+CUT = (
+    "jpeg",
+    "progressive",
+    "cmyk",
+    "png",
+    "palette",
+    "gif",
+    "webp",
+    "moving webp",
+    "lossless webp",
+    "tiff",
+    "bmp",
+    "avif",
+)
+# bytes of address space for a process that decodes any file of 32 MiB; Python, numpy and Pillow
+# alone map 0.5 GiB
+MEMORY = 2 * 1024**3
 
 
 def segments(*parts: tuple[int, bytes]) -> bytes:
-    return b"".join(bytes((0xFF, marker)) + struct.pack(">H", len(data) + 2) + data for marker, data in parts)
+    return b"".join(
+        bytes((0xFF, marker)) + struct.pack(">H", len(data) + 2) + data for marker, data in parts
+    )
 
 
 def after_start(data: bytes, *parts: tuple[int, bytes]) -> bytes:
@@ -48,12 +73,22 @@ def boxes(size: int) -> bytes:
 
 
 def wide_webp() -> bytes:
-    canvas = b"VP8X" + struct.pack("<I", 10) + b"\x02\0\0\0" + b"\xff\xff\0" + b"\xff\xff\0" + b"ANIM" + struct.pack("<IIH", 6, 0, 0)
+    canvas = (
+        b"VP8X"
+        + struct.pack("<I", 10)
+        + b"\x02\0\0\0"
+        + b"\xff\xff\0"
+        + b"\xff\xff\0"
+        + b"ANIM"
+        + struct.pack("<IIH", 6, 0, 0)
+    )
     return b"RIFF" + struct.pack("<I", len(canvas) + 4) + b"WEBP" + canvas
 
 
 def ico(picture: bytes) -> bytes:
-    return b"\0\0\1\0\1\0" + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(picture), 22) + picture
+    return (
+        b"\0\0\1\0\1\0" + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(picture), 22) + picture
+    )
 
 
 def scans(count: int) -> bytes:
@@ -64,7 +99,9 @@ def scans(count: int) -> bytes:
 
 
 def animation(kind: str, frames: int) -> bytes:
-    pictures = [Image.new("RGB", (16, 16), (index % 256, index // 256, 0)) for index in range(frames)]
+    pictures = [
+        Image.new("RGB", (16, 16), (index % 256, index // 256, 0)) for index in range(frames)
+    ]
     return encoded(pictures[0], kind, save_all=True, append_images=pictures[1:], duration=20)
 
 
@@ -84,7 +121,9 @@ def deep(side: int) -> bytes:
     packer = zlib.compressobj(1)
     rows = b"".join(packer.compress(bytes(1 + 2 * side)) for _ in range(side)) + packer.flush()
     header = struct.pack(">IIBBBBB", side, side, 16, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
 
 
 def in_a_circle() -> bytes:
@@ -98,7 +137,9 @@ def in_a_circle() -> bytes:
 def runs(count: int) -> bytes:
     """A BMP of that many runs of one pixel."""
     wide = 2_048
-    header = struct.pack("<IIIIiiHHIIIIII", 99, 0, 1_078, 40, wide, count // wide, 1, 8, 1, 2 * count, 0, 0, 256, 0)
+    header = struct.pack(
+        "<IIIIiiHHIIIIII", 99, 0, 1_078, 40, wide, count // wide, 1, 8, 1, 2 * count, 0, 0, 256, 0
+    )
     return b"BM" + header + bytes(1_024) + b"\1\0" * count
 
 
@@ -109,7 +150,9 @@ def icons(count: int) -> bytes:
 
 
 def bombs() -> dict[str, tuple[bytes, str]]:
-    """Files of which each would take gigabytes or minutes if it were believed; and what is to come of them."""
+    """Files of which each would take gigabytes or minutes if it were believed; and what is to come
+    of them.
+    """
     zeros = zlib.compress(bytes(100_000_000), 9)
     text = chunk(b"zTXt", b"x\0\0" + zeros)
     gif = encoded(gradient("P"), "GIF")
@@ -122,7 +165,10 @@ def bombs() -> dict[str, tuple[bytes, str]]:
         "jpeg of junk": (jpeg()[:20] + bytes(30_000_000) + jpeg()[20:], "decode.corrupt"),
         "jpeg of marks": (jpeg()[:-2] + b"\xff\x01" * 15_000_000, "decode.corrupt"),
         "jpeg of scans that are few enough": (scans(400), "decoded"),
-        "avif of what looks like exif": (encoded(gradient(), "AVIF") + b"II*\0\x08\0\0\0" * 1_000_000, "decode.corrupt"),
+        "avif of what looks like exif": (
+            encoded(gradient(), "AVIF") + b"II*\0\x08\0\0\0" * 1_000_000,
+            "decode.corrupt",
+        ),
         "avif of extents": (encoded(gradient(), "AVIF") + b"\0\0\0\x14ispe" * 2_000_000, "decode"),
         "tiff in a circle": (in_a_circle(), "decoded"),
         "bmp of two million runs": (runs(1 << 21), "decode"),
@@ -130,19 +176,40 @@ def bombs() -> dict[str, tuple[bytes, str]]:
         "ico of 65,535 pictures": (icons(65_535), "decoded"),
         "png of 60,000 x 60,000": (png(60_000, 60_000, 8, 2, b""), "decode.too_many_pixels"),
         "png with texts that explode": (png(1, 1, 8, 0, b"\0\x40", *[text] * 8), "decoded"),
-        "png with a profile that explodes": (png(1, 1, 8, 0, b"\0\x40", chunk(b"iCCP", b"x\0\0" + zeros)), "decoded"),
+        "png with a profile that explodes": (
+            png(1, 1, 8, 0, b"\0\x40", chunk(b"iCCP", b"x\0\0" + zeros)),
+            "decoded",
+        ),
         "png with pixels that explode": (png(1, 1, 8, 0, bytes(100_000_000)), "decoded"),
-        "png of chunks": (png(1, 1, 8, 0, b"\0\x40", *[chunk(b"abCd", b"")] * 100_000), "decode.corrupt"),
-        "png turned by a directory that explodes": (png(1, 1, 8, 0, b"\0\x40", chunk(b"eXIf", directory(60_000, 8_000_000))), "decoded"),
-        "gif of 65,535 x 65,535": (gif[:6] + b"\xff\xff\xff\xff" + gif[10:], "decode.too_many_pixels"),
-        "gif of comments": (gif[:frame] + b"!\xfe" + boxes(30_000_000) + b"\0" + gif[frame:], "decoded"),
-        "gif of tiny blocks": (gif[:frame] + b"!\xfe" + b"\1\0" * 1_000_000 + b"\0" + gif[frame:], "decode.corrupt"),
+        "png of chunks": (
+            png(1, 1, 8, 0, b"\0\x40", *[chunk(b"abCd", b"")] * 100_000),
+            "decode.corrupt",
+        ),
+        "png turned by a directory that explodes": (
+            png(1, 1, 8, 0, b"\0\x40", chunk(b"eXIf", directory(60_000, 8_000_000))),
+            "decoded",
+        ),
+        "gif of 65,535 x 65,535": (
+            gif[:6] + b"\xff\xff\xff\xff" + gif[10:],
+            "decode.too_many_pixels",
+        ),
+        "gif of comments": (
+            gif[:frame] + b"!\xfe" + boxes(30_000_000) + b"\0" + gif[frame:],
+            "decoded",
+        ),
+        "gif of tiny blocks": (
+            gif[:frame] + b"!\xfe" + b"\1\0" * 1_000_000 + b"\0" + gif[frame:],
+            "decode.corrupt",
+        ),
         "jpeg of segments": (after_start(jpeg(), *[(0xFE, b"")] * 100_000), "decode.corrupt"),
         "jpeg with directories that explode": (
             after_start(jpeg(), *[(0xE1, b"Exif\0\0" + directory(5_000, 65_000))] * 60),
             "decoded",
         ),
-        "jpeg with a list of pictures that explodes": (after_start(jpeg(), (0xE2, b"MPF\0" + directory(5_000, 65_000))), "decoded"),
+        "jpeg with a list of pictures that explodes": (
+            after_start(jpeg(), (0xE2, b"MPF\0" + directory(5_000, 65_000))),
+            "decoded",
+        ),
         "jpeg of scans": (scans(600), "decode.corrupt"),
         "jpeg of fill": (jpeg()[:2] + b"\xff" * 30_000_000 + jpeg()[2:], "decode.corrupt"),
         "webp of 65,536 x 65,536": (wide_webp(), "decode.too_many_pixels"),
@@ -154,28 +221,40 @@ def bombs() -> dict[str, tuple[bytes, str]]:
             "decode.corrupt",
         ),
         "tiff of a strip as high as can be": (
-            tiff.replace(struct.pack("<HHII", 278, 4, 1, 30), struct.pack("<HHII", 278, 4, 1, 2**32 - 1)),
+            tiff.replace(
+                struct.pack("<HHII", 278, 4, 1, 30), struct.pack("<HHII", 278, 4, 1, 2**32 - 1)
+            ),
             "decode",
         ),
         "tiff of 60,000 x 60,000": (
-            tiff.replace(struct.pack("<HHII", 256, 4, 1, 40), struct.pack("<HHII", 256, 4, 1, 60_000)).replace(
-                struct.pack("<HHII", 257, 4, 1, 30), struct.pack("<HHII", 257, 4, 1, 60_000)
-            ),
+            tiff.replace(
+                struct.pack("<HHII", 256, 4, 1, 40), struct.pack("<HHII", 256, 4, 1, 60_000)
+            ).replace(struct.pack("<HHII", 257, 4, 1, 30), struct.pack("<HHII", 257, 4, 1, 60_000)),
             "decode.too_many_pixels",
         ),
         "bmp of runs": (
-            b"BM" + struct.pack("<IIIIiiHHIIIIII", 99, 0, 54, 40, 80_000_000, 1, 1, 8, 1, 9, 0, 0, 0, 0) + b"\0\0",
+            b"BM"
+            + struct.pack("<IIIIiiHHIIIIII", 99, 0, 54, 40, 80_000_000, 1, 1, 8, 1, 9, 0, 0, 0, 0)
+            + b"\0\0",
             "decode.too_many_pixels",
         ),
-        "ico that hides a png of 12,000 x 12,000": (ico(png(12_000, 12_000, 8, 2, b"")), "decode.too_many_pixels"),
+        "ico that hides a png of 12,000 x 12,000": (
+            ico(png(12_000, 12_000, 8, 2, b"")),
+            "decode.too_many_pixels",
+        ),
     }
 
 
 def test_bombs() -> None:
     """In a process of their own, whose memory is limited; each within seconds."""
     found = in_process("bombs")
-    wrong = {name: (outcome, wanted) for name, (outcome, wanted, _) in found.items() if wanted and not outcome.startswith(wanted)}
-    slow = {name: seconds for name, (_, _, seconds) in found.items() if seconds > 10}  # CPU seconds; most take milliseconds
+    wrong = {
+        name: (outcome, wanted)
+        for name, (outcome, wanted, _) in found.items()
+        if wanted and not outcome.startswith(wanted)
+    }
+    # CPU seconds; most take milliseconds
+    slow = {name: seconds for name, (_, _, seconds) in found.items() if seconds > 10}
     assert (wrong, slow) == ({}, {})
     assert len(found) == len(bombs())
 
@@ -183,7 +262,15 @@ def test_bombs() -> None:
 def in_process(what: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.pipelines.test_decode_hostile", what]
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300, check=False, preexec_fn=limited)
+    done = subprocess.run(
+        command,
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        preexec_fn=limited,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return dict(json.loads(done.stdout))
 
@@ -212,10 +299,13 @@ def report_torture() -> dict[str, Any]:
     for path in sorted(path for path in BAD.rglob("*") if path.is_file()):
         start = time.process_time()
         result = decode(path.read_bytes())
-        stored = (result.format, result.width, result.height) if isinstance(result, Decoded) else None
+        stored = (
+            (result.format, result.width, result.height) if isinstance(result, Decoded) else None
+        )
         said = "decoded" if isinstance(result, Decoded) else result.outcome
         found[str(path.relative_to(BAD))] = (said, stored, time.process_time() - start)
-    # the peak of this program alone: what getrusage says begins with that of the process which started it
+    # the peak of this program alone: what getrusage says begins with that of the process which
+    # started it
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert peak is not None
     found["memory"] = int(peak[1]) * 1024
@@ -228,14 +318,19 @@ def test_a_broken_picture_prints_nothing(capfd: pytest.CaptureFixture[str]) -> N
     Image.effect_noise((64, 64), 50).save(buffer, "TIFF", compression="tiff_adobe_deflate")
     data = buffer.getvalue()
     decode(data.replace(data[8:40], bytes(32), 1))
-    with Image.open(io.BytesIO(data.replace(data[8:40], bytes(32), 1))) as image, pytest.raises(OSError, match="error"):
+    with (
+        Image.open(io.BytesIO(data.replace(data[8:40], bytes(32), 1))) as image,
+        pytest.raises(OSError, match="error"),
+    ):
         image.load()
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.real
 def test_torture_files() -> None:
-    """All of the torture files in one process of limited memory: each a picture of the size that its header says, or an outcome."""
+    """All of the torture files in one process of limited memory: each a picture of the size that
+    its header says, or an outcome.
+    """
     if not BAD.exists():
         pytest.skip("the shared test data are not here")
     found = in_process("torture")
@@ -246,11 +341,17 @@ def test_torture_files() -> None:
     assert counts["decoded"] >= 920
     assert 8 <= counts["decode.too_many_pixels"] <= 12
     pictures = {name: stored for name, (said, stored, _) in found.items() if said == "decoded"}
-    assert {name: stored for name, stored in pictures.items() if not same_size((BAD / name).read_bytes(), stored)} == {}
+    assert {
+        name: stored
+        for name, stored in pictures.items()
+        if not same_size((BAD / name).read_bytes(), stored)
+    } == {}
 
 
 def same_size(data: bytes, stored: tuple[str, int, int]) -> bool:
-    """Whether width and height, up to a turn, are those in the bytes where the format's specification puts them."""
+    """Whether width and height, up to a turn, are those in the bytes where the format's
+    specification puts them.
+    """
     kind, *size = stored
     places = {"PNG": (">II", 16), "GIF": ("<HH", 6), "BMP": ("<ii", 18)}
     if kind == "BMP" and data[14:18] == struct.pack("<I", 12):
@@ -258,7 +359,8 @@ def same_size(data: bytes, stored: tuple[str, int, int]) -> bool:
     if kind not in places:
         return True
     read = [abs(side) for side in struct.unpack_from(*places[kind][:1], data, places[kind][1])]
-    beyond = kind == "GIF" and all(side >= screen for side, screen in zip(size, read, strict=True))  # a frame may reach beyond its screen
+    # a frame may reach beyond its screen
+    beyond = kind == "GIF" and all(side >= screen for side, screen in zip(size, read, strict=True))
     return beyond or read in (size, size[::-1])
 
 
@@ -272,23 +374,38 @@ def test_real_orientations_show_one_picture() -> None:
     for orientation in range(9):
         found = decode((folder / f"Landscape_{orientation}.jpg").read_bytes())
         assert isinstance(found, Decoded)
-        pictures.append(Image.open(io.BytesIO(found.image)).convert("L").resize((32, 20), Image.Resampling.BOX).tobytes())
+        pictures.append(
+            Image.open(io.BytesIO(found.image))
+            .convert("L")
+            .resize((32, 20), Image.Resampling.BOX)
+            .tobytes()
+        )
     # each file has its number painted on it, hence the mean
-    assert [sum(abs(a - b) for a, b in zip(one, pictures[1], strict=True)) / 640 < 4 for one in pictures] == [True] * 9
+    assert [
+        sum(abs(a - b) for a, b in zip(one, pictures[1], strict=True)) / 640 < 4 for one in pictures
+    ] == [True] * 9
 
 
 def whole_files() -> dict[str, bytes]:
     picture = Image.effect_mandelbrot((120, 90), (-2, -1.2, 1, 1.2), 60).convert("RGB")
     moving = [picture.rotate(90), picture.rotate(180)]
     return {
-        "jpeg": encoded(picture, "JPEG", quality=90, exif=b"Exif\0\0" + exif(3), icc_profile=rgb_profile(DISPLAY_P3)),
+        "jpeg": encoded(
+            picture,
+            "JPEG",
+            quality=90,
+            exif=b"Exif\0\0" + exif(3),
+            icc_profile=rgb_profile(DISPLAY_P3),
+        ),
         "progressive": encoded(picture, "JPEG", progressive=True),
         "cmyk": encoded(picture.convert("CMYK"), "JPEG"),
         "png": encoded(picture, "PNG", exif=exif(6), icc_profile=rgb_profile(DISPLAY_P3)),
         "palette": encoded(picture.convert("P"), "PNG", transparency=0),
         "apng": encoded(picture, "PNG", save_all=True, append_images=moving),
         "gif": encoded(picture, "GIF", save_all=True, append_images=moving),
-        "webp": encoded(picture, "WEBP", exif=b"Exif\0\0" + exif(6), icc_profile=rgb_profile(DISPLAY_P3)),
+        "webp": encoded(
+            picture, "WEBP", exif=b"Exif\0\0" + exif(6), icc_profile=rgb_profile(DISPLAY_P3)
+        ),
         "moving webp": encoded(picture, "WEBP", save_all=True, append_images=moving),
         "lossless webp": encoded(picture.convert("RGBA"), "WEBP", lossless=True),
         "tiff": encoded(picture, "TIFF", tiffinfo={0x0112: 6}),
@@ -310,14 +427,22 @@ def test_a_file_cut_anywhere_is_no_picture(kind: str) -> None:
         end = data.index(b"!\xf9", 1_000)
     cut = sorted(rng.sample(range(1, end - 1), 60))
     found = {size: outcome(data[:size]) for size in cut}
-    assert {size: said for size, said in found.items() if said not in ("decode.truncated", "decode.corrupt", "decode.not_an_image")} == {}
+    assert {
+        size: said
+        for size, said in found.items()
+        if said not in ("decode.truncated", "decode.corrupt", "decode.not_an_image")
+    } == {}
 
 
 def test_a_jpeg_of_too_few_bytes_for_its_blocks_is_truncated() -> None:
-    """It has its end marker, yet most of its coded data are gone: decoders show grey without a word."""
+    """It has its end marker, yet most of its coded data are gone: decoders show grey without a
+    word.
+    """
     data = jpeg(400, 400)
     start = data.index(b"\xff\xda") + 14
-    assert decode(data[: start + 40] + b"\xff\xd9") == Undecodable(outcome="decode.truncated", detail="40 coded bytes, of at least 937")
+    assert decode(data[: start + 40] + b"\xff\xd9") == Undecodable(
+        outcome="decode.truncated", detail="40 coded bytes, of at least 937"
+    )
 
 
 def test_a_jpeg_without_its_end_marker_is_decoded_to_know() -> None:
@@ -332,12 +457,18 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     """A file with some bytes changed, moved, doubled or gone."""
     changed = bytearray(data)
     for _ in range(rng.randint(1, 8)):
-        place = rng.randrange(len(changed)) if rng.random() < 0.5 else rng.randrange(min(200, len(changed)))
+        place = (
+            rng.randrange(len(changed))
+            if rng.random() < 0.5
+            else rng.randrange(min(200, len(changed)))
+        )
         kind = rng.random()
         if kind < 0.6:
             changed[place] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
         elif kind < 0.7:
-            changed[place : place + 4] = rng.choice((b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0"))
+            changed[place : place + 4] = rng.choice(
+                (b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0")
+            )
         elif kind < 0.8:
             del changed[place : place + rng.randint(1, 300)]
         elif kind < 0.9:
@@ -369,4 +500,8 @@ def test_damage_of_every_kind_is_an_outcome() -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps({"bombs": report_bombs, "torture": report_torture, "fuzz": report_fuzz}[sys.argv[1]]()))
+    sys.stdout.write(
+        json.dumps(
+            {"bombs": report_bombs, "torture": report_torture, "fuzz": report_fuzz}[sys.argv[1]]()
+        )
+    )

@@ -33,7 +33,11 @@ def stored(data: bytes, **options: Any) -> tuple[Decoded, Image.Image]:
         ((40, 30), {"resize": "keep_ratio", "size": 100}, (133, 100)),
         ((40, 30), {"resize": "keep_ratio", "size": 100, "only_if_bigger": True}, (40, 30)),
         ((400, 90), {"resize": "keep_ratio", "size": 100, "only_if_bigger": True}, (400, 90)),
-        ((400, 90), {"resize": "keep_ratio_largest", "size": 100, "only_if_bigger": True}, (100, 22)),
+        (
+            (400, 90),
+            {"resize": "keep_ratio_largest", "size": 100, "only_if_bigger": True},
+            (100, 22),
+        ),
         ((400, 90), {"resize": "center_crop", "size": 100, "only_if_bigger": True}, (400, 90)),
         ((40, 30), {"resize": "border", "size": 100, "only_if_bigger": True}, (40, 30)),
         ((40, 30), {"resize": "border", "size": 100}, (100, 100)),
@@ -41,7 +45,9 @@ def stored(data: bytes, **options: Any) -> tuple[Decoded, Image.Image]:
     ],
 )
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_sizes(size: tuple[int, int], options: dict[str, Any], expected: tuple[int, int], kind: str) -> None:
+def test_sizes(
+    size: tuple[int, int], options: dict[str, Any], expected: tuple[int, int], kind: str
+) -> None:
     data = encoded(gradient(size=size), kind)
     found, image = stored(data, **options)
     assert image.size == expected
@@ -53,7 +59,12 @@ def test_sizes(size: tuple[int, int], options: dict[str, Any], expected: tuple[i
 
 def test_a_picture_that_fits_is_kept() -> None:
     square = jpeg(224, 224)
-    for options in ({"resize": "center_crop"}, {"resize": "border"}, {"resize": "keep_ratio"}, {"resize": "keep_ratio_largest"}):
+    for options in (
+        {"resize": "center_crop"},
+        {"resize": "border"},
+        {"resize": "keep_ratio"},
+        {"resize": "keep_ratio_largest"},
+    ):
         assert stored(square, size=224, format="jpg", quality=80, **options)[0].image == square
     assert stored(square, format="png")[1].format == "PNG"
     assert stored(encoded(gradient(), "PNG"), format="jpg")[1].format == "JPEG"
@@ -73,7 +84,9 @@ def test_pixels_of_crop_and_border() -> None:
     crop = stored(encoded(thirds(), "PNG"), resize="center_crop", size=50)[1]
     assert [crop.getpixel(place) for place in ((2, 2), (47, 47), (25, 25))] == [(0, 255, 0)] * 3
     border = stored(encoded(thirds(), "PNG"), resize="border", size=60)[1]
-    assert [border.getpixel(place) for place in ((30, 0), (30, 59), (5, 30), (30, 30), (55, 30))] == [
+    assert [
+        border.getpixel(place) for place in ((30, 0), (30, 59), (5, 30), (30, 30), (55, 30))
+    ] == [
         (255, 255, 255),
         (255, 255, 255),
         (255, 0, 0),
@@ -83,7 +96,13 @@ def test_pixels_of_crop_and_border() -> None:
 
 
 def test_turned_and_shrunk_at_once() -> None:
-    turned = encoded(thirds().transpose(Image.Transpose.ROTATE_90), "JPEG", exif=b"Exif\0\0" + exif(6), quality=95, subsampling=0)
+    turned = encoded(
+        thirds().transpose(Image.Transpose.ROTATE_90),
+        "JPEG",
+        exif=b"Exif\0\0" + exif(6),
+        quality=95,
+        subsampling=0,
+    )
     found, image = stored(turned, resize="keep_ratio_largest", size=30)
     assert (found.original_width, found.original_height, image.size) == (100, 300, (30, 10))
     red, green, blue = (image.getpixel((x, 5)) for x in (3, 15, 27))
@@ -93,9 +112,18 @@ def test_turned_and_shrunk_at_once() -> None:
 
 
 def test_decoding_smaller_shows_the_same() -> None:
-    """A JPEG decoded at half or a quarter of its size and then fitted differs little from one decoded whole."""
+    """A JPEG decoded at half or a quarter of its size and then fitted differs little from one
+    decoded whole.
+    """
     large = Image.radial_gradient("L").resize((1000, 800), Image.Resampling.BICUBIC)
-    picture = Image.merge("RGB", (large, large.rotate(90).resize((1000, 800)), large.transpose(Image.Transpose.FLIP_LEFT_RIGHT)))
+    picture = Image.merge(
+        "RGB",
+        (
+            large,
+            large.rotate(90).resize((1000, 800)),
+            large.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        ),
+    )
     data = encoded(picture, "JPEG", quality=95)
     small = stored(data, resize="keep_ratio", size=200)[1].convert("RGB").tobytes()
     whole = Image.open(io.BytesIO(data)).resize((250, 200), Image.Resampling.LANCZOS).tobytes()
@@ -108,13 +136,20 @@ def test_quality_says_how_finely() -> None:
     sizes = [len(stored(data, format="jpg", quality=quality)[0].image) for quality in (20, 95, 100)]
     assert sizes == sorted(sizes)
     assert len(set(sizes)) == 3
-    assert len(stored(data, format="png", quality=9)[0].image) <= len(stored(data, format="png", quality=0)[0].image)
+    assert len(stored(data, format="png", quality=9)[0].image) <= len(
+        stored(data, format="png", quality=0)[0].image
+    )
 
 
 def test_the_original_is_kept_on_request() -> None:
     wide = encoded(gradient(), "PNG", icc_profile=rgb_profile(DISPLAY_P3))
     moving = encoded(gradient(), "GIF", save_all=True, append_images=[gradient().rotate(90)])
-    for data in (wide, moving, encoded(gradient("CMYK"), "JPEG"), encoded(gradient(), "JPEG", exif=b"Exif\0\0" + exif(6))):
+    for data in (
+        wide,
+        moving,
+        encoded(gradient("CMYK"), "JPEG"),
+        encoded(gradient(), "JPEG", exif=b"Exif\0\0" + exif(6)),
+    ):
         found = stored(data, keep_original=True)[0]
         assert (found.image == data, found.reencoded) == (True, False)
     cut = decode(wide[:-200], encoding=Encoding(keep_original=True))
@@ -130,21 +165,36 @@ def test_no_size_explodes() -> None:
     assert found.outcome == "decode.too_many_pixels"
     assert stored(line, resize="center_crop", size=100)[1].size == (100, 100)
     wide = decode(line, encoding=Encoding(format="webp"))
-    assert wide == Undecodable(outcome="decode.too_many_pixels", detail="1 x 20000 pixels, where webp holds at most 16383 a side")
+    assert wide == Undecodable(
+        outcome="decode.too_many_pixels",
+        detail="1 x 20000 pixels, where webp holds at most 16383 a side",
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"resize": "center"}, "resize is 'center': it must be one of none, border, keep_ratio, keep_ratio_largest, center_crop"),
+        (
+            {"resize": "center"},
+            (
+                "resize is 'center': it must be one of none, border, keep_ratio,"
+                " keep_ratio_largest, center_crop"
+            ),
+        ),
         ({"resize": "border"}, "resize is border and size is None: give both, or neither"),
         ({"size": 224}, "resize is none and size is 224: give both, or neither"),
         ({"resize": "border", "size": 0}, "size is 0: it must be 1 to 16383 pixels"),
-        ({"only_if_bigger": True}, "only_if_bigger says when to resize: give resize and size too, or leave it out"),
+        (
+            {"only_if_bigger": True},
+            "only_if_bigger says when to resize: give resize and size too, or leave it out",
+        ),
         ({"format": "gif"}, "format is 'gif': it must be one of jpg, png, webp, or left out"),
         ({"quality": 0}, "quality is 0: for jpg it must be 1 to 100"),
         ({"format": "png", "quality": 95}, "quality is 95: for png it must be 0 to 9"),
-        ({"keep_original": True, "format": "jpg"}, "keep_original stores the bytes as they came: leave out resize, size, format"),
+        (
+            {"keep_original": True, "format": "jpg"},
+            "keep_original stores the bytes as they came: leave out resize, size, format",
+        ),
     ],
 )
 def test_mistakes_are_named(options: dict[str, Any], words: str) -> None:

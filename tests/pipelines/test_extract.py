@@ -43,14 +43,18 @@ SHARED = DATA.parents[1]
 
 
 def extract(tmp_path: Path, *archives: Path) -> Extract:
-    return Extract(out=Folder(str(tmp_path / "candidates")), archives=tuple(str(path) for path in archives))
+    return Extract(
+        out=Folder(str(tmp_path / "candidates")), archives=tuple(str(path) for path in archives)
+    )
 
 
 def test_the_rows_of_a_page() -> None:
     html = b"""<html lang=en><p>Our dogs.</p><figure><img src=/a.jpg width=640 height=480 alt="A dog" srcset="/a-2.jpg 900w">
-    <figcaption>Rex in the park</figcaption></figure><img src=/b.jpg alt=""></html>"""
+    <figcaption>Rex in the park</figcaption></figure><img src=/b.jpg alt=""></html>"""  # noqa: E501
     headers = (("X-Robots-Tag", "max-snippet:50, noai"),)
-    rows = candidates_of_page(html, "http://a.example/p", headers, captured_at="2026-01-02T03:04:05Z", offset=7)
+    rows = candidates_of_page(
+        html, "http://a.example/p", headers, captured_at="2026-01-02T03:04:05Z", offset=7
+    )
     shared = {
         "page_url": "http://a.example/p",
         "images_on_page": 2,
@@ -84,7 +88,14 @@ def test_the_rows_of_a_page() -> None:
             **image,
             "text": text,
             "text_source": source,
-            "candidate_id": identify("http://a.example/p", "2026-01-02T03:04:05Z", image["image_url"], text, source, image["place"]),
+            "candidate_id": identify(
+                "http://a.example/p",
+                "2026-01-02T03:04:05Z",
+                image["image_url"],
+                text,
+                source,
+                image["place"],
+            ),
         }
         for image, text, source in texts
     ]
@@ -117,14 +128,18 @@ def test_a_part_for_each_archive(tmp_path: Path) -> None:
     assert table["archive"].to_pylist() == [str(tmp_path / "a.warc")] * 3
     held = read_table(stage.out, "archive-images-00000.parquet")
     assert held.schema.equals(ARCHIVE_IMAGES)
-    ((url, archive, offset, captured, stored_as),) = [tuple(row.values()) for row in held.to_pylist()]
+    ((url, archive, offset, captured, stored_as),) = [
+        tuple(row.values()) for row in held.to_pylist()
+    ]
     assert (url, archive) == ("http://a.example/a.jpg", str(tmp_path / "a.warc"))
     assert (offset, captured, stored_as) == (len(page), "2026-01-02T03:04:05Z", None)
 
 
 def test_the_same_archive_gives_the_same_bytes(tmp_path: Path) -> None:
     photo = record("http://a.example/a.jpg", jpeg(), "Content-Type: image/jpeg\r\n")
-    (tmp_path / "a.warc").write_bytes(record("http://a.example/1", b"<img src=a.jpg alt=x>") + photo)
+    (tmp_path / "a.warc").write_bytes(
+        record("http://a.example/1", b"<img src=a.jpg alt=x>") + photo
+    )
     stage = extract(tmp_path, tmp_path / "a.warc")
     first, again = (stage.process(stage.parts()[0]).files for _ in range(2))
     assert first == again  # names, sizes and digests
@@ -140,13 +155,20 @@ def test_what_is_no_archive_is_set_aside_by_name(tmp_path: Path) -> None:
 
 
 def test_a_large_archive_becomes_several_parts_of_the_same_candidates(tmp_path: Path) -> None:
-    pages = [record(f"http://a.example/{number}", b"<img src=a.jpg alt=%d>" % number) for number in range(200)]
+    pages = [
+        record(f"http://a.example/{number}", b"<img src=a.jpg alt=%d>" % number)
+        for number in range(200)
+    ]
     photo = record("http://a.example/a.jpg", jpeg(), "Content-Type: image/jpeg\r\n")
     path = tmp_path / "a.warc.gz"
     path.write_bytes(b"".join(gzip.compress(one) for one in [*pages, photo]))
     whole = run_stage(extract(tmp_path, path))
     expected = read_table(Folder(str(tmp_path / "candidates")), "part-00000.parquet")
-    stage = Extract(out=Folder(str(tmp_path / "cut")), archives=(str(path),), range_bytes=path.stat().st_size // 4)
+    stage = Extract(
+        out=Folder(str(tmp_path / "cut")),
+        archives=(str(path),),
+        range_bytes=path.stat().st_size // 4,
+    )
     assert [part.name for part in stage.parts()] == ["00000", "00001", "00002", "00003", "00004"]
     manifest = run_stage(stage)
     assert +Counter(manifest.counts) == +Counter(whole.counts)
@@ -157,7 +179,9 @@ def test_a_large_archive_becomes_several_parts_of_the_same_candidates(tmp_path: 
 
 def test_a_wat_or_arc_file_among_warc_files_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.warc.wat.gz").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"a\.warc\.wat\.gz is no WARC file by its name: give WAT files as wat"):
+    with pytest.raises(
+        ValueError, match=r"a\.warc\.wat\.gz is no WARC file by its name: give WAT files as wat"
+    ):
         extract(tmp_path, tmp_path / "*").parts()
 
 
@@ -199,17 +223,33 @@ def test_every_reference_of_a_made_site_is_found(tmp_path: Path) -> None:
     maker = SHARED / "tools" / "make_site.py"
     if not captions.exists() or not maker.exists():
         pytest.skip("the shared test data are not here")
-    order = [sys.executable, str(maker), "--pairs", str(captions), "--out", str(tmp_path), "--limit", "60"]
+    order = [
+        sys.executable,
+        str(maker),
+        "--pairs",
+        str(captions),
+        "--out",
+        str(tmp_path),
+        "--limit",
+        "60",
+    ]
     subprocess.run(order, check=True, capture_output=True)
     site = tmp_path / "site"
     pages = {f"/{path.relative_to(site)}": path.read_bytes() for path in site.rglob("*.html")}
     with served({**pages, "/": pages["/index.html"]}) as web:
-        crawl(Crawl(seeds=(f"{web.url}/",), allow_private_addresses=True), Folder(str(tmp_path / "pages")))
+        crawl(
+            Crawl(seeds=(f"{web.url}/",), allow_private_addresses=True),
+            Folder(str(tmp_path / "pages")),
+        )
     stage = Extract(out=Folder(str(tmp_path / "candidates")), pages=Folder(str(tmp_path / "pages")))
     stage.process(stage.parts()[0])
     table = read_table(stage.out, "part-00000.parquet").to_pylist()
-    own = [row for row in table if row["text"] != "Figure"]  # the figcaption that the maker adds and does not list
-    found = Counter((urlsplit(row["page_url"]).path, urlsplit(row["image_url"]).path, row["text"]) for row in own)
+    # the figcaption that the maker adds and does not list
+    own = [row for row in table if row["text"] != "Figure"]
+    found = Counter(
+        (urlsplit(row["page_url"]).path, urlsplit(row["image_url"]).path, row["text"])
+        for row in own
+    )
     truth = [json.loads(line) for line in (tmp_path / "truth.jsonl").read_text().splitlines()]
     assert found == Counter((row["page"], row["image"], row["text"]) for row in truth)
     assert {row["archive"] for row in table} == {"part-00000.warc.gz"}

@@ -1,4 +1,6 @@
-"""A collect that fails before it collected anything leaves nothing behind, and the correction that it advises works."""
+"""A collect that fails before it collected anything leaves nothing behind, and the correction that
+it advises works.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"index": ("notes.cdx",)}, r"is no index"),
     ({"seeds": ("http://127.0.0.1:1/",)}, r"add --allow-private-addresses to crawl it"),
     ({"seeds": ("https://example.org/",)}, r"give a contact, an e-mail or web address"),
-    ({"seeds": ("http://127.0.0.1:1/",), "allow_private_addresses": True}, r"no page could be read from"),
+    (
+        {"seeds": ("http://127.0.0.1:1/",), "allow_private_addresses": True},
+        r"no page could be read from",
+    ),
     ({"retry": ("fetch.timeout",), "earlier": ("never",)}, r"never"),
     ({"pairs": "good.csv", "before_fetch": "winow"}, r"winow"),
 ]
@@ -43,7 +48,10 @@ def here(tmp_path: Path) -> Path:
     (tmp_path / "header.csv").write_text("url,text\n")
     for name in ("notes.txt", "notes.txt.warc", "notes.cdx"):
         (tmp_path / name).write_text("hello world\n")
-    coco = '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "caption": "c"}]}'
+    coco = (
+        '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "caption":'
+        ' "c"}]}'
+    )
     (tmp_path / "coco.json").write_text(coco)
     return tmp_path
 
@@ -54,9 +62,13 @@ def config_of(here: Path, options: dict[str, Any]) -> CollectConfig:
     def there(name: str, value: Any) -> Any:
         if name in ("pairs", "imports", "html", "import_images"):
             return str(here / value)
-        return tuple(str(here / one) for one in value) if name in ("warc", "wat", "index") else value
+        return (
+            tuple(str(here / one) for one in value) if name in ("warc", "wat", "index") else value
+        )
 
-    return CollectConfig(**{name: there(name, value) for name, value in options.items()}, contact="")
+    return CollectConfig(
+        **{name: there(name, value) for name, value in options.items()}, contact=""
+    )
 
 
 @pytest.mark.parametrize(("options", "message"), WRONG)
@@ -70,7 +82,12 @@ def test_nothing_is_left(here: Path, options: dict[str, Any], message: str) -> N
 def test_a_runner_that_there_is_not_leaves_nothing(here: Path) -> None:
     root = Folder(str(here / "root"))
     with pytest.raises((StageFailed, ValueError), match="Nonsense"):
-        collect(root, config_of(here, {"pairs": "good.csv"}), id="same", engine=Engine(runner="Nonsense"))
+        collect(
+            root,
+            config_of(here, {"pairs": "good.csv"}),
+            id="same",
+            engine=Engine(runner="Nonsense"),
+        )
     assert (root / "collections").names() == []
 
 
@@ -79,29 +96,44 @@ def test_the_corrections_that_errors_advise(here: Path) -> None:
     wrong: dict[str, Any] = {"pairs": "columns.csv", "fetch": False}
     with pytest.raises(ValueError, match="--url-column and --text-column"):
         collect(root, config_of(here, wrong), id="same")
-    made = collect(root, config_of(here, {**wrong, "url_column": "link", "text_column": "words"}), id="same")
+    made = collect(
+        root, config_of(here, {**wrong, "url_column": "link", "text_column": "words"}), id="same"
+    )
     assert made.counts["candidates"] == 1
 
     (here / "pictures").mkdir()
     (here / "pictures/a.jpg").write_bytes(jpeg())
     with pytest.raises(ValueError, match="--import-images FOLDER"):
         collect(root, config_of(here, {"imports": "coco.json"}), id="captions")
-    made = collect(root, config_of(here, {"imports": "coco.json", "import_images": "pictures"}), id="captions")
+    made = collect(
+        root, config_of(here, {"imports": "coco.json", "import_images": "pictures"}), id="captions"
+    )
     assert made.counts["images"] == 1
 
     page = '<img src="/a.jpg" alt="a red square">'
     with served({"/": page, "/a.jpg": Reply(body=jpeg(), type="image/jpeg")}) as web:
         with pytest.raises(ValueError, match="add --allow-private-addresses"):
             collect(root, config_of(here, {"seeds": (web.url,)}), id="pages")
-        made = collect(root, config_of(here, {"seeds": (web.url,), "allow_private_addresses": True}), id="pages")
+        made = collect(
+            root,
+            config_of(here, {"seeds": (web.url,), "allow_private_addresses": True}),
+            id="pages",
+        )
     assert made.counts["images"] == 1
 
 
 def test_what_was_collected_stays(here: Path) -> None:
     """A crawl that read pages keeps them, though they hold no image."""
     root = Folder(str(here / "root"))
-    with served({"/": "<p>no image"}) as web, pytest.raises(ValueError, match="holds no image-text candidates"):
-        collect(root, config_of(here, {"seeds": (web.url,), "allow_private_addresses": True}), id="pages")
+    with (
+        served({"/": "<p>no image"}) as web,
+        pytest.raises(ValueError, match="holds no image-text candidates"),
+    ):
+        collect(
+            root,
+            config_of(here, {"seeds": (web.url,), "allow_private_addresses": True}),
+            id="pages",
+        )
     assert (root / "collections").names() == ["pages"]
     assert (root / "collections/pages/pages").exists("crawl.json")
 
@@ -109,5 +141,10 @@ def test_what_was_collected_stays(here: Path) -> None:
 def test_a_share_leaves_what_others_may_be_writing(here: Path) -> None:
     root = Folder(str(here / "root"))
     with pytest.raises(ValueError, match="there is no list of pairs"):
-        collect(root, config_of(here, {"pairs": "gone.csv"}), id="same", engine=Engine(share=Share.parse("1/2")))
+        collect(
+            root,
+            config_of(here, {"pairs": "gone.csv"}),
+            id="same",
+            engine=Engine(share=Share.parse("1/2")),
+        )
     assert (root / "collections").names() == ["same"]

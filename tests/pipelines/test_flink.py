@@ -1,6 +1,8 @@
-"""Stages on a real Flink cluster: the same bytes as here, whatever is killed; a job that finds no worker ends.
+"""Stages on a real Flink cluster: the same bytes as here, whatever is killed; a job that finds no
+worker ends.
 
-Slow (a minute or two, at most four): JVMs start, and each job sends 150 MB of jars to the cluster and starts two Python workers.
+Slow (a minute or two, at most four): JVMs start, and each job sends 150 MB of jars to the cluster
+and starts two Python workers.
 """
 
 import dataclasses
@@ -29,7 +31,8 @@ from pipelines.store import Folder
 from tests.pipelines import flink
 from tests.pipelines.test_decide import RECIPE, make
 
-pytestmark = pytest.mark.timeout(480, func_only=True)  # what is downloaded and started has bounds of its own
+# what is downloaded and started has bounds of its own
+pytestmark = pytest.mark.timeout(480, func_only=True)
 
 JOB_SECONDS = 150.0  # for anything that is waited for here
 PARTS = 8
@@ -46,7 +49,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[flink.Cluster]
 
 @dataclass(frozen=True)
 class PatientFilter(Filter):
-    """The lengths of texts, each batch after a pause that changes nothing of them; it travels to the workers with the stage."""
+    """The lengths of texts, each batch after a pause that changes nothing of them; it travels to
+    the workers with the stage.
+    """
 
     name: ClassVar[str] = LengthFilter.name
     version: ClassVar[int] = LengthFilter.version
@@ -65,7 +70,10 @@ class PatientFilter(Filter):
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with a collection of eight parts."""
     path = tmp_path_factory.mktemp("root")
-    rows = tuple(tuple((1 + (part + place) % 6, (part * place) % 5, False) for place in range(6)) for part in range(PARTS))
+    rows = tuple(
+        tuple((1 + (part + place) % 6, (part * place) % 5, False) for place in range(6))
+        for part in range(PARTS)
+    )
     make(Folder(str(path)), "a", rows)
     (path / "small.toml").write_text(RECIPE)
     return path
@@ -74,25 +82,41 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def digests(folder: Path) -> dict[str, str]:
     """What lies below a folder: the sha256 of each file."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def places(folder: Path) -> dict[str, tuple[int, int]]:
     """What tells a file from one that was written anew: its number and the time."""
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("part-*")}
+    return {
+        path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("part-*")
+    }
 
 
-def test_a_killed_task_manager_costs_a_submission_of_what_is_pending(root: Path, cluster: flink.Cluster, tmp_path: Path) -> None:
+def test_a_killed_task_manager_costs_a_submission_of_what_is_pending(
+    root: Path, cluster: flink.Cluster, tmp_path: Path
+) -> None:
     measure = Measure.of(Folder(str(root)) / "collections/a", PatientFilter())
     here = run_stage(dataclasses.replace(measure, out=Folder(str(tmp_path / "here"))))
-    slow = dataclasses.replace(measure, filter=PatientFilter(pause=2.0), out=Folder(str(tmp_path / "there")))
+    slow = dataclasses.replace(
+        measure, filter=PatientFilter(pause=2.0), out=Folder(str(tmp_path / "there"))
+    )
     done: list[Manifest] = []
     jobs = len(cluster.jobs())
-    run = threading.Thread(target=lambda: done.append(run_stage(slow, engine(cluster))), daemon=True)
+    run = threading.Thread(
+        target=lambda: done.append(run_stage(slow, engine(cluster))), daemon=True
+    )
     run.start()
     settled = wait_for_parts(tmp_path / "there/receipts", 2, run)
-    before = {name: place for name, place in places(tmp_path / "there").items() if name.split(".")[0] in settled}
-    cluster.kill("taskmanager-2")  # its workers go on for a while, as on a machine that has lost the network
+    before = {
+        name: place
+        for name, place in places(tmp_path / "there").items()
+        if name.split(".")[0] in settled
+    }
+    # its workers go on for a while, as on a machine that has lost the network
+    cluster.kill("taskmanager-2")
     run.join(JOB_SECONDS)
     assert done, f"the stage did not end:\n{cluster.log()}"
     assert cluster.jobs()[jobs:] == ["FAILED", "FINISHED"]
@@ -104,12 +128,15 @@ def test_a_killed_task_manager_costs_a_submission_of_what_is_pending(root: Path,
     assert done[0].digest == here.digest
 
 
-def test_an_aggregation_by_the_command_line_writes_the_same_bytes(root: Path, cluster: flink.Cluster, tmp_path: Path) -> None:
+def test_an_aggregation_by_the_command_line_writes_the_same_bytes(
+    root: Path, cluster: flink.Cluster, tmp_path: Path
+) -> None:
     there = tmp_path / "there"
     expected = funnel(root)
     shutil.copytree(root, there)
     (work,) = there.glob("outcomes/*/work")
-    verdicts = sorted(work.glob("verdicts-*"))[-1]  # the last group rule, and what is decided with it
+    # the last group rule, and what is decided with it
+    verdicts = sorted(work.glob("verdicts-*"))[-1]
     shutil.rmtree(verdicts)
     for path in work.parent.iterdir():
         if path.is_file() and path.name != "decision.json":
@@ -122,16 +149,29 @@ def test_an_aggregation_by_the_command_line_writes_the_same_bytes(root: Path, cl
     assert digests(there) == digests(root)
 
 
-def test_a_job_that_gets_no_worker_ends(root: Path, cluster: flink.Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_gets_no_worker_ends(
+    root: Path, cluster: flink.Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipelines.stage.SUBMISSIONS", 1)
     measure = Measure.of(Folder(str(root)) / "collections/a", PatientFilter())
     stage = dataclasses.replace(measure, out=Folder(str(tmp_path / "out")))
     jobs = len(cluster.jobs())
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the request for a worker, and starts none
+    # takes the request for a worker, and starts none
+    with socket.create_server(("127.0.0.1", 0)) as silent:
         pool = f"--environment_config=localhost:{silent.getsockname()[1]}"
-        options = tuple(pool if option.startswith("--environment_config") else option for option in cluster.options)
-        with pytest.raises(StageFailed, match=r"no worker of the job showed a sign of life for 20 s.*run the same command again"):
-            run_stage(stage, dataclasses.replace(engine(cluster), options=options, wait_seconds=20.0))
+        options = tuple(
+            pool if option.startswith("--environment_config") else option
+            for option in cluster.options
+        )
+        with pytest.raises(
+            StageFailed,
+            match=(
+                r"no worker of the job showed a sign of life for 20 s.*run the same command again"
+            ),
+        ):
+            run_stage(
+                stage, dataclasses.replace(engine(cluster), options=options, wait_seconds=20.0)
+            )
     deadline = time.monotonic() + JOB_SECONDS
     while set(cluster.jobs()[jobs:]) - {"CANCELED", "FAILED"} and time.monotonic() < deadline:
         time.sleep(0.5)
@@ -145,8 +185,25 @@ def engine(cluster: flink.Cluster) -> Engine:
 
 def funnel(root: Path, *words: str) -> Any:
     """What `winnow funnel` prints, run as a user would."""
-    command = [sys.executable, "-m", "flows.cli", "funnel", "--root", str(root), "--recipe", str(root / "small.toml"), "--collection", "a"]
-    done = subprocess.run([*command, "--json", *words], capture_output=True, text=True, check=False, timeout=2 * JOB_SECONDS)
+    command = [
+        sys.executable,
+        "-m",
+        "flows.cli",
+        "funnel",
+        "--root",
+        str(root),
+        "--recipe",
+        str(root / "small.toml"),
+        "--collection",
+        "a",
+    ]
+    done = subprocess.run(
+        [*command, "--json", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=2 * JOB_SECONDS,
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout)
 
@@ -155,7 +212,15 @@ def wait_for_parts(receipts: Path, count: int, run: threading.Thread) -> list[st
     """The names of the parts that are done, as soon as there are so many."""
     deadline = time.monotonic() + JOB_SECONDS
     while time.monotonic() < deadline and run.is_alive():
-        found = [name.removesuffix(".json") for name in os.listdir(receipts) if name.startswith("part-")] if receipts.exists() else []
+        found = (
+            [
+                name.removesuffix(".json")
+                for name in os.listdir(receipts)
+                if name.startswith("part-")
+            ]
+            if receipts.exists()
+            else []
+        )
         if len(found) >= count:
             return found
         time.sleep(0.05)

@@ -1,4 +1,6 @@
-"""Take-down in collections made from WACZ files: nothing of it is left in the root, and the package that was given is named."""
+"""Take-down in collections made from WACZ files: nothing of it is left in the root, and the package
+that was given is named.
+"""
 
 import gzip
 from pathlib import Path
@@ -31,18 +33,25 @@ def shown(name: str, data: bytes) -> bytes:
 
 
 def page_and_image(page: str, name: str, data: bytes) -> bytes:
-    return member(f"{SITE}/{page}.html", shown(name, data)) + member(f"{SITE}/{name}.png", data, "image/png")
+    return member(f"{SITE}/{page}.html", shown(name, data)) + member(
+        f"{SITE}/{name}.png", data, "image/png"
+    )
 
 
 @pytest.fixture(params=["one package", "packages in a package"])
 def given(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A package with three pages, each with its picture, in two archives."""
     archives = {
-        "archive/a.warc.gz": page_and_image("boat", "boat", BOAT) + page_and_image("secret", "lake", LAKE),
+        "archive/a.warc.gz": (
+            page_and_image("boat", "boat", BOAT) + page_and_image("secret", "lake", LAKE)
+        ),
         "archive/b.warc.gz": page_and_image("bird", "bird", BIRD),
     }
     if request.param != "one package":
-        archives = {f"{name[8:9]}.wacz": package({name: data, "datapackage.json": b"{}"}) for name, data in archives.items()}
+        archives = {
+            f"{name[8:9]}.wacz": package({name: data, "datapackage.json": b"{}"})
+            for name, data in archives.items()
+        }
     (tmp_path / "given.wacz").write_bytes(package({**archives, "datapackage.json": b"{}"}))
     return tmp_path / "given.wacz"
 
@@ -54,23 +63,39 @@ def test_a_page_or_picture_of_a_package(tmp_path: Path, given: Path, what: str) 
     assert (found.counts["candidates"], found.counts["images"]) == (3, 3)
     curate(root, CurateConfig(recipe="everything", collections=("web",), release="all"))
     assert holders(root, *NEEDLES)
-    asked = {"page": {"urls": [f"{SITE}/secret.html"]}, "image": {"urls": [f"{SITE}/lake.png"]}, "hash": {"sha256": [image_id(LAKE)]}}[what]
+    asked = {
+        "page": {"urls": [f"{SITE}/secret.html"]},
+        "image": {"urls": [f"{SITE}/lake.png"]},
+        "hash": {"sha256": [image_id(LAKE)]},
+    }[what]
     would = forget(root, **asked, dry_run=True)
     assert holders(root, *NEEDLES)
     report = forget(root, **asked)
-    assert (report.collections, report.releases, report.reissued) == (would.collections, {"all": 1}, {"all": "all.r1"})
+    assert (report.collections, report.releases, report.reissued) == (
+        would.collections,
+        {"all": 1},
+        {"all": "all.r1"},
+    )
     assert report.outside == would.outside
     (outside,) = report.outside
     assert outside.startswith("zip://")
     assert outside.endswith(f"::{given}")
     assert holders(root, *NEEDLES) == []
-    assert samples(root, "all.r1") == sorted((image_id(data), [TEXTS[data]]) for data in (BOAT, BIRD))
+    assert samples(root, "all.r1") == sorted(
+        (image_id(data), [TEXTS[data]]) for data in (BOAT, BIRD)
+    )
     assert validate(root) == []
-    assert dict(decide(root, "everything", ["web"]).funnel.outcomes) == {"permission.forgotten": 1, "kept": 2}
+    assert dict(decide(root, "everything", ["web"]).funnel.outcomes) == {
+        "permission.forgotten": 1,
+        "kept": 2,
+    }
     assert given.read_bytes() == before
     again = collect(root, CollectConfig(warc=(str(given),), fetch=False), id="again")
     assert again.counts["images"] == 2
-    assert dict(decide(root, "everything", ["again"]).funnel.outcomes) == {"permission.forgotten": 1, "kept": 2}
+    assert dict(decide(root, "everything", ["again"]).funnel.outcomes) == {
+        "permission.forgotten": 1,
+        "kept": 2,
+    }
     kept = (b"hidden words", b"secret.html", LAKE) if what == "page" else (LAKE,)
     assert holders(root / "collections" / "again", *kept) == []
 

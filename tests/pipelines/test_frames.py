@@ -1,4 +1,6 @@
-"""JPEGs by their frame type: what libjpeg does not decode, or Pillow decodes beyond its buffer, is refused before any decoder."""
+"""JPEGs by their frame type: what libjpeg does not decode, or Pillow decodes beyond its buffer, is
+refused before any decoder.
+"""
 
 import io
 import struct
@@ -19,7 +21,10 @@ from tests.pipelines.pictures import encoded, gradient
 from tests.pipelines.web import jpeg
 from training.data.decode import open_image as trained_on
 
-LOSSLESS = Path(__file__).resolve().parents[2].parent / "shared/cases/fetch-decode/lossless-jpeg/random8_94x97_lossless.jpg"
+LOSSLESS = (
+    Path(__file__).resolve().parents[2].parent
+    / "shared/cases/fetch-decode/lossless-jpeg/random8_94x97_lossless.jpg"
+)
 PLAIN = jpeg(64, 48)
 FRAME = PLAIN.index(b"\xff\xc0")
 SMALLER = Encoding(resize="keep_ratio", size=16)
@@ -36,20 +41,27 @@ def segment(marker: int, content: bytes) -> bytes:
 
 
 def before_frame(*pieces: bytes) -> bytes:
-    """A lossless JPEG with something before its frame header, which may hide that from a careless reader."""
+    """A lossless JPEG with something before its frame header, which may hide that from a careless
+    reader.
+    """
     data = of_type(0xC3)
     return data[:FRAME] + b"".join(pieces) + data[FRAME:]
 
 
 REFUSED = {
-    **{f"SOF{marker - 0xC0}": of_type(marker) for marker in (0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF)},
+    **{
+        f"SOF{marker - 0xC0}": of_type(marker)
+        for marker in (0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF)
+    },
     "behind fill bytes": before_frame(b"\xff" * 40_000),
     "behind junk": before_frame(b"\0" * 500),
     "behind a stuffed zero and a length": before_frame(b"\xff\0" + struct.pack(">H", 30)),
     "behind a restart": before_frame(b"\xff\xd0"),
     "behind a mark of no meaning": before_frame(b"\xff\x01"),
     "behind an empty comment": before_frame(segment(0xFE, b"")),
-    "behind a comment that holds another": before_frame(segment(0xFE, segment(0xC0, PLAIN[FRAME + 4 : FRAME + 19]))),
+    "behind a comment that holds another": before_frame(
+        segment(0xFE, segment(0xC0, PLAIN[FRAME + 4 : FRAME + 19]))
+    ),
     "after a first scan": PLAIN[:-2] + of_type(0xC3)[FRAME:],
     "after another frame": PLAIN[:FRAME] + PLAIN[FRAME : FRAME + 19] + of_type(0xC3)[FRAME:],
 }
@@ -61,19 +73,28 @@ def test_a_frame_that_is_not_decoded_is_refused_by_name(name: str) -> None:
         found = decode(REFUSED[name], encoding=encoding)
         assert isinstance(found, Undecodable)
         assert found.outcome == "decode.unsupported"
-        kind = f"(frame {name})" if name.startswith("SOF") else "a lossless JPEG (frame SOF3), which is not decoded"
+        kind = (
+            f"(frame {name})"
+            if name.startswith("SOF")
+            else "a lossless JPEG (frame SOF3), which is not decoded"
+        )
         assert kind in found.detail
     assert "which is not decoded" in (fault(REFUSED[name]) or "")
 
 
 def test_two_frame_headers_and_twelve_bits() -> None:
     twice = PLAIN[:FRAME] + PLAIN[FRAME : FRAME + 19] + PLAIN[FRAME:]
-    assert decode(twice) == Undecodable(outcome="decode.corrupt", detail="2 frame headers in one JPEG")
+    assert decode(twice) == Undecodable(
+        outcome="decode.corrupt", detail="2 frame headers in one JPEG"
+    )
     deep = of_type(0xC1)[: FRAME + 4] + b"\x0c" + PLAIN[FRAME + 5 :]
-    assert decode(deep) == Undecodable(outcome="decode.unsupported", detail="a JPEG of 12 bits a colour, which is not decoded")
+    assert decode(deep) == Undecodable(
+        outcome="decode.unsupported", detail="a JPEG of 12 bits a colour, which is not decoded"
+    )
 
 
-FIRST = {name: data for name, data in REFUSED.items() if not name.startswith("after")}  # libjpeg itself refuses a second frame
+# libjpeg itself refuses a second frame
+FIRST = {name: data for name, data in REFUSED.items() if not name.startswith("after")}
 
 
 @pytest.mark.parametrize("name", FIRST)
@@ -108,7 +129,10 @@ def test_a_tiff_of_such_jpegs(marker: int) -> None:
     assert isinstance(decode(plain), Decoded)
     place = plain.index(b"\xff\xc0")
     found = decode(plain[:place] + bytes((0xFF, marker)) + plain[place + 2 :])
-    assert found == Undecodable(outcome="decode.unsupported", detail="a TIFF of lossless or hierarchical JPEG, which is not decoded")
+    assert found == Undecodable(
+        outcome="decode.unsupported",
+        detail="a TIFF of lossless or hierarchical JPEG, which is not decoded",
+    )
 
 
 @pytest.mark.parametrize(("packing", "name"), [(4, "JPEG"), (5, "PNG")])
@@ -139,20 +163,26 @@ def test_the_one_that_killed() -> None:
     if not LOSSLESS.exists():
         pytest.skip("the shared cases are not here")
     code = (
-        "import sys, pathlib; data = pathlib.Path(sys.argv[1]).read_bytes()\n"
-        "from tests.pipelines.test_frames import *\n"
-        "assert decode(data).outcome == decode(data, encoding=SMALLER).outcome == 'decode.unsupported'\n"
-        "assert looked_at(data) is None and fault(data) and pictures.rgb(data) is None\n"
-        "try: trained_on(data, 32)\n"
-        "except OSError as error: print(error)"
+        "import sys, pathlib; data = pathlib.Path(sys.argv[1]).read_bytes()\nfrom"
+        " tests.pipelines.test_frames import *\nassert decode(data).outcome == decode(data,"
+        " encoding=SMALLER).outcome == 'decode.unsupported'\nassert looked_at(data) is None and"
+        " fault(data) and pictures.rgb(data) is None\ntry: trained_on(data, 32)\nexcept OSError as"
+        " error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(LOSSLESS)], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "a JPEG of frame type SOF3, which is not decoded\n"), done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(LOSSLESS)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (
+        0,
+        "a JPEG of frame type SOF3, which is not decoded\n",
+    ), done.stderr
 
 
 @pytest.mark.parametrize(("place", "value"), [(-3, 5), (-2, 70), (-1, 0x0E), (-1, 0x31)])
 def test_a_scan_that_cannot_be_is_for_the_decoder_to_judge(place: int, value: int) -> None:
-    """Of a progressive picture all whose tables and markers are there: where its first scan begins and ends, and at which bits."""
+    """Of a progressive picture all whose tables and markers are there: where its first scan begins
+    and ends, and at which bits.
+    """
     data = bytearray(encoded(gradient(), "JPEG", progressive=True))
     assert isinstance(decode(bytes(data)), Decoded)
     scan = data.index(b"\xff\xda")
@@ -185,5 +215,7 @@ def test_a_filter_gives_null_for_it() -> None:
     import pyarrow as pa
 
     batch = pa.record_batch({"image": pa.array([of_type(0xC3), PLAIN, None], pa.binary())})
-    assert [value is None for value in NaturalFilter().measure(batch)["image.natural"].to_pylist()] == [True, False, True]
+    assert [
+        value is None for value in NaturalFilter().measure(batch)["image.natural"].to_pylist()
+    ] == [True, False, True]
     assert Image.open(io.BytesIO(PLAIN)).size == (64, 48)

@@ -20,26 +20,40 @@ RED, GREEN = jpeg(20, 10, "red"), jpeg(20, 10, "green")
 
 
 def place(url: str, kind: str, archive: str = "", **where: Any) -> dict[str, Any]:
-    return {**dict.fromkeys(PLACES.names), "image_url": url, "kind": kind, "archive": archive, **where}
+    return {
+        **dict.fromkeys(PLACES.names),
+        "image_url": url,
+        "kind": kind,
+        "archive": archive,
+        **where,
+    }
 
 
 def indexed(folder: Path, *files: list[dict[str, Any]]) -> Folder:
     out = Folder(str(folder / "candidates"))
     for number, rows in enumerate(files):
-        write_parquet(out, f"archive-images-{number:05d}.parquet", pa.Table.from_pylist(rows, PLACES))
+        write_parquet(
+            out, f"archive-images-{number:05d}.parquet", pa.Table.from_pylist(rows, PLACES)
+        )
     return out
 
 
 def outcomes(index: Folder, urls: list[str], limit: int = 100_000) -> dict[str, str]:
     with Spool() as spool:
-        return {url: attempt.outcome for url, (attempt, _) in from_archives(index, urls, spool, limit=limit).items()}
+        return {
+            url: attempt.outcome
+            for url, (attempt, _) in from_archives(index, urls, spool, limit=limit).items()
+        }
 
 
 def test_outcomes_of_each_kind(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(RED)
     (tmp_path / "a.tar").write_bytes(b"xxxx" + RED)
     os.mkfifo(tmp_path / "pipe")
-    pq.write_table(pa.table({"image": [{"bytes": RED}, {"bytes": None}, {"bytes": b"?"}]}), tmp_path / "a.parquet")
+    pq.write_table(
+        pa.table({"image": [{"bytes": RED}, {"bytes": None}, {"bytes": b"?"}]}),
+        tmp_path / "a.parquet",
+    )
     table = pa.table({"jpg": [RED, None]})
     for name, maker in (("file", pa.ipc.new_file), ("stream", pa.ipc.new_stream)):
         with pa.OSFile(str(tmp_path / name), "wb") as sink, maker(sink, table.schema) as writer:
@@ -57,17 +71,27 @@ def test_outcomes_of_each_kind(tmp_path: Path) -> None:
         "fetch.too_large": place("u:large", "tar", tar, offset=0, size=1 << 40),
         "fetched 3": place("u:p0", "parquet", parquet, offset=0, row=0, column="image.bytes"),
         "fetch.missing 5": place("u:p1", "parquet", parquet, offset=0, row=1, column="image.bytes"),
-        "decode.not_an_image": place("u:p2", "parquet", parquet, offset=0, row=2, column="image.bytes"),
+        "decode.not_an_image": place(
+            "u:p2", "parquet", parquet, offset=0, row=2, column="image.bytes"
+        ),
         "fetch.missing 6": place("u:p9", "parquet", parquet, offset=0, row=9, column="image.bytes"),
     }
     for name in ("file", "stream"):
-        rows[f"fetched {name}"] = place(f"u:{name} 0", "arrow", str(tmp_path / name), offset=0, row=0, column="jpg")
-        rows[f"fetch.missing {name}"] = place(f"u:{name} 1", "arrow", str(tmp_path / name), offset=1, row=0, column="jpg")
-        rows[f"fetch.missing {name} 9"] = place(f"u:{name} 9", "arrow", str(tmp_path / name), offset=9, row=0, column="jpg")
+        rows[f"fetched {name}"] = place(
+            f"u:{name} 0", "arrow", str(tmp_path / name), offset=0, row=0, column="jpg"
+        )
+        rows[f"fetch.missing {name}"] = place(
+            f"u:{name} 1", "arrow", str(tmp_path / name), offset=1, row=0, column="jpg"
+        )
+        rows[f"fetch.missing {name} 9"] = place(
+            f"u:{name} 9", "arrow", str(tmp_path / name), offset=9, row=0, column="jpg"
+        )
     index = indexed(tmp_path, list(rows.values()))
     wanted = {row["image_url"]: name.split()[0] for name, row in rows.items()}
     assert outcomes(index, [*wanted, "u:unknown"]) == wanted
-    assert outcomes(index, ["u:file", "u:p0", "u:stream 0"], limit=10) == dict.fromkeys(["u:file", "u:p0", "u:stream 0"], "fetch.too_large")
+    assert outcomes(index, ["u:file", "u:p0", "u:stream 0"], limit=10) == dict.fromkeys(
+        ["u:file", "u:p0", "u:stream 0"], "fetch.too_large"
+    )
     assert outcomes(index, []) == {}
 
 
@@ -75,7 +99,9 @@ def test_of_equal_addresses_the_first_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "1.jpg").write_bytes(RED)
     (tmp_path / "2.jpg").write_bytes(GREEN)
     index = indexed(
-        tmp_path, [place("u", "missing")], [place("u", "file", str(tmp_path / "1.jpg")), place("u", "file", str(tmp_path / "2.jpg"))]
+        tmp_path,
+        [place("u", "missing")],
+        [place("u", "file", str(tmp_path / "1.jpg")), place("u", "file", str(tmp_path / "2.jpg"))],
     )
     with Spool() as spool:
         ((attempt, picture),) = from_archives(index, ["u"], spool, limit=1000).values()
@@ -83,10 +109,17 @@ def test_of_equal_addresses_the_first_that_is_there(tmp_path: Path) -> None:
         assert (attempt.outcome, spool.read(picture.image_id)) == ("fetched", RED)
 
 
-def test_a_row_group_is_read_once_for_all_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_group_is_read_once_for_all_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = str(tmp_path / "a.parquet")
-    pq.write_table(pa.table({"image": [jpeg(8, 8, (n, 0, 0)) for n in range(200)]}), path, row_group_size=100)
-    rows = [place(f"u{n:03d}", "parquet", path, offset=n // 100, row=n % 100, column="image") for n in range(200)]
+    pq.write_table(
+        pa.table({"image": [jpeg(8, 8, (n, 0, 0)) for n in range(200)]}), path, row_group_size=100
+    )
+    rows = [
+        place(f"u{n:03d}", "parquet", path, offset=n // 100, row=n % 100, column="image")
+        for n in range(200)
+    ]
     index, read = indexed(tmp_path, rows[150:], rows[:150]), Counter[tuple[int, int]]()
     batches = held_readers._batches
 
@@ -103,7 +136,9 @@ def test_a_row_group_is_read_once_for_all_its_images(tmp_path: Path, monkeypatch
 
 
 def test_the_index_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    index = indexed(tmp_path, *[[place(f"u{file}-{n}", "missing") for n in range(100)] for file in range(20)])
+    index = indexed(
+        tmp_path, *[[place(f"u{file}-{n}", "missing") for n in range(100)] for file in range(20)]
+    )
     opened: Counter[str] = Counter()
     read = held.read_table
 
@@ -113,7 +148,9 @@ def test_the_index_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(held, "read_table", counted)
     for n in range(100):
-        assert outcomes(index, [f"u{file}-{n}" for file in range(20)]) == {f"u{file}-{n}": "fetch.missing" for file in range(20)}
+        assert outcomes(index, [f"u{file}-{n}" for file in range(20)]) == {
+            f"u{file}-{n}": "fetch.missing" for file in range(20)
+        }
     assert set(opened.values()) == {1}
 
 
@@ -125,11 +162,19 @@ def test_a_changed_index_is_seen(tmp_path: Path) -> None:
 
 
 def test_looking_up_is_quick(tmp_path: Path) -> None:
-    """200,000 images: a floor far below what it does (0.5 s to load, 0.5 ms for 256 addresses), to notice a scan for each chunk."""
+    """200,000 images: a floor far below what it does (0.5 s to load, 0.5 ms for 256 addresses), to
+    notice a scan for each chunk.
+    """
     count = 200_000
     urls = pa.array([f"https://h{n % 977}.example/images/{n}.jpg" for n in range(count)])
-    columns = {"image_url": urls, "kind": pa.array(["missing"] * count), "archive": pa.array([""] * count)}
-    table = pa.table([columns.get(entry.name, pa.nulls(count, entry.type)) for entry in PLACES], schema=PLACES)
+    columns = {
+        "image_url": urls,
+        "kind": pa.array(["missing"] * count),
+        "archive": pa.array([""] * count),
+    }
+    table = pa.table(
+        [columns.get(entry.name, pa.nulls(count, entry.type)) for entry in PLACES], schema=PLACES
+    )
     write_parquet(Folder(str(tmp_path)), "archive-images-00000.parquet", table)
     index = held._index(Folder(str(tmp_path)), "1")
     chunk = urls[1000:1256].to_pylist()
@@ -141,6 +186,12 @@ def test_looking_up_is_quick(tmp_path: Path) -> None:
 
 def test_an_archive_that_is_gone_stops_its_part(tmp_path: Path) -> None:
     for kind in ("tar", "parquet", "arrow"):
-        index = indexed(tmp_path / kind, [place("u", kind, str(tmp_path / "gone"), offset=0, size=1, row=0, column="image")])
-        with pytest.raises(ValueError, match=r"there is no file at .*gone: what was imported must stay in its place"):
+        index = indexed(
+            tmp_path / kind,
+            [place("u", kind, str(tmp_path / "gone"), offset=0, size=1, row=0, column="image")],
+        )
+        with pytest.raises(
+            ValueError,
+            match=r"there is no file at .*gone: what was imported must stay in its place",
+        ):
             outcomes(index, ["u"])

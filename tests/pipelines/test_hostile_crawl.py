@@ -1,4 +1,6 @@
-"""A hostile web for crawls, on raw sockets: one broken page is an outcome, what is left is counted, and every crawl ends."""
+"""A hostile web for crawls, on raw sockets: one broken page is an outcome, what is left is counted,
+and every crawl ends.
+"""
 
 import gzip
 import socket
@@ -50,14 +52,32 @@ def answer(body: str, *headers: bytes, status: bytes = b"200 OK") -> bytes:
 
 
 def beside(folder: Path, odd: Behaviour, **options: Any) -> tuple[dict[str, Any], Counter[str]]:
-    """The report of a crawl whose seed links to an odd page and a plain one, and what was asked for."""
-    answers: dict[str, Behaviour] = {"/": answer(linking("/odd", "/plain")), "/odd": odd, "/plain": answer("<p>plain")}
+    """The report of a crawl whose seed links to an odd page and a plain one, and what was asked
+    for.
+    """
+    answers: dict[str, Behaviour] = {
+        "/": answer(linking("/odd", "/plain")),
+        "/odd": odd,
+        "/plain": answer("<p>plain"),
+    }
     with raw(answers) as server:
         report = run(folder, f"http://127.0.0.1:{server.port}/", **options)
     return report, Counter(path for path in server.asked if path not in WELL_KNOWN)
 
 
-@pytest.mark.parametrize("wish", [b"\xb2", b"1\xb3", b"\xb9\xb2 Jan", b"soon", b"-5", b"1e9", b"", b"Fri, 99 Foo 2026 99:99:99 GMT"])
+@pytest.mark.parametrize(
+    "wish",
+    [
+        b"\xb2",
+        b"1\xb3",
+        b"\xb9\xb2 Jan",
+        b"soon",
+        b"-5",
+        b"1e9",
+        b"",
+        b"Fri, 99 Foo 2026 99:99:99 GMT",
+    ],
+)
 def test_a_wish_that_cannot_be_read_is_none(tmp_path: Path, wish: bytes) -> None:
     report, asked = beside(tmp_path, answer("busy", b"Retry-After: " + wish, status=b"503 Busy"))
     assert (report["pages"], report["errors"]) == (2, {"fetch.http_5xx": 1})
@@ -68,7 +88,9 @@ def test_a_wish_that_cannot_be_read_is_none(tmp_path: Path, wish: bytes) -> None
 @pytest.mark.parametrize("date", [True, False])
 def test_a_wish_for_hours_is_kept_to(tmp_path: Path, status: bytes, date: bool) -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True) if date else "7200"
-    report, asked = beside(tmp_path, answer("busy", b"Retry-After: " + later.encode(), status=status))
+    report, asked = beside(
+        tmp_path, answer("busy", b"Retry-After: " + later.encode(), status=status)
+    )
     assert report["errors"] == {"fetch.http_5xx" if status[:1] == b"5" else "fetch.http_429": 1}
     assert asked["/odd"] == 1
     words = report["first_error"].partition("asks to be left alone for ")[2]
@@ -76,7 +98,9 @@ def test_a_wish_for_hours_is_kept_to(tmp_path: Path, status: bytes, date: bool) 
 
 
 def test_a_host_that_twice_asks_for_hours_is_not_asked_again(tmp_path: Path) -> None:
-    """Its 503 may be of one page alone, two in a row are not; a 429 is about us and counts at once."""
+    """Its 503 may be of one page alone, two in a row are not; a 429 is about us and counts at
+    once.
+    """
     busy = Reply(status=503, headers=(("Retry-After", "3600"),))
     pages = {f"/{number}": busy for number in range(20)}
     with served({"/": linking(*pages), **pages}) as web:
@@ -84,7 +108,9 @@ def test_a_host_that_twice_asks_for_hours_is_not_asked_again(tmp_path: Path) -> 
         asked = [path for path in web.asked if path in pages]
     assert report["errors"] == {"fetch.http_5xx": 2, "fetch.host_busy": 18}
     assert asked == ["/0", "/1"]
-    slow = {f"/{number}": Reply(status=429, headers=(("Retry-After", "3600"),)) for number in range(20)}
+    slow = {
+        f"/{number}": Reply(status=429, headers=(("Retry-After", "3600"),)) for number in range(20)
+    }
     with served({"/": linking(*slow), **slow}) as web:
         report = run(tmp_path / "b", f"{web.url}/", private_concurrency=1)
     assert report["errors"] == {"fetch.http_429": 1, "fetch.host_busy": 19}
@@ -93,9 +119,15 @@ def test_a_host_that_twice_asks_for_hours_is_not_asked_again(tmp_path: Path) -> 
 ODD = {
     "a header of 20 kB": answer("<p>odd", b"Content-Security-Policy: " + b"x" * 20_000),
     "a header of 90 kB": answer("<p>odd", b"X-Long: " + b"y" * 90_000),
-    "250 kB of headers": answer("<p>odd", *[b"X-%d: " % number + b"z" * 2_490 for number in range(100)]),
-    "a name that is no token": answer("<p>odd", b"\xe2\x80\x9cx-frame\xe2\x80\x9d: deny", b"x(y): z", b": nameless"),
-    "a blank before the colon": OK + b"Content-Type : text/html\r\nContent-Length : 6\r\n\r\n<p>odd",
+    "250 kB of headers": answer(
+        "<p>odd", *[b"X-%d: " % number + b"z" * 2_490 for number in range(100)]
+    ),
+    "a name that is no token": answer(
+        "<p>odd", b"\xe2\x80\x9cx-frame\xe2\x80\x9d: deny", b"x(y): z", b": nameless"
+    ),
+    "a blank before the colon": (
+        OK + b"Content-Type : text/html\r\nContent-Length : 6\r\n\r\n<p>odd"
+    ),
     "an identity that is none": OK + HTML + b"Transfer-Encoding: identity\r\n\r\n<p>odd",
     "two lengths that agree": answer("<p>odd", b"Content-Length: 6"),
     "no length": OK + HTML + b"\r\n<p>odd",
@@ -105,11 +137,16 @@ ODD = {
     "HTTP/1.0": b"HTTP/1.0 200 OK\r\n" + HTML + b"\r\n<p>odd",
     "line feeds alone": b"HTTP/1.1 200 OK\nContent-Type: text/html\n\n<p>odd",
     "a reason in Latin-1": answer("<p>odd", status=b"200 D\xe9j\xe0"),
-    "chunks of a byte": OK + HTML + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n",
-    "gzip with a length of its own": OK
-    + HTML
-    + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(gzip.compress(b"<p>odd", mtime=0))
-    + gzip.compress(b"<p>odd", mtime=0),
+    "chunks of a byte": (
+        OK + HTML + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n"
+    ),
+    "gzip with a length of its own": (
+        OK
+        + HTML
+        + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+        % len(gzip.compress(b"<p>odd", mtime=0))
+        + gzip.compress(b"<p>odd", mtime=0)
+    ),
 }
 
 
@@ -121,7 +158,11 @@ def test_what_browsers_read_is_read(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("status", "outcome"),
-    [(b"201 Created", "fetch.http_201"), (b"204 No Content", "fetch.http_204"), (b"206 Partial Content", "fetch.http_206")],
+    [
+        (b"201 Created", "fetch.http_201"),
+        (b"204 No Content", "fetch.http_204"),
+        (b"206 Partial Content", "fetch.http_206"),
+    ],
 )
 def test_what_is_not_the_page_itself(tmp_path: Path, status: bytes, outcome: str) -> None:
     """RFC 9110 15.3: these bring the state of an action, nothing, or a part."""
@@ -137,7 +178,11 @@ BROKEN: list[tuple[str, Behaviour, str]] = [
     ("headers without end", forever(OK, b"X-Filler: " + b"x" * 9000 + b"\r\n"), "fetch.malformed"),
     ("lines without end", forever(OK, b"a: b\r\n" * 100), "fetch.malformed"),
     ("a body without end", forever(OK + HTML + b"\r\n", b"<p>" * 9000), "fetch.too_large"),
-    ("chunks without end", forever(OK + HTML + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 9000), "fetch.too_large"),
+    (
+        "chunks without end",
+        forever(OK + HTML + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 9000),
+        "fetch.too_large",
+    ),
     ("a slow head", drip(OK + HTML + b"\r\n<p>odd", 0.2), "fetch.timeout"),
     ("silence", hang, "fetch.timeout"),
     ("a cut", answer("<p>odd")[:-2], "fetch.cut"),
@@ -146,14 +191,20 @@ BROKEN: list[tuple[str, Behaviour, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("odd", "outcome"), [pytest.param(odd, outcome, id=kind) for kind, odd, outcome in BROKEN])
-def test_what_cannot_be_read_is_that_pages_outcome(tmp_path: Path, odd: Behaviour, outcome: str) -> None:
+@pytest.mark.parametrize(
+    ("odd", "outcome"), [pytest.param(odd, outcome, id=kind) for kind, odd, outcome in BROKEN]
+)
+def test_what_cannot_be_read_is_that_pages_outcome(
+    tmp_path: Path, odd: Behaviour, outcome: str
+) -> None:
     report, asked = beside(tmp_path, odd, timeout=2.0, page_bytes=100_000)
     assert (report["pages"], report["errors"]) == (2, {outcome: 1})
     assert asked["/plain"] == 1
 
 
-def test_a_page_that_breaks_its_reader_is_one_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_breaks_its_reader_is_one_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def links_of_page(html: bytes, *rest: Any) -> Links:
         if b"odd" in html and b"href" not in html:
             raise KeyError("xlink:href")
@@ -166,8 +217,14 @@ def test_a_page_that_breaks_its_reader_is_one_outcome(tmp_path: Path, monkeypatc
     assert report["first_error"].endswith("/odd: KeyError: 'xlink:href'")
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), TimeoutError("the store is too slow")], ids=["full", "slow"])
-def test_what_the_system_says_stops_a_crawl_with_its_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), TimeoutError("the store is too slow")],
+    ids=["full", "slow"],
+)
+def test_what_the_system_says_stops_a_crawl_with_its_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
     def write(self: object, exchange: Any) -> None:
         if exchange.url.endswith("/odd"):
             raise error
@@ -191,8 +248,13 @@ def test_an_image_that_breaks_its_decoder_is_one_outcome() -> None:
     with served({"/a.jpg": Reply(body=b"abc"), "/b.jpg": Reply(body=b"abcd")}) as web:
         downloader = Downloader(Politeness(allow_private_addresses=True))
         try:
-            ((result, _),) = downloader.fetch([f"{web.url}/a.jpg"], decode=decode, keep=as_it_is).values()
-            assert (result.outcome, result.detail) == ("fetch.failed", "ZeroDivisionError: of a stranger's making")
+            ((result, _),) = downloader.fetch(
+                [f"{web.url}/a.jpg"], decode=decode, keep=as_it_is
+            ).values()
+            assert (result.outcome, result.detail) == (
+                "fetch.failed",
+                "ZeroDivisionError: of a stranger's making",
+            )
             with pytest.raises(OSError, match="No space left on device"):
                 downloader.fetch([f"{web.url}/b.jpg"], decode=decode, keep=as_it_is)
         finally:
@@ -224,31 +286,63 @@ def test_places_are_escaped_byte_by_byte(tmp_path: Path, place: bytes, path: str
     assert b"Location: " + place in gzip.decompress(archive.read_bytes())
 
 
-@pytest.mark.parametrize("place", ["data:image/png;base64,iVBORw0KGgo=", "DATA:,x", "about:blank", "blob:x", "mailto:a@b.example"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "data:image/png;base64,iVBORw0KGgo=",
+        "DATA:,x",
+        "about:blank",
+        "blob:x",
+        "mailto:a@b.example",
+    ],
+)
 def test_redirects_to_what_no_host_has(place: str) -> None:
     with raw({"/a.jpg": f"HTTP/1.1 302 Found\r\nLocation: {place}\r\n".encode() + SHORT}) as server:
         assert set(ask([f"http://127.0.0.1:{server.port}/a.jpg"]).values()) == {"address.scheme"}
 
 
 def test_addresses_that_are_not_ascii_are_asked_for_one_by_one() -> None:
-    paths = {"/gr\xfcn.jpg": "/gr%C3%BCn.jpg", "/\u202ex.jpg": "/%E2%80%AEx.jpg", "/a.jpg?q=\xe9": "/a.jpg?q=%C3%A9"}
+    paths = {
+        "/gr\xfcn.jpg": "/gr%C3%BCn.jpg",
+        "/\u202ex.jpg": "/%E2%80%AEx.jpg",
+        "/a.jpg?q=\xe9": "/a.jpg?q=%C3%A9",
+    }
     found = Reply(body=PHOTO, type="image/jpeg")
     with served({**dict.fromkeys(paths.values(), found), "/plain.jpg": found}) as web:
         urls = [f"{web.url}{path}" for path in (*paths, "/plain.jpg", "/\ud800.jpg")]
-        outcomes = {url: result.outcome for url, (result, _) in download(urls, Politeness(allow_private_addresses=True)).items()}
+        outcomes = {
+            url: result.outcome
+            for url, (result, _) in download(urls, Politeness(allow_private_addresses=True)).items()
+        }
     assert [outcomes[url] for url in urls[:4]] == ["fetched"] * 4
-    assert outcomes[urls[4]] in ("address.malformed", "fetch.http_404")  # half a character has no bytes
+    # half a character has no bytes
+    assert outcomes[urls[4]] in ("address.malformed", "fetch.http_404")
 
 
 def test_redirects_without_end(tmp_path: Path) -> None:
-    """On one host, between two, and round again with a cookie that says how often: none holds up the crawl."""
+    """On one host, between two, and round again with a cookie that says how often: none holds up
+    the crawl.
+    """
     with served({}) as other:
-        onward: dict[str, Page] = {f"/{number}": Reply(status=302, headers=(("Location", f"/{number + 1}"),)) for number in range(50)}
+        onward: dict[str, Page] = {
+            f"/{number}": Reply(status=302, headers=(("Location", f"/{number + 1}"),))
+            for number in range(50)
+        }
         with served(onward) as web:
-            between = {f"/b{number}": Reply(status=307, headers=(("Location", f"{web.url}/a{number + 1}"),)) for number in range(50)}
+            between = {
+                f"/b{number}": Reply(
+                    status=307, headers=(("Location", f"{web.url}/a{number + 1}"),)
+                )
+                for number in range(50)
+            }
             other.pages.update(between)
             web.pages.update(
-                {f"/a{number}": Reply(status=302, headers=(("Location", f"{other.url}/b{number}"),)) for number in range(50)}
+                {
+                    f"/a{number}": Reply(
+                        status=302, headers=(("Location", f"{other.url}/b{number}"),)
+                    )
+                    for number in range(50)
+                }
             )
             cookie = (("Location", "/round"), ("Set-Cookie", "seen=1"))
             web.pages["/round"] = Reply(status=302, headers=cookie)
@@ -264,11 +358,17 @@ def test_redirects_without_end(tmp_path: Path) -> None:
 
 
 def test_a_calendar_without_end(tmp_path: Path) -> None:
-    """Every page links to ten that nobody asked for before; depth, pages and the deadline bound it, and what is left is counted."""
+    """Every page links to ten that nobody asked for before; depth, pages and the deadline bound it,
+    and what is left is counted.
+    """
 
     class Calendar(dict[str, Page]):
         def get(self, path: str, default: Any = None) -> Any:
-            return default if path in WELL_KNOWN else linking(*(f"{path.rstrip('/')}/{number}" for number in range(10)))
+            return (
+                default
+                if path in WELL_KNOWN
+                else linking(*(f"{path.rstrip('/')}/{number}" for number in range(10)))
+            )
 
     with served({}) as web:
         web.pages = Calendar()
@@ -289,7 +389,9 @@ def test_a_hundred_thousand_links(tmp_path: Path) -> None:
         report = run(tmp_path, f"{web.url}/", max_depth=0)
         assert time.process_time() - begin < 20
     assert report["left"] == {"max_depth": 10_000, "max_links": 90_000}
-    long = visit_of_page(Links(pages=tuple(f"http://a.example/{'x' * 8000}{number}" for number in range(1000))), [])
+    long = visit_of_page(
+        Links(pages=tuple(f"http://a.example/{'x' * 8000}{number}" for number in range(1000))), []
+    )
     assert (len(long.links), long.left) == (130, {"max_links": 870})
 
 
@@ -318,23 +420,36 @@ def test_sitemaps_that_lead_round_and_on(tmp_path: Path) -> None:
     chain = {f"/{number}.xml": index(f"/{number + 1}.xml", "/sitemap.xml") for number in range(20)}
     with served({"/": "<p>", "/sitemap.xml": index("/sitemap.xml", "/0.xml"), **chain}) as web:
         assert run(tmp_path, f"{web.url}/", sitemaps=True)["pages"] == 1
-        assert [path for path in web.asked if path.endswith(".xml")] == ["/sitemap.xml", "/0.xml", "/1.xml"]
+        assert [path for path in web.asked if path.endswith(".xml")] == [
+            "/sitemap.xml",
+            "/0.xml",
+            "/1.xml",
+        ]
 
 
 def test_sitemaps_that_live_elsewhere_by_now(tmp_path: Path) -> None:
-    """Sites of WordPress send /sitemap.xml on; what leads out of the site, or round, and what is named and not there, is counted."""
+    """Sites of WordPress send /sitemap.xml on; what leads out of the site, or round, and what is
+    named and not there, is counted.
+    """
 
     def sent(place: str) -> Reply:
         return Reply(status=301, headers=(("Location", place),))
 
-    named = "".join(f"Sitemap: {place}\n" for place in ("/index.xml", "/round.xml", "/out.xml", "/gone.xml", "/refused.xml"))
+    named = "".join(
+        f"Sitemap: {place}\n"
+        for place in ("/index.xml", "/round.xml", "/out.xml", "/gone.xml", "/refused.xml")
+    )
     pages: dict[str, Page] = {
         "/": "<p>",
         "/listed": "<p>listed",
-        "/robots.txt": Reply(body=f"User-agent: *\nDisallow: /refused\n{named}".encode(), type="text/plain"),
+        "/robots.txt": Reply(
+            body=f"User-agent: *\nDisallow: /refused\n{named}".encode(), type="text/plain"
+        ),
         "/sitemap.xml": sent("/index.xml"),
         "/index.xml": sent("/wp-sitemap.xml"),
-        "/wp-sitemap.xml": Reply(body=b"<urlset><url><loc>/listed</loc></url></urlset>", type="text/xml"),
+        "/wp-sitemap.xml": Reply(
+            body=b"<urlset><url><loc>/listed</loc></url></urlset>", type="text/xml"
+        ),
         "/round.xml": sent("/round.xml"),
         "/out.xml": sent("http://127.0.0.2/map.xml"),
     }
@@ -367,7 +482,9 @@ def test_a_slow_robots_txt_holds_up_no_other_host(monkeypatch: pytest.MonkeyPatc
     with served({"/robots.txt": heavy, "/a.jpg": image}) as one, served({"/a.jpg": image}) as other:
         downloader = Downloader(Politeness(allow_private_addresses=True))
         try:
-            downloader.fetch([f"{one.url}/a.jpg", f"{other.url}/a.jpg"], decode=decode, keep=as_it_is)
+            downloader.fetch(
+                [f"{one.url}/a.jpg", f"{other.url}/a.jpg"], decode=decode, keep=as_it_is
+            )
         finally:
             downloader.close()
     assert at[0] < read[0] < at[1]

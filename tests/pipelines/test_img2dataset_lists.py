@@ -1,4 +1,6 @@
-"""Lists and arguments of `winnow img2dataset` as anybody may write them: rows in are rows accounted for, and errors have words."""
+"""Lists and arguments of `winnow img2dataset` as anybody may write them: rows in are rows accounted
+for, and errors have words.
+"""
 
 import csv
 import gzip
@@ -18,12 +20,22 @@ from flows.commands.img2dataset import arguments
 from pipelines.img2dataset.config import Img2datasetConfig
 from pipelines.img2dataset.lists import BAD_ROW, CUT, lists_at, read_list
 
-SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-ADDRESSES = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1).map(lambda name: f"http://a.example/{name}.jpg")
-CAPTIONS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"])).map(str.strip)
+SETTINGS = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+ADDRESSES = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1).map(
+    lambda name: f"http://a.example/{name}.jpg"
+)
+CAPTIONS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"])).map(
+    str.strip
+)
 ROWS = st.lists(st.tuples(ADDRESSES, CAPTIONS), min_size=1, max_size=8)
 DAMAGE = st.lists(
-    st.tuples(st.sampled_from(["flip", "cut", "repeat", "insert"]), st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=6)),
+    st.tuples(
+        st.sampled_from(["flip", "cut", "repeat", "insert"]),
+        st.floats(0, 1, exclude_max=True),
+        st.binary(min_size=1, max_size=6),
+    ),
     min_size=1,
     max_size=4,
 )
@@ -35,8 +47,12 @@ def written(rows: list[tuple[str, str]], kind: str) -> bytes:
         return "".join(f"{url}\n" for url, _ in rows).encode()
     if kind in ("csv", "tsv"):
         text = io.StringIO()
-        writer = csv.writer(text, delimiter="," if kind == "csv" else "\t", quoting=csv.QUOTE_ALL if kind == "csv" else csv.QUOTE_NONE,
-                            quotechar='"' if kind == "csv" else None)  # fmt: skip
+        writer = csv.writer(
+            text,
+            delimiter="," if kind == "csv" else "\t",
+            quoting=csv.QUOTE_ALL if kind == "csv" else csv.QUOTE_NONE,
+            quotechar='"' if kind == "csv" else None,
+        )
         writer.writerows([("url", "text"), *rows])
         return text.getvalue().encode()
     named = [{"url": url, "text": caption} for url, caption in rows]
@@ -74,7 +90,9 @@ def read(folder: Path, data: bytes, kind: str) -> tuple[list[dict[str, Any]], Co
     return read_list(name, config, counts).to_pylist(), +counts
 
 
-def outcome_of(folder: Path, data: bytes, kind: str) -> tuple[list[dict[str, Any]], Counter[str]] | str:
+def outcome_of(
+    folder: Path, data: bytes, kind: str
+) -> tuple[list[dict[str, Any]], Counter[str]] | str:
     """The same, or the words of the error."""
     try:
         return read(folder, data, kind)
@@ -113,14 +131,29 @@ def test_a_damaged_list_gives_rows_and_counts_or_a_reason(
 
 
 def test_a_text_of_parquet_that_is_no_utf8_costs_no_row(tmp_path: Path) -> None:
-    data = written([("http://a.example/1.jpg", "one"), ("http://a.example/2.jpg", "a red bicycle")], "parquet")
+    data = written(
+        [("http://a.example/1.jpg", "one"), ("http://a.example/2.jpg", "a red bicycle")], "parquet"
+    )
     found, counts = read(tmp_path, data.replace(b"bicycle", b"bi\x80ycle"), "parquet")
     assert [row["url"] for row in found] == ["http://a.example/1.jpg", "http://a.example/2.jpg"]
     assert [row["caption"] for row in found] == ["one", "a red bi\ufffdycle"]
     assert counts == {}
 
 
-@given(data=st.lists(st.sampled_from([b"http://a.example/1.jpg", b'{"url": "http://a.example/1.jpg"}', b"caf\xe9", b"{", b"[1]", b"7"])))
+@given(
+    data=st.lists(
+        st.sampled_from(
+            [
+                b"http://a.example/1.jpg",
+                b'{"url": "http://a.example/1.jpg"}',
+                b"caf\xe9",
+                b"{",
+                b"[1]",
+                b"7",
+            ]
+        )
+    )
+)
 @SETTINGS
 def test_lines_in_are_rows_out_or_counted(tmp_path: Path, data: list[bytes]) -> None:
     for kind in ("txt", "jsonl"):
@@ -143,10 +176,17 @@ def test_a_false_gzip(tmp_path: Path, kind: str, data: bytes) -> None:
 # --- arguments
 
 NAMES = st.sampled_from([*Img2datasetConfig.model_fields, "imagesize", "x", ""])
-WORDS = st.text(max_size=12) | st.sampled_from(["None", "True", "[", "(1,", '["a","b"]', "-1", "1e400", "nan", "jpg", "md5"])
+WORDS = st.text(max_size=12) | st.sampled_from(
+    ["None", "True", "[", "(1,", '["a","b"]', "-1", "1e400", "nan", "jpg", "md5"]
+)
 
 
-@given(tokens=st.lists(st.builds("--{}={}".format, NAMES, WORDS) | st.builds("--{}".format, NAMES) | WORDS, max_size=6))
+@given(
+    tokens=st.lists(
+        st.builds("--{}={}".format, NAMES, WORDS) | st.builds("--{}".format, NAMES) | WORDS,
+        max_size=6,
+    )
+)
 @settings(max_examples=300, deadline=None)
 def test_any_command_line_is_read_or_refused_in_words(tokens: list[str]) -> None:
     told = config_of(tokens)
@@ -163,7 +203,10 @@ def config_of(tokens: list[str]) -> Img2datasetConfig | str:
         return str(error)
 
 
-@given(name=st.sampled_from(["url_list", "output_folder", "url_col", "contact"]), value=st.text("abc/.:[]()-= é", min_size=1))
+@given(
+    name=st.sampled_from(["url_list", "output_folder", "url_col", "contact"]),
+    value=st.text("abc/.:[]()-= é", min_size=1),
+)
 def test_both_spellings_of_an_argument_are_one(name: str, value: str) -> None:
     joined = dict(arguments([f"--{name}={value}"]))
     assert joined.keys() == {name}

@@ -1,4 +1,6 @@
-"""`winnow img2dataset` beside img2dataset itself: the same lists, a server that permits all, and what both have written."""
+"""`winnow img2dataset` beside img2dataset itself: the same lists, a server that permits all, and
+what both have written.
+"""
 
 import csv
 import io
@@ -35,19 +37,38 @@ JOBS: dict[str, dict[str, Any]] = {
     "files": {"output_format": "files"},
     "webdataset": {"output_format": "webdataset", "encode_format": "png", "encode_quality": 9},
     "parquet": {"output_format": "parquet", "encode_format": "webp", "oom_shard_count": 3},
-    "smaller": {"output_format": "parquet", "resize_only_if_bigger": True, "resize_mode": "keep_ratio"},
-    "kept": {"output_format": "parquet", "resize_mode": "no", "skip_reencode": True, "extract_exif": False},
+    "smaller": {
+        "output_format": "parquet",
+        "resize_only_if_bigger": True,
+        "resize_mode": "keep_ratio",
+    },
+    "kept": {
+        "output_format": "parquet",
+        "resize_mode": "no",
+        "skip_reencode": True,
+        "extract_exif": False,
+    },
     "raw": {"output_format": "parquet", "disable_all_reencoding": True, "compute_hash": "md5"},
-    "chosen": {"output_format": "parquet", "min_image_size": 60, "max_image_area": 65_000, "max_aspect_ratio": 2.5},
+    "chosen": {
+        "output_format": "parquet",
+        "min_image_size": 60,
+        "max_image_area": 65_000,
+        "max_aspect_ratio": 2.5,
+    },
     "verified": {"output_format": "parquet", "compute_hash": "md5", "verify_hash": ["hash", "md5"]},
-    **{mode: {"output_format": "parquet", "resize_mode": mode, "upscale_interpolation": "bicubic"} for mode in MODES},
+    **{
+        mode: {"output_format": "parquet", "resize_mode": mode, "upscale_interpolation": "bicubic"}
+        for mode in MODES
+    },
 }
 
 
 def photo(width: int, height: int, number: int) -> bytes:
     """A JPEG of soft colours with EXIF data."""
     generator = np.random.default_rng(number)
-    rough = Image.fromarray(generator.integers(0, 255, (3, 3, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    rough = Image.fromarray(generator.integers(0, 255, (3, 3, 3), np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
     exif = Image.Exif()
     exif[0x010F] = f"maker {number}"
     buffer = io.BytesIO()
@@ -76,21 +97,39 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     import hashlib
 
     folder = tmp_path_factory.mktemp("beside")
-    pages: dict[str, Any] = {f"/{number}.jpg": Reply(body=photo(*size, number), type="image/jpeg") for number, size in enumerate(SIZES)}
+    pages: dict[str, Any] = {
+        f"/{number}.jpg": Reply(body=photo(*size, number), type="image/jpeg")
+        for number, size in enumerate(SIZES)
+    }
     hashes = [hashlib.md5(reply.body).hexdigest() for reply in pages.values()]
     hashes[2] = "0" * 32
     pages["/page.jpg"] = Reply(body=b"<!doctype html><title>Not found</title>")
     pages["/noai.jpg"] = Reply(body=photo(50, 50, 99), headers=(("X-Robots-Tag", "noai"),))
     with served(pages) as web:
-        rows = [[f"{web.url}/{number}.jpg", f'A "photo", {number}', number / 4, number, hashes[number]] for number in range(len(SIZES))]
+        rows = [
+            [f"{web.url}/{number}.jpg", f'A "photo", {number}', number / 4, number, hashes[number]]
+            for number in range(len(SIZES))
+        ]
         rows += [[f"{web.url}/{name}.jpg", "", 1, -1, ""] for name in ("page", "noai", "gone")]
         with (folder / "list.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([["url", "words", "score", "count", "hash", "label"], *([*row, "x"] for row in rows)])
+            csv.writer(file).writerows(
+                [
+                    ["url", "words", "score", "count", "hash", "label"],
+                    *([*row, "x"] for row in rows),
+                ]
+            )
         jobs = [{"url_list": str(folder / "list.csv"), **COMMON, **more} for more in JOBS.values()]
         for (name, _), job in zip(JOBS.items(), jobs, strict=True):
             (folder / "peer" / name).mkdir(parents=True)
-            img2dataset(Img2datasetConfig(**job, output_folder=str(folder / "ours" / name), allow_private_addresses=True))
-        own = [{**job, "output_folder": str(folder / "peer" / name)} for name, job in zip(JOBS, jobs, strict=True)]
+            img2dataset(
+                Img2datasetConfig(
+                    **job, output_folder=str(folder / "ours" / name), allow_private_addresses=True
+                )
+            )
+        own = [
+            {**job, "output_folder": str(folder / "peer" / name)}
+            for name, job in zip(JOBS, jobs, strict=True)
+        ]
         (folder / "jobs.json").write_text(json.dumps(own))
         script = Path(__file__).with_name("img2dataset_peer.py")
         subprocess.run(
@@ -124,13 +163,18 @@ def test_the_tables_have_the_same_columns_and_values(both: Both, job: str) -> No
         assert own.equals(other, check_metadata=False)
     ours, peer = both.table(job)
     image = JOBS[job].get("encode_format", "jpg")
-    assert [without(row, "error_message", image) for row in ours] == [without(row, "error_message", image) for row in peer]
+    assert [without(row, "error_message", image) for row in ours] == [
+        without(row, "error_message", image) for row in peer
+    ]
 
 
 @pytest.mark.parametrize("job", JOBS)
 def test_failures_have_names_where_the_peer_has_sentences(both: Both, job: str) -> None:
     ours, peer = both.table(job)
-    named = {(row["error_message"], other["error_message"]) for row, other in zip(ours, peer, strict=True)} - {(None, None)}
+    named = {
+        (row["error_message"], other["error_message"])
+        for row, other in zip(ours, peer, strict=True)
+    } - {(None, None)}
     words = {
         ("fetch.http_404", "HTTP Error 404: Not Found"),
         ("permission.noai", "Use of image disallowed by X-Robots-Tag directive"),
@@ -154,7 +198,10 @@ def test_failures_have_names_where_the_peer_has_sentences(both: Both, job: str) 
 @pytest.mark.parametrize("job", JOBS)
 def test_the_stats_files_count_the_same(both: Both, job: str) -> None:
     for path in (both.peer / job).glob("*_stats.json"):
-        own, other = json.loads((both.ours / job / path.name).read_text()), json.loads(path.read_text())
+        own, other = (
+            json.loads((both.ours / job / path.name).read_text()),
+            json.loads(path.read_text()),
+        )
         assert list(own) == list(other)
         times = ("duration", "start_time", "end_time", "status_dict")
         assert without(own, *times) == without(other, *times)
@@ -173,7 +220,8 @@ def test_the_images_are_the_same_to_the_eye(both: Both, job: str) -> None:
         else:
             found, wanted = pixels(row[image]), pixels(other[image])
             assert found.shape == wanted.shape
-            assert np.abs(found - wanted).mean() < 2.0  # levels of 255; large JPEGs are decoded at a fraction of their size
+            # levels of 255; large JPEGs are decoded at a fraction of their size
+            assert np.abs(found - wanted).mean() < 2.0
 
 
 def test_files_hold_what_the_peers_do(both: Both) -> None:

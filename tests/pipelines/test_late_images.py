@@ -35,17 +35,25 @@ def urls(html: str) -> list[str]:
         ("<head><template shadowrootmode=open><img src=/inert></template></head>", []),
         ("<table><template shadowrootmode=open><tr><td><img src=/inert></template></table>", []),
         (
-            "<x-a><template shadowrootmode=open><img src=/first></template>"
-            "<template shadowrootmode=open><img src=/second></template></x-a>",
+            (
+                "<x-a><template shadowrootmode=open><img src=/first></template>"
+                "<template shadowrootmode=open><img src=/second></template></x-a>"
+            ),
             ["/first"],
         ),
         (
-            "<x-a><template shadowrootmode=open><x-b><template shadowrootmode=open><img src=/deep>"
-            "</template></x-b><template><img src=/inert></template></template><img src=/slot></x-a>",
+            (
+                "<x-a><template shadowrootmode=open><x-b><template shadowrootmode=open><img"
+                " src=/deep></template></x-b><template><img src=/inert></template></template><img"
+                " src=/slot></x-a>"
+            ),
             ["/deep", "/slot"],
         ),
         (
-            "<template><x-a><template shadowrootmode=open><img src=/no></template></x-a></template>",
+            (
+                "<template><x-a><template shadowrootmode=open><img"
+                " src=/no></template></x-a></template>"
+            ),
             [],
         ),
         ("<!-- <x-a><template shadowrootmode=open><img src=/no></template></x-a> -->", []),
@@ -57,7 +65,7 @@ def test_declarative_shadow_roots(html: str, expected: list[str]) -> None:
 
 def test_an_image_of_a_shadow_root_has_the_texts_around_it() -> None:
     html = """<main><figure><span><template shadowrootmode=open><img src=/in alt=seen></template></span>
-    <figcaption>A caption</figcaption></figure></main>"""
+    <figcaption>A caption</figcaption></figure></main>"""  # noqa: E501
     (image,) = images(html)
     assert (image.texts, image.region) == ((("alt", "seen"), ("figcaption", "A caption")), "main")
 
@@ -151,10 +159,13 @@ def test_lazy_attributes_still_beat_a_small_src() -> None:
         ("lazy-source=/p.jpg?w=660", ["/p.jpg?w=660"]),
         ("src=/dot/placeholder.png data-lg=/logo.svg", ["/logo.svg"]),
         ("src='data:,' data-zeen-srcset='/s.jpg 370w, /m.jpg 770w'", ["/m.jpg"]),
-        ("src='data:,' data-dark-srcset='/dark.jpg 2x' data-some-srcset='/day.jpg 2x'", ["/day.jpg"]),
+        (
+            "src='data:,' data-dark-srcset='/dark.jpg 2x' data-some-srcset='/day.jpg 2x'",
+            ["/day.jpg"],
+        ),
         ("src='data:,' data-src=/feed/placeholder.png", ["/feed/placeholder.png"]),
-        ("data-ofl='{\"offset\":2,\"srcset\":\"/p?w=375 375w,/p?w=630 630w\"}'", ["/p?w=630"]),
-        ("data-ofl='{\"src\":\"/p?w=375\"}'", ["/p?w=375"]),
+        ('data-ofl=\'{"offset":2,"srcset":"/p?w=375 375w,/p?w=630 630w"}\'', ["/p?w=630"]),
+        ('data-ofl=\'{"src":"/p?w=375"}\'', ["/p?w=375"]),
         ("src=/cake_1x1.jpg data-src=blank.gif", ["/cake_1x1.jpg"]),
     ],
 )
@@ -168,7 +179,9 @@ def test_a_source_that_comes_later() -> None:
 
 
 def test_one_address_that_keeps_the_place_of_three() -> None:
-    three = "".join(f"<img src=/soon.png data-zeen-src=/{number}.jpg alt={number}>" for number in range(3))
+    three = "".join(
+        f"<img src=/soon.png data-zeen-src=/{number}.jpg alt={number}>" for number in range(3)
+    )
     assert urls(three) == ["/0.jpg", "/1.jpg", "/2.jpg"]
     assert urls(three + "<img src=/soon.png>") == ["/0.jpg", "/1.jpg", "/2.jpg", "/soon.png"]
     two = "".join(f"<img src=/icon.png data-zeen-src=/{number}.jpg>" for number in (1, 2, 2))
@@ -187,17 +200,28 @@ def test_an_inline_image_however_long() -> None:
 
 @pytest.mark.parametrize("style", ["height:1px;width:1px", "display: none", "Visibility:HIDDEN"])
 def test_a_dot_by_its_style(style: str) -> None:
-    html = f"<img src=loading.gif alt=loading><noscript><img src=b.gif?v=1 style='{style}' alt=''></noscript>"
-    assert [(image.url[-7:], image.texts[0][1]) for image in images(html)] == [("ing.gif", "loading"), ("gif?v=1", "")]
+    html = (
+        f"<img src=loading.gif alt=loading><noscript><img src=b.gif?v=1 style='{style}'"
+        " alt=''></noscript>"
+    )
+    assert [(image.url[-7:], image.texts[0][1]) for image in images(html)] == [
+        ("ing.gif", "loading"),
+        ("gif?v=1", ""),
+    ]
 
 
 def test_a_chart_far_from_a_photograph_has_no_words_of_it() -> None:
-    html = f"<img {PLACEHOLDER} alt='A couple'><p>words</p><noscript><img src=/chart.png alt=''></noscript>"
+    html = (
+        f"<img {PLACEHOLDER} alt='A couple'><p>words</p><noscript><img src=/chart.png"
+        " alt=''></noscript>"
+    )
     assert [dict(image.texts)["alt"] for image in images(html)] == ["A couple", ""]
 
 
 def test_a_copy_brings_its_words() -> None:
-    html = "<a href=/x><img src='data:,'> More<noscript><img src=/dog.jpg alt='A dog'></noscript></a>"
+    html = (
+        "<a href=/x><img src='data:,'> More<noscript><img src=/dog.jpg alt='A dog'></noscript></a>"
+    )
     assert [image.texts[0] for image in images(html)] == [("alt", "A dog")]
 
 
@@ -231,9 +255,9 @@ def test_a_copy_gives_its_address_to_what_stands_in(copy: str) -> None:
 # any page
 
 MARKS = (
-    "<img <x-a> </x-a> <template> </template> <noscript> </noscript> <picture> <source </picture> > "
-    "src='' src=/a srcset='/a,,b' data-src='/{width}' data-widths=[1 alt=x <figure> <figcaption> "
-    "<template/shadowrootmode=open> <base/href=//[> data-href=/x & <!-- \0 \ud800 é"
+    "<img <x-a> </x-a> <template> </template> <noscript> </noscript> <picture> <source </picture> >"
+    " src='' src=/a srcset='/a,,b' data-src='/{width}' data-widths=[1 alt=x <figure> <figcaption>"
+    " <template/shadowrootmode=open> <base/href=//[> data-href=/x & <!-- \0 \ud800 é"
 )
 
 

@@ -21,7 +21,7 @@ def leads_to(
 
 def test_links_and_their_base() -> None:
     html = """<base href="/b/"><a href="one">1</a><a href="one#two">1</a><a href="javascript:x()">4</a>
-    <area href="//h.example"><a href="http://[bad">5</a><a>6</a><a href>7</a><a href="#top">8</a>"""
+    <area href="//h.example"><a href="http://[bad">5</a><a>6</a><a href>7</a><a href="#top">8</a>"""  # noqa: E501
     assert leads_to(html) == (["/b/one", "http://h.example/"], {})
 
 
@@ -33,7 +33,7 @@ def test_links_inside_svg() -> None:
 
 def test_frames_and_the_next_page() -> None:
     html = """<link rel="canonical" href="/c"><link rel="NEXT prefetch" href="/2"><link rel="stylesheet" href="/s">
-    <iframe src="/in"></iframe><iframe srcdoc="<a href=/no>"></iframe><iframe src="about:blank"></iframe>"""
+    <iframe src="/in"></iframe><iframe srcdoc="<a href=/no>"></iframe><iframe src="about:blank"></iframe>"""  # noqa: E501
     assert leads_to(html) == (["/2", "/in"], {})
     assert leads_to('<frameset><frame src="l.html"><frame src="/r"></frameset>') == (
         ["/dir/l.html", "/r"],
@@ -80,7 +80,7 @@ def test_refreshing_is_a_link() -> None:
 
 def test_names_of_images_are_names_of_pages() -> None:
     html = """<a href="/wiki/File:Photo.jpg"><img src="t.jpg"></a><a href="/wiki/Hill.svg">Hill</a>
-    <a href="/w/Datei:Film.webm">Film</a><a href="/wiki/Node.js">Node</a><a href="a.png?page=2">a</a>"""
+    <a href="/w/Datei:Film.webm">Film</a><a href="/wiki/Node.js">Node</a><a href="a.png?page=2">a</a>"""  # noqa: E501
     pages = [
         "/wiki/File:Photo.jpg",
         "/wiki/Hill.svg",
@@ -93,7 +93,7 @@ def test_names_of_images_are_names_of_pages() -> None:
 
 def test_files_are_counted_and_not_followed() -> None:
     html = """<a href="/a.ZIP">1</a><a href="/a.zip">2</a><a href="/b.pdf?download">3</a><a href="/big.jpg"><img src=t></a>
-    <a href="/p">page</a><a href="/song.mp3">4</a>"""
+    <a href="/p">page</a><a href="/song.mp3">4</a>"""  # noqa: E501
     assert leads_to(html) == (["/p"], {"not_a_page": 5})
 
 

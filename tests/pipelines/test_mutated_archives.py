@@ -1,4 +1,6 @@
-"""Archives with bytes flipped, cut out, put in, repeated and joined: no traceback, no hang, and every record is accounted for."""
+"""Archives with bytes flipped, cut out, put in, repeated and joined: no traceback, no hang, and
+every record is accounted for.
+"""
 
 import gzip
 import io
@@ -23,10 +25,16 @@ from tests.pipelines.test_archives import record
 def made(dice: random.Random, count: int) -> list[bytes]:
     """Records of all kinds."""
     kinds: list[Callable[[str], bytes]] = [
-        lambda url: record(url, b"<img src=/x.jpg alt='%s'>" % dice.randbytes(dice.randint(0, 400)).hex().encode()),
+        lambda url: record(
+            url, b"<img src=/x.jpg alt='%s'>" % dice.randbytes(dice.randint(0, 400)).hex().encode()
+        ),
         lambda url: record(url, dice.randbytes(500), "Content-Type: image/jpeg\r\n"),
         lambda url: record(url, b"", kind="request"),
-        lambda url: record(url, gzip.compress(b"<img src=/y.jpg alt=y>"), "Content-Type: text/html\r\nContent-Encoding: gzip\r\n"),
+        lambda url: record(
+            url,
+            gzip.compress(b"<img src=/y.jpg alt=y>"),
+            "Content-Type: text/html\r\nContent-Encoding: gzip\r\n",
+        ),
         lambda url: record(url, b"x").replace(b"200 OK", b"404 No"),
         lambda url: record(url, b"", kind="revisit"),
         lambda url: record(url, b"{}", kind="metadata"),
@@ -69,10 +77,18 @@ def mutated(data: bytes, dice: random.Random, other: bytes) -> bytes:
     return bytes(changed)
 
 
-def accounted(folder: Path, name: str, data: bytes, range_bytes: int = 1 << 28) -> Counter[str] | None:
-    """The counts of an archive, which add up; None for one that is refused by a message that names it."""
+def accounted(
+    folder: Path, name: str, data: bytes, range_bytes: int = 1 << 28
+) -> Counter[str] | None:
+    """The counts of an archive, which add up; None for one that is refused by a message that names
+    it.
+    """
     (folder / name).write_bytes(data)
-    stage = Extract(out=Folder(str(folder / "candidates")), archives=(str(folder / name),), range_bytes=range_bytes)
+    stage = Extract(
+        out=Folder(str(folder / "candidates")),
+        archives=(str(folder / name),),
+        range_bytes=range_bytes,
+    )
     counts: Counter[str] = Counter()
     try:
         for part in stage.parts():
@@ -93,10 +109,19 @@ def test_two_hundred_records_mutated(tmp_path: Path, name: str) -> None:
     whole = accounted(tmp_path, name, PACKED[name](records))
     assert whole is not None
     assert whole["records"] == 200
-    assert not [one for one in whole if one.startswith("archive.") and one != "archive.revisit_unresolved" and whole[one]]
+    assert not [
+        one
+        for one in whole
+        if one.startswith("archive.") and one != "archive.revisit_unresolved" and whole[one]
+    ]
     for seed in range(17):  # by six forms: a hundred
         dice = random.Random(seed)
-        counts = accounted(tmp_path, name, mutated(PACKED[name](records), dice, other), dice.choice((1 << 28, 10_000)))
+        counts = accounted(
+            tmp_path,
+            name,
+            mutated(PACKED[name](records), dice, other),
+            dice.choice((1 << 28, 10_000)),
+        )
         assert counts is None or sum(counts.values()) > 0
 
 
@@ -112,19 +137,27 @@ QUIET = settings(max_examples=60, deadline=None, suppress_health_check=list(Heal
     repeated=st.integers(1, 3),
     cut=st.floats(0, 1),
 )
-def test_whatever_is_done_to_an_archive(name: str, count: int, edits: list[tuple[float, int, bytes]], repeated: int, cut: float) -> None:
+def test_whatever_is_done_to_an_archive(
+    name: str, count: int, edits: list[tuple[float, int, bytes]], repeated: int, cut: float
+) -> None:
     data = bytearray(PACKED[name](made(random.Random(count), count)) * repeated)
     for where, length, new in edits:
         place = int(where * len(data))
         data[place : place + length] = new
     with tempfile.TemporaryDirectory() as folder:
-        accounted(Path(folder), name, bytes(data[: len(data) if cut > 0.5 else int(2 * cut * len(data))]))
+        accounted(
+            Path(folder), name, bytes(data[: len(data) if cut > 0.5 else int(2 * cut * len(data))])
+        )
 
 
-PAGE_OF_WAT = b'{"Envelope":{"Payload-Metadata":{"HTTP-Response-Metadata":{"HTML-Metadata":{"Links":[]}}}}}'
+PAGE_OF_WAT = (
+    b'{"Envelope":{"Payload-Metadata":{"HTTP-Response-Metadata":{"HTML-Metadata":{"Links":[]}}}}}'
+)
 WAT = b"".join(
     gzip.compress(
-        record(f"http://a.example/{number}", b"", kind="metadata").replace(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n", body)
+        record(f"http://a.example/{number}", b"", kind="metadata").replace(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n", body
+        )
     )
     for number, body in enumerate((PAGE_OF_WAT, b"{" * 45, b"", b"x" * 45))
 )

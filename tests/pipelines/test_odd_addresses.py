@@ -1,4 +1,6 @@
-"""Addresses that are not ASCII, or hardly addresses: each ends as its own outcome, and none ends another."""
+"""Addresses that are not ASCII, or hardly addresses: each ends as its own outcome, and none ends
+another.
+"""
 
 import json
 from pathlib import Path
@@ -17,7 +19,8 @@ from tests.pipelines.web import Reply, jpeg, served
 LOCAL = Politeness(allow_private_addresses=True, seconds=5.0)
 PHOTO = Reply(body=jpeg(64, 48), type="image/jpeg")
 
-# what is written in place of the server's own address, what follows, where it is asked for, and how it ends
+# what is written in place of the server's own address, what follows, where it is asked for, and how
+# it ends
 ODD = [
     ("", "/img/grün.jpg", "/img/gr%C3%BCn.jpg", "fetched"),
     ("", "/img/gr%C3%BCn-2.jpg", "/img/gr%C3%BCn-2.jpg", "fetched"),
@@ -43,7 +46,10 @@ ODD = [
 def written(server: str) -> list[tuple[str, str, str]]:
     """(address, path asked for, outcome) of each odd address on a server."""
     port = server.rsplit(":", 1)[1]
-    return [(f"http://{host or '127.0.0.1'}:{port}{rest}", path, outcome) for host, rest, path, outcome in ODD]
+    return [
+        (f"http://{host or '127.0.0.1'}:{port}{rest}", path, outcome)
+        for host, rest, path, outcome in ODD
+    ]
 
 
 def test_each_address_ends_as_its_own_outcome() -> None:
@@ -51,13 +57,17 @@ def test_each_address_ends_as_its_own_outcome() -> None:
         addresses = written(web.url)
         found = download([url for url, _, _ in addresses], LOCAL)
         asked = set(web.asked)
-    assert {url: found[url][0].outcome for url, _, _ in addresses} == {url: outcome for url, _, outcome in addresses}
+    assert {url: found[url][0].outcome for url, _, _ in addresses} == {
+        url: outcome for url, _, outcome in addresses
+    }
     assert {path for _, path, _ in addresses if path} <= asked
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_a_list_of_them_is_collected_whole(tmp_path: Path, kind: str) -> None:
-    pages = {path: PHOTO for _, _, path, _ in ODD if path} | {f"/good/{number}.jpg": PHOTO for number in range(10)}
+    pages = {path: PHOTO for _, _, path, _ in ODD if path} | {
+        f"/good/{number}.jpg": PHOTO for number in range(10)
+    }
     with served(pages) as web:
         addresses = [(url, outcome) for url, _, outcome in written(web.url)]
         addresses += [(f"{web.url}/good/{number}.jpg", "fetched") for number in range(10)]
@@ -69,23 +79,49 @@ def test_a_list_of_them_is_collected_whole(tmp_path: Path, kind: str) -> None:
             path.write_text("url,text\n" + "".join(f"{url},t\n" for url in urls))
         else:
             path.write_text("".join(json.dumps({"url": url, "text": "t"}) + "\n" for url in urls))
-        made = collect(Folder(str(tmp_path / "root")), CollectConfig(pairs=str(path), allow_private_addresses=True), id="odd")
+        made = collect(
+            Folder(str(tmp_path / "root")),
+            CollectConfig(pairs=str(path), allow_private_addresses=True),
+            id="odd",
+        )
 
     assert made.failed == 0
-    fetches = [read_table(made.folder / "fetches", name) for name in (made.folder / "fetches").names() if name.endswith(".parquet")]
+    fetches = [
+        read_table(made.folder / "fetches", name)
+        for name in (made.folder / "fetches").names()
+        if name.endswith(".parquet")
+    ]
     rows = pa.concat_tables(fetches).to_pylist()
     unasked = sum(outcome == "address.malformed" for _, outcome in addresses)
-    assert (made.counts["candidates"], made.counts["stopped.address.malformed"]) == (len(addresses), unasked)
+    assert (made.counts["candidates"], made.counts["stopped.address.malformed"]) == (
+        len(addresses),
+        unasked,
+    )
     assert made.counts["addresses"] == len(addresses) - unasked
-    askable = {url.replace(" ", "%20"): outcome for url, outcome in addresses if outcome != "address.malformed"}
-    assert {row["image_url"]: row["outcome"] for row in rows} == askable  # as the list spelled them, but for blanks
+    askable = {
+        url.replace(" ", "%20"): outcome
+        for url, outcome in addresses
+        if outcome != "address.malformed"
+    }
+    # as the list spelled them, but for blanks
+    assert {row["image_url"]: row["outcome"] for row in rows} == askable
     finals = [row["final_url"] for row in rows if row["final_url"]]
     assert all(url.isascii() for url in finals)
 
 
 def test_one_host_is_one_in_whichever_letters() -> None:
-    urls = ["http://bücher.example/a", "http://XN--BCHER-KVA.example/b", "https://B\xdcCHER.example:8080/c", "http://\uff41.example/d"]
+    urls = [
+        "http://bücher.example/a",
+        "http://XN--BCHER-KVA.example/b",
+        "https://B\xdcCHER.example:8080/c",
+        "http://\uff41.example/d",
+    ]
     found = hosts(pa.chunked_array([urls])).to_pylist()
-    assert found == ["xn--bcher-kva.example", "xn--bcher-kva.example", "xn--bcher-kva.example:8080", "a.example"]
+    assert found == [
+        "xn--bcher-kva.example",
+        "xn--bcher-kva.example",
+        "xn--bcher-kva.example:8080",
+        "a.example",
+    ]
     assert hosts(pa.chunked_array([["x", None, "given://ä/b/c"]])).to_pylist() == ["", "", "ä/b"]
     assert hosts(pa.chunked_array([], pa.string())).to_pylist() == []

@@ -1,4 +1,6 @@
-"""What an answer means for the guest, and TLS: when another try may help, how long to wait, whom to trust."""
+"""What an answer means for the guest, and TLS: when another try may help, how long to wait, whom to
+trust.
+"""
 
 import ssl
 import threading
@@ -51,7 +53,9 @@ def reply(status: int, *headers: tuple[str, str]) -> Reply:
         (FetchError("permission.noai", "x"), [None, None, None]),
     ],
 )
-def test_another_try_only_where_it_may_help(answer: Reply | FetchError, waits: list[float | None]) -> None:
+def test_another_try_only_where_it_may_help(
+    answer: Reply | FetchError, waits: list[float | None]
+) -> None:
     assert [patience(answer, tries) for tries in (1, 2, 3)] == waits
 
 
@@ -73,16 +77,26 @@ def test_a_long_body_lies_in_a_file() -> None:
 
 
 def certificate(folder: Path, *, host: str = "127.0.0.1", days: int = 1) -> tuple[Path, Path]:
-    """A certificate for an IP address that signs itself, good for so many days before and after now, and its key."""
+    """A certificate for an IP address that signs itself, good for so many days before and after
+    now, and its key.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     end = datetime.now(UTC) + timedelta(days)
-    built = x509.CertificateBuilder(name, name, key.public_key(), 1, min(end, datetime.now(UTC)) - timedelta(5), end)
-    built = built.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))]), critical=False)
+    built = x509.CertificateBuilder(
+        name, name, key.public_key(), 1, min(end, datetime.now(UTC)) - timedelta(5), end
+    )
+    built = built.add_extension(
+        x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))]), critical=False
+    )
     built = built.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     (folder / "key.pem").write_bytes(private)
-    (folder / "cert.pem").write_bytes(built.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    (folder / "cert.pem").write_bytes(
+        built.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    )
     return folder / "cert.pem", folder / "key.pem"
 
 
@@ -109,7 +123,9 @@ def served_securely(folder: Path, **options: object) -> Iterator[str]:
     context.load_cert_chain(cert, key)
     server = _Server(("127.0.0.1", 0), _Photo)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    ).start()
     try:
         yield f"https://127.0.0.1:{server.server_address[1]}/a.jpg"
     finally:
@@ -122,7 +138,9 @@ def outcome(url: str) -> str:
     downloader = Downloader(LOCAL)
     try:
         ((attempt, _),) = downloader.fetch(
-            [url], decode=lambda data: Undecodable(outcome=f"{len(data)} bytes", detail=""), keep=as_it_is
+            [url],
+            decode=lambda data: Undecodable(outcome=f"{len(data)} bytes", detail=""),
+            keep=as_it_is,
         ).values()
         return attempt.outcome
     finally:
@@ -134,7 +152,9 @@ def outcome(url: str) -> str:
     [({}, "4 bytes"), ({"host": "127.0.0.2"}, "fetch.tls"), ({"days": -1}, "fetch.tls")],
     ids=["right", "other host", "expired"],
 )
-def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object], expected: str) -> None:
+def test_certificates_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object], expected: str
+) -> None:
     with served_securely(tmp_path, **options) as url:
         assert outcome(url) == "fetch.tls"
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))

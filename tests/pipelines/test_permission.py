@@ -18,8 +18,15 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)  # when the use is judged
 UNAVAILABLE = "permission.unavailable_after"
 USAGE, SIGNAL, TDM = "permission.content_usage", "permission.content_signal", "permission.tdm"
 
-# The truth table: who says it, what is said, and what that means for https://a.example/photos/cat.jpg and for pages alike.
-X, META, ROBOTS, FILE, AI = "X-Robots-Tag", "robots", "/robots.txt", "/.well-known/tdmrep.json", "/ai.txt"
+# The truth table: who says it, what is said, and what that means for
+# https://a.example/photos/cat.jpg and for pages alike.
+X, META, ROBOTS, FILE, AI = (
+    "X-Robots-Tag",
+    "robots",
+    "/robots.txt",
+    "/.well-known/tdmrep.json",
+    "/ai.txt",
+)
 SAID: list[tuple[str, str, str | None]] = [
     # robots directives, as header and as meta element (DeviantArt's, Google's, Bing's)
     (X, "noai", "permission.noai"),
@@ -99,10 +106,33 @@ SAID: list[tuple[str, str, str | None]] = [
     (FILE, '[{"location": "/photos/*.jpg$", "tdm-reservation": 1}]', TDM),
     (FILE, '[{"location": "/*/cat", "tdm-reservation": 1}]', TDM),
     (FILE, '[{"location": "/photos/c%61t", "tdm-reservation": 1}]', TDM),
-    (FILE, '[{"location": "/photos/", "tdm-reservation": 1}, {"location": "/", "tdm-reservation": 0}]', TDM),
-    (FILE, '[{"location": "/", "tdm-reservation": 0}, {"location": "/photos/", "tdm-reservation": 1}]', None),  # the first decides
-    (FILE, '[{"location": "/photos/cat", "tdm-reservation": 0}, {"location": "/", "tdm-reservation": 1}]', None),
-    (FILE, '[7, null, {"location": 3}, {"location": "/", "tdm-reservation": 5}, {"location": "/", "tdm-reservation": 1}]', TDM),
+    (
+        FILE,
+        '[{"location": "/photos/", "tdm-reservation": 1}, {"location": "/", "tdm-reservation": 0}]',
+        TDM,
+    ),
+    # the first decides
+    (
+        FILE,
+        '[{"location": "/", "tdm-reservation": 0}, {"location": "/photos/", "tdm-reservation": 1}]',
+        None,
+    ),
+    (
+        FILE,
+        (
+            '[{"location": "/photos/cat", "tdm-reservation": 0}, {"location": "/",'
+            ' "tdm-reservation": 1}]'
+        ),
+        None,
+    ),
+    (
+        FILE,
+        (
+            '[7, null, {"location": 3}, {"location": "/", "tdm-reservation": 5}, {"location": "/",'
+            ' "tdm-reservation": 1}]'
+        ),
+        TDM,
+    ),
     (FILE, '[{"location": "/Photos/", "tdm-reservation": 1}]', None),
     (FILE, '[{"location": "/texts/", "tdm-reservation": 1}]', None),
     (FILE, '[{"location": "/", "tdm-reservation": 0}]', None),
@@ -132,12 +162,32 @@ SAID: list[tuple[str, str, str | None]] = [
     ("Content-Usage", "", None),
     (ROBOTS, "User-agent: *\nContent-Usage: train-ai=n", USAGE),
     (ROBOTS, "User-agent: *\nContent-Usage: / train-ai=n", USAGE),
-    (ROBOTS, "User-agent: *\nAllow: /\ncontent-usage:/photos/ \t search=y, train-ai=n # why", USAGE),
-    (ROBOTS, "User-agent: *\nContent-Usage: / train-ai=y\nContent-Usage: /photos/ train-ai=n", USAGE),
-    (ROBOTS, "User-agent: *\nContent-Usage: /photos/ train-ai=n\nContent-Usage: /photos/ train-ai=y", USAGE),
+    (
+        ROBOTS,
+        "User-agent: *\nAllow: /\ncontent-usage:/photos/ \t search=y, train-ai=n # why",
+        USAGE,
+    ),
+    (
+        ROBOTS,
+        "User-agent: *\nContent-Usage: / train-ai=y\nContent-Usage: /photos/ train-ai=n",
+        USAGE,
+    ),
+    (
+        ROBOTS,
+        "User-agent: *\nContent-Usage: /photos/ train-ai=n\nContent-Usage: /photos/ train-ai=y",
+        USAGE,
+    ),
     (ROBOTS, "User-agent: *\nContent-Usage: /*.jpg$ train-ai=n", USAGE),
-    (ROBOTS, "User-agent: winnow\nContent-Usage: train-ai=n\n\nUser-agent: *\nContent-Usage: train-ai=y", USAGE),
-    (ROBOTS, "User-agent: *\nContent-Usage: / train-ai=n\nContent-Usage: /photos/ train-ai=y", None),
+    (
+        ROBOTS,
+        "User-agent: winnow\nContent-Usage: train-ai=n\n\nUser-agent: *\nContent-Usage: train-ai=y",
+        USAGE,
+    ),
+    (
+        ROBOTS,
+        "User-agent: *\nContent-Usage: / train-ai=n\nContent-Usage: /photos/ train-ai=y",
+        None,
+    ),
     (ROBOTS, "User-agent: *\nContent-Usage: / train-ai=n\nContent-Usage: /photos/ search=y", None),
     (ROBOTS, "User-agent: *\nContent-Usage: /texts/ train-ai=n", None),
     (ROBOTS, "User-agent: otherbot\nContent-Usage: train-ai=n", None),
@@ -146,20 +196,43 @@ SAID: list[tuple[str, str, str | None]] = [
     # Content-Signal
     ("Content-Signal", "ai-train=no, search=yes, ai-input=yes", SIGNAL),
     ("Content-Signal", "ai-train=yes, search=yes, ai-input=yes", None),
-    (ROBOTS, "User-agent: *\nContent-Signal: search=yes,ai-train=no,use=reference\nAllow: /", SIGNAL),
+    (
+        ROBOTS,
+        "User-agent: *\nContent-Signal: search=yes,ai-train=no,use=reference\nAllow: /",
+        SIGNAL,
+    ),
     (ROBOTS, "User-Agent: *\nContent-signal: search=yes, AI-Train=No\nAllow: /", SIGNAL),
     (ROBOTS, "User-agent: *\nContent-Signal: /photos/ ai-train=no", SIGNAL),
-    (ROBOTS, "User-agent: *\nContent-Signal: ai-train=no\n\nUser-agent: GPTBot\nDisallow: /\n\nUser-agent: *\nDisallow: /lp", SIGNAL),
-    (ROBOTS, "User-agent: *\nContent-Signal: ai-train=no\nUser-agent: otherbot\nDisallow: /", SIGNAL),
+    (
+        ROBOTS,
+        (
+            "User-agent: *\nContent-Signal: ai-train=no\n\nUser-agent: GPTBot\nDisallow:"
+            " /\n\nUser-agent: *\nDisallow: /lp"
+        ),
+        SIGNAL,
+    ),
+    (
+        ROBOTS,
+        "User-agent: *\nContent-Signal: ai-train=no\nUser-agent: otherbot\nDisallow: /",
+        SIGNAL,
+    ),
     (ROBOTS, "User-agent: *\nContent-Signal: search=no, ai-input=no", None),
     (ROBOTS, "User-agent: *\nContent-Signal: ai-train=yes", None),
     (ROBOTS, "User-agent: otherbot\nContent-Signal: ai-train=no", None),
     # robots.txt is named first
     (ROBOTS, "User-agent: *\nDisallow: /photos/", "permission.robots"),
-    (ROBOTS, "User-agent: *\nDisallow: /\nContent-Usage: train-ai=n\nContent-Signal: ai-train=no", "permission.robots"),
+    (
+        ROBOTS,
+        "User-agent: *\nDisallow: /\nContent-Usage: train-ai=n\nContent-Signal: ai-train=no",
+        "permission.robots",
+    ),
     (ROBOTS, "User-agent: *\nContent-Usage: train-ai=n\nContent-Signal: ai-train=no", USAGE),
     # ai.txt
-    (AI, "# Spawning AI\n# Prevent datasets from …\n\nUser-Agent: *\nDisallow: /\nDisallow: *", "permission.ai_txt"),
+    (
+        AI,
+        "# Spawning AI\n# Prevent datasets from …\n\nUser-Agent: *\nDisallow: /\nDisallow: *",
+        "permission.ai_txt",
+    ),
     (AI, "User-Agent: *\nDisallow: *.txt\nDisallow: *.jpg\nDisallow: *.py", "permission.ai_txt"),
     (AI, "User-Agent: *\nDisallow: *.JPG", "permission.ai_txt"),
     (AI, "User-Agent: *\nDisallow: /*.jpg", "permission.ai_txt"),
@@ -181,7 +254,9 @@ def test_the_truth_table(where: str, value: str, outcome: str | None) -> None:
         policy = policy_of({ROBOTS: (404, b""), where: (200, value.encode())}, 0.0)
         assert policy.refusal("https://a.example/photos/cat.jpg") == outcome
     else:
-        assert metas_outcome([(where, value)] if where != X else [(META, value)], AT) == (outcome if where not in HEADER_ONLY else None)
+        assert metas_outcome([(where, value)] if where != X else [(META, value)], AT) == (
+            outcome if where not in HEADER_ONLY else None
+        )
         if where not in META_ONLY:
             assert headers_outcome([(where, value)], AT) == outcome
 
@@ -191,11 +266,22 @@ META_ONLY = (META, "Robots", " robots ", "winnow")
 
 
 def test_one_of_several_statements_is_enough() -> None:
-    assert headers_outcome([("x-robots-tag", "otherbot: none"), ("X-ROBOTS-TAG", "noimageai")]) == "permission.noimageai"
-    assert headers_outcome([("Content-Usage", "search=y"), ("content-usage", "train-ai=n")]) == USAGE
-    assert headers_outcome([("Content-Usage", "train-ai=n"), ("content-usage", "train-ai=y")]) is None  # one dictionary, its last member
+    assert (
+        headers_outcome([("x-robots-tag", "otherbot: none"), ("X-ROBOTS-TAG", "noimageai")])
+        == "permission.noimageai"
+    )
+    assert (
+        headers_outcome([("Content-Usage", "search=y"), ("content-usage", "train-ai=n")]) == USAGE
+    )
+    # one dictionary, its last member
+    assert (
+        headers_outcome([("Content-Usage", "train-ai=n"), ("content-usage", "train-ai=y")]) is None
+    )
     assert metas_outcome([("robots", "all"), ("winnow", "noai")]) == "permission.noai"
-    assert headers_outcome([("TDM-Reservation", "1"), ("X-Robots-Tag", "noindex")]) == "permission.noindex"
+    assert (
+        headers_outcome([("TDM-Reservation", "1"), ("X-Robots-Tag", "noindex")])
+        == "permission.noindex"
+    )
 
 
 @pytest.mark.parametrize(
@@ -211,7 +297,9 @@ def test_one_of_several_statements_is_enough() -> None:
         ((), ("0", "1"), (), True),
     ],
 )
-def test_who_supersedes_whom_in_tdm(file: tuple[str], header: tuple[str], meta: tuple[str], is_reserved: bool) -> None:
+def test_who_supersedes_whom_in_tdm(
+    file: tuple[str], header: tuple[str], meta: tuple[str], is_reserved: bool
+) -> None:
     assert reserved(file, header, meta) is is_reserved
 
 
@@ -236,12 +324,24 @@ def test_links_of_a_page_that_says_nofollow_are_left() -> None:
         (ROBOTS, 429, "permission.robots"),
         (ROBOTS, 500, "permission.robots"),
         (ROBOTS, None, "permission.robots"),
-        *((path, status, None) for path in (FILE, AI) for status in (404, 403, 429, 500, 503, None)),  # no statement, see wellknown.py
+        # no statement, see wellknown.py
+        *(
+            (path, status, None)
+            for path in (FILE, AI)
+            for status in (404, 403, 429, 500, 503, None)
+        ),
     ],
 )
-def test_well_known_files_that_cannot_be_had(path: str, status: int | None, outcome: str | None) -> None:
+def test_well_known_files_that_cannot_be_had(
+    path: str, status: int | None, outcome: str | None
+) -> None:
     body = b'User-agent: *\nDisallow: /\n[{"location": "/", "tdm-reservation": 1}]'
-    assert policy_of({ROBOTS: (404, b""), path: (status, body)}, 0.0).refusal("https://a.example/photos/cat.jpg") == outcome
+    assert (
+        policy_of({ROBOTS: (404, b""), path: (status, body)}, 0.0).refusal(
+            "https://a.example/photos/cat.jpg"
+        )
+        == outcome
+    )
 
 
 def test_a_site_that_was_not_asked_refuses() -> None:
@@ -261,7 +361,12 @@ def test_a_site_that_was_not_asked_refuses() -> None:
     ],
 )
 def test_file_types_of_an_ai_txt(url: str, outcome: str | None) -> None:
-    assert policy_of({ROBOTS: (404, b""), AI: (200, b"User-Agent: *\nDisallow: *.jpg")}, 0.0).refusal(url) == outcome
+    assert (
+        policy_of({ROBOTS: (404, b""), AI: (200, b"User-Agent: *\nDisallow: *.jpg")}, 0.0).refusal(
+            url
+        )
+        == outcome
+    )
 
 
 @pytest.mark.parametrize(

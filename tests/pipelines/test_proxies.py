@@ -28,7 +28,10 @@ from tests.pipelines.test_opener import served_securely
 from tests.pipelines.web import Page, Reply, jpeg, served
 
 PHOTO = jpeg(64, 48)
-FOUND = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(PHOTO) + PHOTO
+FOUND = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(PHOTO)
+    + PHOTO
+)
 MISSING = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 BEHIND = Politeness(allow_private_proxy=True, seconds=3.0, images_per_second=1000.0)
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -66,7 +69,9 @@ class Proxy:
                 elif self.refuses:
                     client.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
                 else:
-                    client.sendall(b"HTTP/1.1 200 Connection established\r\nX-Robots-Tag: noai\r\n\r\n")
+                    client.sendall(
+                        b"HTTP/1.1 200 Connection established\r\nX-Robots-Tag: noai\r\n\r\n"
+                    )
                     return self._tunnel(client, int(target.rsplit(":", 1)[1]))
 
     def _head(self, client: socket.socket) -> bytes:
@@ -95,18 +100,26 @@ class Proxy:
 
 
 class Socks(Proxy):
-    """A SOCKS proxy, version 5 (RFC 1928 and 1929) or 4a: it looks names up itself, and opens tunnels to loopback."""
+    """A SOCKS proxy, version 5 (RFC 1928 and 1929) or 4a: it looks names up itself, and opens
+    tunnels to loopback.
+    """
 
     def talk(self, client: socket.socket) -> None:
         with client, client.makefile("rb") as said:
             if said.read(1) == b"\4":
                 port, _ = int.from_bytes(said.read(3)[1:], "big"), said.read(4)
-                user, name = (b"".join(iter(lambda: said.read(1), b"\0")).decode() for _ in range(2))
+                user, name = (
+                    b"".join(iter(lambda: said.read(1), b"\0")).decode() for _ in range(2)
+                )
                 refused, opened = b"\0\x5b" + bytes(6), b"\0\x5a" + bytes(6)
             else:
                 user = self._greeted(client, said)
                 kind = said.read(4)[3]  # 3: a name, 1: an IPv4 address
-                name = said.read(said.read(1)[0]).decode() if kind == 3 else socket.inet_ntoa(said.read(4))
+                name = (
+                    said.read(said.read(1)[0]).decode()
+                    if kind == 3
+                    else socket.inet_ntoa(said.read(4))
+                )
                 port = int.from_bytes(said.read(2), "big")
                 refused, opened = b"\5\2\0\1" + bytes(6), b"\5\0\0\1" + bytes(6)
             self.asked.append(f"{user} {name}")
@@ -171,7 +184,9 @@ def test_names_that_only_the_proxy_knows(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_private_proxy_must_be_allowed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     with proxying() as proxy:
         monkeypatch.setenv(name, proxy.url)
-        ((outcome, detail),) = ask(["http://photos.invalid/a.jpg"], replace(BEHIND, allow_private_proxy=False))
+        ((outcome, detail),) = ask(
+            ["http://photos.invalid/a.jpg"], replace(BEHIND, allow_private_proxy=False)
+        )
         assert (outcome, proxy.asked) == ("address.private", [])
         assert "--allow-private-proxy" in detail
         with pytest.raises(ValueError, match=r"the proxy 127\.0\.0\.1 .* --allow-private-proxy"):
@@ -179,15 +194,22 @@ def test_a_private_proxy_must_be_allowed(monkeypatch: pytest.MonkeyPatch, name: 
         check_proxies(allow_private=True)
 
 
-def test_a_collection_with_a_private_proxy_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collection_with_a_private_proxy_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://10.0.0.1:3128")
     with pytest.raises(ValueError, match="--allow-private-proxy"):
-        collect(Folder(str(tmp_path)), CollectConfig(seeds=("https://a.example/",), contact="me@a.example"))
+        collect(
+            Folder(str(tmp_path)),
+            CollectConfig(seeds=("https://a.example/",), contact="me@a.example"),
+        )
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "localhost", "[::1]", "10.0.0.1", "169.254.169.254"])
-def test_behind_a_proxy_private_targets_stay_private(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+def test_behind_a_proxy_private_targets_stay_private(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
     with proxying({f"http://{host}/a.jpg": FOUND}) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         assert [outcome for outcome, _ in ask([f"http://{host}/a.jpg"])] == ["address.private"]
@@ -203,10 +225,14 @@ def test_hosts_that_need_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     with served({"/a.jpg": Reply(body=PHOTO, type="image/jpeg")}) as web, proxying() as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", "example.org, 127.0.0.0/8")
-        assert ask([f"{web.url}/a.jpg"], replace(BEHIND, allow_private_addresses=True)) == [("fetched", "")]
+        assert ask([f"{web.url}/a.jpg"], replace(BEHIND, allow_private_addresses=True)) == [
+            ("fetched", "")
+        ]
         assert proxy.asked == []
         monkeypatch.setenv("NO_PROXY", "example.org")
-        assert ask([f"{web.url}/a.jpg"], replace(BEHIND, allow_private_addresses=True)) == [("fetch.http_404", "HTTP 404")]
+        assert ask([f"{web.url}/a.jpg"], replace(BEHIND, allow_private_addresses=True)) == [
+            ("fetch.http_404", "HTTP 404")
+        ]
         assert f"GET {web.url}/a.jpg" in proxy.asked
 
 
@@ -228,13 +254,22 @@ def test_what_no_proxy_names(monkeypatch: pytest.MonkeyPatch, url: str, direct: 
     monkeypatch.setenv("NO_PROXY", ".a.example,10.0.0.0/8, fd00::/8,c.example:81,nonsense/9")
     proxy = Proxies().of(url)
     assert (proxy is None) is direct
-    assert proxy is None or (proxy.url, proxy.host, proxy.port) == ("socks5h://p.example:1080", "p.example", 1080)
+    assert proxy is None or (proxy.url, proxy.host, proxy.port) == (
+        "socks5h://p.example:1080",
+        "p.example",
+        1080,
+    )
 
 
-@pytest.mark.parametrize("value", ["http://", "ftp://p.example", "http://p.example:port", "http://[x"])
+@pytest.mark.parametrize(
+    "value", ["http://", "ftp://p.example", "http://p.example:port", "http://[x"]
+)
 def test_a_proxy_that_is_none(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", value)
-    with pytest.raises(ValueError, match=r"HTTPS_PROXY or ALL_PROXY is no address of a proxy: write it as http://host:port"):
+    with pytest.raises(
+        ValueError,
+        match=r"HTTPS_PROXY or ALL_PROXY is no address of a proxy: write it as http://host:port",
+    ):
         Proxies()
 
 
@@ -245,7 +280,8 @@ def test_secure_pages_go_through_a_tunnel(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         assert [outcome for outcome, _ in ask([url], trusting)] == ["fetch.tls"]
         own = replace(trusting, ca_file=str(tmp_path / "cert.pem"))
-        assert [outcome for outcome, _ in ask([url], own)] == ["decode.not_an_image"]  # four bytes are none
+        # four bytes are none
+        assert [outcome for outcome, _ in ask([url], own)] == ["decode.not_an_image"]
         place = url.split("/")[2]
         assert set(proxy.asked) == {f"CONNECT {place}"}
         proxy.refuses = True
@@ -253,14 +289,27 @@ def test_secure_pages_go_through_a_tunnel(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("scheme", "user"), [("socks", ""), ("socks5", ""), ("socks5h", "me:secret"), ("SOCKS5", ""), ("socks4", "me"), ("socks4a", "")]
+    ("scheme", "user"),
+    [
+        ("socks", ""),
+        ("socks5", ""),
+        ("socks5h", "me:secret"),
+        ("SOCKS5", ""),
+        ("socks4", "me"),
+        ("socks4a", ""),
+    ],
 )
 def test_socks(monkeypatch: pytest.MonkeyPatch, scheme: str, user: str) -> None:
-    """Names are looked up there, so that one that is unknown here is reached; what it refuses, and that it is not there, is its outcome."""
+    """Names are looked up there, so that one that is unknown here is reached; what it refuses, and
+    that it is not there, is its outcome.
+    """
     with served({"/a.jpg": Reply(body=PHOTO)}) as web, proxying(kind=Socks) as proxy:
         port = web.url.rsplit(":", 1)[1]
         urls = [f"http://photos.invalid:{port}/{name}.jpg" for name in ("a", "b")]
-        monkeypatch.setenv("ALL_PROXY", proxy.url.replace("http://", f"{scheme}://{user}@" if user else f"{scheme}://"))
+        monkeypatch.setenv(
+            "ALL_PROXY",
+            proxy.url.replace("http://", f"{scheme}://{user}@" if user else f"{scheme}://"),
+        )
         assert ask(urls) == [("fetched", ""), ("fetch.http_404", "HTTP 404")]
         assert set(proxy.asked) == {f"{user} photos.invalid"}
         assert ask([f"http://127.0.0.1:{port}/a.jpg"])[0][0] == "address.private"
@@ -280,10 +329,14 @@ def test_secure_pages_through_socks(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_private_socks_proxy_must_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     with proxying(kind=Socks) as proxy:
         monkeypatch.setenv("ALL_PROXY", proxy.url.replace("http", "socks5"))
-        with pytest.raises(ValueError, match=r"the proxy 127\.0\.0\.1 of the environment has a private address"):
+        with pytest.raises(
+            ValueError, match=r"the proxy 127\.0\.0\.1 of the environment has a private address"
+        ):
             check_proxies(allow_private=False)
         public = replace(BEHIND, allow_private_proxy=False)
-        assert [outcome for outcome, _ in ask(["http://photos.invalid/a.jpg"], public)] == ["address.private"]
+        assert [outcome for outcome, _ in ask(["http://photos.invalid/a.jpg"], public)] == [
+            "address.private"
+        ]
         assert proxy.asked == []
 
 
@@ -291,32 +344,47 @@ def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with proxying() as proxy:
         url = proxy.url
     monkeypatch.setenv("ALL_PROXY", url)
-    assert [outcome for outcome, _ in ask(["http://photos.invalid/a.jpg", "https://photos.invalid/a.jpg"])] == ["fetch.proxy"] * 2
+    assert [
+        outcome
+        for outcome, _ in ask(["http://photos.invalid/a.jpg", "https://photos.invalid/a.jpg"])
+    ] == ["fetch.proxy"] * 2
     monkeypatch.setenv("ALL_PROXY", "http://proxy.invalid:3128")
     assert [outcome for outcome, _ in ask(["http://photos.invalid/a.jpg"])] == ["fetch.proxy"]
 
 
 def test_a_crawl_through_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     body = b"<p>a page"
-    page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    page = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(body)
+        + body
+    )
     with proxying({"http://pages.invalid/": page}) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        config = Crawl(seeds=("http://pages.invalid/",), contact="me@a.example", allow_private_proxy=True)
+        config = Crawl(
+            seeds=("http://pages.invalid/",), contact="me@a.example", allow_private_proxy=True
+        )
         assert crawl(config, Folder(str(tmp_path)))["pages"] == 1
     (archive,) = tmp_path.glob("part-*")
-    records = list(ArchiveIterator(io.BytesIO(archive.read_bytes()), record_types=WarcRecordType.response))
+    records = list(
+        ArchiveIterator(io.BytesIO(archive.read_bytes()), record_types=WarcRecordType.response)
+    )
     assert records
-    assert all(record.headers.get("WARC-IP-Address") is None for record in records)  # that of the proxy says nothing
+    # that of the proxy says nothing
+    assert all(record.headers.get("WARC-IP-Address") is None for record in records)
 
 
 def test_authorities_of_ones_own_stand_beside_the_systems(tmp_path: Path) -> None:
     local = Politeness(allow_private_addresses=True, seconds=5.0)
     with served_securely(tmp_path) as url:
         assert [outcome for outcome, _ in ask([url], local)] == ["fetch.tls"]
-        assert [outcome for outcome, _ in ask([url], replace(local, ca_file=str(tmp_path / "cert.pem")))] == ["decode.not_an_image"]
+        assert [
+            outcome for outcome, _ in ask([url], replace(local, ca_file=str(tmp_path / "cert.pem")))
+        ] == ["decode.not_an_image"]
         with pytest.raises(ValueError, match=r"fetch\.tls \(1\)"):
             crawl(Crawl(seeds=(url,), allow_private_addresses=True), Folder(str(tmp_path / "a")))
-        trusting = Crawl(seeds=(url,), allow_private_addresses=True, ca_file=str(tmp_path / "cert.pem"))
+        trusting = Crawl(
+            seeds=(url,), allow_private_addresses=True, ca_file=str(tmp_path / "cert.pem")
+        )
         with pytest.raises(ValueError, match=r"page\.not_html \(1\)"):
             crawl(trusting, Folder(str(tmp_path / "b")))
 
@@ -332,7 +400,13 @@ def test_a_file_that_holds_no_certificates(tmp_path: Path) -> None:
 def test_bytes_are_counted_by_all_together(tmp_path: Path) -> None:
     path = str(tmp_path / "spent")
     one, other = Spent(path, 100), Spent(path, 100)
-    assert [one.add(60), other.add(40), other.over, one.add(1), other.over] == [True, True, False, False, True]
+    assert [one.add(60), other.add(40), other.over, one.add(1), other.over] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
     one.close()
     again = Spent(path, 100)  # after a kill
     assert again.over
@@ -340,8 +414,15 @@ def test_bytes_are_counted_by_all_together(tmp_path: Path) -> None:
 
 
 def test_a_budget_of_bytes(tmp_path: Path) -> None:
-    budget = Politeness(allow_private_addresses=True, connections=1, max_bytes=3 * len(PHOTO) + 100, spent_in=str(tmp_path / "spent"))
-    with served({f"/{number}.jpg": Reply(body=PHOTO, type="image/jpeg") for number in range(9)}) as web:
+    budget = Politeness(
+        allow_private_addresses=True,
+        connections=1,
+        max_bytes=3 * len(PHOTO) + 100,
+        spent_in=str(tmp_path / "spent"),
+    )
+    with served(
+        {f"/{number}.jpg": Reply(body=PHOTO, type="image/jpeg") for number in range(9)}
+    ) as web:
         urls = [f"{web.url}/{number}.jpg" for number in range(9)]
         found = ask(urls, budget)
         assert Counter(outcome for outcome, _ in found) == {"fetched": 3, "fetch.budget": 6}
@@ -352,46 +433,80 @@ def test_a_budget_of_bytes(tmp_path: Path) -> None:
 
 
 def test_an_endless_answer_stops_at_the_budget(tmp_path: Path) -> None:
-    budget = Politeness(allow_private_addresses=True, max_bytes=100_000, spent_in=str(tmp_path / "spent"))
+    budget = Politeness(
+        allow_private_addresses=True, max_bytes=100_000, spent_in=str(tmp_path / "spent")
+    )
     with served({"/a.jpg": Reply(body=b"\xff\xd8" * 10_000, endless=True)}) as web:
         assert [outcome for outcome, _ in ask([f"{web.url}/a.jpg"], budget)] == ["fetch.budget"]
     assert int.from_bytes((tmp_path / "spent").read_bytes(), "little") < 300_000
 
 
 def test_a_collection_within_a_budget(tmp_path: Path) -> None:
-    """Pages and images are of one budget; what it leaves is counted, and can be tried again with more."""
-    shown = "".join(f'<p><img src="/{number}.jpg" alt="picture {number} of them">' for number in range(8))
-    pages: dict[str, Page] = {f"/{number}.jpg": Reply(body=jpeg(60, 40 + number), type="image/jpeg") for number in range(8)}
-    size = len(shown) + sum(len(page.body) for page in list(pages.values())[:3] if isinstance(page, Reply))
+    """Pages and images are of one budget; what it leaves is counted, and can be tried again with
+    more.
+    """
+    shown = "".join(
+        f'<p><img src="/{number}.jpg" alt="picture {number} of them">' for number in range(8)
+    )
+    pages: dict[str, Page] = {
+        f"/{number}.jpg": Reply(body=jpeg(60, 40 + number), type="image/jpeg")
+        for number in range(8)
+    }
+    size = len(shown) + sum(
+        len(page.body) for page in list(pages.values())[:3] if isinstance(page, Reply)
+    )
     with served({"/": shown, **pages}) as web:
-        config = CollectConfig(seeds=(f"{web.url}/",), allow_private_addresses=True, max_bytes=str(size + 3 * len(b"nothing here") + 99))
+        config = CollectConfig(
+            seeds=(f"{web.url}/",),
+            allow_private_addresses=True,
+            max_bytes=str(size + 3 * len(b"nothing here") + 99),
+        )
         root = Folder(str(tmp_path))
         counts = collect(root, config, id="a").counts
         assert counts["fetch.budget"] + counts["fetched"] == 8
         assert 1 <= counts["fetched"] <= 3
-        more = CollectConfig(retry=("fetch.budget",), earlier=("a",), allow_private_addresses=True, max_bytes="1MB")
+        more = CollectConfig(
+            retry=("fetch.budget",), earlier=("a",), allow_private_addresses=True, max_bytes="1MB"
+        )
         assert collect(root, more, id="b").counts["fetched"] == counts["fetch.budget"]
 
 
-def test_what_another_collection_has_spent_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One in another folder that was called alike, or one that had this place before it was removed."""
+def test_what_another_collection_has_spent_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in another folder that was called alike, or one that had this place before it was
+    removed.
+    """
     monkeypatch.chdir(tmp_path)
     own = Path(spent_file(str(tmp_path / "data/collections/a")))
     own.write_bytes((10**12).to_bytes(8, "little"))
-    with served({"/": '<p><img src="/a.jpg" alt="a picture of one">', "/a.jpg": Reply(body=PHOTO, type="image/jpeg")}) as web:
-        config = CollectConfig(seeds=(f"{web.url}/",), allow_private_addresses=True, max_bytes="1MB")
+    with served(
+        {
+            "/": '<p><img src="/a.jpg" alt="a picture of one">',
+            "/a.jpg": Reply(body=PHOTO, type="image/jpeg"),
+        }
+    ) as web:
+        config = CollectConfig(
+            seeds=(f"{web.url}/",), allow_private_addresses=True, max_bytes="1MB"
+        )
         assert collect(Folder("data"), config, id="a").counts["fetched"] == 1
     assert not own.exists()
 
 
-
-@pytest.mark.parametrize(("value", "size"), [("100", 100), ("20GB", 20 * 10**9), ("1.5 MiB", 1_572_864), (5, 5)])
+@pytest.mark.parametrize(
+    ("value", "size"), [("100", 100), ("20GB", 20 * 10**9), ("1.5 MiB", 1_572_864), (5, 5)]
+)
 def test_sizes(value: object, size: int) -> None:
-    assert CollectConfig.model_validate({"pairs": "list.csv", "max_bytes": value}).bytes_at_most() == size
+    assert (
+        CollectConfig.model_validate({"pairs": "list.csv", "max_bytes": value}).bytes_at_most()
+        == size
+    )
 
 
 def test_a_size_that_is_none() -> None:
-    with pytest.raises(ValueError, match="'much' is no size: write it in bytes or as 500MB, 20GB, 1TiB"):
+    with pytest.raises(
+        ValueError, match="'much' is no size: write it in bytes or as 500MB, 20GB, 1TiB"
+    ):
         CollectConfig(pairs="list.csv", max_bytes="much")
 
 
@@ -413,7 +528,11 @@ def test_img2dataset_through_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "list.txt").write_text(address)
     with proxying({"http://only.there/robots.txt": MISSING, address: FOUND}) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        config = Img2datasetConfig(url_list=str(tmp_path / "list.txt"), output_folder=str(tmp_path / "out"), allow_private_proxy=True)
+        config = Img2datasetConfig(
+            url_list=str(tmp_path / "list.txt"),
+            output_folder=str(tmp_path / "out"),
+            allow_private_proxy=True,
+        )
         assert img2dataset(config).outcomes == {"success": 1}
         assert f"GET {address}" in proxy.asked
 
@@ -421,21 +540,36 @@ def test_img2dataset_through_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_img2dataset_trusts_authorities_of_ones_own(tmp_path: Path) -> None:
     with served_securely(tmp_path) as url:
         (tmp_path / "list.txt").write_text(url)
-        given = {"url_list": str(tmp_path / "list.txt"), "allow_private_addresses": True, "timeout": 5}
+        given = {
+            "url_list": str(tmp_path / "list.txt"),
+            "allow_private_addresses": True,
+            "timeout": 5,
+        }
         found = {}
         for name, more in {"system": {}, "own": {"ca_file": str(tmp_path / "cert.pem")}}.items():
-            done = img2dataset(Img2datasetConfig(**given, **more, output_folder=str(tmp_path / name)))
+            done = img2dataset(
+                Img2datasetConfig(**given, **more, output_folder=str(tmp_path / name))
+            )
             found[name] = done.outcomes
     assert found == {"system": {"fetch.tls": 1}, "own": {"decode.not_an_image": 1}}
 
 
 def test_img2dataset_within_a_budget_and_the_rest_by_the_next_run(tmp_path: Path) -> None:
-    with served({f"/{number}.jpg": Reply(body=PHOTO, type="image/jpeg") for number in range(9)}) as web:
-        (tmp_path / "list.txt").write_text("\n".join(f"{web.url}/{number}.jpg" for number in range(9)))
+    with served(
+        {f"/{number}.jpg": Reply(body=PHOTO, type="image/jpeg") for number in range(9)}
+    ) as web:
+        (tmp_path / "list.txt").write_text(
+            "\n".join(f"{web.url}/{number}.jpg" for number in range(9))
+        )
         config = Img2datasetConfig(
-            url_list=str(tmp_path / "list.txt"), output_folder=str(tmp_path / "out"), output_format="parquet", retries=2,
-            allow_private_addresses=True, thread_count=1, max_bytes=str(5 * len(PHOTO) + 100),
-        )  # fmt: skip
+            url_list=str(tmp_path / "list.txt"),
+            output_folder=str(tmp_path / "out"),
+            output_format="parquet",
+            retries=2,
+            allow_private_addresses=True,
+            thread_count=1,
+            max_bytes=str(5 * len(PHOTO) + 100),
+        )
         first, then = img2dataset(config), img2dataset(config)
         assert sum(path.endswith(".jpg") for path in web.asked) <= 11
     assert first.outcomes == {"success": 5, "fetch.budget": 4}

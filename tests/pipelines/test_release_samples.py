@@ -1,4 +1,6 @@
-"""Samples: several texts of an image with their places, the order of the shuffle, splits by cluster, the digest."""
+"""Samples: several texts of an image with their places, the order of the shuffle, splits by
+cluster, the digest.
+"""
 
 from typing import Any
 
@@ -28,7 +30,13 @@ MEASURED = ("image.short_side", "text.cut", "text.words")
 
 def kept(*rows: dict[str, Any]) -> pa.Table:
     """Kept rows as `Gather` hands them over."""
-    default = {"image_collection": "a", "image_part": "part-0.arrow", "image_row": 0, "image.short_side": 30, "text.words": 2}
+    default = {
+        "image_collection": "a",
+        "image_part": "part-0.arrow",
+        "image_row": 0,
+        "image.short_side": 30,
+        "text.words": 2,
+    }
     full = [{**default, "candidate_id": str(number), **row} for number, row in enumerate(rows)]
     table = pa.Table.from_pylist(full, schema=pa.schema(SCHEMA))
     return table.append_column(SHUFFLED, shuffled(table["image_id"], 0))
@@ -47,9 +55,30 @@ SEVERAL = (
         "page_url": "http://p/1",
         "image_url": "http://i/1",
     },
-    {"image_id": IDS[0], "text": "a dog", "text_source": "title", "page_url": "http://p/2", "image_url": "http://i/2", "text.words": 3},
-    {"image_id": IDS[0], "text": "zebra", "text_source": "alt", "page_url": "http://p/0", "image_url": "http://i/1", "text.cut": ["|"]},
-    {"image_id": IDS[1], "text": "", "text_source": None, "page_url": None, "image_url": "given://x/1", "image.cluster": IDS[0]},
+    {
+        "image_id": IDS[0],
+        "text": "a dog",
+        "text_source": "title",
+        "page_url": "http://p/2",
+        "image_url": "http://i/2",
+        "text.words": 3,
+    },
+    {
+        "image_id": IDS[0],
+        "text": "zebra",
+        "text_source": "alt",
+        "page_url": "http://p/0",
+        "image_url": "http://i/1",
+        "text.cut": ["|"],
+    },
+    {
+        "image_id": IDS[1],
+        "text": "",
+        "text_source": None,
+        "page_url": None,
+        "image_url": "given://x/1",
+        "image.cluster": IDS[0],
+    },
 )
 
 
@@ -58,7 +87,8 @@ def test_every_text_keeps_where_it_was_found_and_what_was_measured_of_it() -> No
     first = by_id[IDS[0]]
     assert first["caption"] == ["a dog", "zebra"]
     assert first["text_source"] == ["title", "alt"]
-    assert first["page_url"] == ["http://p/2", "http://p/0"]  # of two equal texts the first by addresses
+    # of two equal texts the first by addresses
+    assert first["page_url"] == ["http://p/2", "http://p/0"]
     assert first["image_url"] == ["http://i/2", "http://i/1"]
     assert first["candidate_id"] == ["1", "2"]
     assert first["original_text"] == [None, None]
@@ -77,7 +107,11 @@ def test_neither_order_nor_candidate_ids_matter() -> None:
 
 
 def test_a_text_that_is_not_there_is_an_empty_caption() -> None:
-    rows = [{"image_id": IDS[0], "text": None}, {"image_id": IDS[0], "text": ""}, {"image_id": IDS[1], "text": None}]
+    rows = [
+        {"image_id": IDS[0], "text": None},
+        {"image_id": IDS[0], "text": ""},
+        {"image_id": IDS[1], "text": None},
+    ]
     by_id = {row["image_id"]: row for row in found(kept(*rows)).to_pylist()}
     assert [by_id[one]["caption"] for one in IDS[:2]] == [[""], [""]]
 
@@ -92,7 +126,14 @@ def test_samples_stand_in_the_order_of_the_shuffle() -> None:
 
 def test_near_duplicates_share_a_split() -> None:
     ids = [f"{number:064x}" for number in range(400)]
-    rows = [{"image_id": one, "text": "x", "image.cluster": ids[number // 4 * 4] if number % 4 else None} for number, one in enumerate(ids)]
+    rows = [
+        {
+            "image_id": one,
+            "text": "x",
+            "image.cluster": ids[number // 4 * 4] if number % 4 else None,
+        }
+        for number, one in enumerate(ids)
+    ]
     table = found(kept(*rows))
     of = dict(zip(table["image_id"].to_pylist(), splits(table, 0.3).to_pylist(), strict=True))
     assert all(len({of[one] for one in ids[start : start + 4]}) == 1 for start in range(0, 400, 4))
@@ -113,7 +154,11 @@ def test_the_digest_does_not_depend_on_batches() -> None:
 
     assert summed(table, 1) == summed(table, 2) == summed(table.take([0, 1]), 9)
     assert summed(table, 1) != summed(table.take([1, 0]), 1)
-    for name, value in (("caption", [["a dogz", "ebra"], [""]]), ("text.words", [[3, None], [2]]), ("image.short_side", [30, 31])):
+    for name, value in (
+        ("caption", [["a dogz", "ebra"], [""]]),
+        ("text.words", [[3, None], [2]]),
+        ("image.short_side", [30, 31]),
+    ):
         place = table.schema.get_field_index(name)
         entry = table.schema.field(place)
         changed = table.sort_by("image_id").set_column(place, entry, pa.array(value, entry.type))

@@ -1,4 +1,6 @@
-"""robots.txt, ai.txt and tdmrep.json of strangers: other encodings than UTF-8, and files made to cost time or memory."""
+"""robots.txt, ai.txt and tdmrep.json of strangers: other encodings than UTF-8, and files made to
+cost time or memory.
+"""
 
 import codecs
 import gzip
@@ -18,7 +20,8 @@ from pipelines.web.robots import ROBOTS_BYTES, ROBOTS_RETRY_SECONDS, ROBOTS_SECO
 from pipelines.web.wellknown import media_rules_of, reservations_of
 
 FORBIDS = "User-agent: *\r\nDisallow: /käse\r\nDisallow: /no\r\nSitemap: /s.xml\r\n"
-SECONDS = 10.0  # of CPU; each takes less than one here, and a way that grows with the square takes minutes
+# of CPU; each takes less than one here, and a way that grows with the square takes minutes
+SECONDS = 10.0
 MEGABYTES = 120  # at worst 23 are measured
 
 
@@ -183,7 +186,9 @@ def test_many_rules_say_what_few_say(line: str, covered: str, other: str) -> Non
 
 
 def test_many_rules_against_many_addresses() -> None:
-    """Fifteen thousand patterns, ten thousand addresses: 150 million pairs if each were compared."""
+    """Fifteen thousand patterns, ten thousand addresses: 150 million pairs if each were
+    compared.
+    """
     read = rules(
         "\n".join(
             ["User-agent: *", *(f"Disallow: /*-{number}-x*.gif$" for number in range(15_000))]
@@ -238,7 +243,10 @@ def test_a_location_with_half_a_character() -> None:
     rules = reservations_of(
         (
             200,
-            b'[{"location": "/\\ud800*", "tdm-reservation": 1}, {"location": "/a", "tdm-reservation": 1}]',
+            (
+                b'[{"location": "/\\ud800*", "tdm-reservation": 1}, {"location": "/a",'
+                b' "tdm-reservation": 1}]'
+            ),
         )
     )
     assert [rules.reserves(f"https://a.example{path}") for path in ("/a", "/b", "/\ud800")] == [
@@ -275,7 +283,8 @@ def test_dates_speak_to_the_bot_that_is_named_before_them() -> None:
     assert read(f"otherbot: unavailable_after: {far}") == []
     assert read(f"winnow: noarchive, unavailable_after: {far}") == [2999]
     assert read(
-        f"otherbot: noarchive, unavailable_after: {far}, winnow: nocache, unavailable_after: Wed, 02 Jan 2998 00:00:00 GMT"
+        f"otherbot: noarchive, unavailable_after: {far}, winnow: nocache, unavailable_after: Wed,"
+        " 02 Jan 2998 00:00:00 GMT"
     ) == [2998]
 
 
@@ -323,7 +332,9 @@ def test_the_longest_pattern_decides(drawn: list[tuple[str, str, bool]], paths: 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 2**32))
 def test_any_bytes_are_read(noise: bytes, seed: int) -> None:
-    """Lines of a real file among anything, cut and joined: no exception, and what is forbidden before the noise stays so."""
+    """Lines of a real file among anything, cut and joined: no exception, and what is forbidden
+    before the noise stays so.
+    """
     dice = random.Random(seed)
     lines = [
         b"User-agent: *",

@@ -1,4 +1,6 @@
-"""robots.txt against RFC 9309, one row a case: the file, the path, and whether we may ask for it. The token of ours is `winnow`."""
+"""robots.txt against RFC 9309, one row a case: the file, the path, and whether we may ask for it.
+The token of ours is `winnow`.
+"""
 
 import pytest
 
@@ -22,25 +24,53 @@ PATHS = [
     ("User-agent: *\nDisallow: /no", "/no", False),
     ("User-agent: * # all\nDisallow: /no", "/no", False),
     ("User-agent: *bot\nDisallow: /no", "/no", True),
-    ("User-agent: *\nDisallow: /\n\nUser-agent: winnow\nAllow: /yes", "/no", True),  # ours replaces the one for all
+    # ours replaces the one for all
+    ("User-agent: *\nDisallow: /\n\nUser-agent: winnow\nAllow: /yes", "/no", True),
     ("User-agent: *\nDisallow: /\n\nUser-agent: winnow\nDisallow:", "/no", True),
     ("User-agent: *\nDisallow: /\n\nUser-agent: winnow", "/no", True),
     ("User-agent: winnow\nDisallow: /no\n\nUser-agent: *\nDisallow: /yes", "/yes", True),
-    ("User-agent: winnow\nDisallow: /a\n\nUser-agent: other\nDisallow: /b\n\nUser-agent: Winnow\nDisallow: /no", "/no", False),  # merged
-    ("User-agent: winnow\nDisallow: /a\n\nUser-agent: other\nDisallow: /b\n\nUser-agent: Winnow\nDisallow: /no", "/a", False),
-    ("User-agent: winnow\nDisallow: /a\n\nUser-agent: other\nDisallow: /b\n\nUser-agent: Winnow\nDisallow: /no", "/b", True),
+    # merged
+    (
+        (
+            "User-agent: winnow\nDisallow: /a\n\nUser-agent: other\nDisallow: /b\n\nUser-agent:"
+            " Winnow\nDisallow: /no"
+        ),
+        "/no",
+        False,
+    ),
+    (
+        (
+            "User-agent: winnow\nDisallow: /a\n\nUser-agent: other\nDisallow: /b\n\nUser-agent:"
+            " Winnow\nDisallow: /no"
+        ),
+        "/a",
+        False,
+    ),
+    (
+        (
+            "User-agent: winnow\nDisallow: /a\n\nUser-agent: other\nDisallow: /b\n\nUser-agent:"
+            " Winnow\nDisallow: /no"
+        ),
+        "/b",
+        True,
+    ),
     ("User-agent: *\nDisallow: /a\n\nUser-agent: *\nDisallow: /no", "/no", False),
     ("User-agent: *\nDisallow: /a\n\nUser-agent: *\nDisallow: /no", "/a", False),
     ("User-agent: other\nUser-agent: winnow\nDisallow: /no", "/no", False),
     ("User-agent: winnow\nUser-agent: other\nDisallow: /no", "/no", False),
-    ("User-agent: winnow\n\n\nUser-agent: other\n\nDisallow: /no", "/no", False),  # empty lines part nothing
+    # empty lines part nothing
+    ("User-agent: winnow\n\n\nUser-agent: other\n\nDisallow: /no", "/no", False),
     ("User-agent: winnow\n\nDisallow: /no", "/no", False),
     ("User-agent: winnow\n# a comment\nDisallow: /no", "/no", False),
     ("User-agent: winnow\nDisallow:\nUser-agent: other\nDisallow: /no", "/no", True),
     ("Disallow: /no", "/no", True),  # a rule before any group is none
     ("Disallow: /no\nUser-agent: *\nDisallow: /a", "/no", True),
     # 2.2.2 allow and disallow: the longest match, allow wins a tie, case matters
-    ("User-agent: *\nAllow: /example/page/\nDisallow: /example/page/disallowed.gif", "/example/page/disallowed.gif", False),
+    (
+        "User-agent: *\nAllow: /example/page/\nDisallow: /example/page/disallowed.gif",
+        "/example/page/disallowed.gif",
+        False,
+    ),
     ("User-agent: *\nDisallow: /\nAllow: /yes", "/yes/1", True),
     ("User-agent: *\nAllow: /yes\nDisallow: /", "/yes/1", True),
     ("User-agent: *\nDisallow: /yes\nAllow: /", "/yes/1", False),
@@ -60,11 +90,23 @@ PATHS = [
     ("User-agent: *\nDisallow: no", "/no", True),  # a path begins with a slash
     ("User-agent: *\nDisallow: /\nAllow: /index.html", "/", False),  # not Google's index.html
     ("User-agent: *\nDisallow: /\nAllow: /index.html", "/index.html", True),
-    ("User-agent: *\nDisallow: /\nAllow: /a/index.html\nDisallow: /a/index.html?", "/a/index.html?b", False),
-    ("User-agent: *\nDisallow: /\nAllow: /a/index.html\nDisallow: /a/index.html?", "/a/index.html", True),
+    (
+        "User-agent: *\nDisallow: /\nAllow: /a/index.html\nDisallow: /a/index.html?",
+        "/a/index.html?b",
+        False,
+    ),
+    (
+        "User-agent: *\nDisallow: /\nAllow: /a/index.html\nDisallow: /a/index.html?",
+        "/a/index.html",
+        True,
+    ),
     # 2.2.2 percent-encoding: both sides are compared decoded, but for what is reserved
     ("User-agent: *\nDisallow: /foo/bar?baz=quz", "/foo/bar?baz=quz", False),
-    ("User-agent: *\nDisallow: /foo/bar?baz=https%3A%2F%2Ffoo.bar", "/foo/bar?baz=https%3A%2F%2Ffoo.bar", False),
+    (
+        "User-agent: *\nDisallow: /foo/bar?baz=https%3A%2F%2Ffoo.bar",
+        "/foo/bar?baz=https%3A%2F%2Ffoo.bar",
+        False,
+    ),
     ("User-agent: *\nDisallow: /foo/bar/ツ", "/foo/bar/%E3%83%84", False),
     ("User-agent: *\nDisallow: /foo/bar/%E3%83%84", "/foo/bar/%e3%83%84", False),
     ("User-agent: *\nDisallow: /foo/bar/%E3%83%84", "/foo/bar/ツ", False),
@@ -89,11 +131,16 @@ PATHS = [
     ("User-agent: *\nDisallow: /foo-%24", "/foo-", True),
     ("User-agent: *\nDisallow: /***/x", "/a/x", False),
     # 2.2.4 other records do not interfere
-    ("User-agent: winnow\nSitemap: https://a.example/s.xml\nUser-agent: other\nDisallow: /no", "/no", False),
+    (
+        "User-agent: winnow\nSitemap: https://a.example/s.xml\nUser-agent: other\nDisallow: /no",
+        "/no",
+        False,
+    ),
     ("User-agent: winnow\nHost: a.example\nUser-agent: other\nDisallow: /no", "/no", False),
     ("User-agent: winnow\nUnknown: thing\nUser-agent: other\nDisallow: /no", "/no", False),
     ("User-agent: *\nNonsense\n: \n::\nDisallow: /no", "/no", False),
-    ("User-agent: *\nCrawl-delay: 9\n\nUser-agent: other\nDisallow: /no", "/no", True),  # a rule of the group for those who read it
+    # a rule of the group for those who read it
+    ("User-agent: *\nCrawl-delay: 9\n\nUser-agent: other\nDisallow: /no", "/no", True),
     ("Sitemap: https://a.example/s.xml\nUser-agent: *\nDisallow: /no", "/no", False),
     # 2.3 as it comes: line ends, byte order mark, blanks, a missing colon, typing mistakes
     ("User-agent: *\rDisallow: /no\rDisallow: /b", "/no", False),
@@ -102,7 +149,8 @@ PATHS = [
     ("  User-agent \t: \t* \n \t Disallow\t :\t/no\t", "/no", False),
     ("User-agent *\nDisallow /no", "/no", False),
     ("User-agent: *\nDissallow: /no", "/no", False),
-    ("User-agent: *\nDisallow: /a\u2028Disallow: /no", "/no", True),  # one line: only CR and LF end one
+    # one line: only CR and LF end one
+    ("User-agent: *\nDisallow: /a\u2028Disallow: /no", "/no", True),
     ("User-agent: *\nDisallow: /a\x0bAllow: /a", "/a\x0bAllow: /a", False),
     ("<html><body>User-agent: *<br>Disallow: /</body></html>", "/no", True),
     ("", "/no", True),
@@ -141,19 +189,31 @@ def test_answers_to_the_request(status: int | None, allowed: bool, until: float)
 
 
 def test_a_huge_file_is_read_to_its_limit() -> None:
-    """What stands within 500 KiB holds, what stands behind does not, and a line that is cut is no line."""
+    """What stands within 500 KiB holds, what stands behind does not, and a line that is cut is no
+    line.
+    """
     assert ROBOTS_BYTES >= 500 * 1024
     head = b"User-agent: *\nDisallow: /first\n"
     filler = b"#" + b"x" * (500 * 1024 - len(head) - 40) + b"\nDisallow: /within\n"
-    rules = rules_of((200, head + filler + b"# " + b"y" * ROBOTS_BYTES + b"\nDisallow: /behind\n"), 0.0)
-    assert [rules.allows(f"https://a.example{path}") for path in ("/first", "/within", "/behind")] == [False, False, True]
+    rules = rules_of(
+        (200, head + filler + b"# " + b"y" * ROBOTS_BYTES + b"\nDisallow: /behind\n"), 0.0
+    )
+    assert [
+        rules.allows(f"https://a.example{path}") for path in ("/first", "/within", "/behind")
+    ] == [False, False, True]
     start = b"User-agent: *\n#"
-    cut = start + b"z" * (ROBOTS_BYTES - len(start) - len(b"\nDisallow: /")) + b"\nDisallow: /only-this\n"
+    cut = (
+        start
+        + b"z" * (ROBOTS_BYTES - len(start) - len(b"\nDisallow: /"))
+        + b"\nDisallow: /only-this\n"
+    )
     assert rules_of((200, cut), 0.0).allows("https://a.example/other")
 
 
 def test_bytes_that_are_no_text() -> None:
-    assert not rules_of((200, b"User-agent: *\nDisallow: /\xff\xfe\nDisallow: /no\n\x00\x00"), 0.0).allows("https://a.example/no")
+    assert not rules_of(
+        (200, b"User-agent: *\nDisallow: /\xff\xfe\nDisallow: /no\n\x00\x00"), 0.0
+    ).allows("https://a.example/no")
 
 
 @pytest.mark.parametrize(
@@ -176,5 +236,12 @@ def test_how_long_to_wait(file: str, seconds: float) -> None:
 
 
 def test_sitemaps_are_of_the_whole_file() -> None:
-    file = b"Sitemap: https://a.example/1.xml\nUser-agent: other\nDisallow: /\nsitemap: /2.xml\nSITEMAP https://a.example/3.xml#x\n"
-    assert rules_of((200, file), 0.0).sitemaps == ("https://a.example/1.xml", "/2.xml", "https://a.example/3.xml")
+    file = (
+        b"Sitemap: https://a.example/1.xml\nUser-agent: other\nDisallow: /\nsitemap:"
+        b" /2.xml\nSITEMAP https://a.example/3.xml#x\n"
+    )
+    assert rules_of((200, file), 0.0).sitemaps == (
+        "https://a.example/1.xml",
+        "/2.xml",
+        "https://a.example/3.xml",
+    )

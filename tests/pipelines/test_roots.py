@@ -21,8 +21,12 @@ COSTLY = {
     "comments behind the body": page(b"<body></body>", b"\n<!--x-->"),
     "references behind the body": page(b"<body></body>", b"&#10;</ x>"),
     "titles behind the head": page(b"<head></head>", b"\n \n<title>x</title></head>"),
-    "the document again": b"".join(b"<Html a%d>" % number for number in range(150_000)) + b"<img src=/last.jpg>",
-    "the body again": b"".join(b"<body a%d>" % number for number in range(150_000)) + b"<img src=/last.jpg>",
+    "the document again": (
+        b"".join(b"<Html a%d>" % number for number in range(150_000)) + b"<img src=/last.jpg>"
+    ),
+    "the body again": (
+        b"".join(b"<body a%d>" % number for number in range(150_000)) + b"<img src=/last.jpg>"
+    ),
 }
 
 
@@ -38,14 +42,21 @@ def test_a_page_that_copies_or_gathers_without_end(name: str) -> None:
 
 
 def test_other_pages_stay_as_they_are() -> None:
-    html = b"<html lang=en><head></head><body>" + b"<p>words <b>and</b>\n<!-- x -->" * 5000 + b"</body></html>"
+    html = (
+        b"<html lang=en><head></head><body>"
+        + b"<p>words <b>and</b>\n<!-- x -->" * 5000
+        + b"</body></html>"
+    )
     assert len(html) > SMALL
     assert few_roots(html) == html
 
 
 def test_a_document_is_opened_a_hundred_times() -> None:
     padding = b"<p>words" * SMALL
-    assert few_roots(padding + b"<body a>" * (MOST + 50) + b"<bodyguard>") == padding + b"<body a>" * MOST + b"<bodyguard>"
+    assert (
+        few_roots(padding + b"<body a>" * (MOST + 50) + b"<bodyguard>")
+        == padding + b"<body a>" * MOST + b"<bodyguard>"
+    )
 
 
 @pytest.mark.parametrize("one", [b"<a", b"<a ", b"<a/x=/", b'<a b="'])
@@ -57,11 +68,19 @@ def test_tags_inside_tags(one: bytes, size: int) -> None:
 
 
 def test_limits_stand_before_pages_in_utf_16() -> None:
-    html = "<img src=/a.jpg " + " ".join(f"a{number}" for number in range(60_000)) + "><img src='/b.jpg' alt='Grüße'>"
+    html = (
+        "<img src=/a.jpg "
+        + " ".join(f"a{number}" for number in range(60_000))
+        + "><img src='/b.jpg' alt='Grüße'>"
+    )
     begin = time.process_time()
     tree, charset = parse(html.encode("utf-16"), "text/html")
     assert time.process_time() - begin < 3
     assert charset == "utf-16le"
     assert [len(node.attributes) for node in tree.css("img")] == [1000, 2]
     first, second = read_page(html.encode("utf-16"), "http://a.example/").pictures
-    assert (first.url, second.url, second.texts) == ("http://a.example/a.jpg", "http://a.example/b.jpg", (("alt", "Grüße"),))
+    assert (first.url, second.url, second.texts) == (
+        "http://a.example/a.jpg",
+        "http://a.example/b.jpg",
+        (("alt", "Grüße"),),
+    )

@@ -1,4 +1,6 @@
-"""Shares: processes without an engine do a stage together, each its parts, and the last completes the manifest of one that ran alone."""
+"""Shares: processes without an engine do a stage together, each its parts, and the last completes
+the manifest of one that ran alone.
+"""
 
 import multiprocessing
 import os
@@ -23,7 +25,8 @@ from tests.pipelines.objects import bucket
 from tests.pipelines.test_stage import Double, calls, make
 
 OF = 16
-processes = multiprocessing.get_context("forkserver")  # Beam is imported once, and forked before any thread is there
+# Beam is imported once, and forked before any thread is there
+processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["pipelines.engine.beam", "tests.pipelines.test_shares"])
 
 
@@ -49,7 +52,9 @@ class Waiting(Double):
 
 def slow(folder: Path) -> Slow:
     folder.mkdir(exist_ok=True)
-    return Slow(out=Folder(str(folder / "out")), log=str(folder / "log"), parts_wanted=120, lanes=40)
+    return Slow(
+        out=Folder(str(folder / "out")), log=str(folder / "log"), parts_wanted=120, lanes=40
+    )
 
 
 def engine(index: int, of: int = OF, wait_seconds: float = 60.0) -> Engine:
@@ -61,14 +66,20 @@ def run_slow(folder: Path, index: int) -> None:
 
 
 def started(folder: Path, indices: list[int]) -> dict[int, BaseProcess]:
-    children: dict[int, BaseProcess] = {index: processes.Process(target=run_slow, args=(folder, index)) for index in indices}
+    children: dict[int, BaseProcess] = {
+        index: processes.Process(target=run_slow, args=(folder, index)) for index in indices
+    }
     for child in children.values():
         child.start()
     return children
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -84,16 +95,29 @@ def test_a_share_is_written_as_a_fraction() -> None:
     for wrong in ("0/4", "5/4"):
         with pytest.raises(ValueError, match=f"no share {wrong}"):
             Share.parse(wrong)
-    with pytest.raises(ValueError, match="'3 of 16' is no share: write the third of sixteen as 3/16"):
+    with pytest.raises(
+        ValueError, match="'3 of 16' is no share: write the third of sixteen as 3/16"
+    ):
         Share.parse("3 of 16")
 
 
 def test_the_largest_lane_goes_first_to_the_emptiest_share() -> None:
-    assert share_of_lanes({"a": 1, "b": 5, "c": 1, "d": 3, "e": 1}, 2) == {"b": 1, "d": 2, "a": 2, "c": 2, "e": 1}
+    assert share_of_lanes({"a": 1, "b": 5, "c": 1, "d": 3, "e": 1}, 2) == {
+        "b": 1,
+        "d": 2,
+        "a": 2,
+        "c": 2,
+        "e": 1,
+    }
 
 
-@given(lanes=st.dictionaries(st.text(max_size=4), st.integers(1, 50), max_size=60), of=st.integers(1, 20))
-def test_shares_cover_all_lanes_and_differ_by_a_lane_at_most(lanes: dict[str, int], of: int) -> None:
+@given(
+    lanes=st.dictionaries(st.text(max_size=4), st.integers(1, 50), max_size=60),
+    of=st.integers(1, 20),
+)
+def test_shares_cover_all_lanes_and_differ_by_a_lane_at_most(
+    lanes: dict[str, int], of: int
+) -> None:
     chosen = share_of_lanes(lanes, of)
     assert chosen.keys() == lanes.keys()
     assert chosen == share_of_lanes(dict(reversed(lanes.items())), of)
@@ -125,7 +149,9 @@ def test_sixteen_processes_of_which_some_are_killed_leave_what_one_leaves(tmp_pa
     done = calls(together)
     assert done.keys() == calls(tmp_path / "alone").keys()
     assert max(done.values()) <= 2
-    assert sum(done.values()) <= 120 + len(killed), "a part was done twice that no kill had interrupted"
+    assert sum(done.values()) <= 120 + len(killed), (
+        "a part was done twice that no kill had interrupted"
+    )
 
 
 def test_lanes_stay_in_one_share(tmp_path: Path) -> None:
@@ -134,13 +160,18 @@ def test_lanes_stay_in_one_share(tmp_path: Path) -> None:
         with pytest.raises(ShareUnfinished):
             run_stage(stage, engine(index, 4, wait_seconds=0))
     lanes = {int(name.removeprefix("part-")) % 40 for name in calls(tmp_path / "x")}
-    assert Counter(int(name.removeprefix("part-")) % 40 for name in calls(tmp_path / "x")) == Counter(dict.fromkeys(lanes, 3))
+    assert Counter(
+        int(name.removeprefix("part-")) % 40 for name in calls(tmp_path / "x")
+    ) == Counter(dict.fromkeys(lanes, 3))
     assert len(lanes) == 30
 
 
 def test_a_share_alone_says_who_is_missing_and_the_last_completes(tmp_path: Path) -> None:
     stage = make(tmp_path)
-    with pytest.raises(ShareUnfinished, match=r"stage double: .* 2 parts of shares 2/3, 3/3 are not, and nobody .* for 0 s"):
+    with pytest.raises(
+        ShareUnfinished,
+        match=r"stage double: .* 2 parts of shares 2/3, 3/3 are not, and nobody .* for 0 s",
+    ):
         run_stage(stage, engine(1, 3, wait_seconds=0))
     with pytest.raises(ShareUnfinished, match=r"1 parts of shares 3/3 are not"):
         run_stage(stage, engine(2, 3, wait_seconds=0))
@@ -181,14 +212,23 @@ def test_who_may_write_at_once(tmp_path: Path) -> None:
             (Share(index=3, of=16), "x", "written by share 1/4"),
             (None, "x", "written by share 1/4"),
         ]:
-            with pytest.raises(LeaseHeld, match=complaint), right_to_write(folder, share, about=about):
+            with (
+                pytest.raises(LeaseHeld, match=complaint),
+                right_to_write(folder, share, about=about),
+            ):
                 pass
-    with right_to_write(folder, None), pytest.raises(LeaseHeld, match="all of it, by process"), right_to_write(folder, first):
+    with (
+        right_to_write(folder, None),
+        pytest.raises(LeaseHeld, match="all of it, by process"),
+        right_to_write(folder, first),
+    ):
         pass
     assert os.listdir(tmp_path) == []
 
 
-def test_a_part_set_aside_is_in_the_manifest_of_all_and_its_share_tries_it_again(tmp_path: Path) -> None:
+def test_a_part_set_aside_is_in_the_manifest_of_all_and_its_share_tries_it_again(
+    tmp_path: Path,
+) -> None:
     poisoned: dict[str, Any] = {"orders": {"part-00001": "poison"}}
     with pytest.raises(ShareUnfinished):
         run_stage(make(tmp_path, **poisoned), engine(2, 2, wait_seconds=0))
@@ -215,19 +255,26 @@ def test_a_living_share_is_waited_for(tmp_path: Path) -> None:
     other.join()
 
 
-def test_a_share_whose_stage_another_completes_does_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_share_whose_stage_another_completes_does_nothing_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pipelines.engine import beam as engines
 
     real = engines.map_lanes
 
     def tardy(stage: Stage, engine: Engine, lanes: Any) -> None:
         real(stage, engine, lanes)
-        until(lambda: Manifest.read(stage.out) is not None and not (stage.out / "receipts").exists())
+        until(
+            lambda: Manifest.read(stage.out) is not None and not (stage.out / "receipts").exists()
+        )
 
     monkeypatch.setattr(engines, "map_lanes", tardy)
     with pytest.raises(ShareUnfinished):  # the share without parts
         run_stage(make(tmp_path), engine(5, 5, wait_seconds=0))
-    threads = [threading.Thread(target=run_stage, args=(make(tmp_path), engine(index, 5))) for index in (1, 2, 3, 4, 5)]
+    threads = [
+        threading.Thread(target=run_stage, args=(make(tmp_path), engine(index, 5)))
+        for index in (1, 2, 3, 4, 5)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -239,7 +286,12 @@ def test_shares_meet_in_an_object_store(tmp_path: Path) -> None:
     with bucket(tmp_path) as url:
         stage = Double(out=Folder(f"{url}/out"), log=str(tmp_path / "log"), parts_wanted=24)
         found: list[Manifest] = []
-        threads = [threading.Thread(target=lambda share=index: found.append(run_stage(stage, engine(share, 4)))) for index in range(1, 5)]
+        threads = [
+            threading.Thread(
+                target=lambda share=index: found.append(run_stage(stage, engine(share, 4)))
+            )
+            for index in range(1, 5)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -252,7 +304,9 @@ def test_shares_meet_in_an_object_store(tmp_path: Path) -> None:
 
 
 def test_shares_meet_in_memory(tmp_path: Path) -> None:
-    stage = Double(out=Folder(f"memory://{tmp_path.name}-{time.time_ns()}"), log=str(tmp_path / "log"))
+    stage = Double(
+        out=Folder(f"memory://{tmp_path.name}-{time.time_ns()}"), log=str(tmp_path / "log")
+    )
     with pytest.raises(ShareUnfinished):
         run_stage(stage, engine(1, 2, wait_seconds=0))
     manifest = run_stage(stage, engine(2, 2, wait_seconds=0))

@@ -1,4 +1,6 @@
-"""Sitemaps as sites write them: every charset, damage and dialect, and files made to cost time or memory."""
+"""Sitemaps as sites write them: every charset, damage and dialect, and files made to cost time or
+memory.
+"""
 
 import gzip
 import time
@@ -30,7 +32,8 @@ def pages(text: str | bytes) -> list[str]:
         ("\ufeff" + HEAD + SIMPLE).encode("utf-16-be"),
         SIMPLE.encode("utf-16-le"),
         (HEAD.replace("UTF-8", "UTF-16") + SIMPLE).encode("utf-16-be"),
-        (HEAD.replace("UTF-8", "UTF-16") + SIMPLE).encode(),  # it was converted, the declaration not
+        # it was converted, the declaration not
+        (HEAD.replace("UTF-8", "UTF-16") + SIMPLE).encode(),
         (HEAD.replace("UTF-8", "ISO-8859-1") + SIMPLE).encode("latin-1"),
         SIMPLE.encode("latin-1"),
         f"<!-- a comment -->\n\n{HEAD}{SIMPLE}".encode(),
@@ -45,7 +48,7 @@ def pages(text: str | bytes) -> list[str]:
         b"# ours\r" + CHEESE.encode(),
         CHEESE.encode("utf-16"),
     ],
-)  # fmt: skip
+)
 def test_however_it_is_written(body: bytes) -> None:
     listed = read_sitemap(body, URL)
     assert (listed.pages, listed.sitemaps, listed.left) == ((CHEESE,), (), {})
@@ -72,7 +75,7 @@ def test_an_index_and_feeds() -> None:
     rss = "<rss><channel><link>/home</link><item><link>/a</link><atom:link href='/b'/></item></rss>"
     assert pages(rss) == ["http://a.example/a"]
     atom = """<feed><link href="/home"/><entry><link rel="self" href="/no"/><link href='/a?b&amp;c'/>
-    <link rel="alternate" type="text/html" href="/d"/></entry></feed>"""
+    <link rel="alternate" type="text/html" href="/d"/></entry></feed>"""  # noqa: E501
     assert pages(atom) == ["http://a.example/a?b&c", "http://a.example/d"]
 
 
@@ -140,7 +143,10 @@ def test_a_costly_sitemap(name: str) -> None:
     assert time.process_time() - begin < 30
 
 
-MARKS = "<urlset> <sitemapindex> <loc> </loc> /x & &amp; <!-- --> <![CDATA[ ]]> <feed> <entry> <rss> &x;"
+MARKS = (
+    "<urlset> <sitemapindex> <loc> </loc> /x & &amp; <!-- --> <![CDATA[ ]]> <feed> <entry>"
+    " <rss> &x;"
+)
 PIECES = [
     *MARKS.split(),
     HEAD,

@@ -21,7 +21,9 @@ from pipelines.store import Folder
 
 @dataclass(frozen=True, kw_only=True)
 class Double(Stage):
-    """Writes each part's number doubled, and leaves a line in a log for each call; `orders` makes parts misbehave."""
+    """Writes each part's number doubled, and leaves a line in a log for each call; `orders` makes
+    parts misbehave.
+    """
 
     name: ClassVar[str] = "double"
     version: ClassVar[int] = 1
@@ -36,7 +38,9 @@ class Double(Stage):
 
     def parts(self) -> list[Part]:
         lanes = [f"lane-{i % self.lanes}" if self.lanes else "" for i in range(self.parts_wanted)]
-        return [Part(name=f"part-{i:05d}", inputs=(str(i),), lane=lane) for i, lane in enumerate(lanes)]
+        return [
+            Part(name=f"part-{i:05d}", inputs=(str(i),), lane=lane) for i, lane in enumerate(lanes)
+        ]
 
     def process(self, part: Part) -> Output:
         with open(self.log, "a") as log:
@@ -51,7 +55,10 @@ class Double(Stage):
         if order == "sleep" and not os.path.exists(self.log + ".awake"):
             time.sleep(60)
         number = int(part.inputs[0])
-        return Output(files=(self.out.write_bytes(f"{part.name}.txt", str(2 * number).encode()),), counts={"sum": 2 * number})
+        return Output(
+            files=(self.out.write_bytes(f"{part.name}.txt", str(2 * number).encode()),),
+            counts={"sum": 2 * number},
+        )
 
 
 def make(tmp_path: Path, **options: Any) -> Double:
@@ -64,7 +71,12 @@ def calls(tmp_path: Path) -> Counter[str]:
 
 def test_every_part_becomes_a_file_and_counts_add_up(tmp_path: Path) -> None:
     manifest = run_stage(make(tmp_path))
-    assert manifest.names() == ["part-00000.txt", "part-00001.txt", "part-00002.txt", "part-00003.txt"]
+    assert manifest.names() == [
+        "part-00000.txt",
+        "part-00001.txt",
+        "part-00002.txt",
+        "part-00003.txt",
+    ]
     assert manifest.counts == {"sum": 12}
     assert manifest.failed == {}
     assert (tmp_path / "out" / "part-00003.txt").read_text() == "6"
@@ -104,7 +116,9 @@ def test_a_poisonous_part_is_set_aside_and_tried_again_next_time(tmp_path: Path)
     assert whole.failed == {}
     assert whole.counts == {"sum": 12}
     assert whole.digest != manifest.digest
-    assert calls(tmp_path) == Counter({"part-00000": 1, "part-00001": 3, "part-00002": 1, "part-00003": 1})
+    assert calls(tmp_path) == Counter(
+        {"part-00000": 1, "part-00001": 3, "part-00002": 1, "part-00003": 1}
+    )
 
 
 def test_a_full_disk_stops_the_stage_with_a_remedy(tmp_path: Path) -> None:
@@ -115,8 +129,11 @@ def test_a_full_disk_stops_the_stage_with_a_remedy(tmp_path: Path) -> None:
     assert max(calls(tmp_path).values()) <= 2
 
 
-def test_a_failed_job_is_submitted_again_with_what_is_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines.engine import beam as engines  # seconds to import, which no worker of these tests needs
+def test_a_failed_job_is_submitted_again_with_what_is_pending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # seconds to import, which no worker of these tests needs
+    from pipelines.engine import beam as engines
 
     submitted: list[int] = []
     real = engines.map_lanes
@@ -168,7 +185,9 @@ run_stage(make(Path({str(tmp_path)!r}), lanes=1, orders={{"part-00002": "sleep"}
     (tmp_path / "log.awake").touch()
     manifest = run_stage(make(tmp_path, lanes=1, orders={"part-00002": "sleep"}))
     assert manifest.counts == {"sum": 12}
-    assert calls(tmp_path) == Counter({"part-00000": 1, "part-00001": 1, "part-00002": 2, "part-00003": 1})
+    assert calls(tmp_path) == Counter(
+        {"part-00000": 1, "part-00001": 1, "part-00002": 2, "part-00003": 1}
+    )
 
 
 def test_a_damaged_receipt_costs_its_part_alone(tmp_path: Path) -> None:
@@ -176,7 +195,9 @@ def test_a_damaged_receipt_costs_its_part_alone(tmp_path: Path) -> None:
         run_stage(make(tmp_path, lanes=1, orders={"part-00002": "full"}))
     (tmp_path / "out" / "receipts" / "part-00001.json").write_bytes(b'{"counts": {"su')
     assert run_stage(make(tmp_path, lanes=1)).counts == {"sum": 12}
-    assert calls(tmp_path) == Counter({"part-00000": 1, "part-00001": 2, "part-00002": 2, "part-00003": 1})
+    assert calls(tmp_path) == Counter(
+        {"part-00000": 1, "part-00001": 2, "part-00002": 2, "part-00003": 1}
+    )
 
 
 def test_a_damaged_manifest_says_what_to_do(tmp_path: Path) -> None:
@@ -210,7 +231,14 @@ run_stage(make(Path({str(tmp_path)!r}), orders={{"part-00002": "sleep"}}), Engin
     assert len(workers) == 2
     child.kill()
     child.wait()
-    until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in workers))
+    until(
+        lambda: (
+            not any(
+                Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes()
+                for pid in workers
+            )
+        )
+    )
     (tmp_path / "log.awake").touch()
     assert run_stage(make(tmp_path, orders={"part-00002": "sleep"})).counts == {"sum": 12}
 

@@ -1,16 +1,32 @@
-"""Statistics and samples beside outcomes: exact counts by host, language and source, and the same candidates drawn everywhere."""
+"""Statistics and samples beside outcomes: exact counts by host, language and source, and the same
+candidates drawn everywhere.
+"""
 
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from pipelines.decisions.statistics import modulus_for, part_statistics, read_statistics, registrable, sample_rows, write_statistics
+from pipelines.decisions.statistics import (
+    modulus_for,
+    part_statistics,
+    read_statistics,
+    registrable,
+    sample_rows,
+    write_statistics,
+)
 from pipelines.store import Folder, read_table
 
 
 def outcomes(rows: int = 6) -> pa.Table:
-    pages = ["http://www.news.example.co.uk/a", "https://example.co.uk:8080/b", "http://192.0.2.7/c", None, None, "http://blog.example.org/"]
+    pages = [
+        "http://www.news.example.co.uk/a",
+        "https://example.co.uk:8080/b",
+        "http://192.0.2.7/c",
+        None,
+        None,
+        "http://blog.example.org/",
+    ]
     images = ["http://x.example/1.png", "given://coco/00001/7", "http://cdn.example.net/2.png"]
     return pa.table(
         {
@@ -40,8 +56,17 @@ def test_counts_by_host_language_and_source(tmp_path: Path) -> None:
         "given://coco": {"kept": 1},
         "x.example": {"text.too_short": 1},
     }
-    assert {name: sum(counts.values()) for name, counts in found.counts("language").items()} == {"en": 2, "unknown": 2, "de": 1, "zh": 1}
-    assert {name: sum(counts.values()) for name, counts in found.counts("source").items()} == {"alt": 4, "title": 1, "unknown": 1}
+    assert {name: sum(counts.values()) for name, counts in found.counts("language").items()} == {
+        "en": 2,
+        "unknown": 2,
+        "de": 1,
+        "zh": 1,
+    }
+    assert {name: sum(counts.values()) for name, counts in found.counts("source").items()} == {
+        "alt": 4,
+        "title": 1,
+        "unknown": 1,
+    }
     assert found.statistics("text.words", by="host", of="example.co.uk").mean == 2
 
 
@@ -55,8 +80,12 @@ def test_parts_add_up(tmp_path: Path) -> None:
 
 
 def test_what_was_measured_says_the_language_first() -> None:
-    table = outcomes().append_column("text.language", pa.array(["fr", None, "fr", "fr", "fr", "fr"]))
-    found = part_statistics(table, []).filter(pa.compute.equal(part_statistics(table, [])["by"], "language"))
+    table = outcomes().append_column(
+        "text.language", pa.array(["fr", None, "fr", "fr", "fr", "fr"])
+    )
+    found = part_statistics(table, []).filter(
+        pa.compute.equal(part_statistics(table, [])["by"], "language")
+    )
     assert sorted(set(found["of"].to_pylist())) == ["en", "fr"]
 
 
@@ -82,7 +111,9 @@ def test_registrable(host: str, expected: str) -> None:
     assert registrable(host) == expected
 
 
-def test_the_sample_draws_all_texts_of_an_image_and_the_same_ones_under_every_recipe(tmp_path: Path) -> None:
+def test_the_sample_draws_all_texts_of_an_image_and_the_same_ones_under_every_recipe(
+    tmp_path: Path,
+) -> None:
     table = outcomes(6000)
     sixteenth, eighth = sample_rows(table, 16), sample_rows(table, 8)
     assert 200 < sixteenth.num_rows < 600
@@ -90,14 +121,26 @@ def test_the_sample_draws_all_texts_of_an_image_and_the_same_ones_under_every_re
     whole = table.filter(pa.compute.is_in(table["image_id"], pa.array(sorted(drawn))))
     assert whole.num_rows == sixteenth.filter(pa.compute.is_valid(sixteenth["image_id"])).num_rows
     assert set(sixteenth["text"].to_pylist()) <= set(eighth["text"].to_pylist())
-    other = table.set_column(table.column_names.index("outcome"), "outcome", pa.array(["kept"] * 6000))
+    other = table.set_column(
+        table.column_names.index("outcome"), "outcome", pa.array(["kept"] * 6000)
+    )
     assert sample_rows(other, 16)["text"].equals(sixteenth["text"])
-    cleaned = table.append_column("original_text", table["text"]).set_column(5, "text", pa.array(["cut"] * 6000))
+    cleaned = table.append_column("original_text", table["text"]).set_column(
+        5, "text", pa.array(["cut"] * 6000)
+    )
     assert sample_rows(cleaned, 16)["original_text"].equals(sixteenth["text"])
     written = write_statistics(Folder(str(tmp_path)), "part-00000", table, [], modulus=16)
-    assert [file.name for file in written] == ["statistics/part-00000.parquet", "sample/part-00000.parquet"]
-    assert read_table(Folder(str(tmp_path)) / "sample", "part-00000.parquet").num_rows == sixteenth.num_rows
+    assert [file.name for file in written] == [
+        "statistics/part-00000.parquet",
+        "sample/part-00000.parquet",
+    ]
+    assert (
+        read_table(Folder(str(tmp_path)) / "sample", "part-00000.parquet").num_rows
+        == sixteenth.num_rows
+    )
 
 
 def test_how_many_are_drawn() -> None:
-    assert [modulus_for(candidates) for candidates in (0, 1_000_000, 1_000_001, 10_000_000, 10**9)] == [1, 1, 2, 16, 1024]
+    assert [
+        modulus_for(candidates) for candidates in (0, 1_000_000, 1_000_001, 10_000_000, 10**9)
+    ] == [1, 1, 2, 16, 1024]

@@ -24,7 +24,11 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder]:
         with bucket(tmp_path) as url:
             yield Folder(f"{url}/root")
     else:
-        yield Folder(str(tmp_path / "root")) if request.param == "local" else Folder(f"memory://{tmp_path.name}-{time.time_ns()}")
+        yield (
+            Folder(str(tmp_path / "root"))
+            if request.param == "local"
+            else Folder(f"memory://{tmp_path.name}-{time.time_ns()}")
+        )
 
 
 def test_a_written_file_is_listed_hashed_and_read_back(folder: Folder) -> None:
@@ -49,7 +53,8 @@ def test_creation_is_exclusive(folder: Folder) -> None:
     assert folder.read("one") == b"first"
 
 
-@pytest.mark.parametrize("folder", ["local", "s3"], indirect=True)  # fsspec's memory is for one thread
+# fsspec's memory is for one thread
+@pytest.mark.parametrize("folder", ["local", "s3"], indirect=True)
 def test_of_many_creators_one_is_first(folder: Folder) -> None:
     created: list[int] = []
 
@@ -84,7 +89,9 @@ def test_sweep_removes_what_a_killed_writer_left(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_a_full_disk_is_an_error_with_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error_with_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -100,7 +107,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 kB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True, text=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if mounted.returncode:
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
     yield disk
@@ -124,7 +136,11 @@ def test_a_disk_that_may_only_be_read_is_an_error_with_its_place(small_disk: Pat
     folder = Folder(str(small_disk))
     folder.write_bytes("first", b"x")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    for write in (lambda: folder.write_bytes("second", b"y"), lambda: folder.create("third", b"z"), lambda: _hold(folder)):
+    for write in (
+        lambda: folder.write_bytes("second", b"y"),
+        lambda: folder.create("third", b"z"),
+        lambda: _hold(folder),
+    ):
         with pytest.raises(OSError, match=f"Read-only file system: '{small_disk}") as caught:
             write()
         assert caught.value.errno in FULL
@@ -160,7 +176,10 @@ with Folder({str(tmp_path)!r}).write("big") as file:
 
 def test_a_cut_json_file_says_which_and_what_to_do(folder: Folder) -> None:
     folder.write_bytes("manifest.json", b'{"stage": "fet')
-    with pytest.raises(ValueError, match=r"manifest\.json is damaged \(.*\): remove it and run the same command again"):
+    with pytest.raises(
+        ValueError,
+        match=r"manifest\.json is damaged \(.*\): remove it and run the same command again",
+    ):
         folder.read_json("manifest.json")
 
 
@@ -238,7 +257,10 @@ def test_of_many_that_find_a_dead_holder_one_at_a_time_gets_the_lease(tmp_path: 
             inside -= 1
 
     for _ in range(20):
-        folder.write_json("lease.json", {"owner": "x", "host": "elsewhere", "pid": 1, "started": "", "renewed": 0.0})
+        folder.write_json(
+            "lease.json",
+            {"owner": "x", "host": "elsewhere", "pid": 1, "started": "", "renewed": 0.0},
+        )
         threads = [threading.Thread(target=hold) for _ in range(6)]
         for thread in threads:
             thread.start()

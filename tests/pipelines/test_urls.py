@@ -1,4 +1,6 @@
-"""Addresses as the URL standard reads them: its own test vectors, and rows of ours for each kind."""
+"""Addresses as the URL standard reads them: its own test vectors, and rows of ours for each
+kind.
+"""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +13,13 @@ from hypothesis import strategies as st
 
 from pipelines.datasets.pairs import Pairs
 from pipelines.pages.relative import Base, absolute
-from pipelines.permission.urls import ascii_address, ascii_host, joined, octets_escaped, without_blanks
+from pipelines.permission.urls import (
+    ascii_address,
+    ascii_host,
+    joined,
+    octets_escaped,
+    without_blanks,
+)
 from pipelines.stage import run_stage
 from pipelines.store import Folder, read_table
 from pipelines.takedown.forgotten import Forgotten
@@ -107,8 +115,9 @@ def test_a_page_without_a_proper_address() -> None:
 def test_a_query_is_written_in_the_encoding_of_the_page(
     charset: str, query: str, expected: str
 ) -> None:
-    assert Base("https://a.example/", charset).join(f"/é?{query}") == (
-        f"https://a.example/%C3%A9?{expected}"
+    assert (
+        Base("https://a.example/", charset).join(f"/é?{query}")
+        == f"https://a.example/%C3%A9?{expected}"
     )
 
 
@@ -155,12 +164,21 @@ def test_the_address_that_is_asked_for(address: str, expected: str | None) -> No
 
 
 def test_blanks_are_escaped_as_browsers_do(tmp_path: Path) -> None:
-    lines = ["url,text", "http://h.example/a b.jpg,one", " http://h.example/a%20b.jpg ,two", "http://h.example/a\tb.jpg?c d,three"]
+    lines = [
+        "url,text",
+        "http://h.example/a b.jpg,one",
+        " http://h.example/a%20b.jpg ,two",
+        "http://h.example/a\tb.jpg?c d,three",
+    ]
     (tmp_path / "list.csv").write_text("\n".join(lines))
     stage = Pairs(out=Folder(str(tmp_path / "out")), path=str(tmp_path / "list.csv"))
     run_stage(stage)
     urls = read_table(stage.out, "part-00000.parquet")["image_url"].to_pylist()
-    assert urls == ["http://h.example/a%20b.jpg", "http://h.example/a%20b.jpg", "http://h.example/ab.jpg?c%20d"]
+    assert urls == [
+        "http://h.example/a%20b.jpg",
+        "http://h.example/a%20b.jpg",
+        "http://h.example/ab.jpg?c%20d",
+    ]
     assert without_blanks(" http://h.example/[a|b].jpg ") == "http://h.example/[a|b].jpg"
     assert without_blanks("http://h h.example/a b.jpg") == "http://h h.example/a b.jpg"
 

@@ -1,4 +1,6 @@
-"""What `winnow validate` says of files that were lost, cut or changed, and of releases that are not what they say."""
+"""What `winnow validate` says of files that were lost, cut or changed, and of releases that are not
+what they say.
+"""
 
 import re
 import shutil
@@ -24,8 +26,13 @@ SHARD = "train-00000-of-00001"
 def made(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     root = Folder(str(tmp_path_factory.mktemp("validate") / "root"))
     make(root, "a", ROWS)
-    curate(root, CurateConfig(recipe="everything", collections=("a",), release="arrow", heldout=0.5))
-    curate(root, CurateConfig(recipe="everything", collections=("a",), release="tars", format="webdataset"))
+    curate(
+        root, CurateConfig(recipe="everything", collections=("a",), release="arrow", heldout=0.5)
+    )
+    curate(
+        root,
+        CurateConfig(recipe="everything", collections=("a",), release="tars", format="webdataset"),
+    )
     return root
 
 
@@ -39,7 +46,9 @@ def test_a_whole_root_has_no_problem(made: Folder) -> None:
     assert validate(made) == []
 
 
-@pytest.mark.parametrize(("release", "name"), [("arrow", f"{SHARD}.arrow"), ("tars", f"{SHARD}.tar")])
+@pytest.mark.parametrize(
+    ("release", "name"), [("arrow", f"{SHARD}.arrow"), ("tars", f"{SHARD}.tar")]
+)
 def test_a_lost_cut_or_changed_shard_is_named(root: Folder, release: str, name: str) -> None:
     path = Path((root / "releases" / release).path(name))
     data = path.read_bytes()
@@ -52,7 +61,9 @@ def test_a_lost_cut_or_changed_shard_is_named(root: Folder, release: str, name: 
 
 
 def rewritten(root: Folder, change: Callable[[pa.Table], pa.Table]) -> tuple[Folder, list[str]]:
-    """The release in Arrow with its two shards' rows changed, each as if it had been written so; and what is found."""
+    """The release in Arrow with its two shards' rows changed, each as if it had been written so;
+    and what is found.
+    """
     folder = root / "releases" / "arrow"
     manifest, shards = folder.read_json("manifest.json"), folder.read_json("shards.json")
     for file in manifest["files"]:
@@ -72,7 +83,9 @@ def rewritten(root: Folder, change: Callable[[pa.Table], pa.Table]) -> tuple[Fol
 
 def column(table: pa.Table, name: str, values: list[Any]) -> pa.Table:
     place = table.schema.get_field_index(name)
-    return table.set_column(place, table.schema.field(place), pa.array(values, table.schema.field(place).type))
+    return table.set_column(
+        place, table.schema.field(place), pa.array(values, table.schema.field(place).type)
+    )
 
 
 def test_what_samples_hold_is_looked_at(root: Folder) -> None:
@@ -80,7 +93,9 @@ def test_what_samples_hold_is_looked_at(root: Folder) -> None:
         if not table.num_rows or table["split"][0].as_py() != "train":
             return table
         cut = [table["image"][0].as_py()[:80], *table["image"].to_pylist()[1:]]
-        return column(column(table, "image", cut), "caption", [[], *table["caption"].to_pylist()[1:]])
+        return column(
+            column(table, "image", cut), "caption", [[], *table["caption"].to_pylist()[1:]]
+        )
 
     folder, found = rewritten(root, changed)
     path = folder.path(f"{SHARD}.arrow")
@@ -92,10 +107,20 @@ def test_what_samples_hold_is_looked_at(root: Folder) -> None:
 
 def test_a_picture_or_a_cluster_in_two_splits_is_found(root: Folder) -> None:
     same = "ab" * 32
-    folder, found = rewritten(root, lambda table: column(table, "image_id", [same] * table.num_rows))
-    assert f"{folder.path()}: 1 pictures are in more than one sample or split, first {same[:16]}…" in found
-    folder, found = rewritten(root, lambda table: column(table, "image.cluster", [same] * table.num_rows))
-    assert f"{folder.path()}: 1 clusters of near duplicates are in more than one split, first {same[:16]}…" in found
+    folder, found = rewritten(
+        root, lambda table: column(table, "image_id", [same] * table.num_rows)
+    )
+    assert (
+        f"{folder.path()}: 1 pictures are in more than one sample or split, first {same[:16]}…"
+        in found
+    )
+    folder, found = rewritten(
+        root, lambda table: column(table, "image.cluster", [same] * table.num_rows)
+    )
+    assert (
+        f"{folder.path()}: 1 clusters of near duplicates are in more than one split, first"
+        f" {same[:16]}…" in found
+    )
 
 
 def test_card_funnel_and_croissant_must_agree_with_the_manifest(root: Folder) -> None:
@@ -106,7 +131,10 @@ def test_card_funnel_and_croissant_must_agree_with_the_manifest(root: Folder) ->
     folder.write_json("croissant.json", croissant)
     folder.write_bytes("README.md", b"# tars\n")
     assert validate(root) == [
-        f"{folder.path('funnel.json')} is no funnel: the funnel's outcomes add up to 7, not to its 8 candidates; decide again",
+        (
+            f"{folder.path('funnel.json')} is no funnel: the funnel's outcomes add up to 7, not to"
+            " its 8 candidates; decide again"
+        ),
         f"{folder.path('README.md')} is not the card of this release",
         f"{folder.path('croissant.json')} lists other files, sizes or digests than the manifest",
     ]
@@ -125,7 +153,9 @@ def test_a_damaged_manifest_is_named_and_the_rest_is_checked(root: Folder) -> No
     tar = Path((root / "releases" / "tars").path(f"{SHARD}.tar"))
     tar.unlink()
     first, second = validate(root)
-    assert first.startswith(f"{folder.path()} cannot be checked: {folder.path('manifest.json')} is damaged")
+    assert first.startswith(
+        f"{folder.path()} cannot be checked: {folder.path('manifest.json')} is damaged"
+    )
     assert second == f"{tar} is missing"
 
 
@@ -133,8 +163,12 @@ def test_a_tar_that_says_other_than_its_digest_is_found(root: Folder) -> None:
     folder = root / "releases" / "tars"
     path = Path(folder.path(f"{SHARD}.tar"))
     path.write_bytes(path.read_bytes().replace(b'"a red boat at sea"', b'"a red boat at tea"'))
-    manifest, shards, croissant = (folder.read_json(name) for name in ("manifest.json", "shards.json", "croissant.json"))
-    manifest["files"][0]["sha256"] = croissant["distribution"][0]["sha256"] = sha256_of(folder, path.name)
+    manifest, shards, croissant = (
+        folder.read_json(name) for name in ("manifest.json", "shards.json", "croissant.json")
+    )
+    manifest["files"][0]["sha256"] = croissant["distribution"][0]["sha256"] = sha256_of(
+        folder, path.name
+    )
     for name, value in (
         ("manifest.json", manifest),
         ("shards.json", {**shards, "files": manifest["files"]}),
@@ -150,7 +184,11 @@ OTHER = "cannot be checked: a manifest of it is damaged, or of another version o
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("candidates/manifest.json", "{", r"cannot be checked: .*candidates/manifest\.json is damaged \(.*\): remove it"),
+        (
+            "candidates/manifest.json",
+            "{",
+            r"cannot be checked: .*candidates/manifest\.json is damaged \(.*\): remove it",
+        ),
         ("candidates/manifest.json", "[]", OTHER),
         ("candidates/manifest.json", '{"files": []}', OTHER),
         ("manifest.json", "[1]", r"manifest\.json is no manifest$"),
@@ -167,9 +205,12 @@ def test_a_damaged_manifest_is_said_in_words(root: Folder, name: str, text: str,
 def test_a_release_whose_manifest_lacks_something_is_said_in_words(root: Folder) -> None:
     folder = root / "releases" / "arrow"
     manifest = folder.read_json("manifest.json")
-    folder.write_json("manifest.json", {name: value for name, value in manifest.items() if name != "samples"})
+    folder.write_json(
+        "manifest.json", {name: value for name, value in manifest.items() if name != "samples"}
+    )
     assert validate(root) == [
-        f"{folder.path()} cannot be checked: a manifest of it does not tell 'samples': it is damaged, or of another version of Winnow"
+        f"{folder.path()} cannot be checked: a manifest of it does not tell 'samples': it is"
+        " damaged, or of another version of Winnow"
     ]
 
 
@@ -186,6 +227,18 @@ def test_a_file_that_is_a_folder_is_said_and_the_others_are_still_looked_at(root
 
 
 def test_types_are_read_as_they_are_written() -> None:
-    kinds = [pa.string(), pa.binary(), pa.bool_(), pa.int32(), pa.int64(), pa.float16(), pa.float32(), pa.float64()]
-    kinds += [pa.list_(kind) for kind in kinds] + [pa.list_(pa.list_(pa.string())), pa.list_(pa.list_(pa.float16()))]
+    kinds = [
+        pa.string(),
+        pa.binary(),
+        pa.bool_(),
+        pa.int32(),
+        pa.int64(),
+        pa.float16(),
+        pa.float32(),
+        pa.float64(),
+    ]
+    kinds += [pa.list_(kind) for kind in kinds] + [
+        pa.list_(pa.list_(pa.string())),
+        pa.list_(pa.list_(pa.float16())),
+    ]
     assert [kind_of(str(kind)) for kind in kinds] == kinds

@@ -40,7 +40,12 @@ def package(files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
     return made.getvalue()
 
 
-TWO = {"archive/data.warc.gz": PAGE + IMAGE, "archive/more.warc.gz": OTHER, "pages/pages.jsonl": b"{}", "datapackage.json": b"{}"}
+TWO = {
+    "archive/data.warc.gz": PAGE + IMAGE,
+    "archive/more.warc.gz": OTHER,
+    "pages/pages.jsonl": b"{}",
+    "datapackage.json": b"{}",
+}
 
 
 def extracted(tmp_path: Path, *patterns: object) -> tuple[list[tuple[str, str]], dict[str, int]]:
@@ -50,9 +55,18 @@ def extracted(tmp_path: Path, *patterns: object) -> tuple[list[tuple[str, str]],
     for part in stage.parts():
         output = stage.process(part)
         RECORDS.check(output.counts["records"], output.counts, part.name)
-        rows += read_table(stage.out, f"part-{part.name}.parquet").select(["page_url", "image_url"]).to_pylist()
-        counts = {name: counts.get(name, 0) + output.counts.get(name, 0) for name in counts.keys() | output.counts.keys()}
-    return [(row["page_url"][-1], row["image_url"][-5]) for row in rows], {name: count for name, count in counts.items() if count}
+        rows += (
+            read_table(stage.out, f"part-{part.name}.parquet")
+            .select(["page_url", "image_url"])
+            .to_pylist()
+        )
+        counts = {
+            name: counts.get(name, 0) + output.counts.get(name, 0)
+            for name in counts.keys() | output.counts.keys()
+        }
+    return [(row["page_url"][-1], row["image_url"][-5]) for row in rows], {
+        name: count for name, count in counts.items() if count
+    }
 
 
 FOUND = [("1", "a"), ("2", "b")]
@@ -71,7 +85,11 @@ def test_images_come_out_of_a_package(tmp_path: Path, method: int) -> None:
     (tmp_path / "a.wacz").write_bytes(package(TWO, method))
     config = CollectConfig(warc=(str(tmp_path / "a.wacz"),), fetch=False)
     made = collect(Folder(str(tmp_path / "root")), config, id="one")
-    assert (made.counts["fetched"], made.counts["fetch.not_asked"], made.counts["images"]) == (1, 1, 1)
+    assert (made.counts["fetched"], made.counts["fetch.not_asked"], made.counts["images"]) == (
+        1,
+        1,
+        1,
+    )
     assert made.accounts[0] == {"of": "records", "in": 3, "went": {"pages": 2, "archive_images": 1}}
 
 
@@ -82,8 +100,17 @@ def test_a_package_at_a_remote_host_is_read_in_ranges(tmp_path: Path) -> None:
 
 
 def test_packages_in_a_package(tmp_path: Path) -> None:
-    inner, profile = package({"archive/data.warc.gz": PAGE}), json.dumps({"profile": "multi-wacz-package", "resources": []}).encode()
-    outer = package({"datapackage.json": profile, "inner.wacz": inner, "more.WACZ": package({"archive/x.warc": gzip.decompress(OTHER)})})
+    inner, profile = (
+        package({"archive/data.warc.gz": PAGE}),
+        json.dumps({"profile": "multi-wacz-package", "resources": []}).encode(),
+    )
+    outer = package(
+        {
+            "datapackage.json": profile,
+            "inner.wacz": inner,
+            "more.WACZ": package({"archive/x.warc": gzip.decompress(OTHER)}),
+        }
+    )
     (tmp_path / "a.wacz").write_bytes(outer)
     assert sorted(extracted(tmp_path, tmp_path / "a.wacz")[0]) == FOUND
 
@@ -92,7 +119,9 @@ def test_a_list_of_packages(tmp_path: Path) -> None:
     (tmp_path / "one.wacz").write_bytes(package({"archive/data.warc.gz": PAGE}))
     (tmp_path / "two.wacz").write_bytes(package({"archive/data.warc.gz": OTHER}))
     resources = [{"name": "one.wacz", "path": "one.wacz"}, {"path": "two.wacz"}, {"path": 3}, "x"]
-    (tmp_path / "datapackage.json").write_text(json.dumps({"profile": "multi-wacz-package", "resources": resources}))
+    (tmp_path / "datapackage.json").write_text(
+        json.dumps({"profile": "multi-wacz-package", "resources": resources})
+    )
     assert sorted(extracted(tmp_path, tmp_path / "datapackage.json")[0]) == FOUND
     (tmp_path / "other.json").write_text('{"profile": "data-package"}')
     with pytest.raises(ValueError, match=r"other\.json is no multi-wacz-package"):
@@ -104,7 +133,10 @@ def test_zips_in_zips_without_end(tmp_path: Path) -> None:
     for _ in range(10):
         data = package({"a.wacz": data})
     (tmp_path / "a.wacz").write_bytes(data)
-    assert extracted(tmp_path, tmp_path / "a.wacz") == ([], {"records": 1, "archive.broken_wacz": 1})
+    assert extracted(tmp_path, tmp_path / "a.wacz") == (
+        [],
+        {"records": 1, "archive.broken_wacz": 1},
+    )
 
 
 def damaged(what: str) -> bytes:
@@ -127,11 +159,25 @@ def test_a_broken_package_is_counted_and_the_others_are_read(tmp_path: Path, wha
     (tmp_path / "b.wacz").write_bytes(damaged(what))
     found, counts = extracted(tmp_path, tmp_path / "*.wacz")
     assert found == FOUND
-    assert counts == {"records": 4, "pages": 2, "archive_images": 1, "candidates": 2, "archive.broken_wacz": 1}
+    assert counts == {
+        "records": 4,
+        "pages": 2,
+        "archive_images": 1,
+        "candidates": 2,
+        "archive.broken_wacz": 1,
+    }
 
 
 def test_what_cannot_be_read_in_a_package_is_counted(tmp_path: Path) -> None:
-    broken = bytearray(package({"archive/a.warc.gz": PAGE, "archive/b.warc.gz": b"no archive", "archive/c.warc.gz": OTHER}))
+    broken = bytearray(
+        package(
+            {
+                "archive/a.warc.gz": PAGE,
+                "archive/b.warc.gz": b"no archive",
+                "archive/c.warc.gz": OTHER,
+            }
+        )
+    )
     broken[broken.index(b"PK\x01\x02") + 8] |= 1  # the first says that it is encrypted
     (tmp_path / "a.wacz").write_bytes(bytes(broken))
     found, counts = extracted(tmp_path, tmp_path / "a.wacz")
@@ -149,16 +195,29 @@ def test_entries_that_overlap_are_refused() -> None:
 
 
 def test_a_deflated_entry_that_says_it_is_huge_is_not_read() -> None:
-    entry = wacz.Entry(name="a", header=0, packed=1000, size=1 << 40, method=wacz.DEFLATED, encrypted=False)
+    entry = wacz.Entry(
+        name="a", header=0, packed=1000, size=1 << 40, method=wacz.DEFLATED, encrypted=False
+    )
     with pytest.raises(ValueError, match="a bomb"):
         wacz.open_entry(io.BytesIO(package({"a": b"x" * 2000})), entry)
     honest = package({"a": bytes(1_000_000)}, zipfile.ZIP_DEFLATED)
     (short,) = wacz.entries(io.BytesIO(honest))
-    lying = wacz.Entry(name="a", header=0, packed=short.packed, size=1000, method=wacz.DEFLATED, encrypted=False)
+    lying = wacz.Entry(
+        name="a", header=0, packed=short.packed, size=1000, method=wacz.DEFLATED, encrypted=False
+    )
     assert wacz.open_entry(io.BytesIO(honest), lying).read() == bytes(1000)  # no more than it says
 
 
-@pytest.mark.parametrize("name", ["../../etc/a.warc", "/etc/a.warc", "archive/ä b::c%41.warc", "archive/a:b@h.warc", "http://x.example/a.warc"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc/a.warc",
+        "/etc/a.warc",
+        "archive/ä b::c%41.warc",
+        "archive/a:b@h.warc",
+        "http://x.example/a.warc",
+    ],
+)
 def test_names_are_looked_up_and_lead_nowhere(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.wacz"
     path.write_bytes(package({name: gzip.decompress(PAGE)}))
@@ -172,7 +231,10 @@ def test_addresses_in_packages_are_read_like_others(tmp_path: Path) -> None:
     path = tmp_path / "a.wacz"
     path.write_bytes(package(TWO, zipfile.ZIP_DEFLATED))
     url = wacz.address("archive/data.warc.gz", str(path))
-    assert [source.url for source in expand([str(path)])] == [url, wacz.address("archive/more.warc.gz", str(path))]
+    assert [source.url for source in expand([str(path)])] == [
+        url,
+        wacz.address("archive/more.warc.gz", str(path)),
+    ]
     assert information(url) == {"size": len(PAGE + IMAGE)}
     assert read_range(url, len(PAGE), len(PAGE) + 10) == IMAGE[:10]
     with opened(url) as file:
@@ -182,7 +244,10 @@ def test_addresses_in_packages_are_read_like_others(tmp_path: Path) -> None:
         assert file.read(4) == PAGE[:4]
         assert file.seek(0, 2) == len(PAGE + IMAGE)
         assert file.read() == b""
-    with pytest.raises(ValueError, match=r"holds no 'archive/none\.warc'"), opened(wacz.address("archive/none.warc", str(path))):
+    with (
+        pytest.raises(ValueError, match=r"holds no 'archive/none\.warc'"),
+        opened(wacz.address("archive/none.warc", str(path))),
+    ):
         pass
 
 
@@ -262,15 +327,23 @@ def test_whatever_an_index_says_each_of_its_lines_is_counted(tmp_path: Path, kin
 
 
 def test_a_large_archive_in_a_package_becomes_parts(tmp_path: Path) -> None:
-    pages = b"".join(gzip.compress(record(f"http://a.example/{number}", b"<img src=/%d.jpg alt=x>" % number)) for number in range(200))
+    pages = b"".join(
+        gzip.compress(record(f"http://a.example/{number}", b"<img src=/%d.jpg alt=x>" % number))
+        for number in range(200)
+    )
     (tmp_path / "a.wacz").write_bytes(package({"archive/a.warc.gz": pages}))
-    options: dict[str, Any] = {"archives": (str(tmp_path / "a.wacz"),), "range_bytes": len(pages) // 3}
+    options: dict[str, Any] = {
+        "archives": (str(tmp_path / "a.wacz"),),
+        "range_bytes": len(pages) // 3,
+    }
     stage = Extract(out=Folder(str(tmp_path / "candidates")), **options)
     assert len(stage.parts()) == 3
     assert sum(stage.process(part).counts["pages"] for part in stage.parts()) == 200
 
 
-def test_a_directory_is_read_once_for_all_its_archives_and_anew_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_is_read_once_for_all_its_archives_and_anew_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known, read = wacz.entries, list[str]()
 
     def entries(stream: IO[bytes]) -> list[wacz.Entry]:

@@ -1,4 +1,6 @@
-"""Records of WARC files that are written or damaged in unusual ways: one is read or counted, and the others are read."""
+"""Records of WARC files that are written or damaged in unusual ways: one is read or counted, and
+the others are read.
+"""
 
 import gzip
 import io
@@ -83,7 +85,12 @@ def test_an_archive_of_one_record_behind_a_mark_of_utf8(
 
 
 def test_each_record_is_read_again_where_it_begins() -> None:
-    for data in (A + B + C, members(A, B, C), gzip.compress(A) + EMPTY + members(B, C), zstd.compress(A) + zstd.compress(B)):
+    for data in (
+        A + B + C,
+        members(A, B, C),
+        gzip.compress(A) + EMPTY + members(B, C),
+        zstd.compress(A) + zstd.compress(B),
+    ):
         for one in read(data):
             found = response_of(io.BytesIO(data), one.offset)
             assert found is not None
@@ -118,7 +125,11 @@ def respelled(old: bytes, new: bytes) -> bytes:
 def test_fields_in_any_case(tmp_path: Path, odd: bytes, packed: bool) -> None:
     (tmp_path / "a.warc").write_bytes(members(A, odd, C) if packed else A + odd + C)
     counts: Counter[str] = Counter()
-    found = list(responses(str(tmp_path / "a.warc"), counts, wanted=lambda status, media: media == "text/html"))
+    found = list(
+        responses(
+            str(tmp_path / "a.warc"), counts, wanted=lambda status, media: media == "text/html"
+        )
+    )
     assert [(one.url[-1], one.body) for one in found] == [(name, b"<p>one page") for name in "abc"]
     assert counts == {"records": 3}
 
@@ -162,17 +173,27 @@ def test_a_length_that_is_no_number(said: bytes) -> None:
 
 
 def test_of_a_field_that_stands_twice_the_first_counts() -> None:
-    twice = B.replace(b"Content-Length: ", b"Content-Length: %d\r\nContent-Length: 9" % len(read(B)[0].content))
+    twice = B.replace(
+        b"Content-Length: ", b"Content-Length: %d\r\nContent-Length: 9" % len(read(B)[0].content)
+    )
     assert told(A + twice + C) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("form", [members, lambda *plain: b"".join(plain)])
 def test_headers_longer_than_32_kib(tmp_path: Path, form: Callable[..., bytes]) -> None:
     long = B.replace(b"WARC-Date", b"WARC-JSON-Metadata: " + b"x" * 900_000 + b"\r\nWARC-Date")
-    http = record("http://a.example/h", b"<p>one page", "Content-Type: text/html\r\n" + f"X-Many: {'v' * 4000}\r\n" * 60)
+    http = record(
+        "http://a.example/h",
+        b"<p>one page",
+        "Content-Type: text/html\r\n" + f"X-Many: {'v' * 4000}\r\n" * 60,
+    )
     (tmp_path / "a.warc").write_bytes(form(A, long, http, C))
     counts: Counter[str] = Counter()
-    found = list(responses(str(tmp_path / "a.warc"), counts, wanted=lambda status, media: media == "text/html"))
+    found = list(
+        responses(
+            str(tmp_path / "a.warc"), counts, wanted=lambda status, media: media == "text/html"
+        )
+    )
     assert [(one.url[-1], one.body) for one in found] == [(name, b"<p>one page") for name in "abhc"]
     assert counts == {"records": 4}
 
@@ -181,7 +202,11 @@ def test_headers_longer_than_32_kib(tmp_path: Path, form: Callable[..., bytes]) 
 def test_a_header_without_end_costs_itself(form: Callable[..., bytes]) -> None:
     endless = b"WARC/1.0\r\n" + b"X-Header: y\r\n" * (2 * HEADER_BYTES // 12) + b"\r\n"
     assert told(form(A, endless, C)) == ["a", "archive.no_header", "c"]
-    assert told(form(A, b"WARC/1.0\r\nWARC-Type: response\r\n", C)) == ["a", "archive.no_header", "c"]
+    assert told(form(A, b"WARC/1.0\r\nWARC-Type: response\r\n", C)) == [
+        "a",
+        "archive.no_header",
+        "c",
+    ]
 
 
 def test_http_headers_beyond_what_browsers_take(tmp_path: Path) -> None:
@@ -198,25 +223,38 @@ def test_a_plain_file_cut_anywhere_says_so(tmp_path: Path, cut: int) -> None:
     unwanted = record("http://a.example/b.js", b"x" * 2500, "Content-Type: text/javascript\r\n")
     (tmp_path / "a.warc").write_bytes((A + unwanted + C)[:cut])
     counts: Counter[str] = Counter()
-    list(responses(str(tmp_path / "a.warc"), counts, wanted=lambda status, media: media == "text/html"))
+    list(
+        responses(
+            str(tmp_path / "a.warc"), counts, wanted=lambda status, media: media == "text/html"
+        )
+    )
     whole = cut in (len(A), len(A + unwanted))
     assert counts["archive.truncated"] == (0 if whole else 1)
 
 
 def test_a_large_record_cut_off_in_a_plain_file(tmp_path: Path) -> None:
-    large = record("http://a.example/b.bin", b"x" * 3_000_000, "Content-Type: application/octet-stream\r\n")
+    large = record(
+        "http://a.example/b.bin", b"x" * 3_000_000, "Content-Type: application/octet-stream\r\n"
+    )
     (tmp_path / "a.warc").write_bytes((A + large)[:-1_000_000])
     counts: Counter[str] = Counter()
-    found = list(responses(str(tmp_path / "a.warc"), counts, wanted=lambda status, media: True, limit=1000))
+    found = list(
+        responses(str(tmp_path / "a.warc"), counts, wanted=lambda status, media: True, limit=1000)
+    )
     assert [(one.url[-1], one.cut) for one in found] == [("a", False), ("n", True)]
     assert counts == {"records": 2, "archive.truncated": 1}
 
 
-@pytest.mark.parametrize("garbage", [b"\0" * 700, b"not a frame", b"\x1f\x8b\x08 cut", random.Random(1).randbytes(5000)])
+@pytest.mark.parametrize(
+    "garbage", [b"\0" * 700, b"not a frame", b"\x1f\x8b\x08 cut", random.Random(1).randbytes(5000)]
+)
 def test_garbage_behind_the_last_member_is_counted(garbage: bytes) -> None:
     found = told(members(A, B, C) + garbage)
     assert found[:3] == ["a", "b", "c"]
-    assert all(one in ("archive.trailing_garbage", "archive.no_header", "archive.corrupt_member") for one in found[3:])
+    assert all(
+        one in ("archive.trailing_garbage", "archive.no_header", "archive.corrupt_member")
+        for one in found[3:]
+    )
     assert len(found) == 4
 
 
@@ -229,11 +267,16 @@ def test_what_is_damaged_at_its_beginning_is_read_behind_it() -> None:
 
 def test_members_between_two_damaged_ones_are_read() -> None:
     dice = random.Random(5)
-    packed = [bytearray(gzip.compress(page(str(number), dice.randbytes(900)))) for number in range(60)]
+    packed = [
+        bytearray(gzip.compress(page(str(number), dice.randbytes(900)))) for number in range(60)
+    ]
     for number in (10, 20, 21, 40):
         packed[number][500] ^= 0x55
     found = told(b"".join(packed))
-    expected = ["archive.corrupt_member" if number in (10, 20, 21, 40) else str(number) for number in range(60)]
+    expected = [
+        "archive.corrupt_member" if number in (10, 20, 21, 40) else str(number)
+        for number in range(60)
+    ]
     assert found == expected
 
 
@@ -251,25 +294,39 @@ def test_many_tiny_records() -> None:
     begun = time.process_time()
     stream = io.BytesIO(gzip.compress(tiny * 100_000, 1))
     assert sum(not one.lost for one in records(stream, limit=LIMIT)) == 100_000
-    assert time.process_time() - begun < 60  # 4 s on a busy machine; ten times as much for a million
+    # 4 s on a busy machine; ten times as much for a million
+    assert time.process_time() - begun < 60
 
 
 @pytest.mark.parametrize("plain", [True, False])
 def test_lengths_that_reach_to_the_end_cost_no_more_than_the_file(plain: bool) -> None:
     """Each record claims all that follows; found by its own line, it is not read further."""
-    greedy = b"".join(page(str(number)).replace(b"Content-Length: ", b"Content-Length: 9") for number in range(20_000))
+    greedy = b"".join(
+        page(str(number)).replace(b"Content-Length: ", b"Content-Length: 9")
+        for number in range(20_000)
+    )
     begun = time.process_time()
-    found = list(records(io.BytesIO(A + greedy if plain else gzip.compress(A + greedy, 1)), limit=16 * LIMIT))
+    found = list(
+        records(io.BytesIO(A + greedy if plain else gzip.compress(A + greedy, 1)), limit=16 * LIMIT)
+    )
     assert len(found) == 20_001
     assert time.process_time() - begun < 60  # 2 s on a busy machine
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstd.compress, lz4.frame.compress])
-def test_a_bomb_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]) -> None:
+def test_a_bomb_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
+) -> None:
     monkeypatch.setattr(frames, "BOMB_BYTES", 4_000_000)
-    head = b"WARC/1.0\r\nWARC-Type: resource\r\nContent-Type: text/html\r\nContent-Length: 99999999999\r\n\r\n"
+    head = (
+        b"WARC/1.0\r\nWARC-Type: resource\r\nContent-Type: text/html\r\nContent-Length:"
+        b" 99999999999\r\n\r\n"
+    )
     (tmp_path / "a.warc.gz").write_bytes(pack(A) + pack(head + b"\0" * 40_000_000) + pack(C))
     counts: Counter[str] = Counter()
-    found = [one.url[-1] for one in responses(str(tmp_path / "a.warc.gz"), counts, wanted=lambda status, media: True)]
+    found = [
+        one.url[-1]
+        for one in responses(str(tmp_path / "a.warc.gz"), counts, wanted=lambda status, media: True)
+    ]
     assert found == ["a", "c"]
     assert trouble(counts) == {"archive.corrupt_member": 1}

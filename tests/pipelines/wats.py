@@ -15,26 +15,72 @@ def image(url: str, **said: str) -> dict[str, str]:
 Pairs = dict[str, Any]
 
 
-def envelope(url: str, links: Links, *, head: Pairs | None = None, headers: Pairs | None = None, status: str = "200") -> Any:
+def envelope(
+    url: str,
+    links: Links,
+    *,
+    head: Pairs | None = None,
+    headers: Pairs | None = None,
+    status: str = "200",
+) -> Any:
     """The JSON of a response record with these links."""
     html = {"Head": {"Title": "A page", **(head or {})}, "Links": list(links)}
-    response = {"Response-Message": {"Version": "HTTP/1.1", "Status": status, "Reason": "OK"}, "Headers-Length": "99"}
-    response |= {"Headers": {"Content-Type": "text/html", **(headers or {})}, "HTML-Metadata": html, "Entity-Length": "9"}
-    return around(url, "response", {"Actual-Content-Type": "application/http; msgtype=response", "HTTP-Response-Metadata": response})
+    response = {
+        "Response-Message": {"Version": "HTTP/1.1", "Status": status, "Reason": "OK"},
+        "Headers-Length": "99",
+    }
+    response |= {
+        "Headers": {"Content-Type": "text/html", **(headers or {})},
+        "HTML-Metadata": html,
+        "Entity-Length": "9",
+    }
+    return around(
+        url,
+        "response",
+        {
+            "Actual-Content-Type": "application/http; msgtype=response",
+            "HTTP-Response-Metadata": response,
+        },
+    )
 
 
 def around(url: str, kind: str, payload: dict[str, Any]) -> Any:
-    warc = {"WARC-Type": kind, "WARC-Date": "2026-01-02T03:04:05Z", "Content-Length": "265", "WARC-Target-URI": url}
+    warc = {
+        "WARC-Type": kind,
+        "WARC-Date": "2026-01-02T03:04:05Z",
+        "Content-Length": "265",
+        "WARC-Target-URI": url,
+    }
     return {
-        "Container": {"Filename": "a.warc.gz", "Compressed": True, "Offset": "1", "Gzip-Metadata": {"Deflate-Length": "423"}},
-        "Envelope": {"Payload-Metadata": payload, "Format": "WARC/1.0", "WARC-Header-Length": "357", "WARC-Header-Metadata": warc},
+        "Container": {
+            "Filename": "a.warc.gz",
+            "Compressed": True,
+            "Offset": "1",
+            "Gzip-Metadata": {"Deflate-Length": "423"},
+        },
+        "Envelope": {
+            "Payload-Metadata": payload,
+            "Format": "WARC/1.0",
+            "WARC-Header-Length": "357",
+            "WARC-Header-Metadata": warc,
+        },
     }
 
 
 def request(url: str) -> Any:
     """The JSON of a request record."""
-    metadata = {"Request-Message": {"Method": "GET", "Path": "/", "Version": "HTTP/1.1"}, "Headers": {"User-Agent": "CCBot/2.0"}}
-    return around(url, "request", {"Actual-Content-Type": "application/http; msgtype=request", "HTTP-Request-Metadata": metadata})
+    metadata = {
+        "Request-Message": {"Method": "GET", "Path": "/", "Version": "HTTP/1.1"},
+        "Headers": {"User-Agent": "CCBot/2.0"},
+    }
+    return around(
+        url,
+        "request",
+        {
+            "Actual-Content-Type": "application/http; msgtype=request",
+            "HTTP-Request-Metadata": metadata,
+        },
+    )
 
 
 def dumped(value: Any) -> bytes:
@@ -47,6 +93,9 @@ def wat(*records: Any) -> bytes:
 
 
 def member(data: bytes) -> bytes:
-    head = "WARC/1.0\r\nWARC-Type: metadata\r\nWARC-Target-URI: http://a.example/\r\nWARC-Date: 2026-02-03T00:00:00Z\r\n"
+    head = (
+        "WARC/1.0\r\nWARC-Type: metadata\r\nWARC-Target-URI: http://a.example/\r\nWARC-Date:"
+        " 2026-02-03T00:00:00Z\r\n"
+    )
     head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
     return gzip.compress(head.encode() + data + b"\r\n\r\n", mtime=0)

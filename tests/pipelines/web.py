@@ -44,7 +44,11 @@ class Web:
             return page()
         if page is None:
             return Reply(status=404, body=b"nothing here")
-        return page if isinstance(page, Reply) else Reply(body=page.encode() if isinstance(page, str) else page)
+        return (
+            page
+            if isinstance(page, Reply)
+            else Reply(body=page.encode() if isinstance(page, str) else page)
+        )
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -69,7 +73,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if reply.endless:
             self.send_header("Connection", "close")
         else:
-            self.send_header("Content-Length", str(len(reply.body) if reply.announced is None else reply.announced))
+            self.send_header(
+                "Content-Length",
+                str(len(reply.body) if reply.announced is None else reply.announced),
+            )
         self.close_connection = reply.endless or reply.announced is not None
         self.end_headers()
         try:
@@ -79,7 +86,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _has(self, reply: Reply) -> bool:
         """Whether the client says that it holds this answer already."""
-        named = {"ETag": self.headers.get("If-None-Match"), "Last-Modified": self.headers.get("If-Modified-Since")}
+        named = {
+            "ETag": self.headers.get("If-None-Match"),
+            "Last-Modified": self.headers.get("If-Modified-Since"),
+        }
         return any(named.get(name) == value for name, value in reply.headers)
 
     def _send(self, reply: Reply) -> None:
@@ -106,17 +116,23 @@ class _Server(http.server.ThreadingHTTPServer):
 
 @contextmanager
 def served(pages: Mapping[str, Page], port: int = 0) -> Iterator[Web]:
-    """A server of these pages until the block ends; without /robots.txt among them it answers 404 there."""
+    """A server of these pages until the block ends; without /robots.txt among them it answers 404
+    there.
+    """
     web = Web(url="", pages=dict(pages))
     with serving(functools.partial(_Handler, web=web), port) as web.url:
         yield web
 
 
 @contextmanager
-def serving(handler: Callable[..., http.server.BaseHTTPRequestHandler], port: int = 0) -> Iterator[str]:
+def serving(
+    handler: Callable[..., http.server.BaseHTTPRequestHandler], port: int = 0
+) -> Iterator[str]:
     """The address of a server on loopback that answers with this handler until the block ends."""
     server = _Server(("127.0.0.1", port), handler)  # type: ignore[arg-type]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -16,7 +16,9 @@ from training.train import train
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model folder of a run that learned to tell shapes; its run and releases stand beside it."""
+    """The model folder of a run that learned to tell shapes; its run and releases stand beside
+    it.
+    """
     folder = tmp_path_factory.mktemp("trained")
     plan = shapes_plan(steps=150, checkpoint_steps=1000)
     stage = plan.stages[0]

@@ -31,7 +31,9 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
             tensor.copy_(around + 0.3 * noise)
 
 
-def ours_of(theirs: nn.Module, kind: str, config: Any = None, *, dtype: torch.dtype = torch.float64) -> tuple[Model, Checkpoint]:
+def ours_of(
+    theirs: nn.Module, kind: str, config: Any = None, *, dtype: torch.dtype = torch.float64
+) -> tuple[Model, Checkpoint]:
     """Our model of their weights; all of it has to come from there."""
     config = theirs.config if config is None else config
     checkpoint = understand(config, kind, theirs.state_dict())
@@ -57,7 +59,9 @@ def probe(outputs: Tensor, valid: Tensor | None = None) -> Tensor:
     return (outputs * weights.to(outputs)).sum()
 
 
-def gradient_difference(model: Model, theirs: nn.Module, checkpoint: Checkpoint, kind: str, *, summed: str = "none") -> float:
+def gradient_difference(
+    model: Model, theirs: nn.Module, checkpoint: Checkpoint, kind: str, *, summed: str = "none"
+) -> float:
     """The largest of all rules, after both went backwards; each rule maps gradients too.
 
     Except where ours is a sum of two of theirs (`summed`), which both have its gradient.

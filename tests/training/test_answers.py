@@ -25,7 +25,9 @@ SMALL = ["stages.0.batch=16", "precision=float32", "threads=1", "validate_steps=
 PLAIN = "model.prepare.patches.augment=null"  # 32 pixels do not stand what photographs do
 
 
-@pytest.mark.parametrize(("agreed", "worth"), [(0, 0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1), (10, 1)])
+@pytest.mark.parametrize(
+    ("agreed", "worth"), [(0, 0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1), (10, 1)]
+)
 def test_accuracy_is_the_mean_over_all_people_of_what_the_others_say(
     agreed: int, worth: float
 ) -> None:
@@ -38,7 +40,10 @@ def test_fewer_people_than_ten_are_enough() -> None:
     assert accuracy("red", ["red", "blue"]) == 0.5
     assert soft_scores(["red"]) == {"red": 1.0}
     assert soft_scores(["red", "blue"]) == {"red": 0.5, "blue": 0.5}
-    assert soft_scores(["a dog", "dog", "cat"]) == {"dog": pytest.approx(2 / 3), "cat": pytest.approx(1 / 3)}
+    assert soft_scores(["a dog", "dog", "cat"]) == {
+        "dog": pytest.approx(2 / 3),
+        "cat": pytest.approx(1 / 3),
+    }
     assert soft_scores(["yes"] * 9 + ["no"]) == {"yes": 1.0, "no": pytest.approx(1 / 3)}
 
 
@@ -102,7 +107,13 @@ def test_questions_are_learnt_by_a_model_that_judges(
     trained: Path, written: Callable[[str, Rows], Path], tmp_path: Path
 ) -> None:
     asked, held = written("train.jsonl", _questions(range(5))), _questions(range(5, 6))
-    changes = [*SMALL, PLAIN, f"finetune={trained}", "stages.0.steps=150", "stages.0.optimizer.lr=3e-3"]
+    changes = [
+        *SMALL,
+        PLAIN,
+        f"finetune={trained}",
+        "stages.0.steps=150",
+        "stages.0.optimizer.lr=3e-3",
+    ]
     plan = load("vqa", size="tiny", changes=changes)
     assert set(plan.model.heads) == {"answer"}
     result = train(plan, releases={"train": asked}, out=tmp_path / "run", workers=0, say=str)
@@ -116,7 +127,9 @@ def test_questions_are_learnt_by_a_model_that_judges(
     assert found["questions"] == 34
     assert found["answers"] == 8
     assert found["unreadable"] == 2
-    assert found["left_out"][str(tmp_path / "gone.png")] == "there is no such file, or nothing in it"
+    assert (
+        found["left_out"][str(tmp_path / "gone.png")] == "there is no such file, or nothing in it"
+    )
     assert found["accuracy"] >= 80
     assert found["blind"]["texts_alone"]["accuracy"] <= 55
     assert found["blind"]["shuffled_images"]["accuracy"] <= 60
@@ -145,7 +158,13 @@ def test_a_sentence_about_two_images_is_judged_by_their_order(
 ) -> None:
     path = written("train.jsonl", _sentences(range(4)))
     plain = [PLAIN, "model.prepare.second.augment=null"]
-    changes = [*SMALL, *plain, f"finetune={trained}", "stages.0.steps=140", "stages.0.optimizer.lr=3e-3"]
+    changes = [
+        *SMALL,
+        *plain,
+        f"finetune={trained}",
+        "stages.0.steps=140",
+        "stages.0.optimizer.lr=3e-3",
+    ]
     plan = load("nlvr2", size="tiny", changes=changes)
     result = train(plan, releases={"train": path}, out=tmp_path / "run", workers=0, say=str)
     model, _ = load_model(result.model)

@@ -113,7 +113,9 @@ def test_blip_there_and_back(trained: Callable[[str], Path], tmp_path: Path) -> 
     assert torch.allclose(scale * cosines, said["similarity"], **SAME)
 
     # BLIP's own code begins a text that is matched with [ENC]; transformers leaves that to its user
-    asked["input_ids"][:, 0] = AutoTokenizer.from_pretrained(tmp_path / "theirs").convert_tokens_to_ids("[ENC]")
+    asked["input_ids"][:, 0] = AutoTokenizer.from_pretrained(
+        tmp_path / "theirs"
+    ).convert_tokens_to_ids("[ENC]")
     logits = retriever(**asked).itm_score
     assert torch.allclose(logits[:, 1] - logits[:, 0], said["match"], **SAME)
 

@@ -10,7 +10,9 @@ NUMBER = torch.arange(15)
 PIECES = Pieces(continues=NUMBER >= 10, special=NUMBER < 5, mask=4)
 
 
-def _mask(rows: list[list[int]], seed: int = 0, share: float = 0.15) -> tuple[torch.Tensor, torch.Tensor]:
+def _mask(
+    rows: list[list[int]], seed: int = 0, share: float = 0.15
+) -> tuple[torch.Tensor, torch.Tensor]:
     ids = torch.tensor(rows)
     draw = torch.rand((*ids.shape, 3), generator=torch.Generator().manual_seed(seed))
     return mask_words(ids, ids != 0, PIECES, draw, share)
@@ -31,8 +33,8 @@ def test_words_are_drawn_until_the_share_of_pieces_is_covered() -> None:
 
 
 def test_long_words_are_not_drawn_more_often() -> None:
-    # ten words of one piece and one of three, two pieces wanted: the long word is drawn first once in
-    # eleven, or second after a short one; drawing pieces would mask it in 39 % of the texts
+    # ten words of one piece and one of three, two pieces wanted: the long word is drawn first once
+    # in eleven, or second after a short one; drawing pieces would mask it in 39 % of the texts
     _, labels = _mask([[2, *[5] * 10, 6, 10, 11, 3]] * 20000)
     share = (labels[:, 11] != IGNORED).double().mean().item()
     assert share == pytest.approx(1 / 11 + 10 / 11 / 10, abs=0.01)

@@ -1,4 +1,6 @@
-"""Features of frozen towers: kept by digest, gone on with after a kill, the same as the tower says."""
+"""Features of frozen towers: kept by digest, gone on with after a kill, the same as the tower
+says.
+"""
 
 import errno
 import os
@@ -55,12 +57,18 @@ def test_features_of_two_views_as_the_tower_says(image_folder: TowerSpec, tmp_pa
     image = torch.from_numpy(prepare.pixels(releases["a"][5].image).copy())
     flipped = torch.from_numpy(prepare.pixels(releases["b"][3].image, flip=True).copy())
     (plain,), (other,) = kept.tower().of_images([image, flipped])
-    torch.testing.assert_close(given.features.float(), torch.stack([plain, other]), atol=0.02, rtol=0.02)
+    torch.testing.assert_close(
+        given.features.float(), torch.stack([plain, other]), atol=0.02, rtol=0.02
+    )
 
 
-def test_a_loader_of_features_alone_leaves_out_what_is_bad(image_folder: TowerSpec, tmp_path: Path) -> None:
+def test_a_loader_of_features_alone_leaves_out_what_is_bad(
+    image_folder: TowerSpec, tmp_path: Path
+) -> None:
     releases = {"a": release(tmp_path, "a", 6, images={2: b"no picture"})}
-    kept = features_of(_image_spec(image_folder, reduce=0), releases, lambda _: tmp_path / "features")
+    kept = features_of(
+        _image_spec(image_folder, reduce=0), releases, lambda _: tmp_path / "features"
+    )
     data = DataSpec(shares={"a": 1.0}, batch=6)
     with Loader(releases, data, {"grid": kept}, seed=1) as batches:
         (batch,) = islice(batches, 1)
@@ -86,7 +94,9 @@ def test_texts_have_features_of_their_own_length(text_folder: TowerSpec, tmp_pat
     torch.testing.assert_close(given.features[0].float(), expected, atol=5e-3, rtol=5e-3)
 
 
-def test_a_killed_computation_goes_on(image_folder: TowerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_computation_goes_on(
+    image_folder: TowerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(features, "PART", 2)
     spec = _image_spec(image_folder, reduce=0)
     found = release(tmp_path, "a", 6)
@@ -112,7 +122,9 @@ def test_a_killed_computation_goes_on(image_folder: TowerSpec, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "of fewer rows"])
-def test_a_damaged_part_is_made_again(damage: str, image_folder: TowerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_part_is_made_again(
+    damage: str, image_folder: TowerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(features, "PART", 2)
     spec = _image_spec(image_folder)
     found = release(tmp_path, "a", 6)
@@ -136,7 +148,9 @@ def test_a_damaged_part_is_made_again(damage: str, image_folder: TowerSpec, tmp_
     assert [path.read_bytes() for path in parts] == before
 
 
-def test_a_full_disk_says_where_and_leaves_no_half_part(image_folder: TowerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_says_where_and_leaves_no_half_part(
+    image_folder: TowerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(path: Path, content: bytes) -> None:
         path.open("wb").write(content[:100])
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -270,10 +284,14 @@ def test_other_weights_are_other_features(image_folder: TowerSpec, tmp_path: Pat
     assert _image_spec(moved).digest() != spec.digest()
 
 
-def test_the_same_tower_elsewhere_has_the_same_features(text_folder: TowerSpec, tmp_path: Path) -> None:
+def test_the_same_tower_elsewhere_has_the_same_features(
+    text_folder: TowerSpec, tmp_path: Path
+) -> None:
     shutil.copytree(text_folder.folder, tmp_path / "copy")
     moved = replace(text_folder, folder=str(tmp_path / "copy"))
-    first, second = (FeatureSpec(tower=one, prepare=text_prepared_as(one, 8)) for one in (text_folder, moved))
+    first, second = (
+        FeatureSpec(tower=one, prepare=text_prepared_as(one, 8)) for one in (text_folder, moved)
+    )
     assert first.digest() == second.digest()
     (tmp_path / "copy" / "vocab.txt").write_text("[PAD]")
     assert first.digest() != second.digest()

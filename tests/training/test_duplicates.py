@@ -101,4 +101,6 @@ def test_computed_hashes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(compute_hashes(release, 0, silent)) == 4
     monkeypatch.setattr(GreysSpec, "pixels", lambda *_, **__: np.zeros((8, 9, 3), np.uint8))
     again = near_duplicates(path, {"train": release}, cache=cache)
-    assert again["releases"]["train"]["compared_with"] == first["releases"]["train"]["compared_with"]
+    assert (
+        again["releases"]["train"]["compared_with"] == first["releases"]["train"]["compared_with"]
+    )

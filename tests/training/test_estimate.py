@@ -12,7 +12,8 @@ from training.estimate import _line, estimate
 def test_a_line_through_two_batches() -> None:
     assert _line([8.0], [3.0], 8) == 3.0
     assert _line([8.0, 16.0], [3.0, 5.0], 64) == pytest.approx(17.0)
-    assert _line([8.0, 16.0], [3.0, 2.0], 64) == 2.0  # noise: a larger batch is not free, nor gives time back
+    # noise: a larger batch is not free, nor gives time back
+    assert _line([8.0, 16.0], [3.0, 2.0], 64) == 2.0
 
 
 def test_a_plan_is_told_and_nothing_is_kept(tmp_path: Path) -> None:

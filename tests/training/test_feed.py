@@ -82,7 +82,9 @@ def test_rows_of_like_length_within_a_budget(tmp_path: Path) -> None:
 
 def test_a_run_with_buckets_goes_on_where_it_stopped(folder: Path) -> None:
     plan = all_plan()
-    stages = [replace(one, buckets=Buckets(budget=40, window=16, multiple=4)) for one in plan.stages]
+    stages = [
+        replace(one, buckets=Buckets(budget=40, window=16, multiple=4)) for one in plan.stages
+    ]
     plan = replace(plan, stages=tuple(stages))
     trained(plan, folder, "whole", ids=True)
     trained(plan, folder, "cut", stop=2)

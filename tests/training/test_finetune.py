@@ -55,7 +55,9 @@ def test_any_model_goes_on_where_it_ended(recipe: str, tmp_path: Path) -> None:
         assert torch.allclose(parameter, after.get_parameter(name), atol=1e-6), name
 
 
-def test_a_model_on_frozen_towers_takes_them_along(tmp_path: Path, image_folder: TowerSpec, text_folder: TowerSpec) -> None:
+def test_a_model_on_frozen_towers_takes_them_along(
+    tmp_path: Path, image_folder: TowerSpec, text_folder: TowerSpec
+) -> None:
     towers = {}
     for part, tower in (("image", image_folder), ("text", text_folder)):
         towers[part] = str(shutil.copytree(tower.folder, tmp_path / part))
@@ -101,7 +103,9 @@ def test_stages_that_teach_nothing_more_are_left_out(tmp_path: Path) -> None:
     contrast, matching, captions = stage["objectives"]
     stage["weights"] = {}
     taught = {"one": [contrast], "two": [contrast, matching], "three": [captions]}
-    plan["plan"]["stages"] = [{**stage, "name": name, "objectives": objectives} for name, objectives in taught.items()]
+    plan["plan"]["stages"] = [
+        {**stage, "name": name, "objectives": objectives} for name, objectives in taught.items()
+    ]
     path.write_text(json.dumps(plan))
 
     stages = load(str(first.model)).stages

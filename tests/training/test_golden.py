@@ -41,7 +41,9 @@ def questions(folder: Path) -> Path:
         for shape in SHAPES:
             image = _drawn(folder, colour, shape, number)
             answers = [colour] * 7 + ["grey"] * 3
-            rows.append({"image": image, "question": f"what colour is the {shape}", "answers": answers})
+            rows.append(
+                {"image": image, "question": f"what colour is the {shape}", "answers": answers}
+            )
     return _written(folder, rows)
 
 
@@ -82,7 +84,9 @@ def test_the_losses_of_a_smoke_run(name: str, shapes: Path, tmp_path: Path) -> N
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     found = [json.loads(line)["loss"] for line in lines]
     assert result.steps == len(found) == plan.steps
-    assert found == pytest.approx(GOLDEN.get(name, []), rel=1e-3), [round(loss, 4) for loss in found]
+    assert found == pytest.approx(GOLDEN.get(name, []), rel=1e-3), [
+        round(loss, 4) for loss in found
+    ]
 
 
 def test_a_smoke_run_keeps_what_is_smaller() -> None:

@@ -44,18 +44,38 @@ def folders(tmp_path: Path, image_folder: TowerSpec, text_folder: TowerSpec) -> 
 @pytest.mark.parametrize(
     ("recipe", "size", "init", "message"),
     [
-        ("clip", "tiny", "image=typo", r"init image=.*typo: there is no folder .*; give the folder"),
+        (
+            "clip",
+            "tiny",
+            "image=typo",
+            r"init image=.*typo: there is no folder .*; give the folder",
+        ),
         ("clip", "tiny", "image=empty", r"init image=.*empty: .* has no config.json"),
         ("clip", "tiny", "image=bare", r"init image=.*bare: .* has no weights"),
         ("clip", "tiny", "image=file", r"is a file: give the folder that it lies in"),
         ("clip", "tiny", "image=bert", r"is a bert, which does not read images: give a tower"),
         ("clip", "tiny", "text=typo", r"init text=.*typo: there is no folder"),
-        ("clip", "tiny", "text=vit", r"init text=.*vit: it is a vit, a tower for image; give a BERT"),
+        (
+            "clip",
+            "tiny",
+            "text=vit",
+            r"init text=.*vit: it is a vit, a tower for image; give a BERT",
+        ),
         ("clip", "tiny", "text=grid", r"init text=.*: it is a timm, a tower for image"),
-        ("clip", "small", "image=bert", r"init image=.*: it is a bert, a tower for text; give a ViT"),
+        (
+            "clip",
+            "small",
+            "image=bert",
+            r"init image=.*: it is a bert, a tower for text; give a ViT",
+        ),
         ("clip", "small", "text=vit", r"init text=.*vit: it is a vit, a tower for image"),
         ("clip", "small", "text=broken", r"init text=.*broken: .* is damaged .*: fetch the model"),
-        ("clip", "tiny", "imgae=vit", r"init: the model has no part 'imgae'; .* did you mean image"),
+        (
+            "clip",
+            "tiny",
+            "imgae=vit",
+            r"init: the model has no part 'imgae'; .* did you mean image",
+        ),
         ("blip", "tiny", "image=typo", r"init image=.*typo: there is no folder"),
         ("llava", "tiny", "image=typo", r"init image=.*typo: there is no folder"),
         ("llava", "tiny", "text=typo", r"init text=.*typo: there is no folder"),
@@ -63,7 +83,9 @@ def folders(tmp_path: Path, image_folder: TowerSpec, text_folder: TowerSpec) -> 
         ("vilt", "tiny", "text=bert", r"init: the model has no part 'text'; there are fusion"),
     ],
 )
-def test_what_is_no_tower_is_told_when_the_plan_is_read(recipe: str, size: Any, init: str, message: str, folders: dict[str, str]) -> None:
+def test_what_is_no_tower_is_told_when_the_plan_is_read(
+    recipe: str, size: Any, init: str, message: str, folders: dict[str, str]
+) -> None:
     part, _, name = init.partition("=")
     with pytest.raises(ValueError, match=message):
         load(recipe, size=size, init={part: folders[name]})
@@ -110,7 +132,9 @@ def _begin(plan: TrainingPlan, releases: dict[str, Path], out: Path, *, dry: boo
         train(plan, releases=releases, out=out, workers=0)
 
 
-def test_a_name_of_the_hub_is_a_frozen_tower_too(image_folder: TowerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_of_the_hub_is_a_frozen_tower_too(
+    image_folder: TowerSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
 
     def cached(source: str, name: str, **more: object) -> str | None:
@@ -131,7 +155,9 @@ def test_a_name_that_the_hub_does_not_know(monkeypatch: pytest.MonkeyPatch) -> N
         raise OSError(f"{source} is not a local folder and is not a valid model identifier\nHints")
 
     monkeypatch.setattr(hub, "cached_file", unknown)
-    message = r"init image=typo: there is no folder typo, and the hub says: typo is not .*identifier;"
+    message = (
+        r"init image=typo: there is no folder typo, and the hub says: typo is not .*identifier;"
+    )
     with pytest.raises(ValueError, match=message):
         load("clip", size="tiny", init={"image": "typo"})
 
@@ -149,7 +175,9 @@ def test_one_tower_of_two_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
     shape = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
     config = SiglipConfig(
         text_config=SiglipTextConfig(vocab_size=20, num_hidden_layers=1, **shape).to_dict(),
-        vision_config=SiglipVisionConfig(image_size=32, patch_size=8, num_hidden_layers=2, **shape).to_dict(),
+        vision_config=SiglipVisionConfig(
+            image_size=32, patch_size=8, num_hidden_layers=2, **shape
+        ).to_dict(),
     )
     whole = SiglipModel(config).eval()
     whole.save_pretrained(tmp_path)
@@ -166,7 +194,9 @@ def test_one_tower_of_two_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
         image_tower(tower, "cpu")
 
 
-def test_a_smoke_run_computes_features_of_a_few_samples(image_folder: TowerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_smoke_run_computes_features_of_a_few_samples(
+    image_folder: TowerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("training.plan.SMOKE_SAMPLES", 6)
     release(tmp_path, "web", 9)
     said: list[str] = []

@@ -52,7 +52,9 @@ def _llava() -> LlavaForConditionalGeneration:
         eos_token_id=END_ID,
         pad_token_id=0,
     )
-    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=IMAGE, vision_feature_layer=-2)
+    config = LlavaConfig(
+        vision_config=vision, text_config=text, image_token_index=IMAGE, vision_feature_layer=-2
+    )
     config.image_token_id = IMAGE
     theirs = LlavaForConditionalGeneration(config)
     parity.randomise(theirs)
@@ -92,7 +94,9 @@ def _ours(tower: str, language: str, *, rank: int = 0) -> Model:
     return Model(spec).double().eval()
 
 
-def _project_like(model: Model, theirs: LlavaForConditionalGeneration) -> list[tuple[Tensor, Tensor]]:
+def _project_like(
+    model: Model, theirs: LlavaForConditionalGeneration
+) -> list[tuple[Tensor, Tensor]]:
     """Give ours their projector; pairs of parameters that stand for each other."""
     mine = model.get_submodule("embeds.patches.linear")
     other = theirs.model.multi_modal_projector
@@ -201,7 +205,9 @@ def test_greedy_texts_are_those_of_transformers(tmp_path: Path) -> None:
     assert torch.equal(found[:, : wanted.shape[1]], wanted)
     assert len({tuple(row) for row in found.tolist()}) > 1, "texts depend on their image"
 
-    beams = writer.generate(prompt, Decoding(how="beam", beams=2, longest=8), before=[model.embed("patches", pixels)])
+    beams = writer.generate(
+        prompt, Decoding(how="beam", beams=2, longest=8), before=[model.embed("patches", pixels)]
+    )
     assert beams.shape == (4, 8)
 
 
@@ -234,7 +240,10 @@ def test_a_model_with_turned_matrices_has_small_ones_too(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"rules": ("full",)}, r'pass caption: gpt is a language model: its rules are \["causal"\]'),
+        (
+            {"rules": ("full",)},
+            r'pass caption: gpt is a language model: its rules are \["causal"\]',
+        ),
         ({"reads": "words"}, "reads nothing"),
         ({"stack": "gtp"}, "no stack 'gtp'; there are: gpt"),
     ],
@@ -251,7 +260,9 @@ def test_a_language_model_runs_in_one_way(changed: dict[str, object], message: s
 
 
 def test_a_folder_without_a_language_model_is_named(tmp_path: Path) -> None:
-    spec = ModelSpec(embeds={}, stacks={}, passes={}, languages={"gpt": LanguageSpec(folder=str(tmp_path))})
+    spec = ModelSpec(
+        embeds={}, stacks={}, passes={}, languages={"gpt": LanguageSpec(folder=str(tmp_path))}
+    )
     with pytest.raises(ValueError, match="no causal language model"):
         Model(spec)
 
@@ -260,7 +271,9 @@ def test_first_and_last_pieces_are_the_tokenizers_own(tmp_path: Path) -> None:
     words = {"<unk>": 0, "<s>": 1, "</s>": 2, "red": 3, "circle": 4}
     backend = Backend(models.WordLevel(words, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>").save_pretrained(tmp_path)
+    PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", eos_token="</s>"
+    ).save_pretrained(tmp_path)
     tokenizer = make_tokenizer(TextSpec(vocabulary=str(tmp_path), first=BEGIN, last=END))
     assert (tokenizer.spec.first, tokenizer.spec.last) == ("</s>", "</s>")  # it has no beginning
     assert tokenizer(["red circle"]).ids.tolist() == [[2, 3, 4, 2]]

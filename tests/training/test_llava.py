@@ -30,7 +30,9 @@ def test_a_projector_and_small_matrices_learn_captions(tmp_path: Path, kept: boo
     changes += ["stages.0.optimizer.lr=0.01", "stages.1.optimizer.lr=0.01"]
     plan = load("llava", size="tiny", init=init, changes=changes)
     if not kept:
-        plan = load("llava", size="base", init=init, changes=[*changes, "model.languages.language.rank=4"])
+        plan = load(
+            "llava", size="base", init=init, changes=[*changes, "model.languages.language.rank=4"]
+        )
     result = train(plan, releases={"train": shapes}, out=tmp_path / "run", workers=0)
 
     losses = [json.loads(line)["loss"] for line in (tmp_path / "run" / "metrics.jsonl").open()]
@@ -62,9 +64,7 @@ def _writes(model: Path, folder: Path) -> None:
     assert found["images"] == 1
 
 
-def test_a_tower_of_timm_gives_its_last_grid(
-    tmp_path: Path, image_folder: TowerSpec
-) -> None:
+def test_a_tower_of_timm_gives_its_last_grid(tmp_path: Path, image_folder: TowerSpec) -> None:
     init = {"image": image_folder.folder, "text": language_folder(tmp_path / "lm")}
     plan = load("llava", size="tiny", init=init, smoke=True)
     patches = plan.model.prepare["patches"]

@@ -128,7 +128,9 @@ def _attended(mask: Mask, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         found = flex_attention(query, key, value, block_mask=mask.blocks)
         assert isinstance(found, Tensor)
     else:
-        found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask.dense, is_causal=mask.is_causal)
+        found = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask.dense, is_causal=mask.is_causal
+        )
     if mask.blind is not None:
         found = found.masked_fill(mask.blind[:, None, :, None], 0.0)
     return found
@@ -189,7 +191,9 @@ def test_what_is_hidden_moves_nothing_and_what_is_seen_does(name: str) -> None:
 def test_who_sees_nothing_gets_zero_and_finite_gradients() -> None:
     text = _tokens((TEXT, 3), media=[[0, 1, 1]])
     image = _tokens((IMAGE, 2), media=[[1, 1]], seed=1)
-    spec = StackSpec(layers=1, width=WIDTH, heads=2, attentions=(), cross=Cross(width=WIDTH), norm="pre")
+    spec = StackSpec(
+        layers=1, width=WIDTH, heads=2, attentions=(), cross=Cross(width=WIDTH), norm="pre"
+    )
     torch.manual_seed(0)
     stack = Stack(spec)
     seen = image.x.clone().requires_grad_()
@@ -208,7 +212,11 @@ def test_who_sees_nothing_gets_zero_and_finite_gradients() -> None:
     assert torch.isfinite(out).all()
     assert seen.grad is not None
     assert torch.isfinite(seen.grad).all()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in stack.parameters() if parameter.grad is not None)
+    assert all(
+        torch.isfinite(parameter.grad).all()
+        for parameter in stack.parameters()
+        if parameter.grad is not None
+    )
 
 
 def test_a_row_that_is_all_padding_is_finite() -> None:

@@ -147,7 +147,9 @@ def test_generation_with_and_without_a_cache() -> None:
     pixels = parity.pixels(3, 3, *GRID).detach()
     prompt = torch.tensor([[21, 5, 0], [21, 9, 0], [21, 2, 0]])  # its last token is cut off
 
-    wanted = theirs.generate(pixel_values=pixels, input_ids=prompt.clone(), max_new_tokens=7, do_sample=False)
+    wanted = theirs.generate(
+        pixel_values=pixels, input_ids=prompt.clone(), max_new_tokens=7, do_sample=False
+    )
     with torch.inference_mode():
         image = _image(model, pixels)
         cached = _greedy(model, image, prompt[:, :2], Cache())

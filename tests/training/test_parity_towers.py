@@ -42,12 +42,16 @@ IMAGE = {**SHAPE, "image_size": 12, "patch_size": 4}
 
 
 def _bert(tied: bool) -> nn.Module:
-    config = BertConfig(**SHAPE, vocab_size=23, max_position_embeddings=11, tie_word_embeddings=tied)
+    config = BertConfig(
+        **SHAPE, vocab_size=23, max_position_embeddings=11, tie_word_embeddings=tied
+    )
     return BertForMaskedLM(config)
 
 
 def _roberta() -> nn.Module:
-    return RobertaForMaskedLM(RobertaConfig(**SHAPE, vocab_size=23, max_position_embeddings=13, type_vocab_size=1))
+    return RobertaForMaskedLM(
+        RobertaConfig(**SHAPE, vocab_size=23, max_position_embeddings=13, type_vocab_size=1)
+    )
 
 
 @pytest.mark.parametrize("kind", ["bert", "bert untied", "roberta"])

@@ -71,7 +71,9 @@ def test_all_heads(kind: str) -> None:
 
     ids, valid = parity.texts(23, [7, 4, 2])
     (seen, inside), (again, _) = _images(), _images()
-    wanted = theirs(input_ids=ids, attention_mask=valid.long(), pixel_values=seen, pixel_mask=inside.long())
+    wanted = theirs(
+        input_ids=ids, attention_mask=valid.long(), pixel_values=seen, pixel_mask=inside.long()
+    )
     image = model.embed("patches", again, SIZES)
     tokens = model.run("fusion", [model.embed("words", ids, valid), image])
 

@@ -92,11 +92,13 @@ def test_matching_and_captions_share_all_but_attention_and_leave_the_towers_alon
     assert (matching.text, matching.hard, also) == ("spoken", 0.3, captions)
 
     model = _model(image_folder, text_folder)
-    for stage, heads in zip(plan.stages[1:], ({"vocabulary"}, {"vocabulary", "match"}), strict=True):
+    for stage, heads in zip(
+        plan.stages[1:], ({"vocabulary"}, {"vocabulary", "match"}), strict=True
+    ):
         freeze(model, stage)
         trained = {name for name, one in model.named_parameters() if one.requires_grad}
         parts = {".".join(name.split(".")[:2]) for name in trained if not name.startswith("heads")}
         assert parts == {"embeds.spoken", "stacks.decoder"}
         assert heads <= {name.split(".")[1] for name in trained if name.startswith("heads")}
-    (first, _) = model.stacks["decoder"].blocks
+    first, _ = model.stacks["decoder"].blocks
     assert set(first.attentions) == {"causal", "both"}

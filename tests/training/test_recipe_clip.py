@@ -58,7 +58,9 @@ def test_a_tiny_one_learns_on_what_frozen_towers_say(
         torch.testing.assert_close(scorer.image_vectors(), mean.expand(2, -1), rtol=0, atol=1e-5)
 
 
-def test_the_trained_layer_is_the_towers_last(image_folder: TowerSpec, text_folder: TowerSpec, tmp_path: Path) -> None:
+def test_the_trained_layer_is_the_towers_last(
+    image_folder: TowerSpec, text_folder: TowerSpec, tmp_path: Path
+) -> None:
     init = {"image": image_folder.folder, "text": text_folder.folder}
     frozen = "stages.0.optimizer.lr=1e-30"
     plan = load("clip", size="tiny", init=init, changes=[*SMALL, frozen])

@@ -45,7 +45,12 @@ def test_a_plan_is_changed_by_key() -> None:
 def test_the_table_of_a_key_may_be_left_out(tmp_path: Path, key: str, value: float) -> None:
     plan = load("blip", size="small", changes=[f"stages.0.{key}={value}"])
     stage = plan.stages[0]
-    assert value in (stage.optimizer.lr, stage.optimizer.clip, stage.schedule.warmup, stage.momentum.keep)  # type: ignore[union-attr]
+    assert value in (
+        stage.optimizer.lr,
+        stage.optimizer.clip,
+        stage.schedule.warmup,
+        stage.momentum.keep,
+    )  # type: ignore[union-attr]
 
     path = tmp_path / "mine.toml"
     path.write_text(f'recipe = "blip"\nsize = "small"\n[[stages]]\n{key} = {value}\n')
@@ -81,12 +86,18 @@ def test_a_wrong_change_is_named(change: str, message: str) -> None:
         ("threads=1000000", r"threads is 1,000,000: it must be in 0..1,024"),
         ("samples=-1", r"samples is -1: it must be in 0.."),
         ("checkpoint_steps=0", r"checkpoint_steps is 0: it must be in 1.."),
-        ("stages.0.batch=1000000000000", r"stage pretrain: batch is 1,000,000,000,000: it must be in 2"),
+        (
+            "stages.0.batch=1000000000000",
+            r"stage pretrain: batch is 1,000,000,000,000: it must be in 2",
+        ),
         ("stages.0.chunk=-1", r"stage pretrain: chunk is -1"),
         ("stages.0.ema=1", r"stage pretrain: ema is 1.0: 0, or a share below 1"),
         ("stages.0.objectives=[]", r"stage pretrain: it has no objectives"),
         ('stages.0.weights={"itc": -1}', r"stage pretrain: the weight of itc is -1.0"),
-        ('stages.0.sources={"alt": 0}', r"stage pretrain: sources have shares from 0, and one above"),
+        (
+            'stages.0.sources={"alt": 0}',
+            r"stage pretrain: sources have shares from 0, and one above",
+        ),
         ('stages.0.momentum={"queue": -5}', r"stages.0.momentum: queue is -5"),
         ('stages.0.momentum={"keep": 2}', r"stages.0.momentum: keep is 2.0: it must be in 0..1"),
         ('stages.0.buckets={"budget": 0}', r"stages.0.buckets: budget is 0"),
@@ -102,7 +113,10 @@ def test_a_wrong_change_is_named(change: str, message: str) -> None:
         ("model.embeds.patches.patch=0", r"model.embeds.patches: patch is 0"),
         ("model.embeds.words.length=0", r"model.embeds.words: length is 0"),
         ("model.heads.image_project.dim=0", r"model.heads.image_project: dim is 0"),
-        ("model.heads.image_project.dim=7", r"have other sizes: image_project 7 and text_project 128"),
+        (
+            "model.heads.image_project.dim=7",
+            r"have other sizes: image_project 7 and text_project 128",
+        ),
         ("model.heads.scale.highest=0.5", r"model.heads.scale: lowest 1.0 is above highest 0.5"),
         ("model.prepare.patches.std=[0, 1, 1]", r"std \(0.0, 1.0, 1.0\): .* must be above 0"),
         ("model.prepare.words.length=0", r"model.prepare.words: length is 0"),
@@ -118,7 +132,9 @@ def test_a_number_that_cannot_be_meant_is_refused_when_the_plan_is_read(
 def test_a_stage_that_begins_with_what_is_not_there(tmp_path: Path) -> None:
     shapes = release(tmp_path / "shapes", 8, shards=1)
     plan = load("clip", size="tiny", changes=[f"stages.0.init={tmp_path}"])
-    with pytest.raises(ValueError, match=r"stage pretrain: init .* holds no model; give the folder"):
+    with pytest.raises(
+        ValueError, match=r"stage pretrain: init .* holds no model; give the folder"
+    ):
         train(plan, releases={"train": shapes}, out=tmp_path / "run", workers=0)
 
 
@@ -129,7 +145,10 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
 
 def test_a_file_begins_with_a_recipe_and_changes_it(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text('recipe = "blip"\nsize = "tiny"\nseed = 7\n[[stages]]\nbatch = 16\n[stages.optimizer]\nlr = 0.002\n')
+    path.write_text(
+        'recipe = "blip"\nsize = "tiny"\nseed = 7\n[[stages]]\nbatch = 16\n[stages.optimizer]\nlr ='
+        " 0.002\n"
+    )
     plan = load(str(path))
     assert plan.seed == 7
     assert plan.stages[0].batch == 16
@@ -198,7 +217,10 @@ def test_cross_entropy_of_two_logits_is_binary_of_their_difference() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("control=stages", "control: 'stages' is not one of staged, web, clean, mixed; did you mean"),
+        (
+            "control=stages",
+            "control: 'stages' is not one of staged, web, clean, mixed; did you mean",
+        ),
         ("over=albe", "no training recipe 'albe'; there are: .* mean albef"),
         ("over=clip", "over: clip judges no pairs; take one that does"),
         ("over=imagebert", "cannot be staged over itself"),
@@ -216,7 +238,9 @@ def test_a_wrong_value_of_an_argument_is_named() -> None:
 
 def test_arguments_of_a_recipe_stand_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text('recipe = "imagebert"\nsize = "tiny"\nover = "albef"\ncontrol = "mixed"\nseed = 3\n')
+    path.write_text(
+        'recipe = "imagebert"\nsize = "tiny"\nover = "albef"\ncontrol = "mixed"\nseed = 3\n'
+    )
     plan = load(str(path))
     assert plan.name == "imagebert-mixed-albef-tiny"
     assert plan.releases == ["clean", "web"]

@@ -1,4 +1,6 @@
-"""A stage that sees images in another size: places between the learned ones, and a model that knows."""
+"""A stage that sees images in another size: places between the learned ones, and a model that
+knows.
+"""
 
 import json
 from dataclasses import replace
@@ -56,7 +58,9 @@ def test_a_killed_run_goes_on_at_the_resolution_of_its_stage(
     assert set(seen) == {(48, 48)}
     assert _losses(folder / "cut") == _losses(folder / "whole")
     for kind in ("model", "best"):
-        one, other = (load_file(folder / name / kind / "model.safetensors") for name in ("cut", "whole"))
+        one, other = (
+            load_file(folder / name / kind / "model.safetensors") for name in ("cut", "whole")
+        )
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 

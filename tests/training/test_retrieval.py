@@ -222,9 +222,7 @@ def test_a_trained_model_tells_wrong_captions(scorer: Scorer, shapes: Path) -> N
     assert found["random"]["blind"]["shuffled_images"]["auc"] == pytest.approx(0.5, abs=0.2)
 
 
-def test_a_text_that_an_image_has_itself_is_not_wrong_for_it(
-    scorer: Scorer, shapes: Path
-) -> None:
+def test_a_text_that_an_image_has_itself_is_not_wrong_for_it(scorer: Scorer, shapes: Path) -> None:
     rows = [json.loads(line) for line in shapes.read_text().splitlines()]
     rows += [dict(row, captions=[row["captions"][0].upper() + "!"]) for row in rows]
     shapes.write_text("\n".join(map(json.dumps, rows)))

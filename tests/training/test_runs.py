@@ -1,4 +1,6 @@
-"""What is there already: finished runs, models that are gone or damaged, stages that begin with one."""
+"""What is there already: finished runs, models that are gone or damaged, stages that begin with
+one.
+"""
 
 import json
 import resource
@@ -35,7 +37,9 @@ def _weights(model: Path) -> dict[str, torch.Tensor]:
     return load_file(model / "model.safetensors")
 
 
-def test_a_finished_run_whose_model_is_gone_exports_it_again(tmp_path: Path, releases: dict[str, Path]) -> None:
+def test_a_finished_run_whose_model_is_gone_exports_it_again(
+    tmp_path: Path, releases: dict[str, Path]
+) -> None:
     first = train(shapes_plan(), releases=releases, out=tmp_path / "run", workers=0)
     before = _weights(first.model)
     (first.model / "config.json").unlink()
@@ -46,22 +50,32 @@ def test_a_finished_run_whose_model_is_gone_exports_it_again(tmp_path: Path, rel
     assert load_model(again.model)
 
 
-def test_the_same_plan_on_other_releases_wants_another_folder(tmp_path: Path, releases: dict[str, Path]) -> None:
+def test_the_same_plan_on_other_releases_wants_another_folder(
+    tmp_path: Path, releases: dict[str, Path]
+) -> None:
     train(shapes_plan(steps=1), releases=releases, out=tmp_path / "run", workers=0)
     swapped = {"web": releases["clean"], "clean": releases["web"]}
     with pytest.raises(ValueError, match="holds a run of the same plan on other releases"):
         train(shapes_plan(steps=1), releases=swapped, out=tmp_path / "run", workers=0)
 
 
-def test_a_stage_begins_with_a_model_and_leaves_what_is_frozen(tmp_path: Path, releases: dict[str, Path]) -> None:
+def test_a_stage_begins_with_a_model_and_leaves_what_is_frozen(
+    tmp_path: Path, releases: dict[str, Path]
+) -> None:
     first = train(shapes_plan(steps=2), releases=releases, out=tmp_path / "first", workers=0)
     plan = shapes_plan(steps=2)
     frozen = (r"^stacks\.text\.", r"^embeds\.words\.")
-    stage = replace(plan.stages[0], data={"web": 1.0, "clean": 1.0}, freeze=frozen, init=str(first.model))
-    second = train(replace(plan, stages=(stage,)), releases=releases, out=tmp_path / "second", workers=0)
+    stage = replace(
+        plan.stages[0], data={"web": 1.0, "clean": 1.0}, freeze=frozen, init=str(first.model)
+    )
+    second = train(
+        replace(plan, stages=(stage,)), releases=releases, out=tmp_path / "second", workers=0
+    )
     before, after = _weights(first.model), _weights(second.model)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {name for name in before if not name.startswith(("stacks.text.", "embeds.words."))}
+    assert changed == {
+        name for name in before if not name.startswith(("stacks.text.", "embeds.words."))
+    }
 
 
 def test_freezing_everything_is_refused(tmp_path: Path, releases: dict[str, Path]) -> None:
@@ -71,7 +85,9 @@ def test_freezing_everything_is_refused(tmp_path: Path, releases: dict[str, Path
         train(replace(plan, stages=(still,)), releases=releases, out=tmp_path / "run", workers=0)
 
 
-def test_a_run_outside_the_main_thread_leaves_signals_alone(tmp_path: Path, releases: dict[str, Path]) -> None:
+def test_a_run_outside_the_main_thread_leaves_signals_alone(
+    tmp_path: Path, releases: dict[str, Path]
+) -> None:
     before = signal.getsignal(signal.SIGINT)
     settings = {"releases": releases, "out": tmp_path / "run", "workers": 0}
     worker = threading.Thread(target=train, args=(shapes_plan(steps=1),), kwargs=settings)
@@ -106,14 +122,18 @@ def test_damaged_files_of_a_model_are_named(
         load_scorer(model)
 
 
-def test_a_vocabulary_that_was_cut_does_not_fit_its_model(tmp_path: Path, releases: dict[str, Path]) -> None:
+def test_a_vocabulary_that_was_cut_does_not_fit_its_model(
+    tmp_path: Path, releases: dict[str, Path]
+) -> None:
     model = train(shapes_plan(steps=1), releases=releases, out=tmp_path / "run", workers=0).model
     path = model / "prepare/words/tokenizer.json"
     table = json.loads(path.read_text())
     words = table["model"]["vocab"]
     table["model"]["vocab"] = {word: words[word] for word in list(words)[:20]}
     path.write_text(json.dumps(table))
-    with pytest.raises(ValueError, match=r"tokenizer\.json has \d+ pieces, and the model was exported with \d+"):
+    with pytest.raises(
+        ValueError, match=r"tokenizer\.json has \d+ pieces, and the model was exported with \d+"
+    ):
         load_scorer(model)
 
 
@@ -131,7 +151,9 @@ try:
 except OSError as error:
     print(type(error).__name__, error)
 """
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert found.returncode == 0, found.stderr[-2000:]
     assert f"{tmp_path}/run/checkpoints: a checkpoint could not be written" in found.stdout
     assert "File too large" in found.stdout
@@ -185,4 +207,6 @@ def test_tensorboard_reads_what_a_run_writes(tmp_path: Path, releases: dict[str,
     for name in ("loss", "itc", "rate", "samples_per_s"):
         found = [(one.step, one.value) for one in events.Scalars(name)]
         assert [step for step, _ in found] == list(range(1, 9))
-        assert [value for _, value in found] == pytest.approx([line[name] for line in lines], rel=1e-6)
+        assert [value for _, value in found] == pytest.approx(
+            [line[name] for line in lines], rel=1e-6
+        )

@@ -46,20 +46,30 @@ def _gradients(
     views = Views(model, inputs, keys, draws, chunk=chunk, twin=seen, alpha=0.4)
     numbers = accumulate_gradients(objectives, WEIGHTS, views)
     all_reduce_gradients(model, draws.ranks)
-    return numbers, {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return numbers, {
+        name: parameter.grad
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
 
 
 def _twin_views(spec: ModelSpec, inputs: dict[str, Input], keys: Keys, draws: Draws) -> Views:
     queue = Queue(6, 8).double()
     generator = torch.Generator().manual_seed(4)
-    rows = torch.nn.functional.normalize(torch.randn(5, 8, generator=generator, dtype=torch.float64), dim=1)
+    rows = torch.nn.functional.normalize(
+        torch.randn(5, 8, generator=generator, dtype=torch.float64), dim=1
+    )
     number = torch.arange(5)
     queue.push(Keys(image=number, text=number, source=number), rows, rows.flip(0))
     with torch.no_grad():
-        return Views(tiny.build(spec, seed=2).requires_grad_(False), inputs, keys, draws, queue=queue)
+        return Views(
+            tiny.build(spec, seed=2).requires_grad_(False), inputs, keys, draws, queue=queue
+        )
 
 
-def _nearly(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], tolerance: float) -> None:
+def _nearly(
+    found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], tolerance: float
+) -> None:
     assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
         largest = gradient.abs().max().clamp(min=1e-9)
@@ -247,7 +257,9 @@ def _of_halves(
 
     numbers = dict.fromkeys(counts[0], 0.0)
     for half in range(2):
-        shares = {name: counts[half][name] / (counts[0][name] + counts[1][name]) for name in numbers}
+        shares = {
+            name: counts[half][name] / (counts[0][name] + counts[1][name]) for name in numbers
+        }
         for name, mean in accumulate_gradients(objectives, shares, views(half)).items():
             numbers[name] += shares[name] * mean
     return numbers, {
@@ -298,7 +310,9 @@ def test_the_twin_follows() -> None:
     model, other = tiny.build(spec, seed=1), tiny.build(spec, seed=2)
     twin = tiny.build(spec, seed=2).requires_grad_(False)
     update_ema(twin, model, 0.9)
-    for mine, old, new in zip(twin.parameters(), other.parameters(), model.parameters(), strict=True):
+    for mine, old, new in zip(
+        twin.parameters(), other.parameters(), model.parameters(), strict=True
+    ):
         torch.testing.assert_close(mine, 0.9 * old + 0.1 * new)
         assert not mine.requires_grad
 

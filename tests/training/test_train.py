@@ -116,7 +116,9 @@ releases = {{name: Path({str(folder)!r}) / name for name in ("web", "clean")}}
 train(shapes_plan(), releases=releases, out=Path({str(out)!r}), workers=0, on_progress=told)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
 
 
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
@@ -171,23 +173,33 @@ def test_chunks_change_no_loss(tmp_path: Path, releases: dict[str, Path]) -> Non
     cut = replace(plan, stages=tuple(replace(stage, chunk=3) for stage in plan.stages))
     train(plan, releases=releases, out=tmp_path / "whole", workers=0)
     train(cut, releases=releases, out=tmp_path / "cut", workers=0)
-    for (_, one), (_, other) in zip(_losses(tmp_path / "whole"), _losses(tmp_path / "cut"), strict=True):
+    for (_, one), (_, other) in zip(
+        _losses(tmp_path / "whole"), _losses(tmp_path / "cut"), strict=True
+    ):
         assert one == pytest.approx(other, rel=1e-3)
 
 
-def test_another_plan_does_not_train_in_the_same_folder(tmp_path: Path, releases: dict[str, Path]) -> None:
+def test_another_plan_does_not_train_in_the_same_folder(
+    tmp_path: Path, releases: dict[str, Path]
+) -> None:
     train(shapes_plan(), releases=releases, out=tmp_path / "run", workers=0)
     said = r"another plan \(shapes; stages.0.steps is 6 there and 7 here; stages.1.steps is 6 there"
     with pytest.raises(ValueError, match=said):
         train(shapes_plan(steps=7), releases=releases, out=tmp_path / "run", workers=0)
 
 
-def test_a_run_goes_on_with_other_rates_when_that_is_said(tmp_path: Path, releases: dict[str, Path]) -> None:
+def test_a_run_goes_on_with_other_rates_when_that_is_said(
+    tmp_path: Path, releases: dict[str, Path]
+) -> None:
     plan, out = shapes_plan(), tmp_path / "run"
     first, last = plan.stages
-    calm = replace(first, optimizer=replace(first.optimizer, lr=1e-4, clip=1.0), weights={"itm": 0.2})
+    calm = replace(
+        first, optimizer=replace(first.optimizer, lr=1e-4, clip=1.0), weights={"itm": 0.2}
+    )
     slower = replace(plan, stages=(calm, last))
-    slowest = replace(plan, stages=(calm, replace(last, optimizer=replace(last.optimizer, lr=1e-5))))
+    slowest = replace(
+        plan, stages=(calm, replace(last, optimizer=replace(last.optimizer, lr=1e-5)))
+    )
     trained(plan, tmp_path, "run", stop=3)
 
     said = r"stages.0.optimizer.lr is 0.003 there and 0.0001 here; .*\(--amend\)"
@@ -202,7 +214,9 @@ def test_a_run_goes_on_with_other_rates_when_that_is_said(tmp_path: Path, releas
     written = json.loads((out / "plan.json").read_text())
     assert [before["digest"] for before in written["amended"]] == [plan.digest, slower.digest]
     assert written["digest"] == slowest.digest
-    assert "stages.0.optimizer.lr is 0.003 there and 0.0001 here" in written["amended"][0]["changes"]
+    assert (
+        "stages.0.optimizer.lr is 0.003 there and 0.0001 here" in written["amended"][0]["changes"]
+    )
     rates = [json.loads(line)["rate"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert max(rates[:3]) > 1e-3
     assert max(rates[3:6]) <= 1e-4
@@ -242,7 +256,9 @@ def test_two_runs_do_not_train_in_one_folder(tmp_path: Path, releases: dict[str,
     train(shapes_plan(steps=1), releases=releases, out=out, workers=0, on_progress=told)
 
 
-def test_a_loss_that_is_no_number_stops_before_anything_is_written(tmp_path: Path, releases: dict[str, Path]) -> None:
+def test_a_loss_that_is_no_number_stops_before_anything_is_written(
+    tmp_path: Path, releases: dict[str, Path]
+) -> None:
     plan = shapes_plan(steps=30, checkpoint_steps=1000)
     wild = replace(plan.stages[0], optimizer=replace(plan.stages[0].optimizer, lr=1e20))
     plan = replace(plan, stages=(wild, plan.stages[1]))

@@ -58,8 +58,10 @@ def test_a_model_that_stands_still_measures_the_same_each_time(tmp_path: Path, w
     assert result.best == {"step": 2, "loss": found[2]}
     assert said == [
         f"{tmp_path / 'run' / 'model'}: the model after the last step, 5",
-        f"{tmp_path / 'run' / 'best'}: the model after step 2, best on held-out samples "
-        f"({found[2]:.4g})",
+        (
+            f"{tmp_path / 'run' / 'best'}: the model after step 2, best on held-out samples "
+            f"({found[2]:.4g})"
+        ),
     ]
 
 

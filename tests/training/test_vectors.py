@@ -54,9 +54,7 @@ def test_an_unreadable_image_is_counted(scorer: Scorer, shapes: Path, tmp_path: 
     assert pq.read_metadata(out).num_rows == 34
 
 
-def test_numbers_that_are_none_leave_no_file(
-    scorer: Scorer, shapes: Path, tmp_path: Path
-) -> None:
+def test_numbers_that_are_none_leave_no_file(scorer: Scorer, shapes: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         scorer.model.get_parameter("heads.text_project.linear.weight").fill_(float("nan"))
     out = tmp_path / "vectors.parquet"

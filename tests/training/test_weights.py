@@ -302,7 +302,9 @@ def test_a_bert_in_two_halves_for_albef(tmp_path: Path) -> None:
 
     state = theirs.state_dict()
     for stack, block, other in (("text", 1, 1), ("fusion", 0, 2), ("fusion", 1, 3)):
-        found = model.get_parameter(f"stacks.{stack}.blocks.{block}.feedforwards.shared.inner.into.weight")
+        found = model.get_parameter(
+            f"stacks.{stack}.blocks.{block}.feedforwards.shared.inner.into.weight"
+        )
         assert torch.equal(found, state[f"encoder.layer.{other}.intermediate.dense.weight"])
 
 

@@ -59,7 +59,9 @@ def blip() -> tuple[ModelSpec, list[Objective]]:
         passes={
             "image": Pass(stack="image", inputs=("patches",)),
             "text": Pass(stack="text", inputs=("words",), attention="both"),
-            "match": Pass(stack="text", inputs=("words",), attention="both", reads="image", first="[ENC]"),
+            "match": Pass(
+                stack="text", inputs=("words",), attention="both", reads="image", first="[ENC]"
+            ),
             "caption": Pass(
                 stack="text",
                 inputs=("words",),
@@ -110,7 +112,9 @@ def pieces() -> Pieces:
     return Pieces(continues=number >= 40, special=number < 5, mask=4)
 
 
-def rows_of(inputs: dict[str, Input], keys: Keys, start: int, stop: int) -> tuple[dict[str, Input], Keys]:
+def rows_of(
+    inputs: dict[str, Input], keys: Keys, start: int, stop: int
+) -> tuple[dict[str, Input], Keys]:
     """A rank's share of a batch."""
     return {name: given.rows(start, stop) for name, given in inputs.items()}, keys.rows(start, stop)
 

@@ -49,9 +49,7 @@ def picture(colour: str, shape: str, seed: int) -> bytes:
     return written.getvalue()
 
 
-def release(
-    folder: Path, rows: int, *, seed: int = 0, shards: int = 2, heldout: int = 0
-) -> Path:
+def release(folder: Path, rows: int, *, seed: int = 0, shards: int = 2, heldout: int = 0) -> Path:
     """A folder of shards, each row a drawn shape and its caption, the last ones held out."""
     folder.mkdir(parents=True)
     draws = np.random.default_rng(seed)
@@ -175,7 +173,9 @@ def all_plan(**changes: object) -> TrainingPlan:
 
 
 def random_plan() -> TrainingPlan:
-    """The same with everything that draws numbers: dropout, sampled patches, MixGen, soft targets."""
+    """The same with everything that draws numbers: dropout, sampled patches, MixGen, soft
+    targets.
+    """
     plan = all_plan()
     embeds = dict(plan.model.embeds)
     embeds["words"] = replace(embeds["words"], dropout=0.1)
