@@ -18,7 +18,9 @@ from training.inputs import FeatureInput, ImageInput, Input, TextInput
 from training.tokens import Tokens, lengthened
 
 
-def alike(inputs: Mapping[str, Input], ranks: Ranks, patches: Mapping[str, int]) -> dict[str, Input]:
+def alike(
+    inputs: Mapping[str, Input], ranks: Ranks, patches: Mapping[str, int]
+) -> dict[str, Input]:
     """Every rank's inputs in the shape that all of them together have; the same for one rank.
 
     `patches` are the sides of the patches that embeddings of images cut.

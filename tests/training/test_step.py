@@ -156,7 +156,7 @@ class Case:
         """What one process gives for the whole batch."""
         if self.make is _local:
             return _of_halves(self.make, *self.batch())
-        chunk = 4 if self.make is _dropping else 0  # draws belong to rows that are computed together
+        chunk = 4 if self.make is _dropping else 0  # rows that are drawn for together
         return _gradients(self.make, *self.batch(), twin=self.twin, chunk=chunk)
 
 
