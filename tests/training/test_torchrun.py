@@ -155,7 +155,9 @@ def test_the_command_stops_when_torchrun_is_asked_to_and_goes_on_alone(tmp_path:
     said = tmp_path / "said"
     command = ["train", str(tmp_path / "plan.py"), "--root", str(root)]
     command += ["--release", "web=web", "clean=clean", "--out", str(out)]
-    assert run_apart(torchrun, Path(cli.__file__), *command, said=said) != 0
+    assert (
+        run_apart(torchrun, Path(cli.__file__).with_name("__main__.py"), *command, said=said) != 0
+    )
     assert "winnow: stopped after step 3 of 12; the same command goes on" in said.read_text()
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-000000003"]
 
