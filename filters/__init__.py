@@ -6,32 +6,32 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from filters.aesthetics import AestheticsFilter
-from filters.alignment import AlignmentFilter, EmbeddingFilter
 from filters.base import Filter
-from filters.clean import CleanFilter
-from filters.entries import EntriesFilter
-from filters.evaluation import EvaluationFilter, EvaluationSimilarityFilter
-from filters.given import Given
-from filters.image import ImageFilter
-from filters.labels import LabelOverlapFilter, LabelsFilter
-from filters.language import LanguageFilter
-from filters.length import LengthFilter
-from filters.natural import NaturalFilter
-from filters.ngrams import NgramsFilter
-from filters.persons import PersonsFilter
-from filters.place import PlaceFilter
-from filters.profanity import ProfanityFilter
-from filters.published import PublishedTextFilter
-from filters.repetition import CharacterRepetitionFilter, RepetitionFilter
-from filters.safety import ImageSafetyFilter, TextSafetyFilter
-from filters.scorer import ScorerFilter
-from filters.signs import SignsFilter
-from filters.tagger import TaggerFilter
-from filters.targets import TargetsFilter
-from filters.text import TextFilter
-from filters.vocabulary import VocabularyFilter
-from filters.words import WordsFilter
+from filters.given_models import Given
+from filters.image.image import ImageFilter
+from filters.image.is_photo import NaturalFilter
+from filters.models.aesthetics import AestheticsFilter
+from filters.models.alignment import AlignmentFilter, EmbeddingFilter
+from filters.models.evaluation import EvaluationFilter, EvaluationSimilarityFilter
+from filters.models.labels import LabelOverlapFilter, LabelsFilter
+from filters.models.persons import PersonsFilter
+from filters.models.safety import ImageSafetyFilter, TextSafetyFilter
+from filters.models.targets import TargetsFilter
+from filters.pair.place import PlaceFilter
+from filters.pair.scorer import ScorerFilter
+from filters.text.char_ratios import SignsFilter
+from filters.text.clean import CleanFilter
+from filters.text.entries import EntriesFilter
+from filters.text.language import LanguageFilter
+from filters.text.length import LengthFilter
+from filters.text.ngrams import NgramsFilter
+from filters.text.profanity import ProfanityFilter
+from filters.text.published import PublishedTextFilter
+from filters.text.repetition import CharacterRepetitionFilter, RepetitionFilter
+from filters.text.tagger import TaggerFilter
+from filters.text.text import TextFilter
+from filters.text.vocabulary import VocabularyFilter
+from filters.text.words import WordsFilter
 
 # A filter that reads another's measurements stands after it.
 FILTERS: tuple[type[Filter], ...] = (

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 import pyarrow as pa
 
-from filters.given import Given
+from filters.given_models import Given
 
 Level = Literal["candidate", "image", "pair"]
 Seen = TypeVar("Seen")

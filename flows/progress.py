@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from filters.funnel import Funnel
-from pipelines.stage import Progress
+from filters.recipe.funnel import Funnel
+from pipelines.engine.stage import Progress
 from pipelines.terminal import visible
 
 PLAIN_SECONDS = 5.0  # between two lines about one stage where nothing can be rewritten

@@ -8,8 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from pipelines.engine.stage import MANIFEST, Progress, silent
 from pipelines.releases.publish import superseded
-from pipelines.stage import MANIFEST, Progress, silent
 from pipelines.store import Folder
 from training.estimate import estimate
 from training.evaluate.lines import SUFFIX

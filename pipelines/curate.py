@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from filters.funnel import Funnel
-from pipelines.decisions.decision import decide
+from filters.recipe.funnel import Funnel
+from pipelines.decide.decision import decide
+from pipelines.engine.stage import Engine, Progress, silent
 from pipelines.releases.publish import CurateConfig, Release, check_name, publish
-from pipelines.stage import Engine, Progress, silent
 from pipelines.store import Folder
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from filters import MEASUREMENTS
 from filters.base import Filter, PixelFilter, Seen
 from pipelines.engine.children import Died, children
-from pipelines.stage import MANIFEST, Manifest, Output, Part, Stage
+from pipelines.engine.stage import MANIFEST, Manifest, Output, Part, Stage
 from pipelines.store import Folder, digest, read_table, write_parquet
 
 ROWS = 256  # of images decoded at a time

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from filters import MEASUREMENTS, filters_for
-from filters.evidence import FEATURES, read_by
-from filters.fit_scorer import examples, labelled, measurements_for, read_labels, train_scorer
-from filters.given import Given
+from filters.fit.scorer import examples, labelled, measurements_for, read_labels, train_scorer
+from filters.given_models import Given
 from filters.logistic import Logistic
-from pipelines.decisions.decision import Decision, decide
-from pipelines.stage import Engine, Progress, silent
+from filters.pair.features import FEATURES, read_by
+from pipelines.decide.decision import Decision, decide
+from pipelines.engine.stage import Engine, Progress, silent
 from pipelines.store import Folder, read_table
 
 

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from pipelines.engine.meanwhile import meanwhile
+from pipelines.background import meanwhile
 
 TEMPORARY = ".tmp-"
 LEASE_SECONDS = 60.0  # a writer that has not renewed its lease for so long is dead

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from filters.given import Given
-from pipelines.decisions.decision import Decision, decide
+from filters.given_models import Given
+from pipelines.decide.decision import Decision, decide
 from pipelines.store import Folder, read_table
 
 PROFANITY = Path(__file__).parents[2] / "shared/data/ground_truth/ldnoobw/en"

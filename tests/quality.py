@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
-from filters.graphics import graphic
-from flows.inspect import decided
-from pipelines.decisions.decision import decide
+from filters.image.graphics import graphic
+from flows.root_state import decided
+from pipelines.decide.decision import decide
 from pipelines.store import Folder
 
 SHARED = Path(__file__).parents[2] / "shared"

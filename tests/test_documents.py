@@ -24,11 +24,10 @@ from fastwarc.warc import ArchiveIterator, WarcRecordType
 from img2dataset import download
 from PIL import Image
 
-from flows.cli import app
-from flows.configuration import read_configuration
+from flows.cli.commands import app
+from flows.deployments.project_file import read_configuration
 from pipelines.img2dataset.config import Img2datasetConfig
 from pipelines.store import Folder, read_table
-from tests.pipelines.made import in_a_loop
 from tests.pipelines.wats import envelope, image, wat
 from tests.pipelines.web import Page, served
 
@@ -152,7 +151,7 @@ TABLE: dict[str, Run | Not] = {
     "winnow collect --import images": AS_IT_STANDS,
     # docs/log.md
     "winnow demo --seed 0": Not("takes minutes: tests/flows/test_demo.py runs a smaller one"),
-    "python -m filters.fit natural": Not("fits on photographs that are not shipped"),
+    "python -m filters.fit.classifiers natural": Not("fits on photographs that are not shipped"),
     "winnow train clip --size tiny --release photos --init image=…/efficientnet-lite0 --init text=…/minilm": Not(  # noqa: E501
         "needs towers and photographs that are not shipped"
     ),
@@ -455,7 +454,7 @@ class Sandbox:
         words = shlex.split(f"{command} {entry.more}".replace(SITE, f"{self.url}/"))
         assert words[0].endswith("winnow")
         printed = io.StringIO()
-        with contextlib.redirect_stdout(printed), in_a_loop():
+        with contextlib.redirect_stdout(printed):
             status = app(
                 words[1:], exit_on_error=False, print_error=False, result_action="return_value"
             )

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipelines.collection import open_collection
-from pipelines.decisions.decision import Decision, decide
+from pipelines.collect.collection import open_collection
+from pipelines.decide.decision import Decision, decide
 from pipelines.store import Folder, read_table
 from tests import quality
 
@@ -27,7 +27,10 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 def winnow(*words: str) -> str:
     """Run the command line as a user would and return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *words], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "flows.cli", *words],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, (
         f"winnow {' '.join(words)} ended with {done.returncode}:\n{done.stderr[-4000:]}"
@@ -202,7 +205,10 @@ def test_real_archives_give_candidates_and_their_own_images(tmp_path: Path) -> N
         *archives,
     ]
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *words], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "flows.cli", *words],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     found = json.loads(done.stdout)
     assert done.returncode == (1 if found["failed"] else 0), done.stderr

@@ -7,15 +7,13 @@ a list that it does not publish is given to them: they read it back from the dec
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pipelines.collect import CollectConfig, collect
+from pipelines.collect.run import CollectConfig, collect
 from pipelines.store import Folder
 from tests.oracles import Oracle, Row, cc3m, coyo, datacomp_basic, lait, rows_of
-from tests.pipelines.made import in_a_loop
 
 SHARED = Path(__file__).parents[2] / "shared/data"
 WORDING = Path(__file__).parent / "filters/wording"
@@ -94,15 +92,14 @@ def archives(root: Folder) -> None:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     if not SHARED.exists():
         pytest.skip(f"{SHARED} is not here")
     root = Folder(str(tmp_path_factory.mktemp("root")))
-    with in_a_loop():
-        webalt(root, tmp_path_factory.mktemp("lists"))
-        coco(root, tmp_path_factory.mktemp("lists"))
-        archives(root)
-        yield root
+    webalt(root, tmp_path_factory.mktemp("lists"))
+    coco(root, tmp_path_factory.mktemp("lists"))
+    archives(root)
+    return root
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,13 @@ from typing import Any
 
 import streamlit as st
 
-from filters.rules import RowRule
-from flows.dashboard import pictures, views
-from flows.dashboard.again import Changes, moved
+from filters.recipe.rules import RowRule
+from flows.dashboard import charts as pictures
+from flows.dashboard import views
+from flows.dashboard.candidate_history import story_view
+from flows.dashboard.decision_store import Decided, decisions
+from flows.dashboard.redecide import Changes, moved
 from flows.dashboard.save import recipe_file
-from flows.dashboard.shelf import Decided, decisions
-from flows.dashboard.story import story_view
 from flows.report.runs import run_sections
 from flows.report.training import read_runs
 from flows.report.tree import Node, node

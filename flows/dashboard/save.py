@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from filters.recipe import Recipe, Rule, parse
+from filters.recipe.recipe import Recipe, Rule, parse
 
 
 def recipe_file(recipe: Recipe, name: str, description: str = "") -> str:

@@ -12,11 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters import MEASUREMENTS
-from filters.catalogue import catalogue, range_of
-from filters.recipe import Recipe, RowRule, Rule
-from filters.statistics import DROPPED, OTHER
-from flows.dashboard.again import NOT_MEASURED, Again, Changes, again, moved, stored, threshold_of
-from flows.dashboard.shelf import (
+from filters.recipe.catalogue import catalogue, range_of
+from filters.recipe.recipe import Recipe, RowRule, Rule
+from filters.recipe.statistics import DROPPED, OTHER
+from flows.dashboard.decision_store import (
     Decided,
     ask,
     columns,
@@ -27,9 +26,18 @@ from flows.dashboard.shelf import (
     statistics,
     unfinished,
 )
+from flows.dashboard.redecide import (
+    NOT_MEASURED,
+    Again,
+    Changes,
+    again,
+    moved,
+    stored,
+    threshold_of,
+)
 from flows.report.data import Histogram
 from flows.report.gather import distribution
-from pipelines.decisions.statistics import UNKNOWN
+from pipelines.decide.statistics import UNKNOWN
 from pipelines.schema import KEPT
 from pipelines.store import Folder
 

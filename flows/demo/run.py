@@ -22,15 +22,15 @@ from typing import Any
 
 from flows.demo.site import build_site, serve
 from flows.demo.truth import score
-from flows.inspect import decided, report_data
-from flows.orchestrate import collect_flow, curate_flow, pretrain_flow, ready, session
+from flows.deployments.orchestrate import collect_flow, curate_flow, pretrain_flow, ready, session
 from flows.progress import Lines, funnel_table, recall_table
 from flows.report import read_curves, write_report
 from flows.report.runs import recall_rows
-from pipelines.collect import CollectConfig
-from pipelines.decisions.decision import Decision, decide
+from flows.root_state import decided, report_data
+from pipelines.collect.run import CollectConfig
+from pipelines.decide.decision import Decision, decide
+from pipelines.engine.stage import Progress, silent
 from pipelines.releases.publish import CurateConfig, Release
-from pipelines.stage import Progress, silent
 from pipelines.store import Folder
 from pipelines.terminal import say
 from training.evaluate.retrieval import evaluate

@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 
-from filters.pictures import BROKEN, opened
+from filters.image.pixels import BROKEN, opened
 from flows.report.data import KEPT, Sample
 from flows.report.funnel import count
 from flows.report.tree import Node, clean, extend, link, node, shorten

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from filters.statistics import OTHER, Statistics, lower_bound, upper_bound
+from filters.recipe.statistics import OTHER, Statistics, lower_bound, upper_bound
 from flows.report.data import Histogram
 
 _BINS = 28  # as many as can be told apart in a picture 320 pixels wide

@@ -19,7 +19,7 @@ def reliability_plot(held_out: Mapping[str, Any]) -> Node:
     """A dot for each bin of predictions, as large as the bin is full, beside the line on which all
     would lie.
 
-    `held_out` is what `filters.fit_scorer.quality` gives: auc, brier, and reliability with
+    `held_out` is what `filters.fit.scorer.quality` gives: auc, brier, and reliability with
     predicted, positive and count.
     """
     bins = held_out["reliability"]

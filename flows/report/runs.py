@@ -7,7 +7,7 @@ from typing import Any
 
 from flows.report.data import Curve, TrainingRun
 from flows.report.funnel import NOTHING, count
-from flows.report.looks import look_figures
+from flows.report.heatmaps import look_figures
 from flows.report.plots import curve_plot, number
 from flows.report.retrieval import retrieval_table
 from flows.report.training import View, together

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.report.data import Curve, ReportData, Series, TrainingRun
-from pipelines.stage import MANIFEST
+from pipelines.engine.stage import MANIFEST
 from pipelines.store import Folder
 from training.folder import METRICS, PLAN, RESULT, read_json
 

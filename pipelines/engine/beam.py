@@ -1,5 +1,4 @@
-"""Mapping lanes of parts with Beam: in this process, over worker processes of this machine, or on
-the cluster of another runner.
+"""Mapping lanes of parts with a runner of Beam: its own in this process, or that of a cluster.
 
 On a cluster, a job that finds no worker waits for ever (Flink shows it as running). So each worker
 leaves signs of life in the folder of the stage while it has a lane, and a job from which none has
@@ -22,43 +21,34 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipelines.engine.meanwhile import meanwhile
-from pipelines.stage import Engine, Part, Stage, run_lane
+from pipelines.background import meanwhile
+from pipelines.engine.lane import run_lane
+from pipelines.engine.stage import Engine, Lane, Stage
 from pipelines.store import Folder
-from pipelines.workers import run_lanes
 
-LOCAL = "FnApiRunner"
+IN_PROCESS = "FnApiRunner"
 SIGNS = "alive"  # the folder of signs of life, beside a stage's receipts
 SIGN_SECONDS = 5.0  # between two signs of a worker
 LOOK_SECONDS = 1.0  # between two looks at them
 CANCEL_SECONDS = 30.0  # for an engine to take note that a job is cancelled
-Lane = tuple[Part, ...]
 
 
 def map_lanes(stage: Stage, engine: Engine, lanes: Sequence[Lane]) -> None:
     """One Beam job over some lanes; raises what stopped it, TimeoutError when no worker shows signs
     of life.
     """
-    local = engine.runner == LOCAL
+    near = engine.runner == IN_PROCESS
     # DirectRunner would try to download a binary; named here, the runner is always the one that
     # ships with Beam
-    runner: Any = FnApiRunner() if local else engine.runner
+    runner: Any = FnApiRunner() if near else engine.runner
     pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(list(engine.options)))
-    workers = min(engine.workers, len(lanes))
-    work = (
-        _Far(stage)
-        if not local
-        else _Spread(stage, engine.workers)
-        if workers > 1
-        else _Work(stage)
-    )
     _ = (
         pipeline
         | "lanes" >> beam.Create(list(lanes))
         | "spread" >> beam.Reshuffle()
-        | stage.name >> beam.ParDo(work)
+        | stage.name >> beam.ParDo(_Work(stage) if near else _Far(stage))
     )
-    if local:
+    if near:
         pipeline.run().wait_until_finish()
     else:
         _run_far(pipeline, stage.out / SIGNS, engine.wait_seconds)
@@ -82,30 +72,6 @@ class _Far(_Work):
     def process(self, lane: Lane) -> None:
         with _alive(self._stage.out / SIGNS):
             run_lane(self._stage, lane)
-
-
-class _Spread(beam.DoFn):  # type: ignore[misc]
-    """Gathers the lanes of a bundle and runs them over warm processes: Beam's own take 4 to 5 s to
-    start, for each stage anew.
-    """
-
-    def __init__(self, stage: Stage, workers: int) -> None:
-        self._stage = stage
-        self._workers = workers
-        self._lanes: list[Lane] = []
-
-    def start_bundle(self) -> None:
-        self._lanes = []
-
-    def process(self, lane: Lane) -> None:
-        self._lanes.append(lane)
-
-    def finish_bundle(self) -> None:
-        try:
-            run_lanes(self._stage, self._lanes, self._workers)
-        except KeyboardInterrupt as stop:
-            # without a word, Beam takes it for an error of its own
-            raise KeyboardInterrupt("stopped") from stop
 
 
 @contextlib.contextmanager

@@ -38,15 +38,16 @@ class Encoding:
     """What is stored of a picture. By default its bytes as they came wherever every reader shows
     them alike, else one encoding anew.
 
-    resize              `none`; `keep_ratio`: the shorter side becomes `size`; `keep_ratio_largest`:
-    the longer side does; `center_crop`: as
-                        keep_ratio, and a square is cut from the middle; `border`: as
-                        keep_ratio_largest, and white makes it a square
-    only_if_bigger      leave a picture as it is where the side that `resize` looks at is no longer
-    than `size` format              of every stored picture; None: as they came, and what is encoded
-    anew is PNG if its source was lossless, else JPEG quality             1 to 100 for jpg and webp
-    (95), compression 0 to 9 for png (6); only for what is encoded anew keep_original       the
-    fetched bytes are stored whatever they are, once they are known to decode
+    resize: `none`; `keep_ratio`: the shorter side becomes `size`; `keep_ratio_largest`: the longer
+        side does; `center_crop`: as keep_ratio, and a square is cut from the middle; `border`: as
+        keep_ratio_largest, and white makes it a square
+    only_if_bigger: leave a picture as it is where the side that `resize` looks at is no longer
+        than `size`
+    format: of every stored picture; None: as they came, and what is encoded anew is PNG if its
+        source was lossless, else JPEG
+    quality: 1 to 100 for jpg and webp (95), compression 0 to 9 for png (6); only for what is
+        encoded anew
+    keep_original: the fetched bytes are stored whatever they are, once they are known to decode
     """
 
     resize: Resize = "none"

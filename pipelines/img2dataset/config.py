@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipelines.images.encode import SIDES
-from pipelines.web.directives import DIRECTIVES
+from pipelines.permission.directives import DIRECTIVES
 from pipelines.web.guest_options import (
     AllowPrivateProxy,
     CaFile,

@@ -18,14 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from pipelines.datasets.samples import json_value, plain
 from pipelines.img2dataset.config import Img2datasetConfig
-from pipelines.pages.sources import opened
-from pipelines.sources.delimited import BLANK, DELIMITERS, Layout, Record
-from pipelines.sources.json_records import Elements, is_array, line_records
-from pipelines.sources.list_bytes import ListBytes
-from pipelines.sources.list_charset import Charset
-from pipelines.sources.parquet_lists import DAMAGE, parquet_list
+from pipelines.sources.datasets.samples import json_value, plain
+from pipelines.sources.lists.charset import Charset
+from pipelines.sources.lists.delimited import BLANK, DELIMITERS, Layout, Record
+from pipelines.sources.lists.json_records import Elements, is_array, line_records
+from pipelines.sources.lists.lines import ListBytes
+from pipelines.sources.lists.parquet import DAMAGE, parquet_list
+from pipelines.sources.paths import opened
 
 BAD_ROW, CUT = "list.bad_row", "list.truncated"
 JSON_BYTES = 1 << 29  # of a list that is one JSON object, which is held at once

@@ -9,17 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipelines.engine.meanwhile import meanwhile
+from pipelines.background import meanwhile
+from pipelines.engine.lane import run_lane
+from pipelines.engine.local import run_lanes
+from pipelines.engine.stage import RECEIPTS, Progress, silent
 from pipelines.img2dataset.config import Img2datasetConfig
 from pipelines.img2dataset.lists import lists_at, read_list
 from pipelines.img2dataset.output import NO_DOWNLOAD, NO_RESIZE, Shard
 from pipelines.img2dataset.reopen import holds_these, reopen
 from pipelines.img2dataset.shards import DownloadShards, Journal
-from pipelines.stage import RECEIPTS, Progress, run_lane, silent
 from pipelines.store import Folder, lease, write_batches
+from pipelines.web.budget import spent_file, spent_nothing
 from pipelines.web.proxies import check_proxies
-from pipelines.web.spent import spent_file, spent_nothing
-from pipelines.workers import run_lanes
 
 # img2dataset takes any JSON file beside its shards for a stats file, and looks into no folder
 WORK = "_winnow"

@@ -23,20 +23,20 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from pipelines.engine.children import children
+from pipelines.engine.stage import RECEIPTS, Output, Part, Stage
 from pipelines.images.decode import Decoded
-from pipelines.images.spool import SPOOL_BYTES, Found, Spool
 from pipelines.img2dataset.config import Img2datasetConfig
 from pipelines.img2dataset.decoders import Decode, Resized, decoder_of, resized
 from pipelines.img2dataset.output import Line, Shard, asked_address, write_shard
-from pipelines.resolve import hosts
+from pipelines.permission.networks import is_literal, is_public
 from pipelines.schema import FETCHED
-from pipelines.stage import RECEIPTS, Output, Part, Stage
+from pipelines.sources.spool import SPOOL_BYTES, Found, Spool
 from pipelines.store import FULL, Folder, LeaseHeld, lease, read_table, write_batches
-from pipelines.web.addresses import is_literal, is_public
+from pipelines.urls import hosts
+from pipelines.web.budget import spent_file
 from pipelines.web.fetch import download, taking_turns
 from pipelines.web.guest_options import bytes_at_most
 from pipelines.web.politeness import Politeness
-from pipelines.web.spent import spent_file
 
 CHUNK = 256  # addresses of a journal's file, as many as a kill costs beside those under way
 CHUNKS_AT_ONCE = 4  # in a process: while one waits for its last addresses, the others go on

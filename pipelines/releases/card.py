@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from filters.recipe import REWRITTEN, GroupRule, Recipe, RowRule
+from filters.recipe.recipe import REWRITTEN, GroupRule, Recipe, RowRule
 from pipelines.releases.croissant import LICENCE
 from pipelines.releases.shards import ENDINGS
 

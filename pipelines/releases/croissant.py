@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from filters.catalogue import catalogue
+from filters.recipe.catalogue import catalogue
 from pipelines.releases.sample import CLUSTER, ORIGINAL, SPLITS
 
 CONFORMS = "http://mlcommons.org/croissant/1.0"

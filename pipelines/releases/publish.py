@@ -7,20 +7,20 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from filters import NOTHING_GIVEN, filters_for
-from filters.funnel import Funnel
-from filters.given import Given
-from filters.recipe import load
-from pipelines.collection import fit_name
-from pipelines.decisions.course import Runner, read_schema, whole
-from pipelines.decisions.decision import Decision
+from filters.given_models import Given
+from filters.recipe.funnel import Funnel
+from filters.recipe.recipe import load
+from pipelines.collect.collection import fit_name
+from pipelines.decide.decision import Decision
+from pipelines.decide.decision_run import Runner, read_schema, whole
+from pipelines.engine.shares import right_to_write
+from pipelines.engine.stage import Engine, Manifest, Progress, silent
 from pipelines.measure import filter_digest
 from pipelines.releases.card import card
 from pipelines.releases.croissant import croissant
 from pipelines.releases.sample import SPLITS
 from pipelines.releases.shards import ENDINGS, Format, Gather, Shard, release_digest
 from pipelines.schema import KEPT
-from pipelines.shares import right_to_write
-from pipelines.stage import Engine, Manifest, Progress, silent
 from pipelines.store import Folder, digest
 
 CHOSEN = ("shard_samples", "heldout", "format")  # of a release, beside the decision

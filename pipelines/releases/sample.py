@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters import FILTERS
-from pipelines.exchange import stable_hash
+from pipelines.engine.shuffle import stable_hash
 from pipelines.store import digest
 
 # where an image stands in the shuffle: 64 bits that depend on the image and the seed alone

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.exchange import read_group, write_groups
+from pipelines.engine.shuffle import read_group, write_groups
+from pipelines.engine.stage import Output, Part, Stage
 from pipelines.releases.sample import (
     LOCATION,
     SAMPLE,
@@ -25,7 +26,6 @@ from pipelines.releases.sample import (
 )
 from pipelines.releases.webdataset import read_tar, write_tar
 from pipelines.schema import KEPT
-from pipelines.stage import Output, Part, Stage
 from pipelines.store import Folder, Written, read_table, write_batches
 
 __all__ = ["SAMPLE", "Format", "Gather", "Shard", "release_digest", "shard_batches"]

@@ -1,1 +1,1 @@
-"""What there is to read, far and near: the bytes, lines and records of sources."""
+"""What there is to read, far and near: archives, lists, data sets."""

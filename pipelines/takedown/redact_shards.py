@@ -9,9 +9,9 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 
+from pipelines.permission.takedown_list import Forgotten
 from pipelines.releases.webdataset import Packed, packed
-from pipelines.takedown.forgotten import Forgotten
-from pipelines.takedown.redact import Mask, Place, copied, dirty_rows, erase_table, replaced
+from pipelines.takedown.redact_files import Mask, Place, copied, dirty_rows, erase_table, replaced
 
 _LISTS = ("caption", "original_text", "page_url", "image_url", "candidate_id")
 _KEYS = pa.schema([("image_id", pa.string()), *((name, pa.list_(pa.string())) for name in _LISTS)])

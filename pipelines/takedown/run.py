@@ -13,17 +13,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from filters.given import Given
-from filters.recipe import Recipe, available, load
-from pipelines.decisions.course import DECISION
-from pipelines.decisions.decision import decide
+from filters.given_models import Given
+from filters.recipe.recipe import Recipe, available, load
+from pipelines.decide.decision import decide
+from pipelines.decide.decision_run import DECISION
+from pipelines.engine.stage import MANIFEST, RECEIPTS, Engine, Progress, silent
+from pipelines.permission.takedown_list import FOLDER, Forgotten
 from pipelines.releases.publish import SUPERSEDED, CurateConfig, publish
 from pipelines.schema import KEPT
-from pipelines.stage import MANIFEST, RECEIPTS, Engine, Progress, silent
 from pipelines.store import Folder, lease
-from pipelines.takedown.doomed import Survey, survey
-from pipelines.takedown.forgotten import FOLDER, Forgotten
-from pipelines.takedown.redact import (
+from pipelines.takedown.affected import Survey, survey
+from pipelines.takedown.redact_files import (
     Doomed,
     Place,
     dirty_rows,

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from pipelines.accounts import Account
+from pipelines.permission.takedown_list import NOTHING, Forgotten
 from pipelines.store import Folder
-from pipelines.takedown.forgotten import NOTHING, Forgotten
+from pipelines.web.budget import spent_file
 from pipelines.web.crawl_config import Crawl
 from pipelines.web.crawler import Where, run_crawl
-from pipelines.web.spent import spent_file
 
 __all__ = ["REPORT", "Crawl", "accounts_of", "counts_of", "crawl"]
 

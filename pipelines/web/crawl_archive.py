@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipelines.pages.archives import Response, is_html, media_type
-from pipelines.web.recrawl import Stored, by_address
-from pipelines.web.result import Headers, Reply
+from pipelines.sources.archives.earlier_crawls import Stored, by_address
+from pipelines.sources.archives.responses import Response, is_html, media_type
+from pipelines.sources.fetch_result import Headers, Reply
 from pipelines.web.warc_writer import Exchange, PageWriter, mend, part_names
 
 

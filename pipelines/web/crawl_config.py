@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from pipelines.pages.archives import PAGE_BYTES
-from pipelines.pages.images_of_page import TARGET_WIDTH
-from pipelines.web.addresses import is_public
+from pipelines.html.images_of_page import TARGET_WIDTH
+from pipelines.permission.networks import is_public
+from pipelines.sources.archives.responses import PAGE_BYTES
 from pipelines.web.warc_writer import ROTATE_BYTES
 
 

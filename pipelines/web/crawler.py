@@ -10,19 +10,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.pages.archives import decoded, is_html, media_type
-from pipelines.pages.relative import absolute
-from pipelines.permission.urls import octets_escaped
-from pipelines.takedown.forgotten import NOTHING, Forgotten
+from pipelines.html.relative_urls import absolute
+from pipelines.permission.outcomes import headers_outcome, origin, user_agent
+from pipelines.permission.takedown_list import NOTHING, Forgotten
+from pipelines.sources.archives.earlier_crawls import Stored
+from pipelines.sources.archives.responses import decoded, is_html, media_type
+from pipelines.sources.fetch_result import FetchError, Headers, Reply, has_content, status_outcome
+from pipelines.urls import octets_escaped
 from pipelines.web.crawl_archive import CrawlArchive
 from pipelines.web.crawl_config import Crawl
 from pipelines.web.frontier import AT_ONCE, Frontier, Visit, host_of, visit_of_page
 from pipelines.web.guest_client import GuestClient, ended, image_kind, page_kind, redirect_target
 from pipelines.web.links import header, images_on_page, links_of_page, page_address
-from pipelines.web.permission import headers_outcome, origin, user_agent
 from pipelines.web.politeness import MAX_REDIRECTS, REDIRECTS, Politeness, status_error
-from pipelines.web.recrawl import Stored
-from pipelines.web.result import FetchError, Headers, Reply, has_content, status_outcome
 from pipelines.web.sitemaps import MAX_DEPTH, MAX_FILES, read_sitemap
 
 # threads that read pages, so that a heavy one holds up no host

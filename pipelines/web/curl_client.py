@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pycurl
 
+from pipelines.sources.fetch_result import Reply
 from pipelines.web.authorities import Authorities
 from pipelines.web.curl_handle import CurlHandle, FetchRequest
-from pipelines.web.result import Reply
 
 IDLE = 256  # connections kept open while nothing is asked
 

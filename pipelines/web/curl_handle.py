@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 import pycurl
 
-from pipelines.permission.urls import place_of
-from pipelines.web.addresses import is_literal
-from pipelines.web.body import Body
-from pipelines.web.permission import headers_outcome
-from pipelines.web.result import FetchError, Headers, Reply, has_content
+from pipelines.permission.networks import is_literal
+from pipelines.permission.outcomes import headers_outcome
+from pipelines.sources.body import Body
+from pipelines.sources.fetch_result import FetchError, Headers, Reply, has_content
+from pipelines.urls import place_of
 
 CONNECT_SECONDS = 10.0  # to reach a host; curl's own default is 300
 ERROR_BYTES = 64 * 1024  # of the body of an error or a redirect, so that the connection can be kept

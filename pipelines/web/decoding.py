@@ -15,8 +15,8 @@ from typing import TypeVar
 from pipelines.engine.children import BATCH, BATCH_BYTES
 from pipelines.images.decode import Decoded, Undecodable
 from pipelines.images.isolated import Isolated
-from pipelines.pages.archives import decoded
-from pipelines.web.result import FetchError, Reply
+from pipelines.sources.archives.responses import decoded
+from pipelines.sources.fetch_result import FetchError, Reply
 
 THREADS = min(8, os.cpu_count() or 1)  # Pillow lets go of the interpreter lock
 WAITING_BYTES = 1 << 26  # of bodies that wait for a decoder; beyond that nothing more is asked for

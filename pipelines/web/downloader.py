@@ -20,12 +20,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipelines.images.decode import Decoded, Undecodable
-from pipelines.images.spool import Found, Keep, settled
-from pipelines.web.addresses import Resolver, is_public, resolve
+from pipelines.permission.networks import Resolver, is_public, resolve
+from pipelines.sources.fetch_result import FetchError, FetchResult, Reply, has_content
+from pipelines.sources.spool import Found, Keep, settled
 from pipelines.web.decoding import Decode, Decoding
 from pipelines.web.guest_client import GuestClient, ended, image_kind, redirect_target, requestable
 from pipelines.web.politeness import MAX_REDIRECTS, Politeness, status_error
-from pipelines.web.result import FetchError, FetchResult, Reply, has_content
 
 PART_SECONDS = 5.0  # that a part waits for its addresses before it may leave slow ones behind
 # images under way at most that no part waits for: what a kill costs beside the part itself

@@ -14,21 +14,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.accounts import Account
-from pipelines.datasets.held import from_archives
+from pipelines.engine.stage import Manifest, Output, Part, Stage
 from pipelines.images.decode import AS_IT_COMES, Decoded, Undecodable
 from pipelines.images.encode import Encoding
 from pipelines.images.isolated import isolated_decoder
-from pipelines.images.spool import SPOOL_BYTES, Found, Keep, Spool
-from pipelines.resolve import hosts
+from pipelines.permission.outcomes import address_outcome, is_given
+from pipelines.permission.takedown_list import FORGOTTEN
 from pipelines.schema import FETCHED, FETCHES, IMAGES
-from pipelines.stage import Manifest, Output, Part, Stage
+from pipelines.sources.fetch_result import FetchResult
+from pipelines.sources.held import from_archives
+from pipelines.sources.spool import SPOOL_BYTES, Found, Keep, Spool
 from pipelines.store import Folder, read_table, write_batches, write_parquet
-from pipelines.takedown.forgotten import FORGOTTEN
+from pipelines.urls import hosts
 from pipelines.web.decoding import Decode
 from pipelines.web.downloader import downloader_of
-from pipelines.web.permission import address_outcome, is_given
 from pipelines.web.politeness import Politeness
-from pipelines.web.result import FetchResult
 
 # addresses of a part: what a kill costs a worker at most, beside the slow ones that it left behind
 CHUNK = 256

@@ -9,15 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipelines.pages.archives import decoded
-from pipelines.pages.relative import absolute
-from pipelines.permission.urls import BLANKS, ascii_address, octets_escaped, place_of
-from pipelines.takedown.forgotten import FORGOTTEN
-from pipelines.web.addresses import Resolver, is_public, resolve
-from pipelines.web.curl_client import CurlClient
-from pipelines.web.curl_handle import FetchRequest, written
-from pipelines.web.hosts import Host
-from pipelines.web.permission import (
+from pipelines.html.relative_urls import absolute
+from pipelines.permission.networks import Resolver, is_public, resolve
+from pipelines.permission.outcomes import (
     AI_PATH,
     ROBOTS_BYTES,
     ROBOTS_PATH,
@@ -32,12 +26,18 @@ from pipelines.web.permission import (
     policy_of,
     user_agent,
 )
+from pipelines.permission.robots import rules_of
+from pipelines.permission.takedown_list import FORGOTTEN
+from pipelines.permission.well_known import media_rules_of, reservations_of
+from pipelines.sources.archives.responses import decoded
+from pipelines.sources.fetch_result import FetchError, Headers, Reply
+from pipelines.urls import BLANKS, ascii_address, octets_escaped, place_of
+from pipelines.web.budget import Spent
+from pipelines.web.curl_client import CurlClient
+from pipelines.web.curl_handle import FetchRequest, written
+from pipelines.web.hosts import Host
 from pipelines.web.politeness import MAX_REDIRECTS, REDIRECTS, Politeness, patience
 from pipelines.web.proxies import Proxies, Proxy
-from pipelines.web.result import FetchError, Headers, Reply
-from pipelines.web.robots import rules_of
-from pipelines.web.spent import Spent
-from pipelines.web.wellknown import media_rules_of, reservations_of
 
 RESOLVERS = 16  # look-ups at once
 PARSERS = 2  # threads that read well-known files, so that a slow one holds up no other host

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-from pipelines.web.addresses import Resolver, permitted
+from pipelines.permission.networks import Resolver, permitted
+from pipelines.sources.fetch_result import FetchError, Reply
 from pipelines.web.politeness import BUSY, MAX_RETRY_AFTER, Politeness, retry_after
-from pipelines.web.result import FetchError, Reply
 
 # how long addresses are remembered: the system's resolver does not tell the time to live
 ADDRESS_SECONDS = 300.0

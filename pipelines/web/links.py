@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 from selectolax.lexbor import LexborNode
 
-from pipelines.pages.images_of_page import read_page
-from pipelines.pages.page_tree import base_of, elements, parse
-from pipelines.pages.relative import absolute
-from pipelines.permission.urls import ascii_address
-from pipelines.web.permission import TOKEN, address_outcome, follows_links
+from pipelines.html.images_of_page import read_page
+from pipelines.html.page_tree import base_of, elements, parse
+from pipelines.html.relative_urls import absolute
+from pipelines.permission.outcomes import TOKEN, address_outcome, follows_links
+from pipelines.urls import ascii_address
 
 Headers = tuple[tuple[str, str], ...]
 

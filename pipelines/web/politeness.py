@@ -4,8 +4,8 @@ import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-from pipelines.takedown.forgotten import NOTHING, Forgotten
-from pipelines.web.result import FetchError, Reply, status_outcome
+from pipelines.permission.takedown_list import NOTHING, Forgotten
+from pipelines.sources.fetch_result import FetchError, Reply, status_outcome
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 5  # RFC 9309 2.3.1.2 asks for at least five hops

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib import request
 from urllib.parse import urlsplit
 
-from pipelines.web.addresses import permitted, resolve
+from pipelines.permission.networks import permitted, resolve
 
 PORTS = {"http": 80, "https": 443, "socks4a": 1080, "socks5h": 1080}
 # the proxy looks names up, as an HTTP proxy does, so that all kinds are judged alike

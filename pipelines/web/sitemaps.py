@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from pipelines.pages.archives import GZIP, decoded
-from pipelines.pages.charset import charset_of
-from pipelines.pages.charset import decoded as text_of
-from pipelines.pages.relative import Base
-from pipelines.permission.urls import ascii_address
-from pipelines.web.robots import wide
+from pipelines.html.charset import charset_of
+from pipelines.html.charset import decoded as text_of
+from pipelines.html.relative_urls import Base
+from pipelines.permission.robots import wide
+from pipelines.sources.archives.responses import GZIP, decoded
+from pipelines.urls import ascii_address
 
 SITEMAP_BYTES = 50 * 1024 * 1024  # inflated
 ADDRESSES = 50_000  # of one file

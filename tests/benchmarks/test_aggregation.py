@@ -21,10 +21,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.aggregate.clusters import cluster
-from pipelines.aggregate.nodes import Kind
-from pipelines.exchange import read_group
-from pipelines.stage import Engine, run_stage
+from pipelines.dedup.blocking_keys import Kind
+from pipelines.dedup.clusters import cluster
+from pipelines.engine.runner import run_stage
+from pipelines.engine.shuffle import read_group
+from pipelines.engine.stage import Engine
 from pipelines.store import Folder, write_parquet
 
 MOST_TIME = 11.0  # for ten times the rows, in CPU time

@@ -5,7 +5,7 @@ Reported: the seconds of each view, and which take more than one. Asserted: that
 whatever the processor and its other work.
 
 Generated outcomes of a recipe with row rules and rules among candidates: 200 parts of 50,000 with
-their statistics and the sample that `pipelines.decisions.statistics` draws of them. What a page
+their statistics and the sample that `pipelines.decide.statistics` draws of them. What a page
 reads once and then holds (columns, statistics) is timed apart: its first look.
 """
 
@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from filters.recipe import decide_rows, load
+from filters.recipe.recipe import decide_rows, load
 from flows.dashboard import views
-from flows.dashboard.shelf import Decided, find
-from pipelines.decisions.statistics import modulus_for, write_statistics
+from flows.dashboard.decision_store import Decided, find
+from pipelines.decide.statistics import modulus_for, write_statistics
+from pipelines.engine.stage import Manifest
 from pipelines.measure import with_nulls
-from pipelines.stage import Manifest
 from pipelines.store import Folder, write_parquet
 
 # each pattern of a part is written as often as makes ten million

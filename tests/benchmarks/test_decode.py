@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from filters.natural import NaturalFilter
+from filters.image.is_photo import NaturalFilter
 from pipelines.engine.children import children, in_order
 from pipelines.images.decode import AS_IT_COMES, Decoded, decode
 from pipelines.images.encode import Encoding

@@ -16,8 +16,8 @@ from pathlib import Path
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 from selectolax.lexbor import LexborHTMLParser
 
-from pipelines.pages.archives import HTML, responses
-from pipelines.pages.extract import Extract
+from pipelines.sources.archives.extract import Extract
+from pipelines.sources.archives.responses import HTML, responses
 from pipelines.store import Folder
 from tests.benchmarks.ratios import compare
 

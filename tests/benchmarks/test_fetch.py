@@ -64,7 +64,8 @@ OURS = """
 import glob, json, sys, time
 from pipelines.images.encode import Encoding
 from pipelines.web.fetch import Fetch
-from pipelines.stage import Engine, run_stage
+from pipelines.engine.runner import run_stage
+from pipelines.engine.stage import Engine
 from pipelines.store import Folder
 class Timed(Fetch):
     def process(self, part):

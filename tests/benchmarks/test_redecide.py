@@ -16,12 +16,13 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from filters.natural import NaturalFilter
-from filters.recipe import load, parse
-from pipelines.decisions.decision import decide
-from pipelines.resolve import Distinct, Scatter
+from filters.image.is_photo import NaturalFilter
+from filters.recipe.recipe import load, parse
+from pipelines.collect.join_fetches import Distinct, Scatter
+from pipelines.decide.decision import decide
+from pipelines.engine.runner import run_stage
+from pipelines.engine.stage import Output, Part, Stage
 from pipelines.schema import CANDIDATES, FETCHED, FETCHES, IMAGES
-from pipelines.stage import Output, Part, Stage, run_stage
 from pipelines.store import Folder, digest, read_table, write_arrow, write_parquet
 
 CANDIDATES_OF_ALL = int(os.environ.get("BENCH_ROWS", "1000000"))

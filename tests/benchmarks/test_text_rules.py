@@ -21,10 +21,10 @@ import pytest
 
 from filters import filters_for
 from filters.base import Filter
-from filters.language import language_model
-from filters.length import LengthFilter
-from filters.recipe import decide_rows, parse
-from filters.signs import SignsFilter
+from filters.recipe.recipe import decide_rows, parse
+from filters.text.char_ratios import SignsFilter
+from filters.text.language import language_model
+from filters.text.length import LengthFilter
 from tests.benchmarks.captions_made import captions
 from tests.benchmarks.ratios import Timing, compare
 

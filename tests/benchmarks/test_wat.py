@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 import pytest
 from fastwarc.warc import ArchiveIterator
 
-from pipelines.pages.relative import absolute
-from pipelines.pages.wat import pages_of
-from pipelines.pages.wat_rows import WatRows
+from pipelines.html.relative_urls import absolute
+from pipelines.sources.archives.wat import pages_of
+from pipelines.sources.archives.wat_rows import WatRows
 from tests.benchmarks.ratios import compare
 from tests.benchmarks.wat_made import made
 

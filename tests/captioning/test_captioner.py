@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from captioning.captioner import caption, read_images
-from flows.cli import app
+from flows.cli.commands import app
 from tests.training.worlds import captions_plan, picture, release
 from training.evaluate.captioning import Captioner
 from training.evaluate.lines import CaptionsFile, Line

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from filters import FILTERS
-from filters.recipe import decide_rows, load
+from filters.recipe.recipe import decide_rows, load
 from pipelines.schema import CANDIDATES
 
 WORDING = Path(__file__).parent / "wording"

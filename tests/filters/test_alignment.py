@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from filters import filters_for
-from filters.alignment import AlignmentFilter, Clip, EmbeddingFilter
-from filters.given import Given
+from filters.given_models import Given
+from filters.models.alignment import AlignmentFilter, Clip, EmbeddingFilter
 from tests.filters.tiny_models import CLIP, picture, save_clip
 
 TEXTS = [

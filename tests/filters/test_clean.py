@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.clean import ROUNDS, CleanFilter, read_references
+from filters.text.clean import ROUNDS, CleanFilter, read_references
 from tests.filters.conftest import wording
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 from filters import filters_for
-from filters.alignment import EmbeddingFilter
-from filters.evaluation import EvaluationFilter, EvaluationSimilarityFilter, nearest
-from filters.given import Given
-from filters.hashes import dhash
-from filters.natural import NaturalFilter
+from filters.given_models import Given
+from filters.image.hashes import dhash
+from filters.image.is_photo import NaturalFilter
+from filters.models.alignment import EmbeddingFilter
+from filters.models.evaluation import EvaluationFilter, EvaluationSimilarityFilter, nearest
 from tests.filters.tiny_models import save_clip
 
 
@@ -113,7 +113,7 @@ def test_a_blank_evaluation_image_is_near_to_none(tmp_path: Path) -> None:
 
 
 def test_nearest_in_pieces_is_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("filters.evaluation.COMPARED", 64)
+    monkeypatch.setattr("filters.models.evaluation.COMPARED", 64)
     random = np.random.default_rng(1)
     hashes, known = (random.integers(0, 2**64, count, dtype=np.uint64) for count in (50, 20))
     expected = [

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filters.funnel import Funnel
+from filters.recipe.funnel import Funnel
 
 counts = st.dictionaries(
     st.sampled_from(["kept", "text.language", "image.graphic", "fetch.timeout"]),

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from filters.grey import CELL, Grey
-from filters.natural import NaturalFilter, decode
+from filters.image.grey_stats import CELL, Grey
+from filters.image.is_photo import NaturalFilter, decode
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filters.groups import decide_group, group_key, weigh
-from filters.lots import threshold
-from filters.rules import GroupRule
+from filters.recipe.group_rules import decide_group, group_key, weigh
+from filters.recipe.rules import GroupRule
+from filters.recipe.sampling import threshold
 
 MOST = GroupRule(group="at_most", key="text", count=2, reason="group.shared_text", source="test")
 ONE = GroupRule(

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from filters.hashes import dhash, distance, flat, numbers
+from filters.image.hashes import dhash, distance, flat, numbers
 
 
 def _picture(seed: int) -> Image.Image:

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from filters.aesthetics import FIVE_LAYERS, AestheticsFilter
-from filters.given import Given
-from filters.targets import TargetsFilter
+from filters.given_models import Given
+from filters.models.aesthetics import FIVE_LAYERS, AestheticsFilter
+from filters.models.targets import TargetsFilter
 from tests.filters.tiny_models import save_clip
 
 WEIGHTS = Path(__file__).parents[3] / "shared" / "data" / "weights" / "laion-aesthetic-v1"

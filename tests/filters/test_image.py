@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from filters.image import ImageFilter
+from filters.image.image import ImageFilter
 
 
 def test_sides_area_shape_bytes_and_format() -> None:

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from filters.given import Given
-from filters.labels import FLOOR, MOST, LabelOverlapFilter, LabelsFilter, heads
+from filters.given_models import Given
+from filters.models.labels import FLOOR, MOST, LabelOverlapFilter, LabelsFilter, heads
 from tests.filters.tiny_models import picture, save_image_classifier
 
 

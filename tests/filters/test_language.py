@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from filters import language
+from filters.text import language
 from tests.filters.conftest import measure, wording
 
 Outcomes = Callable[[Sequence[str | None]], list[str | None]]

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 
 from filters import filters_for
-from filters.entries import EntriesFilter
-from filters.given import Given
-from filters.place import PlaceFilter
-from filters.tagger import TaggerFilter
+from filters.given_models import Given
+from filters.pair.place import PlaceFilter
+from filters.text.entries import EntriesFilter
+from filters.text.tagger import TaggerFilter
 from tests.filters.conftest import wording
 
 Listed = Callable[..., str]

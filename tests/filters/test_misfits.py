@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from filters import MEASUREMENTS
-from filters.catalogue import range_of
-from filters.groups import decide_group, group_key
-from filters.recipe import Recipe, RowRule, decide_row, load, parse
+from filters.recipe.catalogue import range_of
+from filters.recipe.group_rules import decide_group, group_key
+from filters.recipe.recipe import Recipe, RowRule, decide_row, load, parse
 
 HEAD = 'name = "drawn"\ndescription = "A test."\n'
 SOURCE = 'source = "test"\n'

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from filters.fit import varied
-from filters.graphics import graphic
-from filters.natural import REST, STATISTICS, NaturalFilter, expand, names, statistics
+from filters.fit.classifiers import varied
+from filters.image.graphics import graphic
+from filters.image.is_photo import REST, STATISTICS, NaturalFilter, expand, names, statistics
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from filters import filters_for
-from filters.given import Given
-from filters.persons import PersonsFilter
+from filters.given_models import Given
+from filters.models.persons import PersonsFilter
 
 # the label of each word; 0 where not listed
 NAMES = {"anna": 1, "schmidt": 2, "bob": 1, "o": 1, "##neil": 0, "paris": 3}

@@ -5,9 +5,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.language import language_model
-from filters.length import LengthFilter
-from filters.published import PublishedTextFilter
+from filters.text.language import language_model
+from filters.text.length import LengthFilter
+from filters.text.published import PublishedTextFilter
 
 SIGNS = "ab cé狗\u00a0\u2003\u3000\u0085\u001c\u200b\ufeff\u2028\n\r\t\v\f\0"
 

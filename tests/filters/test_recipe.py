@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filters import FILTERS, MEASUREMENTS, filters_for
-from filters.recipe import Recipe, available, decide_rows, load, parse
-from filters.rules import GroupRule, RowRule
+from filters.recipe.recipe import Recipe, available, decide_rows, load, parse
+from filters.recipe.rules import GroupRule, RowRule
 
 HEAD = 'name = "test"\ndescription = "A test."\n'
 RULE = (

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from filters import MEASUREMENTS
-from filters.recipe import RowRule, available, decide_row, load
+from filters.recipe.recipe import RowRule, available, decide_row, load
 
 Values = tuple[list[Any], list[Any]]  # kept, stopped
 Boundary = Callable[[pa.DataType], Values]

@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from filters.groups import decide_group, group_key
-from filters.recipe import GroupRule, available, load
+from filters.recipe.group_rules import decide_group, group_key
+from filters.recipe.recipe import GroupRule, available, load
 
 SHARED = ("at_most", "text", "group.shared_text")
 ONCE = ("best_of", "image_id", "group.duplicate")

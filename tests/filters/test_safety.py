@@ -17,9 +17,9 @@ from transformers import (
     AutoTokenizer,
 )
 
-from filters.classifiers import Classifier
-from filters.given import Given
-from filters.safety import ImageSafetyFilter, TextSafetyFilter, unsafe_labels
+from filters.given_models import Given
+from filters.models.classifiers import Classifier
+from filters.models.safety import ImageSafetyFilter, TextSafetyFilter, unsafe_labels
 from tests.filters.tiny_models import picture, save_image_classifier, save_text_classifier
 
 GANTMAN = ("drawings", "hentai", "neutral", "porn", "sexy")

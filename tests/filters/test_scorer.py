@@ -14,8 +14,7 @@ import pytest
 
 from filters import filters_for
 from filters.base import Filter
-from filters.evidence import FEATURES, values
-from filters.fit_scorer import (
+from filters.fit.scorer import (
     examples,
     labelled,
     measurements_for,
@@ -24,9 +23,10 @@ from filters.fit_scorer import (
     read_labels,
     train_scorer,
 )
-from filters.given import Given
+from filters.given_models import Given
 from filters.logistic import auc, calibrate
-from filters.scorer import ScorerFilter, read_scorer
+from filters.pair.features import FEATURES, values
+from filters.pair.scorer import ScorerFilter, read_scorer
 from flows.report.reliability import reliability_plot
 from tests.filters.tiny_models import save_clip
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filters.statistics import (
+from filters.recipe.statistics import (
     OTHER,
     TABLE,
     Statistics,

@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from filters.characters import counts
-from filters.length import LengthFilter
-from filters.repetition import CharacterRepetitionFilter, RepetitionFilter
-from filters.signs import SignsFilter
-from filters.tokens import tokens
-from filters.vocabulary import VocabularyFilter
-from filters.words import WordsFilter
+from filters.text.char_ratios import SignsFilter
+from filters.text.characters import counts
+from filters.text.length import LengthFilter
+from filters.text.repetition import CharacterRepetitionFilter, RepetitionFilter
+from filters.text.tokens import tokens
+from filters.text.vocabulary import VocabularyFilter
+from filters.text.words import WordsFilter
 from tests.filters.conftest import wording
 
 DOG = "The DOG\u2019s 2 dogs, caf\u00e9 \u2013 50% off!"

@@ -5,10 +5,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from filters import boilerplate, filenames, language
-from filters.facts import CAPACITY, MOST_CHARACTERS, Facts, facts
-from filters.searched import Searched, matches
-from filters.tokens import tokens
+from filters.text import boilerplate, language
+from filters.text import file_names as filenames
+from filters.text.regex_prefilter import Searched, matches
+from filters.text.tokens import tokens
+from filters.text.word_cache import CAPACITY, MOST_CHARACTERS, Facts, facts
 
 TEXTS = [
     "Photo by \u00c9lan Vital",

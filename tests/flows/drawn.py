@@ -12,9 +12,10 @@ import pyarrow as pa
 from PIL import Image
 
 from flows.demo.scenes import chart, scene
-from pipelines.resolve import Distinct, Scatter
+from pipelines.collect.join_fetches import Distinct, Scatter
+from pipelines.engine.runner import run_stage
+from pipelines.engine.stage import Output, Part, Stage
 from pipelines.schema import CANDIDATES, FETCHES, IMAGES, identify
-from pipelines.stage import Output, Part, Stage, run_stage
 from pipelines.store import Folder, digest, read_table, write_arrow, write_parquet
 
 HOSTILE = (

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from flows import asked
-from flows.asked import asked_about, evaluate, trained_on
+from flows import evaluation_data as asked
+from flows.evaluation_data import asked_about, evaluate, trained_on
 from pipelines.store import Folder
 from tests.training.worlds import picture, release
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from flows.cli import app
-from pipelines.collect_config import CollectConfig
+from flows.cli.commands import app
+from pipelines.collect.config import CollectConfig
 
 
 def run(*words: str) -> object:

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from flows.commands.collect_groups import GROUPS
-from pipelines.collect_config import CollectConfig
+from flows.cli.collect_groups import GROUPS
+from pipelines.collect.config import CollectConfig
 
 
 def test_every_option_stands_under_one_heading() -> None:
@@ -16,8 +16,8 @@ def test_the_help_has_the_headings() -> None:
 
     from rich.console import Console
 
-    import flows.commands.data  # noqa: F401 - which gives the command to the application
-    from flows.commands.options import app
+    import flows.cli.data  # noqa: F401 - which gives the command to the application
+    from flows.cli.options import app
 
     out = io.StringIO()
     app.help_print("collect", console=Console(file=out, width=100))

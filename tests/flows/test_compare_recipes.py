@@ -119,7 +119,10 @@ def test_recipes_are_compared_without_fetching_or_opening_anything_again(tmp_pat
 def failed(*words: str) -> str:
     """What a command that fails says."""
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *words], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "flows.cli", *words],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     return done.stderr.strip()

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.configuration import CollectTable, read_configuration
-from flows.naming import named, stamped
-from flows.schedule import FORM
-from pipelines.collect import CollectConfig
+from flows.deployments.naming import named, stamped
+from flows.deployments.project_file import CollectTable, read_configuration
+from flows.deployments.schedule import FORM
+from pipelines.collect.run import CollectConfig
+from pipelines.engine.stage import Engine
 from pipelines.releases.publish import CurateConfig
-from pipelines.stage import Engine
 
 PLAN = """\
 root = "data"

@@ -21,14 +21,14 @@ import pyarrow.compute as pc
 import pytest
 from PIL import Image
 
-from filters.recipe import load, parse
+from filters.recipe.recipe import load, parse
 from flows.dashboard import views
-from flows.dashboard.again import again, moved
+from flows.dashboard.candidate_history import story_view
+from flows.dashboard.decision_store import Decided, decisions, find, rows
+from flows.dashboard.redecide import again, moved
 from flows.dashboard.save import recipe_file
 from flows.dashboard.serve import command
-from flows.dashboard.shelf import Decided, decisions, find, rows
-from flows.dashboard.story import story_view
-from pipelines.decisions.decision import decide
+from pipelines.decide.decision import decide
 from pipelines.store import Folder, read_table
 from tests.flows.drawn import HOSTILE, NIGHTS, collect_all
 

@@ -14,27 +14,27 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from filters.recipe import Recipe, parse
-from filters.signs import SignsFilter
-from flows.commands.look import _view
-from flows.commands.options import print_json
-from flows.dashboard import pictures, views
-from flows.dashboard.again import moved
+from filters.recipe.recipe import Recipe, parse
+from filters.text.char_ratios import SignsFilter
+from flows.cli.look import _view
+from flows.cli.options import print_json
+from flows.dashboard import charts as pictures
+from flows.dashboard import views
+from flows.dashboard.candidate_history import story_view
+from flows.dashboard.decision_store import decisions, find, unfinished
+from flows.dashboard.redecide import moved
 from flows.dashboard.save import recipe_file
-from flows.dashboard.shelf import decisions, find, unfinished
-from flows.dashboard.story import story_view
-from pipelines.decisions import decide as deciding
-from pipelines.decisions.decision import decide
-from pipelines.stage import StageFailed
+from pipelines.decide import apply_rules as deciding
+from pipelines.decide.decision import decide
+from pipelines.engine.stage import StageFailed
 from pipelines.store import Folder
-from tests.pipelines.made import in_a_loop, make, png
+from tests.pipelines.made import make, png
 
 PICTURES = {f"http://h.example/{number}.png": png(40 + number, 40) for number in range(3)}
 ROWS = [
@@ -79,17 +79,15 @@ PAGES = ("funnel", "measurements", "rules", "moved", "compare", "groups", "outco
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     root = Folder(str(tmp_path_factory.mktemp("unfinished") / "root"))
-    with in_a_loop():
-        make(root, "a", ROWS, PICTURES)
-        decide(root, "everything", ["a"])
+    make(root, "a", ROWS, PICTURES)
+    decide(root, "everything", ["a"])
     return root
 
 
 @pytest.fixture
-def root(made: Folder, tmp_path: Path) -> Iterator[Folder]:
+def root(made: Folder, tmp_path: Path) -> Folder:
     shutil.copytree(made.path(), tmp_path / "root")
-    with in_a_loop():
-        yield Folder(str(tmp_path / "root"))
+    return Folder(str(tmp_path / "root"))
 
 
 def stored(*rules: dict[str, Any]) -> Recipe:
@@ -152,7 +150,7 @@ def test_a_decision_that_failed_on_the_way_says_why(
     def broken(*_: object) -> pa.Array:
         raise ArithmeticError("no bucket can be judged")
 
-    monkeypatch.setattr("pipelines.decisions.judge.decide_group", broken)
+    monkeypatch.setattr("pipelines.decide.group_rules.decide_group", broken)
     with pytest.raises(StageFailed, match="no bucket can be judged"):
         decide(root, stored(WITHOUT_END[3]), ["a"])
     (failed,) = unfinished(root)

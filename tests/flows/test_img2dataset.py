@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.commands.img2dataset import arguments
-from pipelines.collect import collect
-from pipelines.collect_config import CollectConfig
+from flows.cli.img2dataset import arguments
+from pipelines.collect.config import CollectConfig
+from pipelines.collect.run import collect
 from pipelines.store import Folder
 from tests.pipelines.web import Reply, jpeg, served
 

@@ -24,9 +24,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from flows.configuration import read_configuration
-from flows.serve import serve
-from pipelines.collect import CollectConfig, collect
+from flows.deployments.project_file import read_configuration
+from flows.deployments.serve import serve
+from pipelines.collect.run import CollectConfig, collect
 from pipelines.store import Folder
 
 PICTURES = 20

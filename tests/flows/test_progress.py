@@ -2,9 +2,9 @@
 
 import io
 
-from flows.inspect import status_table
 from flows.progress import Lines
-from pipelines.stage import Progress
+from flows.root_state import status_table
+from pipelines.engine.stage import Progress
 
 
 def test_a_stage_says_once_how_it_ended() -> None:

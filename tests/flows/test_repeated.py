@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from filters.funnel import Funnel
-from filters.recipe import load
-from flows import collect, curate, pretrain
+from filters.recipe.funnel import Funnel
+from filters.recipe.recipe import load
+from flows.deployments import collect, curate, pretrain
 from flows.training import address
-from pipelines.collect import CollectConfig
-from pipelines.collection import Collection
-from pipelines.decisions.decision import Decision
+from pipelines.collect.collection import Collection
+from pipelines.collect.run import CollectConfig
+from pipelines.decide.decision import Decision
 from pipelines.store import Folder
 
 SOURCE = CollectConfig(seeds=("https://example.org/",))

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from filters.statistics import TINY, Statistics
+from filters.recipe.statistics import TINY, Statistics
 from flows.report import (
     Curve,
     Group,

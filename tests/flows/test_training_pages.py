@@ -13,7 +13,7 @@ from PIL import Image
 
 from flows.report import read_curves, write_report
 from flows.report.data import Series
-from flows.report.looks import look_figures
+from flows.report.heatmaps import look_figures
 from flows.report.runs import run_sections
 from flows.report.training import read_run, read_runs, report_of_runs, together, training_view
 from flows.report.tree import document, node

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from pipelines.accounts import check
-from pipelines.stage import Stage
+from pipelines.engine.stage import Stage
 
 TOTALS = {"lines", "files", "entries", "samples", "pairs.taken", "pairs.list", "import.elsewhere"}
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import workers
-from pipelines.engine import children
+from pipelines.engine import children, local
 from tests.pipelines.pictures import chunk
 from tests.pipelines.web import jpeg
 
@@ -58,7 +57,7 @@ def deadly_decoder(
 
 def fresh() -> None:
     """No child and no worker of this process."""
-    workers._end_idle()
+    local._end_idle()
     children.children().close()
     children._children.cache_clear()
 

@@ -5,20 +5,18 @@ starts from.
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from PIL import Image
 
-from pipelines.engine import beam as engines
-from pipelines.resolve import Distinct, Scatter
+from pipelines.collect.join_fetches import Distinct, Scatter
+from pipelines.engine.runner import run_stage
+from pipelines.engine.stage import Output, Part, Stage
 from pipelines.schema import CANDIDATES, FETCHES, IMAGES, identify
-from pipelines.stage import Engine, Output, Part, Stage, run_lane, run_stage
 from pipelines.store import Folder, digest, read_table, write_arrow, write_parquet
 
 Row = tuple[str, str, str | None]  # text, image_url, what its page refuses
@@ -147,21 +145,6 @@ def of_picture(data: bytes) -> dict[str, Any]:
             "reencoded": False,
             **sizes,
         }
-
-
-@contextmanager
-def in_a_loop() -> Iterator[None]:
-    """Parts in a loop of this process: a job of Beam costs a sixth of a second, and a decision is a
-    dozen jobs.
-    """
-
-    def loop(stage: Stage, engine: Engine, lanes: Sequence[Sequence[Part]]) -> None:
-        for lane in lanes:
-            run_lane(stage, lane)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(engines, "map_lanes", loop)
-        yield
 
 
 def make(

@@ -10,10 +10,11 @@ import pytest
 
 from flows.progress import accounts_table, collection_table
 from pipelines.accounts import Account, Miscounted, check
-from pipelines.collect import collect
-from pipelines.collect_config import CollectConfig
-from pipelines.collection import Collection
-from pipelines.stage import Output, Part, Stage, run_stage
+from pipelines.collect.collection import Collection
+from pipelines.collect.config import CollectConfig
+from pipelines.collect.run import collect
+from pipelines.engine.runner import run_stage
+from pipelines.engine.stage import Output, Part, Stage
 from pipelines.store import Folder
 from pipelines.web.crawl import accounts_of
 from tests.pipelines.web import Reply, jpeg, served

@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
+from pipelines.permission.networks import is_public, permitted, resolve
 from pipelines.permission.special_ranges import IPV4, IPV6, embedded
-from pipelines.web.addresses import is_public, permitted, resolve
 
 
 @pytest.mark.parametrize(

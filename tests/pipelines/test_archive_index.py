@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.collect import CollectConfig, collect
-from pipelines.pages.archive_index import CHOSEN, Choose
-from pipelines.pages.extract_index import ExtractChosen, same_address, stretches
-from pipelines.stage import run_stage
+from pipelines.collect.run import CollectConfig, collect
+from pipelines.engine.runner import run_stage
+from pipelines.sources.archives.extract_chosen import ExtractChosen, same_address, stretches
+from pipelines.sources.archives.indexes import CHOSEN, Choose
 from pipelines.store import Folder, read_table
 from tests.pipelines.ranges import RangeWeb, ranged
 from tests.pipelines.test_archives import record
@@ -22,7 +22,7 @@ from tests.pipelines.web import jpeg
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.pages.patience.PAUSE", 0.01)
+    monkeypatch.setattr("pipelines.sources.retrying.PAUSE", 0.01)
 
 
 HOSTS = ["a.example", "www.a.example", "b.example", "a.example.b.example"] * 5

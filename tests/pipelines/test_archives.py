@@ -12,8 +12,8 @@ import pytest
 import zstandard
 from fastwarc.warc import ArchiveIterator
 
-from pipelines.pages.archives import decoded, response_at, responses
-from pipelines.pages.extract import Extract
+from pipelines.sources.archives.extract import Extract
+from pipelines.sources.archives.responses import decoded, response_at, responses
 from pipelines.store import Folder
 from pipelines.web.warc_writer import Exchange, PageWriter, mend, part_names, whole_length
 

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from filters.recipe import Recipe, parse
-from pipelines.decisions.decision import Decision, decide
+from filters.recipe.recipe import Recipe, parse
+from pipelines.decide.decision import Decision, decide
 from pipelines.store import Folder, read_table
 from tests.pipelines.made import make, png
 
@@ -156,7 +156,7 @@ def test_killed_while_it_asks_it_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.decisions.asked.Deliver.process", stop)
+        patched.setattr("pipelines.decide.on_demand.Deliver.process", stop)
         with pytest.raises((KeyboardInterrupt, RuntimeError)):
             decide(root, recipe(14), ["one"])
     decision = decide(root, recipe(14), ["one"])

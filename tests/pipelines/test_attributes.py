@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from pipelines.pages.attributes import MOST, SMALL, few_attributes
-from pipelines.pages.page_tree import parse
+from pipelines.html.attributes import MOST, SMALL, few_attributes
+from pipelines.html.page_tree import parse
 
 PADDING = b"<!--" + b"x" * SMALL + b"-->"
 FIRST = b'<img src="/a.jpg" alt="first"'

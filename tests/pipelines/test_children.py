@@ -161,7 +161,7 @@ def test_a_template_whose_caller_is_gone_says_nothing() -> None:
 
 def test_a_worker_whose_caller_is_gone_says_nothing() -> None:
     worker = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.workers"],
+        [sys.executable, "-m", "pipelines.engine.local"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

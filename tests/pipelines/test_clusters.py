@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.aggregate import near
-from pipelines.aggregate.clusters import Clustered, cluster
-from pipelines.aggregate.near import KEYS, Forest, near_hashes, near_vectors
-from pipelines.exchange import read_group
-from pipelines.stage import Manifest, Stage, StageFailed, run_stage
+from pipelines.dedup import compare as near
+from pipelines.dedup.clusters import Clustered, cluster
+from pipelines.dedup.compare import KEYS, Forest, near_hashes, near_vectors
+from pipelines.engine.runner import run_stage
+from pipelines.engine.shuffle import read_group
+from pipelines.engine.stage import Manifest, Stage, StageFailed
 from pipelines.store import Folder
 
 Row = tuple[str, object]  # image_id and value

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from filters.recipe import load
-from pipelines import collect as collecting
-from pipelines.collect import CollectConfig, collect
-from pipelines.collection import Collection
+from filters.recipe.recipe import load
+from pipelines.collect import run as collecting
+from pipelines.collect.collection import Collection
+from pipelines.collect.run import CollectConfig, collect
 from pipelines.curate import curate
-from pipelines.decisions.decision import decide
+from pipelines.decide.decision import decide
+from pipelines.permission.takedown_list import Forgotten
 from pipelines.releases.publish import CurateConfig
 from pipelines.store import Folder, read_table
-from pipelines.takedown.forgotten import Forgotten
 from tests.pipelines.web import Page, Reply, Web, jpeg, served
 
 COLORS = ("red", "green", "blue", "black")

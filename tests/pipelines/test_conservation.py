@@ -6,7 +6,7 @@ import hashlib
 import io
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from filters.recipe import GroupRule, Recipe, RowRule
-from pipelines.decisions.decision import decide
+from filters.recipe.recipe import GroupRule, Recipe, RowRule
+from pipelines.decide.decision import decide
 from pipelines.store import Folder, read_table
-from tests.pipelines.made import Row, in_a_loop, make, png
+from tests.pipelines.made import Row, make, png
 
 TEXTS = (
     "",
@@ -57,12 +57,6 @@ def rows_of(name: str) -> list[list[Row]]:
         ]
         for count in SHARES[name]
     ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engine() -> Iterator[None]:
-    with in_a_loop():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import brotli
 import pytest
 from backports import zstd
 
-from pipelines.pages.archives import decoded, is_html, media_type
-from pipelines.sources.content_codings import unchunked
+from pipelines.sources.archives.content_codings import unchunked
+from pipelines.sources.archives.responses import decoded, is_html, media_type
 
 LIMIT = 1 << 20
 TEXT = b"".join(b"<p>paragraph %d of a page" % number for number in range(3000))

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.collect import CollectConfig, collect
-from pipelines.collection import Collection
+from pipelines.collect.collection import Collection
+from pipelines.collect.run import CollectConfig, collect
 from pipelines.curate import curate
-from pipelines.decisions.decision import decide
+from pipelines.decide.decision import decide
 from pipelines.engine.children import Limits
+from pipelines.engine.stage import Engine, Manifest
 from pipelines.images.decode import Decoded, Undecodable
 from pipelines.images.isolated import decode_isolated
 from pipelines.releases.publish import CurateConfig
-from pipelines.releases.validate import validate
-from pipelines.stage import Engine, Manifest
 from pipelines.store import Folder, read_table
+from pipelines.validate import validate
 from tests.pipelines.crashing import deadly_decoder, deadly_jpeg, deadly_png
 from tests.pipelines.pictures import encoded, gradient
 from tests.pipelines.web import Reply, jpeg, served

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.pages.archives import responses
+from pipelines.permission.outcomes import WELL_KNOWN
+from pipelines.sources.archives.responses import responses
 from pipelines.store import Folder
 from pipelines.web.crawl import Crawl, crawl
 from pipelines.web.hosts import Host
-from pipelines.web.permission import WELL_KNOWN
 from pipelines.web.politeness import Politeness
 from tests.pipelines.test_opener import served_securely
 from tests.pipelines.web import Page, Reply, Web, jpeg, served

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,14 +18,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipelines import measure as measuring
+from pipelines.collect.join_fetches import Distinct, Scatter
 from pipelines.curate import curate
-from pipelines.decisions.decision import decide
+from pipelines.decide.decision import decide
+from pipelines.engine.runner import run_stage
+from pipelines.engine.stage import Output, Part, Stage
 from pipelines.releases.publish import CurateConfig
-from pipelines.resolve import Distinct, Scatter
 from pipelines.schema import CANDIDATES, FETCHES, IMAGES, identify
-from pipelines.stage import Output, Part, Stage, run_stage
 from pipelines.store import Folder, digest, read_table, write_arrow, write_parquet
-from tests.pipelines.made import in_a_loop
 
 RECIPE = """
 name = "small"
@@ -265,12 +264,11 @@ def test_outcomes_are_those_of_the_oracle(
 def root(tmp_path: Path) -> Folder:
     (tmp_path / "small.toml").write_text(RECIPE)
     root = Folder(str(tmp_path))
-    with in_a_loop():
-        make(
-            root,
-            "a",
-            (((2, 1, False), (5, 2, False)), ((6, 3, False), (1, 2, False), (4, 4, False))),
-        )
+    make(
+        root,
+        "a",
+        (((2, 1, False), (5, 2, False)), ((6, 3, False), (1, 2, False), (4, 4, False))),
+    )
     return root
 
 
@@ -375,13 +373,6 @@ def test_the_release_digest_depends_on_samples_not_on_shards(root: Folder) -> No
     assert json.loads(two.folder.read("funnel.json"))["candidates"] == 5
 
 
-@pytest.fixture
-def loop() -> Iterator[None]:
-    with in_a_loop():
-        yield
-
-
-@pytest.mark.usefixtures("loop")
 def test_a_collection_that_is_named_twice_counts_once(root: Folder) -> None:
     once, twice = (decide(root, small(root), names) for names in (["a"], ["a", "a"]))
     assert twice.funnel.candidates == 5
@@ -426,7 +417,6 @@ ODD = {
 }
 
 
-@pytest.mark.usefixtures("loop")
 @pytest.mark.parametrize(("rules", "counts"), ODD.items(), ids=range(len(ODD)))
 def test_what_is_accepted_runs_to_the_end(root: Folder, rules: str, counts: dict[str, int]) -> None:
     Path(small(root)).write_text(HEAD + rules)
@@ -435,7 +425,6 @@ def test_what_is_accepted_runs_to_the_end(root: Folder, rules: str, counts: dict
     assert {name: found.get(name, 0) for name in counts} == counts
 
 
-@pytest.mark.usefixtures("loop")
 def test_without_its_rewriter_a_recipe_runs_and_funnel_and_card_say_so(root: Folder) -> None:
     Path(small(root)).write_text(RECIPE.replace("[[rule]]", 'text = "text.anonymous"\n[[rule]]', 1))
     with pytest.raises(

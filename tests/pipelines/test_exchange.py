@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.exchange import bucket_of, read_group, stable_hash, write_groups
+from pipelines.engine.shuffle import bucket_of, read_group, stable_hash, write_groups
 from pipelines.store import Folder
 
 SCHEMA = pa.schema([("value", pa.int64()), ("name", pa.string())])

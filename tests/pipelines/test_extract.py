@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from pipelines.datasets.held import ARCHIVE_IMAGES
-from pipelines.pages.candidates import candidates_of_page
-from pipelines.pages.extract import Extract
+from pipelines.engine.runner import run_stage
 from pipelines.schema import CANDIDATES, identify
-from pipelines.stage import run_stage
+from pipelines.sources.archives.candidates import candidates_of_page
+from pipelines.sources.archives.extract import Extract
+from pipelines.sources.held import ARCHIVE_IMAGES
 from pipelines.store import Folder, read_table
 from pipelines.web.crawl import Crawl, crawl
 from tests.pipelines.test_archives import DATA, record

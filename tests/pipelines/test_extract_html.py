@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.pages import extract_html
-from pipelines.pages.extract_html import ExtractHtml
-from pipelines.pages.sources import opened
+from pipelines.engine.runner import run_stage
 from pipelines.schema import CANDIDATES, identify
-from pipelines.stage import run_stage
+from pipelines.sources.archives import extract_saved_pages as extract_html
+from pipelines.sources.archives.extract_saved_pages import ExtractHtml
+from pipelines.sources.paths import opened
 from pipelines.store import Folder, read_table
 from tests.pipelines.web import jpeg
 

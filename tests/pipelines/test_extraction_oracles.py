@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.pages.archives import HTML, Response, is_html, responses
-from pipelines.pages.images_of_page import TARGET_WIDTH, read_page
-from pipelines.pages.media import WINDOW_HEIGHT
-from pipelines.pages.page_tree import parse
-from pipelines.web.permission import is_placeholder
+from pipelines.html.images_of_page import TARGET_WIDTH, read_page
+from pipelines.html.media_queries import WINDOW_HEIGHT
+from pipelines.html.page_tree import parse
+from pipelines.permission.outcomes import is_placeholder
+from pipelines.sources.archives.responses import HTML, Response, is_html, responses
 
 pytest.importorskip("html5lib", reason="html5lib is not installed: it is the oracle")
 from tests.pipelines import html_oracle

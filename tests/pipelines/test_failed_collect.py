@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.collect import CollectConfig, collect
-from pipelines.shares import Share
-from pipelines.stage import Engine, StageFailed
+from pipelines.collect.run import CollectConfig, collect
+from pipelines.engine.shares import Share
+from pipelines.engine.stage import Engine, StageFailed
 from pipelines.store import Folder
 from tests.pipelines.web import Reply, jpeg, served
 

@@ -12,12 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipelines.permission.outcomes import WELL_KNOWN
+from pipelines.permission.takedown_list import Forgotten
 from pipelines.schema import FETCHES, IMAGES
 from pipelines.store import Folder, read_table, write_parquet
-from pipelines.takedown.forgotten import Forgotten
 from pipelines.web import downloader
 from pipelines.web.fetch import Fetch, download, taking_turns
-from pipelines.web.permission import WELL_KNOWN
 from pipelines.web.politeness import Politeness
 from tests.pipelines.test_archives import record
 from tests.pipelines.web import Page, Reply, jpeg, served
@@ -339,7 +339,7 @@ def test_a_run_ends_by_its_deadline(tmp_path: Path) -> None:
 
 
 def test_images_of_the_archive_are_not_asked_for(tmp_path: Path) -> None:
-    from pipelines.pages.extract import Extract
+    from pipelines.sources.archives.extract import Extract
 
     refusing = "Content-Type: image/jpeg\r\nX-Robots-Tag: noai\r\n"
     archive = record("http://a.example/a.jpg", PHOTO, "Content-Type: image/jpeg\r\n") + record(

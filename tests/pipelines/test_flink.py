@@ -24,9 +24,10 @@ import pyarrow as pa
 import pytest
 
 from filters.base import Filter, Level
-from filters.length import LengthFilter
+from filters.text.length import LengthFilter
+from pipelines.engine.runner import run_stage
+from pipelines.engine.stage import Engine, Manifest, StageFailed
 from pipelines.measure import Measure
-from pipelines.stage import Engine, Manifest, StageFailed, run_stage
 from pipelines.store import Folder
 from tests.pipelines import flink
 from tests.pipelines.test_decide import RECIPE, make
@@ -152,7 +153,7 @@ def test_an_aggregation_by_the_command_line_writes_the_same_bytes(
 def test_a_job_that_gets_no_worker_ends(
     root: Path, cluster: flink.Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.stage.SUBMISSIONS", 1)
+    monkeypatch.setattr("pipelines.engine.stage.SUBMISSIONS", 1)
     measure = Measure.of(Folder(str(root)) / "collections/a", PatientFilter())
     stage = dataclasses.replace(measure, out=Folder(str(tmp_path / "out")))
     jobs = len(cluster.jobs())

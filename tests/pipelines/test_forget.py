@@ -28,25 +28,25 @@ import pytest
 from fastwarc.warc import ArchiveIterator
 from PIL import Image
 
-from flows.inspect import status, status_table
+from flows.root_state import status, status_table
 from flows.training import address as training_address
-from pipelines.collect import collect
+from pipelines.collect.run import collect
 from pipelines.curate import curate
-from pipelines.decisions.decision import decide
-from pipelines.pages.archives import response_at
+from pipelines.decide.decision import decide
+from pipelines.permission.takedown_list import FORGOTTEN, Forgotten, address
 from pipelines.releases.publish import CurateConfig, Release
-from pipelines.releases.validate import validate
+from pipelines.sources.archives.responses import response_at
 from pipelines.store import Folder, LeaseHeld, lease, read_table, write_parquet
-from pipelines.takedown.forgotten import FORGOTTEN, Forgotten, address
-from pipelines.takedown.redact import blank_record
+from pipelines.takedown.redact_files import blank_record
 from pipelines.takedown.run import forget
+from pipelines.validate import validate
 from tests.pipelines.web import served
 from training.data.shards import Release as TrainingRelease
 
 try:
-    from pipelines.collect_config import CollectConfig
+    from pipelines.collect.config import CollectConfig
 except ImportError:  # where the configuration lies beside the function
-    from pipelines.collect import CollectConfig  # type: ignore[attr-defined,no-redef]
+    from pipelines.collect.run import CollectConfig  # type: ignore[attr-defined,no-redef]
 
 
 # --- the list

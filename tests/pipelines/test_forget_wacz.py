@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.collect import CollectConfig, collect
+from pipelines.collect.run import CollectConfig, collect
 from pipelines.curate import curate
-from pipelines.decisions.decision import decide
+from pipelines.decide.decision import decide
 from pipelines.releases.publish import CurateConfig
-from pipelines.releases.validate import validate
 from pipelines.store import Folder
 from pipelines.takedown.run import forget
+from pipelines.validate import validate
 from tests.pipelines.test_archives import record
 from tests.pipelines.test_forget import holders, image_id, picture, samples
 from tests.pipelines.test_wacz import package

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from filters import pictures
-from filters.natural import NaturalFilter
-from filters.natural import decode as looked_at
+from filters.image import pixels as pictures
+from filters.image.is_photo import NaturalFilter
+from filters.image.is_photo import decode as looked_at
 from pipelines.images.decode import Decoded, Undecodable, decode
 from pipelines.images.encode import Encoding
 from pipelines.images.isolated import fault

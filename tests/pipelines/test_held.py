@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.datasets import held, held_readers
-from pipelines.datasets.held import PLACES, from_archives
-from pipelines.images.spool import Spool
+from pipelines.sources import held, held_readers
+from pipelines.sources.held import PLACES, from_archives
+from pipelines.sources.spool import Spool
 from pipelines.store import Folder, write_parquet
 from tests.pipelines.web import jpeg
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
+from pipelines.permission.outcomes import WELL_KNOWN
+from pipelines.sources.body import PIECES, Body
 from pipelines.store import Folder
 from pipelines.web import crawler, frontier, guest_client
-from pipelines.web.body import PIECES, Body
 from pipelines.web.crawl import Crawl, crawl
 from pipelines.web.downloader import Downloader
 from pipelines.web.fetch import as_it_is, download
 from pipelines.web.frontier import Frontier, Visit, visit_of_page
 from pipelines.web.links import Links
-from pipelines.web.permission import WELL_KNOWN
 from pipelines.web.politeness import Politeness
 from tests.pipelines.test_hostile_web import Behaviour, ask, drip, forever, hang, raw, reset
 from tests.pipelines.web import Page, Reply, jpeg, served

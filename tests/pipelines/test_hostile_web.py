@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from pipelines.images.decode import decode
+from pipelines.permission.networks import Address
 from pipelines.web import hosts
-from pipelines.web.addresses import Address
 from pipelines.web.downloader import Downloader
 from pipelines.web.fetch import as_it_is
 from pipelines.web.politeness import Politeness

@@ -2,11 +2,11 @@
 
 import pytest
 
-from pipelines.pages.charset import charset_of, decoded
-from pipelines.pages.images_of_page import Picture, read_page
-from pipelines.pages.relative import absolute
-from pipelines.pages.srcset import parse_srcset
-from pipelines.web.permission import is_placeholder
+from pipelines.html.charset import charset_of, decoded
+from pipelines.html.images_of_page import Picture, read_page
+from pipelines.html.relative_urls import absolute
+from pipelines.html.srcset import parse_srcset
+from pipelines.permission.outcomes import is_placeholder
 
 URL = "http://a.example/dir/page.html"
 

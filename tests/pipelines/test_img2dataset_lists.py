@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.commands.img2dataset import arguments
+from flows.cli.img2dataset import arguments
 from pipelines.img2dataset.config import Img2datasetConfig
 from pipelines.img2dataset.lists import BAD_ROW, CUT, lists_at, read_list
 

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 
-from pipelines.datasets import import_tar
-from pipelines.datasets.held_readers import READERS
-from pipelines.datasets.imports import Import
+from pipelines.sources.datasets import tars as import_tar
+from pipelines.sources.datasets.imports import Import
+from pipelines.sources.held_readers import READERS
 from pipelines.store import Folder, read_table
 from tests.pipelines.counted import told
 from tests.pipelines.mutations import mutated

@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.datasets.imports import Import
-from pipelines.datasets.recognise import recognise
-from pipelines.resolve import Distinct, Scatter
+from pipelines.collect.join_fetches import Distinct, Scatter
+from pipelines.engine.runner import run_stage
 from pipelines.schema import CANDIDATES
-from pipelines.stage import run_stage
+from pipelines.sources.datasets.detect_format import recognise
+from pipelines.sources.datasets.imports import Import
 from pipelines.store import Folder, read_table
 from pipelines.web.fetch import Fetch
 from tests.pipelines.counted import told
@@ -753,7 +753,7 @@ def test_tables_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_many_files_are_cut_into_parts(tmp_path: Path) -> None:
-    from pipelines.datasets.import_files import STEMS, grouped
+    from pipelines.sources.datasets.files import STEMS, grouped
 
     names = [
         f"{number // 1000}/{number:06d}.{ending}"

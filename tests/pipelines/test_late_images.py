@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.pages.images_of_page import Picture, read_page
+from pipelines.html.images_of_page import Picture, read_page
 
 PLACEHOLDER = "src='data:image/gif;base64,R0lGODlhAQABAAAAACw='"
 

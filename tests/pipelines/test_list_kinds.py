@@ -23,12 +23,12 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 
-from pipelines.datasets import pairs
-from pipelines.datasets.pairs import Pairs
-from pipelines.pages import sources
-from pipelines.sources import list_bytes
-from pipelines.sources.list_bytes import CHUNK, WINDOW, ListBytes
-from pipelines.sources.parquet_lists import list_rows
+from pipelines.sources import paths as sources
+from pipelines.sources.lists import lines as list_bytes
+from pipelines.sources.lists import pairs
+from pipelines.sources.lists.lines import CHUNK, WINDOW, ListBytes
+from pipelines.sources.lists.pairs import Pairs
+from pipelines.sources.lists.parquet import list_rows
 from pipelines.store import Folder, read_table
 from tests.pipelines.counted import told
 from tests.pipelines.mutations import mutated
@@ -600,7 +600,7 @@ def test_quotes_cost_linear_time(
     tmp_path: Path, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No line is split more than a few times, whatever the quotes of the lines around it."""
-    from pipelines.sources.delimited import Layout
+    from pipelines.sources.lists.delimited import Layout
 
     split = Layout.split
     seen = Counter[str]()
@@ -619,7 +619,7 @@ def test_quotes_cost_linear_time(
 def test_brackets_without_end_cost_linear_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipelines.sources import json_records
+    from pipelines.sources.lists import json_records
 
     monkeypatch.setattr(json_records, "IN_VAIN", 1 << 21)
     body = b"[" + b'{"a":,' * 200_000
@@ -742,7 +742,7 @@ def test_a_network_that_fails_is_no_damage_of_a_parquet_list(
         web.fail = 1000
         return list_rows(*given)
 
-    monkeypatch.setattr("pipelines.pages.patience.PAUSE", 0.001)
+    monkeypatch.setattr("pipelines.sources.retrying.PAUSE", 0.001)
     monkeypatch.setattr(pairs, "list_rows", failing)
     with ranged({"/a.parquet": buffer.getvalue()}) as web:
         stage = Pairs(out=Folder("memory://nowhere"), path=f"{web.url}/a.parquet")

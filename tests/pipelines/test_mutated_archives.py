@@ -17,7 +17,7 @@ from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.pages.extract import RECORDS, Extract, ExtractWat
+from pipelines.sources.archives.extract import RECORDS, Extract, ExtractWat
 from pipelines.store import Folder
 from tests.pipelines.test_archives import record
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.collect import CollectConfig, collect
-from pipelines.resolve import hosts
+from pipelines.collect.run import CollectConfig, collect
 from pipelines.store import Folder, read_table
+from pipelines.urls import hosts
 from pipelines.web.fetch import download
 from pipelines.web.politeness import Politeness
 from tests.pipelines.web import Reply, jpeg, served

@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pipelines.images.decode import Undecodable
-from pipelines.web.body import MEMORY_BYTES, Body
+from pipelines.sources.body import MEMORY_BYTES, Body
+from pipelines.sources.fetch_result import FetchError, Reply
 from pipelines.web.downloader import Downloader
 from pipelines.web.fetch import as_it_is
 from pipelines.web.politeness import Politeness, patience, retry_after
-from pipelines.web.result import FetchError, Reply
 
 LOCAL = Politeness(allow_private_addresses=True, seconds=5.0)
 

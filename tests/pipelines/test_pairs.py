@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.datasets.pairs import ROWS, Pairs, columns_of
-from pipelines.datasets.samples import Keys
+from pipelines.engine.runner import run_stage
 from pipelines.schema import CANDIDATES, identify
-from pipelines.sources.list_bytes import LINE_BYTES
-from pipelines.stage import run_stage
+from pipelines.sources.datasets.samples import Keys
+from pipelines.sources.lists.lines import LINE_BYTES
+from pipelines.sources.lists.pairs import ROWS, Pairs, columns_of
 from pipelines.store import Folder, read_table
 from tests.pipelines.counted import told
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipelines.web.permission import (
+from pipelines.permission.outcomes import (
     address_outcome,
     follows_links,
     headers_outcome,

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-from pipelines.collect import CollectConfig, collect
+from pipelines.collect.run import CollectConfig, collect
 from pipelines.images.decode import decode
 from pipelines.img2dataset.config import Img2datasetConfig
 from pipelines.img2dataset.run import img2dataset
 from pipelines.store import Folder
+from pipelines.web.budget import Spent, spent_file
 from pipelines.web.crawl import Crawl, crawl
 from pipelines.web.downloader import Downloader
 from pipelines.web.fetch import as_it_is
 from pipelines.web.politeness import Politeness
 from pipelines.web.proxies import Proxies, check_proxies
-from pipelines.web.spent import Spent, spent_file
 from tests.pipelines.test_opener import served_securely
 from tests.pipelines.web import Page, Reply, jpeg, served
 

@@ -14,13 +14,20 @@ from typing import Any
 import pytest
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-from pipelines.pages.archives import Response, responses
-from pipelines.sources.warc import Record
+from pipelines.sources.archives.earlier_crawls import (
+    Stored,
+    beside,
+    by_address,
+    relative,
+    unchanged,
+    updated,
+)
+from pipelines.sources.archives.responses import Response, responses
+from pipelines.sources.archives.warc import Record
 from pipelines.store import Folder
 from pipelines.web.crawl import Crawl, crawl
 from pipelines.web.frontier import Frontier
 from pipelines.web.links import images_on_page
-from pipelines.web.recrawl import Stored, beside, by_address, relative, unchanged, updated
 from pipelines.web.sitemaps import read_sitemap
 from tests.pipelines.web import Page, Reply, jpeg, served
 

@@ -21,21 +21,21 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from filters.given import Given
-from flows.inspect import status
+from filters.given_models import Given
+from flows.root_state import status
 from flows.training import address
 from pipelines import store
-from pipelines.collect import collect
-from pipelines.collect_config import CollectConfig
+from pipelines.collect.config import CollectConfig
+from pipelines.collect.run import collect
 from pipelines.curate import curate
-from pipelines.decisions.decision import decide
+from pipelines.decide.decision import decide
+from pipelines.engine.stage import StageFailed
 from pipelines.releases import shards as release
 from pipelines.releases.croissant import told
 from pipelines.releases.publish import CurateConfig
-from pipelines.releases.validate import validate
-from pipelines.stage import StageFailed
 from pipelines.store import Folder, LeaseHeld, lease, read_table
 from pipelines.takedown.run import forget
+from pipelines.validate import validate
 from tests.pipelines.test_decide import PICTURES, URLS, make
 from training.data.shards import Release as Training
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.collect import CollectConfig, collect
-from pipelines.pages import sources
-from pipelines.pages.extract import RECORDS, Extract
+from pipelines.collect.run import CollectConfig, collect
+from pipelines.sources import paths as sources
+from pipelines.sources.archives.extract import RECORDS, Extract
 from pipelines.store import Folder, read_table
 from tests.pipelines.ranges import ranged
 from tests.pipelines.test_archives import record
@@ -170,7 +170,7 @@ def test_what_is_said_today_of_an_image_counts(tmp_path: Path) -> None:
 def test_a_network_that_fails_leaves_no_revisit_unresolved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.pages.patience.PAUSE", 0.001)
+    monkeypatch.setattr("pipelines.sources.retrying.PAUSE", 0.001)
     (tmp_path / "a.warc.gz").write_bytes(revisit("http://b.example/2", refers()))
     with ranged({"/b.warc.gz": PAGE}) as web:
         stage = Extract(

@@ -14,10 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.permission.paths import FEW, PathRules, path_of
-from pipelines.web.directives import expiries, page_outcome, usage_outcome
-from pipelines.web.robots import ROBOTS_BYTES, ROBOTS_RETRY_SECONDS, ROBOTS_SECONDS, Rules, rules_of
-from pipelines.web.wellknown import media_rules_of, reservations_of
+from pipelines.permission.directives import expiries, page_outcome, usage_outcome
+from pipelines.permission.path_rules import FEW, PathRules, path_of
+from pipelines.permission.robots import (
+    ROBOTS_BYTES,
+    ROBOTS_RETRY_SECONDS,
+    ROBOTS_SECONDS,
+    Rules,
+    rules_of,
+)
+from pipelines.permission.well_known import media_rules_of, reservations_of
 
 FORBIDS = "User-agent: *\r\nDisallow: /käse\r\nDisallow: /no\r\nSitemap: /s.xml\r\n"
 # of CPU; each takes less than one here, and a way that grows with the square takes minutes

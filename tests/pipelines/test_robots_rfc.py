@@ -4,7 +4,7 @@ The token of ours is `winnow`.
 
 import pytest
 
-from pipelines.web.robots import ROBOTS_BYTES, ROBOTS_RETRY_SECONDS, ROBOTS_SECONDS, rules_of
+from pipelines.permission.robots import ROBOTS_BYTES, ROBOTS_RETRY_SECONDS, ROBOTS_SECONDS, rules_of
 
 PATHS = [
     # 2.2.1 the user-agent line: which group is ours

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from pipelines.pages.attributes import few_attributes
-from pipelines.pages.images_of_page import read_page
-from pipelines.pages.page_tree import parse
-from pipelines.pages.roots import MOST, SMALL, few_roots
+from pipelines.html.attributes import few_attributes
+from pipelines.html.images_of_page import read_page
+from pipelines.html.page_tree import parse
+from pipelines.html.root_tags import MOST, SMALL, few_roots
 
 SIZE = 2_000_000
 

@@ -18,8 +18,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.shares import Share, ShareUnfinished, live_shares, right_to_write, share_of_lanes
-from pipelines.stage import Engine, Manifest, Output, Part, Stage, run_stage
+from pipelines.engine import local
+from pipelines.engine.runner import run_stage
+from pipelines.engine.shares import (
+    Share,
+    ShareUnfinished,
+    live_shares,
+    right_to_write,
+    share_of_lanes,
+)
+from pipelines.engine.stage import Engine, Manifest, Output, Part, Stage
 from pipelines.store import Folder, LeaseHeld
 from tests.pipelines.objects import bucket
 from tests.pipelines.test_stage import Double, calls, make
@@ -27,7 +35,7 @@ from tests.pipelines.test_stage import Double, calls, make
 OF = 16
 # Beam is imported once, and forked before any thread is there
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["pipelines.engine.beam", "tests.pipelines.test_shares"])
+processes.set_forkserver_preload(["tests.pipelines.test_shares"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,9 +266,7 @@ def test_a_living_share_is_waited_for(tmp_path: Path) -> None:
 def test_a_share_whose_stage_another_completes_does_nothing_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipelines.engine import beam as engines
-
-    real = engines.map_lanes
+    real = local.map_lanes
 
     def tardy(stage: Stage, engine: Engine, lanes: Any) -> None:
         real(stage, engine, lanes)
@@ -268,7 +274,7 @@ def test_a_share_whose_stage_another_completes_does_nothing_again(
             lambda: Manifest.read(stage.out) is not None and not (stage.out / "receipts").exists()
         )
 
-    monkeypatch.setattr(engines, "map_lanes", tardy)
+    monkeypatch.setattr(local, "map_lanes", tardy)
     with pytest.raises(ShareUnfinished):  # the share without parts
         run_stage(make(tmp_path), engine(5, 5, wait_seconds=0))
     threads = [

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.pages import sources
-from pipelines.pages.archives import responses
-from pipelines.pages.extract import Extract
-from pipelines.pages.patience import ATTEMPTS, NoRanges, Unreachable
-from pipelines.pages.sources import Source, expand, fingerprint, opened, read_range
-from pipelines.sources.boundaries import first_boundary
+from pipelines.sources import paths as sources
+from pipelines.sources.archives.boundaries import first_boundary
+from pipelines.sources.archives.extract import Extract
+from pipelines.sources.archives.responses import responses
+from pipelines.sources.paths import Source, expand, fingerprint, opened, read_range
+from pipelines.sources.retrying import ATTEMPTS, NoRanges, Unreachable
 from pipelines.store import Folder
 from tests.pipelines.ranges import ranged
 from tests.pipelines.test_archives import record
@@ -23,7 +23,7 @@ DATA = bytes(range(256)) * 400
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.pages.patience.PAUSE", 0.01)
+    monkeypatch.setattr("pipelines.sources.retrying.PAUSE", 0.01)
 
 
 def urls(*patterns: str, prefix: str = "") -> list[str]:

@@ -15,7 +15,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pipelines.stage import Engine, Manifest, Output, Part, Progress, Stage, StageFailed, run_stage
+from pipelines.engine import local
+from pipelines.engine.runner import run_stage
+from pipelines.engine.stage import Engine, Manifest, Output, Part, Progress, Stage, StageFailed
 from pipelines.store import Folder
 
 
@@ -132,11 +134,8 @@ def test_a_full_disk_stops_the_stage_with_a_remedy(tmp_path: Path) -> None:
 def test_a_failed_job_is_submitted_again_with_what_is_pending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # seconds to import, which no worker of these tests needs
-    from pipelines.engine import beam as engines
-
     submitted: list[int] = []
-    real = engines.map_lanes
+    real = local.map_lanes
 
     def broken_once(stage: Stage, engine: Engine, lanes: Any) -> None:
         submitted.append(len(submitted))
@@ -144,7 +143,7 @@ def test_a_failed_job_is_submitted_again_with_what_is_pending(
             raise RuntimeError("the engine lost a worker")
         real(stage, engine, lanes)
 
-    monkeypatch.setattr(engines, "map_lanes", broken_once)
+    monkeypatch.setattr(local, "map_lanes", broken_once)
     assert run_stage(make(tmp_path)).counts == {"sum": 12}
     assert submitted == [0, 1]
 
@@ -154,12 +153,37 @@ def test_parts_of_a_lane_run_in_order(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text().split() == [f"part-{i:05d}" for i in range(4)]
 
 
-def test_several_processes_give_the_same_manifest(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    one = run_stage(make(tmp_path / "a"))
-    two = run_stage(make(tmp_path / "b"), Engine(workers=2))
-    assert two == one
+@pytest.mark.parametrize("engine", [Engine(workers=2), Engine(runner="FnApiRunner")])
+def test_every_engine_writes_the_same_bytes(tmp_path: Path, engine: Engine) -> None:
+    def ran(name: str, engine: Engine) -> tuple[Manifest, dict[str, bytes]]:
+        (tmp_path / name).mkdir()
+        manifest = run_stage(make(tmp_path / name), engine)
+        files = sorted((tmp_path / name / "out").iterdir())
+        return manifest, {path.name: path.read_bytes() for path in files}
+
+    assert ran("other", engine) == ran("here", Engine())
+
+
+def test_the_processes_of_this_machine_need_no_beam(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from tests.pipelines.test_stage import make
+from pipelines.engine.runner import run_stage
+from pipelines.engine.stage import Engine
+for workers in (1, 2):
+    (Path({str(tmp_path)!r}) / str(workers)).mkdir()
+    run_stage(make(Path({str(tmp_path)!r}) / str(workers)), Engine(workers=workers))
+print("apache_beam" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"
 
 
 def test_progress_reaches_the_last_part(tmp_path: Path) -> None:
@@ -172,7 +196,7 @@ def test_a_killed_stage_goes_on_at_its_unfinished_parts(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
 from tests.pipelines.test_stage import make
-from pipelines.stage import run_stage
+from pipelines.engine.runner import run_stage
 run_stage(make(Path({str(tmp_path)!r}), lanes=1, orders={{"part-00002": "sleep"}}))
 """
     child = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
@@ -221,7 +245,8 @@ def test_workers_end_with_their_caller(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
 from tests.pipelines.test_stage import make
-from pipelines.stage import Engine, run_stage
+from pipelines.engine.runner import run_stage
+from pipelines.engine.stage import Engine
 run_stage(make(Path({str(tmp_path)!r}), orders={{"part-00002": "sleep"}}), Engine(workers=2))
 """
     child = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
@@ -265,7 +290,7 @@ def started_by(pid: int) -> list[int]:
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            if parent == pid and b"pipelines.workers" in (entry / "cmdline").read_bytes():
+            if parent == pid and b"pipelines.engine.local" in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
         except OSError:
             continue

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines.decisions.statistics import (
+from pipelines.decide.statistics import (
     modulus_for,
     part_statistics,
     read_statistics,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.commands.options import print_json
+from flows.cli.options import print_json
 from flows.progress import Lines
-from pipelines.stage import Progress
+from pipelines.engine.stage import Progress
 from pipelines.terminal import OBEYED, guard_terminal, say, visible, visible_json
 
 ROOT = Path(__file__).parents[2]

@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.datasets.pairs import Pairs
-from pipelines.pages.relative import Base, absolute
-from pipelines.permission.urls import (
+from pipelines.engine.runner import run_stage
+from pipelines.html.relative_urls import Base, absolute
+from pipelines.permission.outcomes import address_outcome
+from pipelines.permission.takedown_list import Forgotten
+from pipelines.sources.lists.pairs import Pairs
+from pipelines.store import Folder, read_table
+from pipelines.urls import (
     ascii_address,
     ascii_host,
     joined,
     octets_escaped,
     without_blanks,
 )
-from pipelines.stage import run_stage
-from pipelines.store import Folder, read_table
-from pipelines.takedown.forgotten import Forgotten
-from pipelines.web.permission import address_outcome
 
 VECTORS = (
     Path(__file__).parents[3] / "shared" / "data" / "ground_truth" / "ada-wpt-url" / "tests" / "wpt"

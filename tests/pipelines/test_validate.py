@@ -13,9 +13,9 @@ import pytest
 
 from pipelines.curate import curate
 from pipelines.releases.publish import CurateConfig
-from pipelines.releases.validate import kind_of, validate
 from pipelines.store import Folder, read_table, write_arrow
-from pipelines.takedown.redact import sha256_of
+from pipelines.takedown.redact_files import sha256_of
+from pipelines.validate import kind_of, validate
 from tests.pipelines.test_decide import make
 from tests.pipelines.test_release import ROWS
 

@@ -10,11 +10,11 @@ from typing import IO, Any
 
 import pytest
 
-from pipelines.collect import CollectConfig, collect
-from pipelines.pages.archives import response_at
-from pipelines.pages.extract import RECORDS, Extract
-from pipelines.pages.sources import expand, information, inside, opened, read_range
-from pipelines.sources import wacz
+from pipelines.collect.run import CollectConfig, collect
+from pipelines.sources.archives import wacz
+from pipelines.sources.archives.extract import RECORDS, Extract
+from pipelines.sources.archives.responses import response_at
+from pipelines.sources.paths import expand, information, inside, opened, read_range
 from pipelines.store import Folder, read_table
 from tests.pipelines.ranges import ranged
 from tests.pipelines.test_archives import record

@@ -14,9 +14,9 @@ import lz4.frame
 import pytest
 from backports import zstd
 
-from pipelines.pages.archives import response_of, responses
-from pipelines.sources import frames
-from pipelines.sources.warc import HEADER_BYTES, Record, records
+from pipelines.sources.archives import frames
+from pipelines.sources.archives.responses import response_of, responses
+from pipelines.sources.archives.warc import HEADER_BYTES, Record, records
 from tests.pipelines.test_archives import record, trouble
 
 LIMIT = 1 << 20

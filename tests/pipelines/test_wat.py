@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from pipelines.pages.extract import ExtractWat
-from pipelines.pages.relative import Base
-from pipelines.pages.roads import compare_roads
-from pipelines.pages.wat import cut_record, page_of, whole_record
-from pipelines.pages.wat_rows import WatRows
+from pipelines.engine.runner import run_stage
+from pipelines.html.relative_urls import Base
 from pipelines.schema import CANDIDATES, identify
-from pipelines.stage import run_stage
+from pipelines.sources.archives.compare_wat import compare_roads
+from pipelines.sources.archives.extract import ExtractWat
+from pipelines.sources.archives.wat import cut_record, page_of, whole_record
+from pipelines.sources.archives.wat_rows import WatRows
 from pipelines.store import Folder, read_table
 from tests.pipelines.test_archives import DATA, record
 from tests.pipelines.wats import dumped, envelope, image, request, wat

@@ -1,17 +1,21 @@
-"""What several files of tests ask: a model that is trained once, towers as folders."""
+"""What several files of tests ask: a model that is trained once, towers as folders.
+
+pytest reads this file in the process that only hands out tests, too: it imports torch where it is
+used, in those that run them.
+"""
+
+from __future__ import annotations
 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
-from tests.training.worlds import COLOURS, SHAPES, picture, release, shapes_plan
-from training.data.towers import TowerSpec
-from training.evaluate.scorer import Scorer
-from training.export import load_scorer
-from training.train import train
+if TYPE_CHECKING:
+    from training.data.towers import TowerSpec
+    from training.evaluate.scorer import Scorer
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +23,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model folder of a run that learned to tell shapes; its run and releases stand beside
     it.
     """
+    from tests.training.worlds import release, shapes_plan
+    from training.train import train
+
     folder = tmp_path_factory.mktemp("trained")
     plan = shapes_plan(steps=150, checkpoint_steps=1000)
     stage = plan.stages[0]
@@ -31,12 +38,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def scorer(trained: Path) -> Scorer:
     """The same model, holding nothing yet."""
+    from training.export import load_scorer
+
     return load_scorer(trained)
 
 
 @pytest.fixture
 def shapes(tmp_path: Path) -> Path:
     """A file of captions: every colour and shape once."""
+    from tests.training.worlds import COLOURS, SHAPES, picture
+
     lines = []
     for colour in COLOURS:
         for shape in SHAPES:
@@ -51,7 +62,10 @@ def shapes(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory: pytest.TempPathFactory) -> TowerSpec:
     timm = pytest.importorskip("timm")
+    import torch
     from safetensors.torch import save_file
+
+    from training.data.towers import TowerSpec
 
     folder = tmp_path_factory.mktemp("timm")
     torch.manual_seed(0)
@@ -64,7 +78,10 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> TowerSpec:
 
 @pytest.fixture(scope="session")
 def text_folder(tmp_path_factory: pytest.TempPathFactory) -> TowerSpec:
+    import torch
     from transformers import BertConfig, BertModel
+
+    from training.data.towers import TowerSpec
 
     folder = tmp_path_factory.mktemp("bert")
     torch.manual_seed(0)

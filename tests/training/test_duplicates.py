@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from filters.hashes import dhash
+from filters.image.hashes import dhash
 from training.data.hashes import GreysSpec, flat, hashes_of, stored_hashes
 from training.data.shards import Release
 from training.evaluate.duplicates import compute_hashes, near_duplicates

@@ -13,6 +13,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from tests.training import tiny
+from tests.training.processes import HOW
 from training.distributed import Ranks
 from training.inputs import ImageInput, Input
 from training.model import ModelSpec
@@ -158,7 +159,7 @@ CASES = [
 
 
 def test_two_ranks_give_the_gradient_of_one(tmp_path: Path) -> None:
-    mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
+    mp.start_processes(_rank, args=(str(tmp_path),), nprocs=2, start_method=HOW)
     for number, case in enumerate(CASES):
         numbers, gradients = case.wanted()
         found = torch.load(tmp_path / f"{number}.pt", weights_only=True)

@@ -1,13 +1,10 @@
 """Several processes under torchrun train as one does, and go on with what one has begun.
 
-Everything that needs a second process stands in two calls of torchrun, because to start one takes
-longer than to train.
+Everything that needs a second process stands in two calls of torchrun, whose processes are forks of
+this one, because to import torch in each takes longer than to train.
 """
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from flows import cli
+from tests.training.processes import run_apart, torchrun
 from tests.training.worlds import all_plan, release, shapes_plan, trained
 from training.plan import TrainingPlan
 from training.train import train
 
-ROOT = Path(__file__).parents[2]
 STOP = 5  # a step of the second stage, behind which no checkpoint is due
 NAMES = ["two", "two-then-one", "one-then-two"]  # the last two with blocks that are cut
-pytestmark = pytest.mark.timeout(1800)  # two processes that import torch, on machines that are busy
+pytestmark = pytest.mark.timeout(1800)  # two processes in step, on machines that are busy
 
 SCRIPT = """
 import sys
@@ -38,7 +36,7 @@ trained(cut(), folder, "one-then-two", workers=1, ids=True)
 
 # A plan of one's own, in whose third step the scheduler asks torchrun to stop
 PLAN = """
-import os, signal, time
+import os, signal, threading
 from tests.training.worlds import shapes_plan
 from training import loop
 
@@ -46,8 +44,11 @@ step_of = loop.train_step
 
 def step(run, batches):
     if run.done == 2 and run.ranks.first:
+        ask = signal.getsignal(signal.SIGTERM)
+        handed_on = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *given: (handed_on.set(), ask(*given)))
         os.kill(os.getppid(), signal.SIGTERM)
-        time.sleep(10)  # torchrun has handed it on long before
+        assert handed_on.wait(60)
     return step_of(run, batches)
 
 def plan():
@@ -73,20 +74,6 @@ def cut() -> TrainingPlan:
     return replace(whole(), shard="fsdp")
 
 
-def _torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", *arguments]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "GLOO_SOCKET_IFNAME": "lo",
-        "OMP_NUM_THREADS": "1",
-    }
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=1500, check=False
-    )
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("torchrun")
@@ -97,8 +84,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _put_by(folder, "one-then-two")
 
     (folder / "script.py").write_text(SCRIPT)
-    done = _torchrun(str(folder / "script.py"), str(folder))
-    assert done.returncode == 0, done.stderr[-4000:]
+    said = folder / "said"
+    status = run_apart(torchrun, folder / "script.py", str(folder), said=said)
+    assert status == 0, said.read_text()[-4000:]
     _put_by(folder, "two-then-one")
     trained(cut(), folder, "two-then-one", ids=True)
     return folder
@@ -164,11 +152,11 @@ def test_the_command_stops_when_torchrun_is_asked_to_and_goes_on_alone(tmp_path:
         (home / "manifest.json").write_text(json.dumps({"digest": name}))
     (tmp_path / "plan.py").write_text(PLAN)
     out = tmp_path / "run"
-    command = ["-m", "flows.cli", "train", str(tmp_path / "plan.py"), "--root", str(root)]
+    said = tmp_path / "said"
+    command = ["train", str(tmp_path / "plan.py"), "--root", str(root)]
     command += ["--release", "web=web", "clean=clean", "--out", str(out)]
-    stopped = _torchrun(*command)
-    assert stopped.returncode != 0
-    assert "winnow: stopped after step 3 of 12; the same command goes on" in stopped.stderr
+    assert run_apart(torchrun, Path(cli.__file__), *command, said=said) != 0
+    assert "winnow: stopped after step 3 of 12; the same command goes on" in said.read_text()
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-000000003"]
 
     releases = {name: root / "releases" / name for name in ("web", "clean")}

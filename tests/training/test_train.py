@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.training.processes import run_apart
 from tests.training.worlds import Killed, random_plan, release, shapes_plan, trained
 from training.export import load_model
 from training.interrupt import patient_stop
 from training.loop import Progress
 from training.train import train
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -28,6 +25,16 @@ def releases(tmp_path: Path) -> dict[str, Path]:
         "web": release(tmp_path / "web", 60),
         "clean": release(tmp_path / "clean", 40, seed=1),
     }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the plan from which most tests depart, as nobody disturbed it."""
+    folder = tmp_path_factory.mktemp("whole")
+    release(folder / "web", 60)
+    release(folder / "clean", 40, seed=1)
+    trained(shapes_plan(), folder, "run")
+    return folder / "run"
 
 
 def _weights(out: Path) -> dict[str, torch.Tensor]:
@@ -91,42 +98,29 @@ def test_a_run_killed_after_any_step_sees_and_gives_the_same(tmp_path: Path) -> 
 
 
 def test_a_killed_process_goes_on_and_ends_with_the_same_bits(
-    tmp_path: Path, releases: dict[str, Path]
+    tmp_path: Path, releases: dict[str, Path], whole: Path
 ) -> None:
-    train(shapes_plan(), releases=releases, out=tmp_path / "whole", workers=0)
-    assert _child(tmp_path, tmp_path / "cut", last=5).returncode == -signal.SIGKILL
+    status = run_apart(_killed, releases, tmp_path / "cut", said=tmp_path / "said")
+    assert status == -signal.SIGKILL
     result = train(shapes_plan(), releases=releases, out=tmp_path / "cut", workers=1)
     assert result.ran
-    _same(tmp_path / "whole", tmp_path / "cut")
+    _same(whole, tmp_path / "cut")
 
 
-def _child(folder: Path, out: Path, last: int) -> subprocess.CompletedProcess[str]:
-    """Train in another process, which kills itself after step `last`."""
-    code = f"""
-import os, signal
-from pathlib import Path
-from tests.training.worlds import shapes_plan
-from training.train import train
+def _killed(releases: dict[str, Path], out: Path) -> None:
+    """Train, till this process kills itself after the fifth step."""
 
-def told(progress):
-    if progress.step == {last}:
-        os.kill(os.getpid(), signal.SIGKILL)
+    def told(progress: Progress) -> None:
+        if progress.step == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-releases = {{name: Path({str(folder)!r}) / name for name in ("web", "clean")}}
-train(shapes_plan(), releases=releases, out=Path({str(out)!r}), workers=0, on_progress=told)
-"""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
-    )
+    train(shapes_plan(), releases=releases, out=out, workers=0, on_progress=told)
 
 
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_who_is_asked_to_stop_writes_a_checkpoint_and_goes_on_elsewhere(
-    tmp_path: Path, releases: dict[str, Path], asked: signal.Signals
+    tmp_path: Path, releases: dict[str, Path], whole: Path, asked: signal.Signals
 ) -> None:
-    train(shapes_plan(), releases=releases, out=tmp_path / "whole", workers=0)
-
     def told(progress: Progress) -> None:
         if progress.step == 3:
             for _ in range(1 if asked == signal.SIGINT else 2):  # a manager, and who hands it on
@@ -143,7 +137,7 @@ def test_who_is_asked_to_stop_writes_a_checkpoint_and_goes_on_elsewhere(
     assert (tmp_path / "cut" / "checkpoints" / "step-000000003").is_dir()
     (tmp_path / "cut").rename(tmp_path / "moved")
     train(shapes_plan(), releases=releases, out=tmp_path / "moved", workers=0)
-    _same(tmp_path / "whole", tmp_path / "moved")
+    _same(whole, tmp_path / "moved")
 
 
 def test_a_second_control_c_does_not_wait_and_what_is_ignored_stays_so() -> None:
@@ -161,31 +155,29 @@ def test_a_second_control_c_does_not_wait_and_what_is_ignored_stays_so() -> None
 
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path, releases: dict[str, Path]) -> None:
-    first = train(shapes_plan(), releases=releases, out=tmp_path / "run", workers=0)
-    again = train(shapes_plan(), releases=releases, out=tmp_path / "run", workers=0)
+    plan = shapes_plan(steps=1)
+    first = train(plan, releases=releases, out=tmp_path / "run", workers=0)
+    again = train(plan, releases=releases, out=tmp_path / "run", workers=0)
     assert first.ran
     assert not again.ran
     assert again == replace(first, ran=False)
 
 
-def test_chunks_change_no_loss(tmp_path: Path, releases: dict[str, Path]) -> None:
+def test_chunks_change_no_loss(tmp_path: Path, releases: dict[str, Path], whole: Path) -> None:
     plan = shapes_plan()
     cut = replace(plan, stages=tuple(replace(stage, chunk=3) for stage in plan.stages))
-    train(plan, releases=releases, out=tmp_path / "whole", workers=0)
     train(cut, releases=releases, out=tmp_path / "cut", workers=0)
-    for (_, one), (_, other) in zip(
-        _losses(tmp_path / "whole"), _losses(tmp_path / "cut"), strict=True
-    ):
+    for (_, one), (_, other) in zip(_losses(whole), _losses(tmp_path / "cut"), strict=True):
         assert one == pytest.approx(other, rel=1e-3)
 
 
 def test_another_plan_does_not_train_in_the_same_folder(
     tmp_path: Path, releases: dict[str, Path]
 ) -> None:
-    train(shapes_plan(), releases=releases, out=tmp_path / "run", workers=0)
-    said = r"another plan \(shapes; stages.0.steps is 6 there and 7 here; stages.1.steps is 6 there"
+    train(shapes_plan(steps=1), releases=releases, out=tmp_path / "run", workers=0)
+    said = r"another plan \(shapes; stages.0.steps is 1 there and 2 here; stages.1.steps is 1 there"
     with pytest.raises(ValueError, match=said):
-        train(shapes_plan(steps=7), releases=releases, out=tmp_path / "run", workers=0)
+        train(shapes_plan(steps=2), releases=releases, out=tmp_path / "run", workers=0)
 
 
 def test_a_run_goes_on_with_other_rates_when_that_is_said(
@@ -224,14 +216,13 @@ def test_a_run_goes_on_with_other_rates_when_that_is_said(
 
 
 def test_what_changes_no_result_may_change_between_two_runs(
-    tmp_path: Path, releases: dict[str, Path]
+    tmp_path: Path, releases: dict[str, Path], whole: Path
 ) -> None:
     out = tmp_path / "run"
     trained(shapes_plan(), tmp_path, "run", stop=3)
     plan = shapes_plan(checkpoint_steps=5, recompute=True, shard="fsdp")
     assert train(plan, releases=releases, out=out, workers=0).ran
-    train(shapes_plan(), releases=releases, out=tmp_path / "whole", workers=0)
-    _same(tmp_path / "whole", out)
+    _same(whole, out)
     assert json.loads((out / "plan.json").read_text())["plan"]["recompute"] is True
 
 
@@ -298,14 +289,15 @@ def test_weights_that_the_last_step_has_ruined_are_not_written(
 def test_damaged_files_of_a_run_are_named(
     tmp_path: Path, releases: dict[str, Path], name: str, kept: float | None, message: str
 ) -> None:
-    trained(shapes_plan(), tmp_path, "run", stop=3)
+    plan = shapes_plan(steps=2)
+    trained(plan, tmp_path, "run", stop=3)
     path = tmp_path / "run" / name
     if kept is None:
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
     with pytest.raises(ValueError, match=message):
-        train(shapes_plan(), releases=releases, out=tmp_path / "run", workers=0)
+        train(plan, releases=releases, out=tmp_path / "run", workers=0)
     if "checkpoints" in name:  # what the message says is a remedy
         shutil.rmtree(path.parent)
-        assert train(shapes_plan(), releases=releases, out=tmp_path / "run", workers=0).ran
+        assert train(plan, releases=releases, out=tmp_path / "run", workers=0).ran

@@ -1,0 +1,1 @@
+"""Measurements of an image with its text."""

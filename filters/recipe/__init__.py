@@ -1,0 +1,1 @@
+"""Recipes, their rules and group rules, and what they keep."""

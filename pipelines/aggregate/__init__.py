@@ -1,1 +1,0 @@
-"""What needs the rows of several collections at once."""

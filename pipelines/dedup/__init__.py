@@ -1,0 +1,1 @@
+"""Clusters of near duplicates over any number of collections, out of core."""

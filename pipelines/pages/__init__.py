@@ -1,1 +1,0 @@
-"""Pages of archives, indexes and folders, and the candidates that they hold."""

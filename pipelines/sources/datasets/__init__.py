@@ -1,0 +1,1 @@
+"""Data sets that people have already, with images that need no fetching."""

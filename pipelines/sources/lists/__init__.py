@@ -1,0 +1,1 @@
+"""Lists of image addresses with texts: CSV, TSV, JSON and Parquet, as people write them."""
