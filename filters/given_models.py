@@ -10,7 +10,7 @@ class Given(BaseModel):
     Models are local folders or names of a model hub, read as safetensors or weights only.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     alignment: str | None = Field(
         None, description="open_clip model: MODEL:WEIGHTS, hf-hub:NAME, or a folder."

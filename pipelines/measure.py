@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from filters import MEASUREMENTS
 from filters.base import Filter, PixelFilter, Seen
+from filters.registry import MEASUREMENTS
 from pipelines.engine.children import Died, children
 from pipelines.engine.stage import MANIFEST, Manifest, Output, Part, Stage
-from pipelines.store import Folder, digest, read_table, write_parquet
+from pipelines.store import Folder, digest
+from pipelines.tables import read_table, write_parquet
 
 ROWS = 256  # of images decoded at a time
 LOOKED_AT = 4  # images that go to a child at once: their pixels may come back, some megabytes each

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from filters import MEASUREMENTS, filters_for
 from filters.fit.scorer import examples, labelled, measurements_for, read_labels, train_scorer
 from filters.given_models import Given
 from filters.logistic import Logistic
 from filters.pair.features import FEATURES, read_by
+from filters.registry import MEASUREMENTS, filters_for
 from pipelines.decide.decision import Decision, decide
 from pipelines.engine.stage import Engine, Progress, silent
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 
 
 def score(

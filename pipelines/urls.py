@@ -10,8 +10,6 @@ from functools import lru_cache
 from urllib.parse import SplitResult, quote
 
 import ada_url
-import pyarrow as pa
-import pyarrow.compute as pc
 
 HOST = r"(?![a-z0-9.-]*xn--)(?:[a-z0-9][a-z0-9-]{0,62}\.){1,8}[a-z]{2,62}"
 _PATH = r"/[!$%&()*+,\-./0-9:;=?@A-Z_a-z~]*"
@@ -101,30 +99,3 @@ def _has_name(whole: str) -> bool:
         return True
     name = host.partition(":")[0].removesuffix(".")
     return len(name) <= 253 and all(0 < len(label) <= 63 for label in name.split("."))
-
-
-def hosts(urls: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The host (with its port) of each address; empty where there is none. Of an imported image,
-    its data set and the shard in it.
-
-    One host is one, in whichever letters it is written: what is not ASCII is as name servers are
-    asked for it.
-    """
-    matched = pc.extract_regex(
-        urls,
-        r"^(?:given://(?P<shard>[^/]*/[^/]*)|[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?P<host>[^/?#]*))",
-    )
-    shard, host = (pc.fill_null(pc.struct_field(matched, name), "") for name in ("shard", "host"))
-    host = pc.utf8_lower(host)
-    if not pc.all(pc.string_is_ascii(host), min_count=0).as_py():
-        distinct = pc.unique(host)
-        spelled = pa.array([_in_ascii(name) for name in distinct.to_pylist()], pa.string())
-        host = spelled.take(pc.index_in(host, value_set=distinct))
-    return pc.if_else(pc.equal(shard, ""), host, shard)
-
-
-def _in_ascii(authority: str) -> str:
-    if authority.isascii():
-        return authority
-    host, colon, port = authority.partition(":")
-    return f"{ascii_host(host)}{colon}{port}"

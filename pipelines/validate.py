@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from filters.recipe.funnel import Funnel
 from pipelines.engine.stage import MANIFEST, Manifest
 from pipelines.images.isolated import faults
+from pipelines.releases import SUPERSEDED
 from pipelines.releases.croissant import told
-from pipelines.releases.publish import SUPERSEDED
 from pipelines.releases.sample import CLUSTER
 from pipelines.releases.shards import release_digest, shard_batches
 from pipelines.store import Folder

@@ -17,7 +17,8 @@ from PIL import Image
 
 from filters.given_models import Given
 from pipelines.decide.decision import Decision, decide
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 
 PROFANITY = Path(__file__).parents[2] / "shared/data/ground_truth/ldnoobw/en"
 Outcomes = dict[str, str]  # by candidate_id

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from filters.image.graphics import graphic
-from flows.root_state import decided
+from flows.decision_report import decided
 from pipelines.decide.decision import decide
 from pipelines.store import Folder
 

@@ -27,7 +27,8 @@ from PIL import Image
 from flows.cli.commands import app
 from flows.deployments.project_file import read_configuration
 from pipelines.img2dataset.config import Img2datasetConfig
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from tests.pipelines.wats import envelope, image, wat
 from tests.pipelines.web import Page, served
 
@@ -250,6 +251,11 @@ TABLE: dict[str, Run | Not] = {
     "winnow compare --warc CC-MAIN-x.warc.gz --wat CC-MAIN-x.warc.wat.gz": AS_IT_STANDS,
     "winnow dashboard --recipe winnow --collection web": AS_IT_STANDS,
     "winnow measurements": AS_IT_STANDS,
+    "winnow recipes": AS_IT_STANDS,
+    # the release has a model by then
+    "winnow remove --release web-1 --dry-run": Run(
+        instead=(("--release web-1", "--model vilt-1"),)
+    ),
     "winnow train vilt --size small --release web-1 --out data/models/vilt": Run(
         instead=(("small", "tiny"),), more="--smoke"
     ),

@@ -22,14 +22,14 @@ FORBIDDEN = {
 }
 # files and folders of pipelines: each imports only those before it
 ORDER = [
-    *("background", "times", "terminal", "urls", "store", "schema", "accounts"),
+    *("background", "times", "terminal", "urls", "store", "lease", "tables", "schema", "accounts"),
     *("permission", "engine", "images", "html", "sources", "web", "img2dataset", "dedup"),
     *("measure", "collect", "decide", "releases", "takedown", "curate", "validate", "scoring"),
 ]
-# the same of filters; `filters` itself names all measurements
+# the same of filters
 LAYERS = [
     *("given_models", "base", "logistic", "text", "image", "pair", "models"),
-    *("filters", "recipe", "fit"),
+    *("registry", "recipe", "fit"),
 ]
 BARE_MACHINE = {"torch", "transformers", "tokenizers", "safetensors", "pyarrow", "numpy", "PIL"}
 # of training, inside the functions that need them

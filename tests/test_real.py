@@ -15,7 +15,8 @@ import pytest
 
 from pipelines.collect.collection import open_collection
 from pipelines.decide.decision import Decision, decide
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from tests import quality
 
 SHARED, PHOTOS = quality.SHARED, quality.PHOTOS

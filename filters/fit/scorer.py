@@ -17,11 +17,11 @@ import pyarrow.json
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from filters import FILTERS, MEASUREMENTS, writer
 from filters.base import Filter
 from filters.given_models import Given
 from filters.logistic import FLOATS, Logistic, auc, calibrate, fit
 from filters.pair.features import FEATURES, OF_MODELS, read_by, values
+from filters.registry import FILTERS, MEASUREMENTS, writer
 
 BOOLS = NDArray[np.bool_]
 PARTS = {"fitted": 0.6, "calibrated": 0.2, "held_out": 0.2}  # of the images; our choice

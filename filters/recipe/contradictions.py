@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from filters import MEASUREMENTS
 from filters.recipe.misfits import limits
 from filters.recipe.rules import GroupRule, RowRule, Rule, Value
+from filters.registry import MEASUREMENTS
 
 
 def contradictions(rules: Sequence[Rule]) -> Iterator[tuple[int, str]]:

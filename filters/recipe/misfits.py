@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from filters import MEASUREMENTS
 from filters.recipe.catalogue import range_of
+from filters.registry import MEASUREMENTS
 
 LARGEST = 2**63 - 1  # of whole numbers, as TOML and Arrow have them
 # One of a trillion candidates, more than any decision has: what is less was meant otherwise.

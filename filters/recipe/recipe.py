@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from filters import FILTERS, MEASUREMENTS
 from filters.recipe.contradictions import contradictions
 from filters.recipe.funnel import KEPT
 from filters.recipe.group_rules import decide_group, group_key
 from filters.recipe.rules import CLUSTERED, GroupRule, RowRule, Rule, Sentence, decide_row
+from filters.registry import FILTERS, MEASUREMENTS
 
 __all__ = [
     "REWRITTEN",

@@ -15,7 +15,6 @@ from pydantic import (
     model_validator,
 )
 
-from filters import MEASUREMENTS
 from filters.recipe.misfits import (
     LARGEST,
     SMALLEST_FRACTION,
@@ -23,6 +22,7 @@ from filters.recipe.misfits import (
     misfit_of_value,
     plain,
 )
+from filters.registry import MEASUREMENTS
 
 Comparison = Literal[">=", ">", "<=", "<", "==", "!=", "in", "not_in", "is_true", "is_false"]
 REASON = r"^(page|text|image|pair|group)\.[a-z0-9_]+$"

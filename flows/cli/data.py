@@ -18,7 +18,6 @@ from flows.cli.options import (
     Root,
     Without,
     Work,
-    app,
     exit_status,
     folder_of,
     print_json,
@@ -34,7 +33,6 @@ Format = Literal["arrow", "webdataset"]
 group_options()
 
 
-@app.command
 def collect(
     *,
     config: Annotated[
@@ -107,7 +105,6 @@ def _ways() -> list[str]:
     return [CollectConfig.model_fields[name].alias or name for name in SOURCES]
 
 
-@app.command
 def curate(
     *,
     root: Root = "data",
@@ -171,7 +168,6 @@ def curate(
     return 0
 
 
-@app.command
 def funnel(
     *,
     root: Root = "data",
@@ -220,8 +216,8 @@ def recipes_without(
     Raises ValueError for a measurement that none of them reads, and for all at once that need what
     was not given.
     """
-    from filters import check_given
     from filters.recipe.recipe import load
+    from filters.registry import check_given
 
     loaded = [load(name) for name in names]
     shared = {name for recipe in loaded for name in recipe.needs}
@@ -233,7 +229,6 @@ def recipes_without(
     return left
 
 
-@app.command
 def report(
     *,
     root: Root = "data",
@@ -255,9 +250,9 @@ def report(
     """
     from dataclasses import replace
 
+    from flows.decision_report import report_data
     from flows.report import write_report
     from flows.report.training import read_run, report_of_runs
-    from flows.root_state import report_data
     from pipelines.decide.decision import decide
 
     folder, given = folder_of(root), models or Given()
@@ -281,7 +276,6 @@ def report(
     return exit_status(decision.failed)
 
 
-@app.command
 def compare(
     *,
     warc: Annotated[str, Parameter(help="An archive.")],
@@ -303,7 +297,6 @@ def compare(
         say(roads_table(found))
 
 
-@app.command
 def forget(
     *,
     root: Root = "data",
@@ -349,3 +342,39 @@ def forget(
         print_json(done.to_json())
     else:
         say(done.lines())
+
+
+def remove(
+    *,
+    root: Root = "data",
+    collection: Annotated[
+        tuple[str, ...],
+        Parameter(consume_multiple=True, negative_iterable=(), help="Ids of collections."),
+    ] = (),
+    release: Annotated[
+        tuple[str, ...],
+        Parameter(consume_multiple=True, negative_iterable=(), help="Names of releases."),
+    ] = (),
+    model: Annotated[
+        tuple[str, ...],
+        Parameter(consume_multiple=True, negative_iterable=(), help="Names of models of the root."),
+    ] = (),
+    dry_run: Annotated[
+        bool, Parameter(negative="", help="Say what would go, and do nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Drop a collection, a release or a model, finished or not; what something else stands on is
+    refused, with what that is. Models go before releases, and these before collections.
+
+    Example: winnow remove --release web-1 --dry-run
+    """
+    from flows.remove import remove_all, removed_table
+
+    done = remove_all(
+        folder_of(root), models=model, releases=release, collections=collection, dry_run=dry_run
+    )
+    if json:
+        print_json([one.to_json() for one in done])
+    else:
+        say(removed_table(done, dry_run=dry_run))

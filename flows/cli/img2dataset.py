@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
-from flows.cli.options import app, print_json, progress_lines
+from flows.cli.options import print_json, progress_lines
 from pipelines.img2dataset.config import Img2datasetConfig
 from pipelines.terminal import say
 
@@ -45,7 +45,6 @@ def help_text() -> str:
     return "\n".join([intro, "", example, "", *lines, f"--{JSON:<28} Print the counts as JSON."])
 
 
-@app.command(name="img2dataset", help=help_text())
 def img2dataset(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
     from pipelines.img2dataset.run import img2dataset as run
 
@@ -67,6 +66,9 @@ def img2dataset(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyph
         words = f"shard {shard} could not be written, the same command tries it again: {cause}"
         say(f"winnow: {words}", sys.stderr)
     return 1 if done.failed else 0
+
+
+img2dataset.__doc__ = help_text()
 
 
 def arguments(tokens: Sequence[str]) -> Iterator[tuple[str, Any]]:

@@ -16,7 +16,6 @@ from flows.cli.options import (
     Root,
     Without,
     Work,
-    app,
     exit_status,
     folder_of,
     print_json,
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 Setting = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative_iterable=())]
 
 
-@app.command
 def dashboard(
     *,
     root: Root = "data",
@@ -139,7 +137,6 @@ def _view(
     return calls[name]()
 
 
-@app.command
 def measurements(*, json: Json = False) -> None:
     """Every measurement that a recipe may read: what it says, its unit, where its definition comes
     from, and what it needs.
@@ -148,13 +145,13 @@ def measurements(*, json: Json = False) -> None:
     """
     from dataclasses import asdict
 
-    from filters import FILTERS
     from filters.recipe.catalogue import catalogue
+    from filters.registry import FILTERS
 
     writers = {name: (one, str(kind)) for one in FILTERS for name, kind in one.writes.items()}
     if json:
         known = {
-            name: {"type": kind, "of": one.level, "costly": one.costly, "needs": one.needs}
+            name: {"type": kind, "of": one.level, "costly": one.costly}
             for name, (one, kind) in writers.items()
         }
         print_json(
@@ -163,8 +160,29 @@ def measurements(*, json: Json = False) -> None:
         return
     for name, about in catalogue().items():
         one, kind = writers.get(name, (None, "string"))
-        needs = f"--{one.needs}".replace("_", "-") if one is not None and one.needs else None
+        needs = " ".join(f"--{option}" for option in about.needs)
         marks = ", ".join(
             filter(None, [kind, about.unit, "costly" if one is None or one.costly else None, needs])
         )
         say(f"{name}\n    {about.says} ({marks}). {about.source}")
+
+
+def recipes(*, json: Json = False) -> None:
+    """What can be applied and what can be trained: the recipes of curation and of training.
+
+    Example: winnow recipes
+    """
+    from filters.recipe.catalogue import curation_recipes
+    from training.recipes import sentences
+
+    curation, training = curation_recipes(), sentences()
+    if json:
+        print_json({"curation": curation, "training": training})
+        return
+    say("for `winnow curate --recipe NAME`:")
+    for name, about in curation.items():
+        needs = ", ".join(f"--{need}" for need in about["needs"])
+        say(f"  {name}: {about['says']}" + (f" Needs {needs}." if needs else ""))
+    say("for `winnow train NAME`:")
+    for name, sentence in training.items():
+        say(f"  {name}: {sentence}")

@@ -13,7 +13,6 @@ from flows.cli.options import (
     Models,
     Root,
     Work,
-    app,
     folder_of,
     print_json,
     print_row,
@@ -27,7 +26,6 @@ from training.recipes import Size
 Task = Literal["retrieval", "matching", "captioning", "classification", "vqa", "nlvr2", "pictures"]
 
 
-@app.command
 def train(
     recipe: Annotated[
         str,
@@ -142,7 +140,6 @@ def train(
         say(f"next: winnow evaluate {result.model} --captions captions.jsonl")
 
 
-@app.command
 def evaluate(
     model: Annotated[Path, Parameter(help="Exported model folder.")],
     *,
@@ -205,7 +202,6 @@ def evaluate(
         say(score_table(found))
 
 
-@app.command
 def convert(
     source: Annotated[
         str,
@@ -253,7 +249,6 @@ def convert(
     )
 
 
-@app.command
 def match(
     model: Annotated[Path, Parameter(help="Exported model folder.")],
     *,
@@ -278,7 +273,6 @@ def match(
         print_row(score, row["image"], row["caption"])
 
 
-@app.command
 def caption(
     *,
     images: Annotated[Path, Parameter(help='Lines of {"image": path beside the file}.')],
@@ -313,7 +307,6 @@ def caption(
         print_json(found)
 
 
-@app.command
 def scorer(
     *,
     root: Root = "data",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from filters.given_models import Given
 from pipelines.terminal import say, visible, visible_json
@@ -15,14 +15,6 @@ from pipelines.terminal import say, visible, visible_json
 if TYPE_CHECKING:
     from pipelines.engine.stage import Engine, Progress
     from pipelines.store import Folder
-
-app = App(
-    name="winnow",
-    help="From web pages to a trained vision-language model: collect, curate, pretrain, inspect.",
-    help_format="plaintext",
-    version_flags=["--version"],
-    suppress_keyboard_interrupt=False,  # main says what an interrupted command left
-)
 
 Root = Annotated[
     str,

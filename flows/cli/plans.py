@@ -5,11 +5,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.cli.options import Json, Root, app, exit_status, folder_of, print_json
+from flows.cli.options import Json, Root, exit_status, folder_of, print_json
 from pipelines.terminal import say
 
 
-@app.command
 def demo(
     *,
     out: Annotated[Path, Parameter(help="Where everything of the demo goes.")] = Path("demo-out"),
@@ -25,7 +24,6 @@ def demo(
     return run_demo(out.resolve(), seed=seed)
 
 
-@app.command
 def run(configuration: Annotated[Path, Parameter(help="The plan, as TOML.")]) -> int:
     """Run a whole plan once, in its order: collect, curate, pretrain. No server is needed.
 
@@ -37,7 +35,6 @@ def run(configuration: Annotated[Path, Parameter(help="The plan, as TOML.")]) ->
     return exit_status(run_plan(read_configuration(configuration)))
 
 
-@app.command
 def serve(configuration: Annotated[Path, Parameter(help="The plan, as TOML.")]) -> int:
     """Serve a plan's deployments on their schedules; a published release triggers its pretraining.
     Needs a Prefect server.
@@ -51,14 +48,13 @@ def serve(configuration: Annotated[Path, Parameter(help="The plan, as TOML.")]) 
     return 0
 
 
-@app.command
 def status(*, root: Root = "data", json: Json = False) -> None:
     """What is there, and what is unfinished.
 
     Example: winnow status --root data
     """
-    from flows.root_state import status as look
-    from flows.root_state import status_table
+    from flows.status import status as look
+    from flows.status import status_table
 
     found = look(folder_of(root))
     if json:
@@ -67,7 +63,6 @@ def status(*, root: Root = "data", json: Json = False) -> None:
         say(status_table(found))
 
 
-@app.command
 def validate(*, root: Root = "data", json: Json = False) -> int:
     """Read every file of every finished folder again and compare it with its manifest.
 
@@ -90,7 +85,6 @@ def validate(*, root: Root = "data", json: Json = False) -> int:
     return 1 if problems else 0
 
 
-@app.command
 def doctor(*, root: Root = "data") -> int:
     """Whether this machine is fit: versions that work together, the language model, disk, memory,
     the GPU.

@@ -5,11 +5,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from flows.cli.options import Json, Root, app, folder_of, print_json
+from flows.cli.options import Json, Root, folder_of, print_json
 from pipelines.terminal import say
 
 
-@app.command
 def embed(
     model: Annotated[
         Path, Parameter(help="Exported model folder, of a model that compares images with texts.")

@@ -7,14 +7,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from filters import MEASUREMENTS
 from filters.recipe.recipe import GroupRule, Recipe, RowRule, decide_row
+from filters.registry import MEASUREMENTS
 from flows.dashboard.decision_store import Decided, ask, decisions
 from flows.dashboard.views import View, asked
 from pipelines.collect.collection import collections, stage_manifest
 from pipelines.engine.stage import MANIFEST
 from pipelines.schema import FETCHED, KEPT
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 
 MOST = 20  # candidates that one address brings up
 

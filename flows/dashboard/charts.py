@@ -14,7 +14,8 @@ from flows.report.gallery import card, thumbnail
 from flows.report.page import histogram_figure
 from flows.report.plots import number
 from flows.report.tree import Node, clean, link, node, shorten
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 
 GROUP_NAMES = {
     "permission": 0,

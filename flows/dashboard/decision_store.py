@@ -19,7 +19,8 @@ from filters.recipe.statistics import Summary, add_up
 from pipelines.decide.statistics import modulus_for, part_statistics, read_statistics, summary
 from pipelines.engine.stage import Manifest
 from pipelines.schema import KEPT
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 
 if TYPE_CHECKING:
     import duckdb

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters import MEASUREMENTS, writer
 from filters.recipe.group_rules import decide_group, group_key
 from filters.recipe.recipe import GroupRule, Recipe, RowRule, decide_row
+from filters.registry import MEASUREMENTS, writer
 from flows.dashboard.decision_store import Decided, rows
 from pipelines.schema import FETCHED, KEPT
 

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters import MEASUREMENTS
 from filters.recipe.catalogue import catalogue, range_of
 from filters.recipe.recipe import Recipe, RowRule, Rule
 from filters.recipe.statistics import DROPPED, OTHER
+from filters.registry import MEASUREMENTS
 from flows.dashboard.decision_store import (
     Decided,
     ask,

@@ -20,13 +20,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from flows.decision_report import decided, report_data
 from flows.demo.site import build_site, serve
 from flows.demo.truth import score
 from flows.deployments.orchestrate import collect_flow, curate_flow, pretrain_flow, ready, session
 from flows.progress import Lines, funnel_table, recall_table
 from flows.report import read_curves, write_report
 from flows.report.runs import recall_rows
-from flows.root_state import decided, report_data
 from pipelines.collect.run import CollectConfig
 from pipelines.decide.decision import Decision, decide
 from pipelines.engine.stage import Progress, silent

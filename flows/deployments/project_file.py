@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from filters import check_given
 from filters.given_models import Given
 from filters.recipe.recipe import load
+from filters.registry import check_given
 from flows.deployments.schedule import check_schedule
 from pipelines.collect.config import PATHS, CollectConfig
 from pipelines.engine.stage import LOCAL, MANIFEST, Engine

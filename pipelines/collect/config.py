@@ -39,7 +39,11 @@ class CollectConfig(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        serialize_by_alias=True,
+        defer_build=True,
     )
     seeds: tuple[str, ...] = Field(
         default=(), alias="seed", description="Pages to start a crawl from."

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from pipelines.collect.collection import stage_manifest
 from pipelines.engine.stage import Manifest, Output, Part, Stage
-from pipelines.store import Folder, read_table, write_parquet
+from pipelines.store import Folder
+from pipelines.tables import read_table, write_parquet
 
 HELD_URLS = pa.schema(
     [

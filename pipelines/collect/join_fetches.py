@@ -14,14 +14,14 @@ from filters.recipe.recipe import Recipe, decide_row
 from pipelines.accounts import Account
 from pipelines.collect.collection import stage_manifest
 from pipelines.collect.fetched_urls import host_buckets, references
-from pipelines.engine.shuffle import bucket_of, read_group, write_groups
+from pipelines.engine.shuffle import bucket_of, hosts, read_group, write_groups
 from pipelines.engine.stage import Manifest, Output, Part, Stage
 from pipelines.measure import beside_candidates, with_nulls
 from pipelines.permission.outcomes import address_outcome
 from pipelines.permission.takedown_list import FORGOTTEN
 from pipelines.schema import CANDIDATES
-from pipelines.store import Folder, read_table, write_parquet
-from pipelines.urls import hosts
+from pipelines.store import Folder
+from pipelines.tables import read_table, write_parquet
 
 WANTED = pa.schema([("part", pa.int32()), ("row", pa.int32()), ("image_url", pa.string())])
 FOUND = pa.schema(

@@ -14,7 +14,8 @@ from pipelines.collect.join_fetches import Pictures, Resolve, Scatter, resolved_
 from pipelines.engine.shuffle import read_group
 from pipelines.engine.stage import Manifest, Output, Part, Stage
 from pipelines.schema import CANDIDATES
-from pipelines.store import Folder, read_table, write_parquet
+from pipelines.store import Folder
+from pipelines.tables import read_table, write_parquet
 
 
 def fates(folder: Folder, collection: Collection) -> Resolve:

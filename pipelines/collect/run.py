@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from filters import filters_for, writer
 from filters.recipe.recipe import Recipe, load
+from filters.registry import filters_for, writer
 from pipelines.collect.collection import (
     Collection,
     collections,
@@ -40,6 +40,7 @@ from pipelines.engine.stage import (
     Stage,
     silent,
 )
+from pipelines.lease import lease
 from pipelines.measure import Measure
 from pipelines.permission.takedown_list import Forgotten
 from pipelines.sources.archives.extract import Extract, ExtractWat
@@ -48,7 +49,7 @@ from pipelines.sources.archives.extract_saved_pages import ExtractHtml
 from pipelines.sources.archives.indexes import Choose
 from pipelines.sources.datasets.imports import Import
 from pipelines.sources.lists.pairs import Pairs
-from pipelines.store import Folder, digest, lease
+from pipelines.store import Folder, digest
 from pipelines.times import now, written
 from pipelines.web.budget import spent_file
 from pipelines.web.crawl import REPORT, Crawl, accounts_of, counts_of, crawl

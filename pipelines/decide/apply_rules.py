@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters import MEASUREMENTS
 from filters.recipe.recipe import GroupRule, Recipe, RowRule, decide_row
 from filters.recipe.rules import CLUSTERED
+from filters.registry import MEASUREMENTS
 from pipelines.decide.candidate_view import Known
 from pipelines.decide.group_rules import PLACE, group_rows
 from pipelines.decide.on_demand import ASKED
@@ -27,7 +27,8 @@ from pipelines.engine.stage import Output, Part, Stage
 from pipelines.permission.outcomes import address_outcome
 from pipelines.permission.takedown_list import FORGOTTEN, Forgotten, erased
 from pipelines.schema import FETCHED, KEPT
-from pipelines.store import Folder, read_table, write_parquet
+from pipelines.store import Folder
+from pipelines.tables import read_table, write_parquet
 
 NOT_ASKED = "fetch.not_asked"  # the collection left the address out on purpose
 LOCATION = ("image_collection", "image_part", "image_row")  # where the bytes of an image lie

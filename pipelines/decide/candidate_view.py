@@ -14,7 +14,8 @@ from pipelines.decide.group_rules import PLACE
 from pipelines.engine.shuffle import read_group
 from pipelines.measure import beside_candidates, with_nulls
 from pipelines.schema import CANDIDATES
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 
 ALWAYS = (
     "candidate_id",

@@ -5,10 +5,10 @@ segment.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from filters import NOTHING_GIVEN
 from filters.given_models import Given
 from filters.recipe.funnel import Funnel
 from filters.recipe.recipe import Recipe, load
+from filters.registry import NOTHING_GIVEN
 from pipelines.collect.collection import Collection, open_all
 from pipelines.decide.decision_run import Course, Runner
 from pipelines.engine.stage import Engine, Progress, silent

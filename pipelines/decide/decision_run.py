@@ -9,11 +9,11 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from filters import MEASUREMENTS, filters_for, writer
 from filters.base import Filter
 from filters.given_models import Given
 from filters.recipe.recipe import GroupRule, Recipe
 from filters.recipe.rules import CLUSTERED
+from filters.registry import MEASUREMENTS, filters_for, writer
 from pipelines.collect.collection import Collection, open_collection, stage_manifest
 from pipelines.collect.join_fetches import Pictures, Resolve, Scatter, resolved_schema
 from pipelines.decide.apply_rules import Decide

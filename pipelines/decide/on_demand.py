@@ -27,7 +27,8 @@ from pipelines.measure import (
     keyed,
     measurement_folder,
 )
-from pipelines.store import Folder, Written, digest, read_table, write_parquet
+from pipelines.store import Folder, Written, digest
+from pipelines.tables import read_table, write_parquet
 
 # Where the images of survivors lie; grouped by the files that the images of one bucket of hosts are
 # in.

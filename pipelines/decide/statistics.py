@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from filters.recipe.statistics import OTHER, TABLE, Summary, add_up, tabulate
 from pipelines.engine.shuffle import bucket_of
-from pipelines.store import Folder, Written, read_table, write_parquet
+from pipelines.store import Folder, Written
+from pipelines.tables import read_table, write_parquet
 
 SAMPLE = 1_000_000  # rows that a page can decide again within a second on two cores
 HOSTS = 200  # that a part counts apart; the rest is "other"

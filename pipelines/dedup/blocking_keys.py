@@ -18,7 +18,8 @@ from filters.image.hashes import flat, numbers
 from pipelines.dedup.compare import KEYS, VECTORS, cells
 from pipelines.engine.shuffle import read_group, stable_hash, write_groups
 from pipelines.engine.stage import Output, Part, Stage
-from pipelines.store import Folder, read_table, write_parquet
+from pipelines.store import Folder
+from pipelines.tables import read_table, write_parquet
 
 Kind = Literal["hash", "embedding"]
 RANK = 32  # bits of a node's number that are its rank

@@ -15,7 +15,8 @@ from pipelines.dedup.blocking_keys import HASHES, KEY, RANK, VECTORS_OF_CELLS, S
 from pipelines.dedup.compare import KEYS, Forest, near_hashes, near_vectors
 from pipelines.engine.shuffle import read_group, write_groups
 from pipelines.engine.stage import Output, Part
-from pipelines.store import Folder, Written, read_table
+from pipelines.store import Folder, Written
+from pipelines.tables import read_table
 
 LINKS = pa.schema([("one", pa.int64()), ("other", pa.int64())])
 NAMED = pa.schema([("root", pa.int64()), ("node", pa.int64()), ("image_id", pa.string())])

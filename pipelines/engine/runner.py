@@ -29,7 +29,8 @@ from pipelines.engine.stage import (
     StageFailed,
     silent,
 )
-from pipelines.store import FULL, Folder, digest, lease
+from pipelines.lease import lease
+from pipelines.store import FULL, Folder, digest
 
 SUBMISSIONS = 3  # of a job whose engine failed, each with the parts still pending
 LOCK_SECONDS = 120.0  # for another share to begin or to complete a stage

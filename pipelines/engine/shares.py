@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pipelines.store import Folder, LeaseHeld, holder, lease
+from pipelines.lease import LeaseHeld, holder, lease
+from pipelines.store import Folder
 
 T = TypeVar("T")
 # for shares that nobody runs; those that live are waited for as long as they work

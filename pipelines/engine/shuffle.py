@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.store import Folder, Written
+from pipelines.urls import ascii_host
 
 _KEY = b"winnow.groups"
 
@@ -118,3 +119,30 @@ def stable_hash(text: str) -> int:
     return int.from_bytes(
         hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
     )
+
+
+def hosts(urls: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The host (with its port) of each address; empty where there is none. Of an imported image,
+    its data set and the shard in it.
+
+    One host is one, in whichever letters it is written: what is not ASCII is as name servers are
+    asked for it.
+    """
+    matched = pc.extract_regex(
+        urls,
+        r"^(?:given://(?P<shard>[^/]*/[^/]*)|[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?P<host>[^/?#]*))",
+    )
+    shard, host = (pc.fill_null(pc.struct_field(matched, name), "") for name in ("shard", "host"))
+    host = pc.utf8_lower(host)
+    if not pc.all(pc.string_is_ascii(host), min_count=0).as_py():
+        distinct = pc.unique(host)
+        spelled = pa.array([_in_ascii(name) for name in distinct.to_pylist()], pa.string())
+        host = spelled.take(pc.index_in(host, value_set=distinct))
+    return pc.if_else(pc.equal(shard, ""), host, shard)
+
+
+def _in_ascii(authority: str) -> str:
+    if authority.isascii():
+        return authority
+    host, colon, port = authority.partition(":")
+    return f"{ascii_host(host)}{colon}{port}"

@@ -4,9 +4,10 @@ img2dataset's names and mean the same.
 
 import io
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from PIL import Image
+if TYPE_CHECKING:
+    from PIL import Image
 
 Resize = Literal["none", "border", "keep_ratio", "keep_ratio_largest", "center_crop"]
 Format = Literal["jpg", "png", "webp"]
@@ -122,13 +123,13 @@ class Encoding:
         """The format that a picture of that format is stored in when it is encoded anew."""
         return self.format or ("png" if kind in LOSSLESS else "jpg")
 
-    def fitted(self, image: Image.Image, fit: Fit, upright: tuple[int, int]) -> Image.Image:
+    def fitted(self, image: "Image.Image", fit: Fit, upright: tuple[int, int]) -> "Image.Image":
         """A picture resized; it may have been decoded smaller than the `upright` size that the fit
         was made for.
         """
         return fitted(image, fit, upright)
 
-    def encode(self, image: Image.Image, kind: str) -> bytes:
+    def encode(self, image: "Image.Image", kind: str) -> bytes:
         """A picture in mode RGB or L as bytes; `kind` is the format it came in."""
         name = self.becomes(kind)
         quality = (
@@ -147,10 +148,12 @@ class Encoding:
         return buffer.getvalue()
 
 
-def fitted(image: Image.Image, fit: Fit, upright: tuple[int, int]) -> Image.Image:
+def fitted(image: "Image.Image", fit: Fit, upright: tuple[int, int]) -> "Image.Image":
     """A picture resized; it may have been decoded smaller than the `upright` size that the fit was
     made for.
     """
+    from PIL import Image
+
     across, down = image.width / upright[0], image.height / upright[1]
     left, upper, right, lower = fit.box
     box = (

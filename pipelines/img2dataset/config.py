@@ -81,7 +81,7 @@ HOW = frozenset(
 class Img2datasetConfig(BaseModel):
     """What is downloaded, how its images are resized and encoded, and how it is written."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
     url_list: str = Field(description="A list of addresses, or a folder of lists.")
     image_size: int = Field(
         default=256,

@@ -18,7 +18,9 @@ from pipelines.img2dataset.lists import lists_at, read_list
 from pipelines.img2dataset.output import NO_DOWNLOAD, NO_RESIZE, Shard
 from pipelines.img2dataset.reopen import holds_these, reopen
 from pipelines.img2dataset.shards import DownloadShards, Journal
-from pipelines.store import Folder, lease, write_batches
+from pipelines.lease import lease
+from pipelines.store import Folder
+from pipelines.tables import write_batches
 from pipelines.web.budget import spent_file, spent_nothing
 from pipelines.web.proxies import check_proxies
 

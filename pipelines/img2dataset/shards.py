@@ -23,16 +23,18 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from pipelines.engine.children import children
+from pipelines.engine.shuffle import hosts
 from pipelines.engine.stage import RECEIPTS, Output, Part, Stage
 from pipelines.images.decode import Decoded
 from pipelines.img2dataset.config import Img2datasetConfig
 from pipelines.img2dataset.decoders import Decode, Resized, decoder_of, resized
 from pipelines.img2dataset.output import Line, Shard, asked_address, write_shard
+from pipelines.lease import LeaseHeld, lease
 from pipelines.permission.networks import is_literal, is_public
 from pipelines.schema import FETCHED
 from pipelines.sources.spool import SPOOL_BYTES, Found, Spool
-from pipelines.store import FULL, Folder, LeaseHeld, lease, read_table, write_batches
-from pipelines.urls import hosts
+from pipelines.store import FULL, Folder
+from pipelines.tables import read_table, write_batches
 from pipelines.web.budget import spent_file
 from pipelines.web.fetch import download, taking_turns
 from pipelines.web.guest_options import bytes_at_most

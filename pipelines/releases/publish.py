@@ -6,16 +6,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from filters import NOTHING_GIVEN, filters_for
 from filters.given_models import Given
 from filters.recipe.funnel import Funnel
 from filters.recipe.recipe import load
+from filters.registry import NOTHING_GIVEN, filters_for
 from pipelines.collect.collection import fit_name
 from pipelines.decide.decision import Decision
 from pipelines.decide.decision_run import Runner, read_schema, whole
 from pipelines.engine.shares import right_to_write
 from pipelines.engine.stage import Engine, Manifest, Progress, silent
 from pipelines.measure import filter_digest
+from pipelines.releases import SUPERSEDED
 from pipelines.releases.card import card
 from pipelines.releases.croissant import croissant
 from pipelines.releases.sample import SPLITS
@@ -25,7 +26,6 @@ from pipelines.store import Folder, digest
 
 CHOSEN = ("shard_samples", "heldout", "format")  # of a release, beside the decision
 # in a release that held what was taken down: which release stands for it
-SUPERSEDED = "superseded.json"
 
 
 class CurateConfig(BaseModel):

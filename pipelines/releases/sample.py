@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters import FILTERS
+from filters.registry import FILTERS
 from pipelines.engine.shuffle import stable_hash
 from pipelines.store import digest
 

@@ -26,7 +26,8 @@ from pipelines.releases.sample import (
 )
 from pipelines.releases.webdataset import read_tar, write_tar
 from pipelines.schema import KEPT
-from pipelines.store import Folder, Written, read_table, write_batches
+from pipelines.store import Folder, Written
+from pipelines.tables import read_table, write_batches
 
 __all__ = ["SAMPLE", "Format", "Gather", "Shard", "release_digest", "shard_batches"]
 

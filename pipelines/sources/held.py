@@ -15,7 +15,8 @@ from pipelines.images.isolated import decode_isolated
 from pipelines.sources.fetch_result import FetchResult
 from pipelines.sources.held_readers import READERS, Held
 from pipelines.sources.spool import Found, Spool, settled
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 
 HELD = "archive-images-"  # files of the index of images beside the candidates
 WARC, MISSING, OUTSIDE = "warc", "missing", "outside"

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.permission.takedown_list import FORGOTTEN, Forgotten, among
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from pipelines.takedown.redact_files import Doomed
 
 _CANDIDATE = (

@@ -18,10 +18,12 @@ from filters.recipe.recipe import Recipe, available, load
 from pipelines.decide.decision import decide
 from pipelines.decide.decision_run import DECISION
 from pipelines.engine.stage import MANIFEST, RECEIPTS, Engine, Progress, silent
+from pipelines.lease import lease
 from pipelines.permission.takedown_list import FOLDER, Forgotten
-from pipelines.releases.publish import SUPERSEDED, CurateConfig, publish
+from pipelines.releases import SUPERSEDED
+from pipelines.releases.publish import CurateConfig, publish
 from pipelines.schema import KEPT
-from pipelines.store import Folder, lease
+from pipelines.store import Folder
 from pipelines.takedown.affected import Survey, survey
 from pipelines.takedown.redact_files import (
     Doomed,

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.accounts import Account
+from pipelines.engine.shuffle import hosts
 from pipelines.engine.stage import Manifest, Output, Part, Stage
 from pipelines.images.decode import AS_IT_COMES, Decoded, Undecodable
 from pipelines.images.encode import Encoding
@@ -24,8 +25,8 @@ from pipelines.schema import FETCHED, FETCHES, IMAGES
 from pipelines.sources.fetch_result import FetchResult
 from pipelines.sources.held import from_archives
 from pipelines.sources.spool import SPOOL_BYTES, Found, Keep, Spool
-from pipelines.store import Folder, read_table, write_batches, write_parquet
-from pipelines.urls import hosts
+from pipelines.store import Folder
+from pipelines.tables import read_table, write_batches, write_parquet
 from pipelines.web.decoding import Decode
 from pipelines.web.downloader import downloader_of
 from pipelines.web.politeness import Politeness

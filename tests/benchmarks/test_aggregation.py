@@ -26,7 +26,8 @@ from pipelines.dedup.clusters import cluster
 from pipelines.engine.runner import run_stage
 from pipelines.engine.shuffle import read_group
 from pipelines.engine.stage import Engine
-from pipelines.store import Folder, write_parquet
+from pipelines.store import Folder
+from pipelines.tables import write_parquet
 
 MOST_TIME = 11.0  # for ten times the rows, in CPU time
 MOST_MEMORY = 1.1

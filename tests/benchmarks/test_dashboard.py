@@ -24,7 +24,8 @@ from flows.dashboard.decision_store import Decided, find
 from pipelines.decide.statistics import modulus_for, write_statistics
 from pipelines.engine.stage import Manifest
 from pipelines.measure import with_nulls
-from pipelines.store import Folder, write_parquet
+from pipelines.store import Folder
+from pipelines.tables import write_parquet
 
 # each pattern of a part is written as often as makes ten million
 PARTS, ROWS, PATTERNS = 200, 50_000, 4

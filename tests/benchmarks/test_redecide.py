@@ -23,7 +23,8 @@ from pipelines.decide.decision import decide
 from pipelines.engine.runner import run_stage
 from pipelines.engine.stage import Output, Part, Stage
 from pipelines.schema import CANDIDATES, FETCHED, FETCHES, IMAGES
-from pipelines.store import Folder, digest, read_table, write_arrow, write_parquet
+from pipelines.store import Folder, digest
+from pipelines.tables import read_table, write_arrow, write_parquet
 
 CANDIDATES_OF_ALL = int(os.environ.get("BENCH_ROWS", "1000000"))
 CANDIDATES_MEASURED = 3_000  # from scratch, each with a picture of its own

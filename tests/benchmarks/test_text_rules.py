@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from filters import filters_for
 from filters.base import Filter
 from filters.recipe.recipe import decide_rows, parse
+from filters.registry import filters_for
 from filters.text.char_ratios import SignsFilter
 from filters.text.language import language_model
 from filters.text.length import LengthFilter

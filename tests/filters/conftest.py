@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from filters import FILTERS
 from filters.recipe.recipe import decide_rows, load
+from filters.registry import FILTERS
 from pipelines.schema import CANDIDATES
 
 WORDING = Path(__file__).parent / "wording"

@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from filters import filters_for
 from filters.given_models import Given
 from filters.models.alignment import AlignmentFilter, Clip, EmbeddingFilter
+from filters.registry import filters_for
 from tests.filters.tiny_models import CLIP, picture, save_clip
 
 TEXTS = [

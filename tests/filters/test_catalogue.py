@@ -1,8 +1,8 @@
 """Every measurement is explained, and nothing else is."""
 
-from filters import MEASUREMENTS
 from filters.recipe.catalogue import catalogue
 from filters.recipe.rules import CLUSTERED
+from filters.registry import MEASUREMENTS
 
 
 def test_every_measurement_is_explained_once() -> None:

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from filters import filters_for
 from filters.given_models import Given
 from filters.image.hashes import dhash
 from filters.image.is_photo import NaturalFilter
 from filters.models.alignment import EmbeddingFilter
 from filters.models.evaluation import EvaluationFilter, EvaluationSimilarityFilter, nearest
+from filters.registry import filters_for
 from tests.filters.tiny_models import save_clip
 
 

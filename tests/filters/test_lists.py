@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from filters import filters_for
 from filters.given_models import Given
 from filters.pair.place import PlaceFilter
+from filters.registry import filters_for
 from filters.text.entries import EntriesFilter
 from filters.text.tagger import TaggerFilter
 from tests.filters.conftest import wording

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from filters import MEASUREMENTS
 from filters.recipe.catalogue import range_of
 from filters.recipe.group_rules import decide_group, group_key
 from filters.recipe.recipe import Recipe, RowRule, decide_row, load, parse
+from filters.registry import MEASUREMENTS
 
 HEAD = 'name = "drawn"\ndescription = "A test."\n'
 SOURCE = 'source = "test"\n'

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from filters import filters_for
 from filters.given_models import Given
 from filters.models.persons import PersonsFilter
+from filters.registry import filters_for
 
 # the label of each word; 0 where not listed
 NAMES = {"anna": 1, "schmidt": 2, "bob": 1, "o": 1, "##neil": 0, "paris": 3}

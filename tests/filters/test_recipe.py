@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filters import FILTERS, MEASUREMENTS, filters_for
 from filters.recipe.recipe import Recipe, available, decide_rows, load, parse
 from filters.recipe.rules import GroupRule, RowRule
+from filters.registry import FILTERS, MEASUREMENTS, filters_for
 
 HEAD = 'name = "test"\ndescription = "A test."\n'
 RULE = (

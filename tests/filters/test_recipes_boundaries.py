@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from filters import MEASUREMENTS
 from filters.recipe.recipe import RowRule, available, decide_row, load
+from filters.registry import MEASUREMENTS
 
 Values = tuple[list[Any], list[Any]]  # kept, stopped
 Boundary = Callable[[pa.DataType], Values]

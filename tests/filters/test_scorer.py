@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from filters import filters_for
 from filters.base import Filter
 from filters.fit.scorer import (
     examples,
@@ -27,6 +26,7 @@ from filters.given_models import Given
 from filters.logistic import auc, calibrate
 from filters.pair.features import FEATURES, values
 from filters.pair.scorer import ScorerFilter, read_scorer
+from filters.registry import filters_for
 from flows.report.reliability import reliability_plot
 from tests.filters.tiny_models import save_clip
 
@@ -120,7 +120,7 @@ def test_an_image_that_was_not_measured_is_no_number() -> None:
 
 
 def test_there_are_hundreds_of_features_and_each_reads_what_exists() -> None:
-    from filters import MEASUREMENTS
+    from filters.registry import MEASUREMENTS
     from pipelines.schema import CANDIDATES
 
     assert len(FEATURES) > 180

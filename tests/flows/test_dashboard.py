@@ -29,7 +29,8 @@ from flows.dashboard.redecide import again, moved
 from flows.dashboard.save import recipe_file
 from flows.dashboard.serve import command
 from pipelines.decide.decision import decide
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from tests.flows.drawn import HOSTILE, NIGHTS, collect_all
 
 PICTURES = os.environ.get("WINNOW_PICTURES")

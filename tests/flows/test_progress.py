@@ -3,7 +3,7 @@
 import io
 
 from flows.progress import Lines
-from flows.root_state import status_table
+from flows.status import status_table
 from pipelines.engine.stage import Progress
 
 

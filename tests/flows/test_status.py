@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.root_state import status, status_table
+from flows.status import status, status_table
 from pipelines.store import Folder
 
 

@@ -17,7 +17,8 @@ from pipelines.collect.join_fetches import Distinct, Scatter
 from pipelines.engine.runner import run_stage
 from pipelines.engine.stage import Output, Part, Stage
 from pipelines.schema import CANDIDATES, FETCHES, IMAGES, identify
-from pipelines.store import Folder, digest, read_table, write_arrow, write_parquet
+from pipelines.store import Folder, digest
+from pipelines.tables import read_table, write_arrow, write_parquet
 
 Row = tuple[str, str, str | None]  # text, image_url, what its page refuses
 

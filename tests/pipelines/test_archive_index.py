@@ -14,7 +14,8 @@ from pipelines.collect.run import CollectConfig, collect
 from pipelines.engine.runner import run_stage
 from pipelines.sources.archives.extract_chosen import ExtractChosen, same_address, stretches
 from pipelines.sources.archives.indexes import CHOSEN, Choose
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from tests.pipelines.ranges import RangeWeb, ranged
 from tests.pipelines.test_archives import record
 from tests.pipelines.web import jpeg

@@ -10,7 +10,8 @@ import pytest
 
 from filters.recipe.recipe import Recipe, parse
 from pipelines.decide.decision import Decision, decide
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from tests.pipelines.made import make, png
 
 RECIPE = """

@@ -18,7 +18,8 @@ from pipelines.curate import curate
 from pipelines.decide.decision import decide
 from pipelines.permission.takedown_list import Forgotten
 from pipelines.releases.publish import CurateConfig
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from tests.pipelines.web import Page, Reply, Web, jpeg, served
 
 COLORS = ("red", "green", "blue", "black")

@@ -18,7 +18,8 @@ from PIL import Image
 
 from filters.recipe.recipe import GroupRule, Recipe, RowRule
 from pipelines.decide.decision import decide
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from tests.pipelines.made import Row, make, png
 
 TEXTS = (

@@ -18,7 +18,8 @@ from pipelines.engine.stage import Engine, Manifest
 from pipelines.images.decode import Decoded, Undecodable
 from pipelines.images.isolated import decode_isolated
 from pipelines.releases.publish import CurateConfig
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from pipelines.validate import validate
 from tests.pipelines.crashing import deadly_decoder, deadly_jpeg, deadly_png
 from tests.pipelines.pictures import encoded, gradient

@@ -25,7 +25,8 @@ from pipelines.engine.runner import run_stage
 from pipelines.engine.stage import Output, Part, Stage
 from pipelines.releases.publish import CurateConfig
 from pipelines.schema import CANDIDATES, FETCHES, IMAGES, identify
-from pipelines.store import Folder, digest, read_table, write_arrow, write_parquet
+from pipelines.store import Folder, digest
+from pipelines.tables import read_table, write_arrow, write_parquet
 
 RECIPE = """
 name = "small"

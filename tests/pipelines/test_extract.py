@@ -17,7 +17,8 @@ from pipelines.schema import CANDIDATES, identify
 from pipelines.sources.archives.candidates import candidates_of_page
 from pipelines.sources.archives.extract import Extract
 from pipelines.sources.held import ARCHIVE_IMAGES
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from pipelines.web.crawl import Crawl, crawl
 from tests.pipelines.test_archives import DATA, record
 from tests.pipelines.web import jpeg, served

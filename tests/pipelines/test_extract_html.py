@@ -11,7 +11,8 @@ from pipelines.schema import CANDIDATES, identify
 from pipelines.sources.archives import extract_saved_pages as extract_html
 from pipelines.sources.archives.extract_saved_pages import ExtractHtml
 from pipelines.sources.paths import opened
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from tests.pipelines.web import jpeg
 
 

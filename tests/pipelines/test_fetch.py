@@ -15,7 +15,8 @@ import pytest
 from pipelines.permission.outcomes import WELL_KNOWN
 from pipelines.permission.takedown_list import Forgotten
 from pipelines.schema import FETCHES, IMAGES
-from pipelines.store import Folder, read_table, write_parquet
+from pipelines.store import Folder
+from pipelines.tables import read_table, write_parquet
 from pipelines.web import downloader
 from pipelines.web.fetch import Fetch, download, taking_turns
 from pipelines.web.politeness import Politeness

@@ -28,15 +28,17 @@ import pytest
 from fastwarc.warc import ArchiveIterator
 from PIL import Image
 
-from flows.root_state import status, status_table
+from flows.status import status, status_table
 from flows.training import address as training_address
 from pipelines.collect.run import collect
 from pipelines.curate import curate
 from pipelines.decide.decision import decide
+from pipelines.lease import LeaseHeld, lease
 from pipelines.permission.takedown_list import FORGOTTEN, Forgotten, address
 from pipelines.releases.publish import CurateConfig, Release
 from pipelines.sources.archives.responses import response_at
-from pipelines.store import Folder, LeaseHeld, lease, read_table, write_parquet
+from pipelines.store import Folder
+from pipelines.tables import read_table, write_parquet
 from pipelines.takedown.redact_files import blank_record
 from pipelines.takedown.run import forget
 from pipelines.validate import validate

@@ -13,7 +13,8 @@ import pytest
 from pipelines.sources import held, held_readers
 from pipelines.sources.held import PLACES, from_archives
 from pipelines.sources.spool import Spool
-from pipelines.store import Folder, write_parquet
+from pipelines.store import Folder
+from pipelines.tables import write_parquet
 from tests.pipelines.web import jpeg
 
 RED, GREEN = jpeg(20, 10, "red"), jpeg(20, 10, "green")

@@ -31,7 +31,8 @@ from pipelines.img2dataset.jpegs import ordinary_jpeg
 from pipelines.img2dataset.resize import Resizing
 from pipelines.img2dataset.run import Done, img2dataset
 from pipelines.img2dataset.shards import lane_of
-from pipelines.store import Folder, LeaseHeld, lease
+from pipelines.lease import LeaseHeld, lease
+from pipelines.store import Folder
 from tests.pipelines.web import Page, Reply, Web, jpeg, served
 
 

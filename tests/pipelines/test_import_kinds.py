@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from pipelines.sources.datasets import tars as import_tar
 from pipelines.sources.datasets.imports import Import
 from pipelines.sources.held_readers import READERS
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from tests.pipelines.counted import told
 from tests.pipelines.mutations import mutated
 from tests.pipelines.web import jpeg

@@ -23,7 +23,8 @@ from pipelines.engine.runner import run_stage
 from pipelines.schema import CANDIDATES
 from pipelines.sources.datasets.detect_format import recognise
 from pipelines.sources.datasets.imports import Import
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from pipelines.web.fetch import Fetch
 from tests.pipelines.counted import told
 from tests.pipelines.web import Reply, jpeg, served
@@ -350,7 +351,7 @@ def test_hugging_face_parquet(tmp_path: Path) -> None:
 
 def test_our_own_shards(tmp_path: Path) -> None:
     from pipelines.releases.shards import SAMPLE
-    from pipelines.store import write_arrow
+    from pipelines.tables import write_arrow
 
     rows = [
         {

@@ -29,7 +29,8 @@ from pipelines.sources.lists import pairs
 from pipelines.sources.lists.lines import CHUNK, WINDOW, ListBytes
 from pipelines.sources.lists.pairs import Pairs
 from pipelines.sources.lists.parquet import list_rows
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from tests.pipelines.counted import told
 from tests.pipelines.mutations import mutated
 from tests.pipelines.ranges import ranged

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.collect.run import CollectConfig, collect
-from pipelines.store import Folder, read_table
-from pipelines.urls import hosts
+from pipelines.engine.shuffle import hosts
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from pipelines.web.fetch import download
 from pipelines.web.politeness import Politeness
 from tests.pipelines.web import Reply, jpeg, served

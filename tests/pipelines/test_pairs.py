@@ -16,7 +16,8 @@ from pipelines.schema import CANDIDATES, identify
 from pipelines.sources.datasets.samples import Keys
 from pipelines.sources.lists.lines import LINE_BYTES
 from pipelines.sources.lists.pairs import ROWS, Pairs, columns_of
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from tests.pipelines.counted import told
 
 

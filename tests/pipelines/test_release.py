@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from filters.given_models import Given
-from flows.root_state import status
+from flows.status import status
 from flows.training import address
 from pipelines import store
 from pipelines.collect.config import CollectConfig
@@ -30,10 +30,12 @@ from pipelines.collect.run import collect
 from pipelines.curate import curate
 from pipelines.decide.decision import decide
 from pipelines.engine.stage import StageFailed
+from pipelines.lease import LeaseHeld, lease
 from pipelines.releases import shards as release
 from pipelines.releases.croissant import told
 from pipelines.releases.publish import CurateConfig
-from pipelines.store import Folder, LeaseHeld, lease, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from pipelines.takedown.run import forget
 from pipelines.validate import validate
 from tests.pipelines.test_decide import PICTURES, URLS, make

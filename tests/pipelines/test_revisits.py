@@ -10,7 +10,8 @@ import pytest
 from pipelines.collect.run import CollectConfig, collect
 from pipelines.sources import paths as sources
 from pipelines.sources.archives.extract import RECORDS, Extract
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from tests.pipelines.ranges import ranged
 from tests.pipelines.test_archives import record
 from tests.pipelines.web import jpeg

@@ -28,7 +28,8 @@ from pipelines.engine.shares import (
     share_of_lanes,
 )
 from pipelines.engine.stage import Engine, Manifest, Output, Part, Stage
-from pipelines.store import Folder, LeaseHeld
+from pipelines.lease import LeaseHeld
+from pipelines.store import Folder
 from tests.pipelines.objects import bucket
 from tests.pipelines.test_stage import Double, calls, make
 

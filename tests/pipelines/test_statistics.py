@@ -15,7 +15,8 @@ from pipelines.decide.statistics import (
     sample_rows,
     write_statistics,
 )
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 
 
 def outcomes(rows: int = 6) -> pa.Table:

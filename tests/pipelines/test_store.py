@@ -14,7 +14,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines.store import FULL, Folder, LeaseHeld, lease, read_table, write_arrow, write_parquet
+from pipelines.lease import LeaseHeld, lease
+from pipelines.store import FULL, Folder
+from pipelines.tables import read_table, write_arrow, write_parquet
 from tests.pipelines.objects import bucket
 
 
@@ -193,7 +195,8 @@ def test_a_lease_keeps_a_second_writer_out(tmp_path: Path) -> None:
 def test_a_killed_writer_loses_its_lease_at_once(tmp_path: Path) -> None:
     code = f"""
 import time
-from pipelines.store import Folder, lease
+from pipelines.store import Folder
+from pipelines.lease import lease
 with lease(Folder({str(tmp_path)!r})):
     print("held", flush=True)
     time.sleep(60)

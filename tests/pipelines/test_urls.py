@@ -16,7 +16,8 @@ from pipelines.html.relative_urls import Base, absolute
 from pipelines.permission.outcomes import address_outcome
 from pipelines.permission.takedown_list import Forgotten
 from pipelines.sources.lists.pairs import Pairs
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from pipelines.urls import (
     ascii_address,
     ascii_host,

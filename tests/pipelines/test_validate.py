@@ -13,7 +13,8 @@ import pytest
 
 from pipelines.curate import curate
 from pipelines.releases.publish import CurateConfig
-from pipelines.store import Folder, read_table, write_arrow
+from pipelines.store import Folder
+from pipelines.tables import read_table, write_arrow
 from pipelines.takedown.redact_files import sha256_of
 from pipelines.validate import kind_of, validate
 from tests.pipelines.test_decide import make

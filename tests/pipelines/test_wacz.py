@@ -15,7 +15,8 @@ from pipelines.sources.archives import wacz
 from pipelines.sources.archives.extract import RECORDS, Extract
 from pipelines.sources.archives.responses import response_at
 from pipelines.sources.paths import expand, information, inside, opened, read_range
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from tests.pipelines.ranges import ranged
 from tests.pipelines.test_archives import record
 from tests.pipelines.web import jpeg

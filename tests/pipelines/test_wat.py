@@ -16,7 +16,8 @@ from pipelines.sources.archives.compare_wat import compare_roads
 from pipelines.sources.archives.extract import ExtractWat
 from pipelines.sources.archives.wat import cut_record, page_of, whole_record
 from pipelines.sources.archives.wat_rows import WatRows
-from pipelines.store import Folder, read_table
+from pipelines.store import Folder
+from pipelines.tables import read_table
 from tests.pipelines.test_archives import DATA, record
 from tests.pipelines.wats import dumped, envelope, image, request, wat
 

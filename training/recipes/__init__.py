@@ -5,6 +5,7 @@ To list recipes, or to refuse what is none, imports no torch.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import inspect
@@ -30,6 +31,17 @@ def names() -> list[str]:
     modules = [module.name for module in pkgutil.iter_modules(__path__)]
     modules.remove("parts")
     return sorted(modules)
+
+
+def sentences() -> dict[str, str]:
+    """The first sentence of each recipe, read from its file."""
+    return {name: _sentence(name) for name in names()}
+
+
+def _sentence(name: str) -> str:
+    text = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+    words = ast.get_docstring(ast.parse(text)) or ""
+    return " ".join(words.split("\n\n")[0].split())
 
 
 def check(recipe: str) -> None:

@@ -23,7 +23,8 @@ from pipelines.sources.archives.wat_rows import WatRows
 from pipelines.sources.fetch_result import has_content
 from pipelines.sources.held import ARCHIVE_IMAGES, HELD
 from pipelines.sources.paths import Source, expand, fingerprint, information, inside
-from pipelines.store import Folder, Written, write_parquet
+from pipelines.store import Folder, Written
+from pipelines.tables import write_parquet
 
 # what records of archives, and places where one is lost, become
 RECORDS = Account(

@@ -19,7 +19,8 @@ from pipelines.sources.archives.responses import PAGE_BYTES
 from pipelines.sources.datasets.samples import given, plain
 from pipelines.sources.held import HELD, PLACES
 from pipelines.sources.paths import is_local, opened
-from pipelines.store import Written, digest, write_parquet
+from pipelines.store import Written, digest
+from pipelines.tables import write_parquet
 
 PAGES = (".html", ".htm", ".xhtml")
 FILES = 1000  # pages of a part

@@ -26,7 +26,7 @@ from pipelines.sources.archives import wacz
 from pipelines.sources.archives.responses import HTML
 from pipelines.sources.lists.lines import ListBytes
 from pipelines.sources.paths import Source, expand, fingerprint, is_local, joiner, opened
-from pipelines.store import write_batches
+from pipelines.tables import write_batches
 
 CHOSEN = pa.schema(
     [("archive", pa.string()), ("offset", pa.int64()), ("length", pa.int64()), ("url", pa.string())]

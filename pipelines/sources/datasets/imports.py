@@ -32,7 +32,7 @@ from pipelines.sources.datasets.tables import (
 )
 from pipelines.sources.datasets.tars import split_name, tar_samples
 from pipelines.sources.held import HELD
-from pipelines.store import write_parquet
+from pipelines.tables import write_parquet
 
 
 @dataclass(frozen=True, kw_only=True)

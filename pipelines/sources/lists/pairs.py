@@ -33,7 +33,7 @@ from pipelines.sources.lists.json_records import Elements, is_array, line_record
 from pipelines.sources.lists.lines import LINE_BYTES, ListBytes
 from pipelines.sources.lists.parquet import Slice, holds_text, list_rows, parquet_list, slices
 from pipelines.sources.paths import fingerprint, opened
-from pipelines.store import write_parquet
+from pipelines.tables import write_parquet
 from pipelines.urls import without_blanks
 
 ROWS = 16_384  # of a part
