@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.evaluate.encoded import encode, numbers
+from training.evaluate.encoded import NoneUsable, encode, numbers
 from training.evaluate.lines import CaptionsFile, Line, read_lines
 from training.evaluate.matching import Pairs
 from training.evaluate.matching import score as score_pairs
@@ -56,8 +56,11 @@ class Matcher:
 
     def score_lines(self, lines: Sequence[Line]) -> list[float | str]:
         """0..1 for each caption of each line, in their order; why there is none, where so."""
-        # an image may kill its decoder
-        encoded = encode(self.scorer, CaptionsFile(lines), workers=1)
+        try:
+            # an image may kill its decoder
+            encoded = encode(self.scorer, CaptionsFile(lines), workers=1)
+        except NoneUsable as none:
+            return [none.bad[str(line.image)] for line in lines for _ in line.captions]
         pairs = Pairs(images=encoded.owner, texts=torch.arange(len(encoded.texts)))
         scores = iter(_probabilities(score_pairs(encoded, pairs)))
         found: list[float | str] = []

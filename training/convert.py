@@ -29,7 +29,7 @@ from training.data.tokenizer import (
     make_tokenizer,
 )
 from training.embed import PatchesSpec, WordsSpec
-from training.export import export_model, load_model
+from training.export import CONFIG, IMPORTED, export_model, load_model
 from training.folder import read_json, write_json
 from training.heads import ClassifySpec
 from training.hub import find_file
@@ -80,6 +80,7 @@ def import_model(source: str | Path, out: Path, *, tokenizer: str = "") -> Repor
     prepared: dict[str, Prepared] = {"words": encoder, "patches": images}
     with _new_folder(out) as part:
         export_model(part, model, prepared, _objectives(model.spec, kind))
+        write_json(part / CONFIG, {**read_json(part / CONFIG), IMPORTED: kind})
     return report
 
 

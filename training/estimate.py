@@ -153,8 +153,8 @@ def _short(plan: TrainingPlan, rows: int) -> TrainingPlan:
     for stage in plan.stages:
         chunk = max(2, rows // 2) if 0 < stage.chunk < stage.batch else 0
         for number, batch in enumerate(_batches(stage, rows)):
-            name = f"{stage.name} {number}"
-            stages.append(replace(stage, name=name, steps=TIMED, batch=batch, chunk=chunk))
+            short = replace(stage, buckets=None, steps=TIMED, batch=batch, chunk=chunk)
+            stages.append(replace(short, name=f"{stage.name} {number}"))
     return replace(
         plan,
         stages=tuple(stages),

@@ -33,7 +33,7 @@ from training.evaluate.scorer import Scorer
 from training.folder import read_json, write_json, write_whole
 from training.heads import ClassifySpec, VocabularySpec
 from training.language import LanguageWordsSpec
-from training.model import Model, ModelSpec
+from training.model import EmbedSpec, Model, ModelSpec
 from training.objectives.answers import Answers
 from training.objectives.base import first_of
 from training.objectives.itc import Contrast
@@ -47,6 +47,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 REDUCTION = "reduction.npz"
 TOWER = "tower"
+IMPORTED = "imported"  # in the configuration: from which family, if from another library
 
 
 def export_model(
@@ -119,7 +120,7 @@ def load_model(folder: str | Path) -> tuple[Model, tuple[AnyObjective, ...]]:
     if config.get("model_type") != KIND:
         raise ValueError(f"{folder} holds another kind of model: {config.get('model_type')!r}")
 
-    model = Model(decode(ModelSpec, config["model"], f"{folder / CONFIG}: model"))
+    model = Model(decode(ModelSpec, config.get("model"), f"{folder / CONFIG}: model"))
     try:
         tensors = load_file(folder / WEIGHTS)
         keys = model.load_state_dict(tensors, strict=False)
@@ -217,12 +218,21 @@ def fit_vocabularies(spec: ModelSpec, tokenizers: Mapping[str, Tokenizer]) -> Mo
                 f"{words.vocab} rows: set vocab to 0, or take the model's own vocabulary"
             )
 
-    sizes = {words.vocab for words in embeds.values() if isinstance(words, WordsSpec)}
     for name, head in heads.items():
         if isinstance(head, VocabularySpec) and head.vocab == 0:
-            (size,) = sizes
-            heads[name] = replace(head, vocab=size)
+            heads[name] = replace(head, vocab=_words_of(name, head, embeds))
     return replace(spec, embeds=embeds, heads=heads, prepare=prepare)
+
+
+def _words_of(name: str, head: VocabularySpec, embeds: Mapping[str, EmbedSpec]) -> int:
+    """As many as the words have that a head is tied to; else as all words of the model have."""
+    sizes = {part: one.vocab for part, one in embeds.items() if isinstance(one, WordsSpec)}
+    if head.tied in sizes:
+        return sizes[head.tied]
+    if len(set(sizes.values())) == 1:
+        return next(iter(sizes.values()))
+    said = ", ".join(f"{part} {size}" for part, size in sizes.items()) or "none"
+    raise ValueError(f"head {name}: say how many words it knows (vocab); embeddings have {said}")
 
 
 def fit_answers(plan: TrainingPlan, releases: Mapping[str, Release]) -> TrainingPlan:

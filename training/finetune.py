@@ -9,12 +9,12 @@ from pathlib import Path
 from training.config import decode
 from training.data.features import FeatureSpec
 from training.data.tokenizer import TextSpec
-from training.export import CONFIG, KIND, TOWER, decode_objectives
+from training.export import CONFIG, IMPORTED, KIND, TOWER, decode_objectives
 from training.folder import PLAN, read_json
 from training.heads import ClassifySpec
 from training.model import ModelSpec, PrepareSpec
 from training.objectives.itm import Matching
-from training.plan import AnyObjective, TrainingPlan, TrainingStage
+from training.plan import AnyObjective, Optimizer, TrainingPlan, TrainingStage
 
 SHARE = 10  # of the steps and of the rate that the run had
 
@@ -24,11 +24,15 @@ def finetune(
 ) -> TrainingPlan:
     """The stages in which a model learned each thing last, at a tenth of their steps and rates.
 
-    Texts are read with the vocabulary that the model has, images with its towers. ValueError when
-    the folder holds no model, or the plan of its run is not beside it.
+    Texts are read with the vocabulary that the model has, images with its towers. A model that was
+    taken in from another library goes on with all that it can be asked. ValueError when the folder
+    holds no model, or the plan of its run is not beside it.
     """
     path = folder.resolve().parent / PLAN
-    model, _ = trained(str(folder))
+    model, objectives = trained(str(folder))
+    if read_json(folder / CONFIG).get(IMPORTED):
+        stage = replace(_imported(objectives), data=data or {"train": 1.0}, init=str(folder))
+        return TrainingPlan(name=f"{folder.name}-finetune", model=model, stages=(stage,), seed=seed)
     if not path.is_file():
         raise ValueError(
             f"{folder}: {path} is missing, which says how the model was trained; give the folder "
@@ -50,7 +54,24 @@ def finetune(
         model=model,
         stages=tuple(stages),
         init={},
+        samples=0,
         seed=seed,
+    )
+
+
+def _imported(objectives: tuple[AnyObjective, ...]) -> TrainingStage:
+    """How a model of another library, whose training nobody knows, goes on: a thousand small steps.
+
+    The rate is that of BLIP's fine-tuning for captions and retrieval.
+    """
+    return TrainingStage(
+        name="finetune",
+        data={"train": 1.0},
+        objectives=objectives,
+        steps=1000,
+        batch=64,
+        chunk=16,
+        optimizer=Optimizer(lr=1e-5, weight_decay=0.05),
     )
 
 
@@ -81,7 +102,7 @@ def trained(folder: str) -> tuple[ModelSpec, tuple[AnyObjective, ...]]:
             f"{home} holds a model of another kind ({plain.get('model_type')!r}): give it as "
             "initial weights of a recipe (--init image=… text=…)"
         )
-    spec = decode(ModelSpec, plain["model"], f"{home / CONFIG}: model")
+    spec = decode(ModelSpec, plain.get("model"), f"{home / CONFIG}: model")
     prepare: dict[str, PrepareSpec] = {}
     for name, one in spec.prepare.items():
         own = home / "prepare" / name

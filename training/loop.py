@@ -22,7 +22,7 @@ from training.momentum import update_ema
 from training.objectives.base import first_of
 from training.objectives.itc import Contrast
 from training.optimizer import clip, learning_rate, set_rate
-from training.plan import AnyObjective
+from training.plan import AnyObjective, TrainingStage
 from training.precision import precision
 from training.run import Run, next_stage, save
 from training.spike import fault
@@ -62,7 +62,7 @@ def train_step(run: Run, batches: Sequence[Weighted]) -> dict[str, float]:
     loss = 0.0
     for weighted in batches:
         views = make_views(run, weighted)
-        weights = _weights(objectives, stage.weights, weighted.share)
+        weights = _weights(objectives, stage, weighted.share)
         means = accumulate_gradients(objectives, weights, views)
         _push_to_queue(run, views)
         loss += total_loss(means, objectives, weights)
@@ -81,13 +81,18 @@ def train_step(run: Run, batches: Sequence[Weighted]) -> dict[str, float]:
 
 
 def _weights(
-    objectives: Sequence[AnyObjective], weights: Mapping[str, float], share: float
+    objectives: Sequence[AnyObjective], stage: TrainingStage, share: float
 ) -> dict[str, float]:
-    """Of every loss, in a batch with a share of the step's gradient."""
+    """Of every loss, in a batch with a share of the step's gradient.
+
+    With mixing "one" the weight of an objective's first loss says how often it has its turn.
+    """
     shared = {}
     for objective in objectives:
         for name in objective.losses:
-            shared[name] = share * weights.get(name, 1.0)
+            shared[name] = share * stage.weights.get(name, 1.0)
+        if stage.mixing == "one":
+            shared[objective.losses[0]] = share
     return shared
 
 

@@ -99,13 +99,14 @@ class TrainingStage:
     """One phase: what is learned, from which releases, how long, how fast.
 
     `mixing`: "sum" adds up all objectives in each step; "one" takes one of them a step, in the
-    ratios of `weights` (UNITER); "accumulate" takes a batch of each release for each step and adds
-    up their gradients, by the releases' shares (Flamingo). `chunk` bounds the rows that are in
-    memory at once and changes no result; 0: all rows of a rank. `freeze` names parameters that are
-    not trained. `sources` weighs the sources of captions where an image has several, `near`
-    shuffles so many shards together instead of all, and with `buckets` rows of like length are
-    batched within a budget of tokens, `batch` being the most. `mixgen` of the samples are mixed
-    with another of their release, image and text (Hao et al. 2023: a quarter). `resolution` cuts
+    ratios of the `weights` of their first losses, which then count wholly (UNITER); "accumulate"
+    takes a batch of each release for each step and adds up their gradients, by the releases' shares
+    (Flamingo). `chunk` bounds the rows that are in memory at once and changes no result; 0: all
+    rows of a rank. `freeze` names parameters that are not trained. `sources` weighs the sources of
+    captions where an image has several, `near` shuffles so many shards together instead of all, and
+    with `buckets` rows of like length are batched within a budget of tokens, `batch` being the
+    most. `mixgen` of the samples are mixed with another of their release, image and text (Hao et
+    al. 2023: a quarter). `resolution` cuts
     patches from images of another size than the model's (BLIP: 384 behind 224): their places are
     interpolated, and the model of the last stage is used at the last stage's. `fresh` maps
     beginnings of names of parameters that `init` lacks to beginnings of those in it that they are
@@ -154,12 +155,26 @@ class TrainingStage:
             within(0, 1, mixgen=self.mixgen)
         except ValueError as error:
             raise ValueError(f"stage {self.name}: {error}") from error
+        self._check_batch()
         masked = first_of(MaskedWords, self.objectives)
         if masked is not None and masked.soft and self.momentum is None:
             raise ValueError(f"stage {self.name}: soft targets need a twin: give it momentum")
         for pattern in self.freeze:
             _compiled(pattern, f"stage {self.name}: freeze")
         self._check_weights()
+
+    def _check_batch(self) -> None:
+        """What must fit into a batch, and what a batch must fit into."""
+        if self.buckets is not None and self.batch < self.buckets.multiple:
+            raise ValueError(
+                f"stage {self.name}: batch {self.batch} is less than the {self.buckets.multiple} "
+                "rows that buckets take together (multiple): change one"
+            )
+        if self.momentum is not None and 0 < self.momentum.queue < self.batch:
+            raise ValueError(
+                f"stage {self.name}: a batch of {self.batch} does not fit into a queue of "
+                f"{self.momentum.queue}: change one"
+            )
 
     def _check_weights(self) -> None:
         losses = [name for objective in self.objectives for name in objective.losses]
@@ -266,10 +281,15 @@ def _smoke_stage(stage: TrainingStage) -> TrainingStage:
     if momentum is not None:
         queue = min(momentum.queue, 16)
         momentum = replace(momentum, queue=queue, alpha_warmup=min(momentum.alpha_warmup, 2))
+    batch = min(stage.batch, 8)
+    buckets = stage.buckets
+    if buckets is not None and buckets.multiple > batch:
+        buckets = replace(buckets, multiple=batch, window=8 * batch)
     return replace(
         stage,
         steps=min(stage.steps, 3),
-        batch=min(stage.batch, 8),
+        batch=batch,
+        buckets=buckets,
         chunk=min(stage.chunk, 4),
         schedule=replace(stage.schedule, warmup=min(stage.schedule.warmup, 1.0)),
         momentum=momentum,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -129,7 +130,11 @@ def start_from(run: Run, folder: Path, fresh: Mapping[str, str] | None = None) -
 
     `fresh` says which parameters the folder lacks, and from which others they are copied, if any.
     """
-    tensors = load_file(folder / "model.safetensors")
+    path = folder / "model.safetensors"
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} is damaged ({error}): export the model again") from error
     lacking = {name for name, _ in run.model.named_parameters()} - tensors.keys()
     for prefix, source in (fresh or {}).items():
         for name in sorted(lacking):

@@ -34,7 +34,7 @@ def accumulate_gradients(
             factors[name] = weights.get(name, 1.0) / max(1.0, counts[name])
 
         for number, part in enumerate(work.parts):
-            views.draws.begin(f"{objective.losses} {number}")
+            views.draws.begin(f"{objective.losses} {views.first_row + number}")
             with views.precision():
                 values = part()
             _backward(values, factors)

@@ -143,7 +143,7 @@ def stack_rows(parts: Sequence[Tokens]) -> Tokens:
     Chunks of one span may differ in length, as patches do; the shorter ones are right-padded.
     """
     longest = max(part.x.shape[1] for part in parts)
-    parts = [_pad(part, longest) for part in parts]
+    parts = [lengthened(part, longest) for part in parts]
     spans = parts[0].spans
     assert all(part.spans == spans for part in parts), "chunks have the same spans"
     return _concatenate(parts, spans, dim=0)
@@ -164,8 +164,11 @@ def _concatenate(parts: Sequence[Tokens], spans: tuple[Span, ...], dim: int) -> 
     return Tokens(x=x, spans=spans, valid=valid, **facts)
 
 
-def _pad(tokens: Tokens, length: int) -> Tokens:
-    """The same tokens, of one span, right-padded to `length`; facts of padding are 0."""
+def lengthened(tokens: Tokens, length: int) -> Tokens:
+    """The same tokens, right-padded to `length`; those that lack some are of one span.
+
+    Facts of padding are 0.
+    """
     missing = length - tokens.x.shape[1]
     if not missing:
         return tokens

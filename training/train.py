@@ -246,7 +246,12 @@ def learned(plan: TrainingPlan) -> list[AnyObjective]:
 
 
 def _result(plan: TrainingPlan, out: Path, result: Mapping[str, Any], ran: bool) -> TrainResult:
-    return TrainResult(model=out / "model", digest=plan.digest, ran=ran, **result)
+    try:
+        return TrainResult(model=out / "model", digest=plan.digest, ran=ran, **result)
+    except TypeError as error:
+        raise ValueError(
+            f"{out / RESULT} is damaged ({error}): remove it, and the same command ends the run"
+        ) from error
 
 
 def check_beginnings(plan: TrainingPlan) -> None:

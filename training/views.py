@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from training.alike import alike, rows_from_all
 from training.data.draws import number_of
 from training.distributed import Ranks
 from training.embed import PatchesSpec
@@ -84,9 +85,9 @@ class Views:
         answers: Sequence[Sequence[str]] = (),
     ) -> None:
         self.model = model
-        self.inputs = dict(inputs)
         self.draws = draws
         self.ranks = draws.ranks
+        self.inputs = alike(inputs, self.ranks, _patches_of(model))
         self.chunk = chunk
         self.twin = twin  # the momentum twin's views of the same batch
         self.queue = queue  # vectors of earlier batches, of a twin
@@ -156,23 +157,13 @@ class Views:
 
         def tower(name: str, first: str, chosen: Tensor) -> Tokens:
             tokens = self.tokens(name, variant=variant, first=first)
-            return self._take(tokens, chosen)
+            return rows_from_all(tokens, chosen.to(tokens.x.device), self.ranks)
 
         return run_pairs(self.model, node, rows, tower, front=front)
 
-    def _take(self, tokens: Tokens, rows: Tensor) -> Tokens:
-        rows = rows.to(tokens.x.device)
-        if self.ranks.world == 1:
-            return tokens[rows]
-        x = self.ranks.take(tokens.x, rows)
-        valid = None
-        if tokens.valid is not None:
-            valid = self.ranks.take(tokens.valid.to(x), rows) > 0
-        return Tokens(x=x, spans=tokens.spans, valid=valid)
-
     def _leaf(self, node: str, variant: str, first: str) -> _Leaf:
         def encode(rows: slice) -> Tokens:
-            self.draws.begin(f"dropout {node} {variant} {rows.start}")
+            self.draws.begin(f"dropout {node} {variant} {self.first_row + rows.start}")
             with self.precision():
                 return self._compute(node, variant, first, rows)
 
@@ -237,6 +228,12 @@ class Views:
                 continue
             for rows in self.chunks(self.size):
                 _backward(leaf.encode(rows), gradient[rows])
+
+
+def _patches_of(model: Model) -> dict[str, int]:
+    """The sides of patches, by the embeddings that cut images into them."""
+    embeds = model.spec.embeds.items()
+    return {name: spec.patch for name, spec in embeds if isinstance(spec, PatchesSpec)}
 
 
 def _backward(tokens: Tokens, gradient: Tensor) -> None:

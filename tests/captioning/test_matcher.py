@@ -95,3 +95,13 @@ def test_a_model_that_came_apart_is_an_error(model: Path) -> None:
             parameter.fill_(float("nan"))
     with pytest.raises(ValueError, match="1 of 1 scores are not numbers"):
         matcher.score(_pictures()[:1], TEXTS[:1])
+
+
+def test_pairs_of_a_file_without_any_usable_image_have_their_errors(
+    model: Path, tmp_path: Path
+) -> None:
+    captions = _file(tmp_path, [(b"no image", TEXTS[:2]), (b"", TEXTS[:1])])
+    found = list(match(model, captions))
+    assert [pair["score"] for pair in found] == [None] * 3
+    assert "cannot identify image file" in found[0]["error"]
+    assert "nothing in it" in found[2]["error"]

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -12,9 +14,10 @@ from training.answers import accuracy, normal, soft_scores
 from training.data.shards import Release
 from training.embed import PatchesSpec
 from training.evaluate import nlvr2, retrieval, vqa
-from training.evaluate.lines import CaptionsFile, opened_release
+from training.evaluate.encoded import silent
+from training.evaluate.lines import CaptionsFile, opened_release, read_lines
 from training.evaluate.scorer import Scorer
-from training.evaluate.vqa import kind_of
+from training.evaluate.vqa import answers_to, kind_of
 from training.export import load_model, load_scorer
 from training.objectives.answers import Answers
 from training.recipes import load
@@ -211,6 +214,15 @@ def test_a_file_is_trained_on_as_a_release_is(shapes: Path, scorer: Scorer) -> N
 
     with pytest.raises(ValueError, match="answers nothing"):
         vqa.evaluate(scorer, shapes)
+
+
+def test_samples_without_answers_are_not_compared(shapes: Path) -> None:
+    """Lines of captions behind a line with a question, in one file."""
+    lines = read_lines(shapes)[:3]
+    lines[0] = replace(lines[0], answers=("red",))
+    answering = cast(Scorer, SimpleNamespace(answers=Answers(classes=("red",)), image_specs={}))
+    with pytest.raises(ValueError, match="2 of 3 samples have no answers to compare, number 1"):
+        answers_to(answering, CaptionsFile(lines), 0, silent)
 
 
 def test_a_file_without_answers_teaches_none(shapes: Path, tmp_path: Path) -> None:

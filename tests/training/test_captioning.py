@@ -1,6 +1,7 @@
 """Captions of drawn shapes by a small model, scored against what they show."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -115,3 +116,10 @@ def test_a_model_without_a_decoder_says_so(scorer: Scorer, lines: list[Line]) ->
     scorer.captions = None
     with pytest.raises(ValueError, match="writes no captions"):
         evaluate(scorer, lines, java=False)
+
+
+def test_images_that_nobody_has_described_are_left_out(scorer: Scorer, lines: list[Line]) -> None:
+    found = evaluate(scorer, [*lines, replace(lines[0], captions=())], java=False)
+    wanted = evaluate(scorer, lines, java=False)
+    assert found["cider"] == wanted["cider"]
+    assert (found["images"], found["unreadable"]) == (18, 1)

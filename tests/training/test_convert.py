@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     AutoTokenizer,
@@ -26,7 +28,9 @@ from tests.training.towers import tower_folder
 from tests.training.worlds import release
 from training.convert import export_to, import_model
 from training.data.batch import scaled
-from training.export import load_scorer
+from training.export import load_model, load_scorer
+from training.objectives.itm import Matching
+from training.objectives.mlm import MaskedWords
 from training.recipes import load
 from training.train import train
 
@@ -198,3 +202,44 @@ def test_what_cannot_be_converted(trained: Callable[[str], Path], tmp_path: Path
     with pytest.raises(ValueError, match="pieces, the model 50"):
         import_model(tmp_path / "bare", tmp_path / "out", tokenizer=tokenizer)
     assert not list(tmp_path.glob(".*part"))
+
+
+@torch.inference_mode()
+def test_a_factor_beyond_its_bounds_counts_as_it_did(
+    trained: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Ours is held within bounds where it is used, theirs is not."""
+    model = tmp_path / "model"
+    shutil.copytree(trained("clip"), model)
+    tensors = load_file(model / "model.safetensors")
+    tensors["heads.scale.log"] = torch.tensor(50.0).log()  # at most 30, in this size
+    save_file(tensors, model / "model.safetensors")
+    images, pixels = _images(model)
+    said = _judged(model, images)["similarity"]
+
+    export_to(model, tmp_path / "theirs", "clip")
+    theirs = CLIPModel.from_pretrained(tmp_path / "theirs").eval()
+    asked = _asked(tmp_path / "theirs", pixels)
+    assert torch.allclose(theirs(**asked).logits_per_image, said, **SAME)
+
+    for name, log in (("small", -0.5), ("large", 6.0)):
+        theirs.logit_scale.fill_(log)
+        shutil.copytree(tmp_path / "theirs", tmp_path / f"theirs-{name}")
+        theirs.save_pretrained(tmp_path / f"theirs-{name}")
+        import_model(tmp_path / f"theirs-{name}", tmp_path / name)
+        found = _judged(tmp_path / name, images)["similarity"]
+        assert torch.allclose(found, theirs(**asked).logits_per_image, rtol=1e-4, atol=1e-3)
+
+
+def test_a_model_that_was_taken_in_goes_on(trained: Callable[[str], Path], tmp_path: Path) -> None:
+    export_to(trained("vilt"), tmp_path / "theirs", "vilt")
+    import_model(tmp_path / "theirs", tmp_path / "back")
+    plan = load(str(tmp_path / "back"), changes=["threads=1", "precision=float32"], smoke=True)
+    assert [type(one) for one in plan.stages[0].objectives] == [Matching, MaskedWords]
+
+    own = release(tmp_path / "own", 8, shards=1)
+    result = train(plan, releases={"train": own}, out=tmp_path / "run", workers=0)
+    before, after = load_model(tmp_path / "back")[0], load_model(result.model)[0]
+    assert before.spec.embeds == after.spec.embeds
+    for name, parameter in before.named_parameters():
+        assert torch.allclose(parameter, after.get_parameter(name), atol=1e-3), name

@@ -45,6 +45,7 @@ def test_any_model_goes_on_where_it_ended(recipe: str, tmp_path: Path) -> None:
     changes = ["stages.0.optimizer.lr=1e-30", "stages.0.optimizer.weight_decay=0"]
     plan = load(str(first.model), changes=changes)
     assert plan.name.endswith("-smoke-finetune")
+    assert plan.samples == 0  # all of what it goes on with, though the rehearsal read a few
     assert plan.releases == ["train"]
 
     own = _captions(tmp_path / "own")

@@ -1,12 +1,14 @@
 """What a plan means: its rates, its name by values, and what it refuses."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.training.worlds import shapes_plan
+from training.data.buckets import Buckets
 from training.optimizer import learning_rate
-from training.plan import Schedule
+from training.plan import Momentum, Schedule, smoke
 from training.recipes import load
 
 
@@ -38,3 +40,30 @@ def test_stages_that_cannot_be_are_refused() -> None:
 def test_what_is_no_number_is_not_trained_with(value: str) -> None:
     with pytest.raises(ValueError, match=r"weight_decay: .* is not a number to train with"):
         load("clip", size="tiny", changes=[f"stages.0.optimizer.weight_decay={value}"])
+
+
+def test_a_batch_fits_what_takes_it_in() -> None:
+    """Fewer rows than a bucket takes together would be written over those of the next batch."""
+    plan = shapes_plan()
+    stage = plan.stages[0]
+    buckets = Buckets(budget=100, window=32, multiple=16)
+    with pytest.raises(ValueError, match="stage web: batch 8 is less than the 16 rows"):
+        replace(stage, buckets=buckets)
+    with pytest.raises(ValueError, match="a batch of 8 does not fit into a queue of 7"):
+        replace(stage, momentum=Momentum(queue=7))
+
+    large = replace(stage, batch=64, buckets=buckets, momentum=Momentum(queue=64))
+    small = smoke(replace(plan, stages=(large,))).stages[0]
+    assert (small.batch, small.buckets) == (8, Buckets(budget=100, window=64, multiple=8))
+
+
+def test_a_file_says_as_a_whole_what_a_stage_reads(tmp_path: Path) -> None:
+    """Releases of the recipe that it does not name are not read; weights of losses are merged."""
+    path = tmp_path / "ours.toml"
+    path.write_text(
+        'recipe = "vilt"\nsize = "tiny"\n[[stages]]\n'
+        "data = { web = 10, clean = 4 }\nweights = { itm = 0.5 }\n"
+    )
+    plan = load(str(path))
+    assert plan.releases == ["clean", "web"]
+    assert plan.stages[0].weights == {"wra": 0.1, "itm": 0.5}

@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ import torch.multiprocessing as mp
 from tests.training import tiny
 from tests.training.processes import HOW
 from training.distributed import Ranks
-from training.inputs import ImageInput, Input
+from training.inputs import ImageInput, Input, TextInput
 from training.model import ModelSpec
 from training.momentum import Queue, update_ema
 from training.negatives import Keys
@@ -125,6 +125,13 @@ def _local() -> tuple[ModelSpec, list[Objective]]:
     return spec, [contrast, Matching(contrast=contrast, over="rank")]
 
 
+def _dropping() -> tuple[ModelSpec, list[Objective]]:
+    """Towers that drop numbers at random."""
+    spec, objectives = _contrast_alone()
+    stacks = {name: replace(one, dropout=0.3) for name, one in spec.stacks.items()}
+    return replace(spec, stacks=stacks), objectives
+
+
 @dataclass(frozen=True)
 class Case:
     """What two ranks do."""
@@ -133,16 +140,25 @@ class Case:
     chunk: int = 0
     twin: bool = False  # with its queue
     crowded: bool = False  # some rows have no wrong partner: 10 pairs here, 12 there
+    ragged: bool = False  # rows of one rank are shorter than those of the other
 
     def batch(self) -> tuple[dict[str, Input], Keys]:
         inputs, keys = tiny.batch(8)
+        if self.ragged:
+            inputs = _ragged(inputs)
         return inputs, _crowded(keys) if self.crowded else keys
+
+    def of_rank(self, rank: int) -> tuple[dict[str, Input], Keys]:
+        """Its half, padded as its own loader does."""
+        inputs, keys = tiny.rows_of(*self.batch(), 4 * rank, 4 * rank + 4)
+        return _cut(inputs) if self.ragged else inputs, keys
 
     def wanted(self) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
         """What one process gives for the whole batch."""
         if self.make is _local:
             return _of_halves(self.make, *self.batch())
-        return _gradients(self.make, *self.batch(), twin=self.twin)
+        chunk = 4 if self.make is _dropping else 0  # rows that are drawn for together
+        return _gradients(self.make, *self.batch(), twin=self.twin, chunk=chunk)
 
 
 CASES = [
@@ -155,6 +171,9 @@ CASES = [
     Case(_albef, chunk=3, twin=True),
     Case(_contrast_alone),
     Case(_local),
+    Case(tiny.vilt, ragged=True),
+    Case(tiny.blip, chunk=3, twin=True, ragged=True),
+    Case(_dropping),
 ]
 
 
@@ -172,6 +191,42 @@ def _crowded(keys: Keys) -> Keys:
     texts = keys.text.clone()
     texts[4:] = texts[0]
     return Keys(image=torch.tensor([0, 0, 0, 0, 4, 5, 6, 7]), text=texts, source=keys.source)
+
+
+def _ragged(inputs: dict[str, Input]) -> dict[str, Input]:
+    """Short texts and small images of one size first, long and large ones behind."""
+    text, images = _text_and_images(inputs)
+    valid = text.valid.clone()
+    valid[:4, 4:] = False
+    valid[4] = True
+    sizes = torch.tensor([[2, 2], [2, 2], [2, 2], [2, 2], [3, 3], [2, 3], [3, 1], [3, 3]])
+    return {
+        "words": replace(text, valid=valid, ids=text.ids * valid),
+        "patches": replace(images, sizes=sizes),
+    }
+
+
+def _cut(inputs: dict[str, Input]) -> dict[str, Input]:
+    """Padded to the longest of these rows alone; images of one size say none."""
+    text, images = _text_and_images(inputs)
+    assert images.sizes is not None
+    longest = int(text.valid.sum(1).max())
+    height, width = (4 * images.sizes.amax(0)).tolist()
+    of_one_size = bool((images.sizes == images.sizes[0]).all())
+    return {
+        "words": replace(text, valid=text.valid[:, :longest], ids=text.ids[:, :longest]),
+        "patches": ImageInput(
+            pixels=images.pixels[:, :, :height, :width],
+            sizes=None if of_one_size else images.sizes,
+        ),
+    }
+
+
+def _text_and_images(inputs: dict[str, Input]) -> tuple[TextInput, ImageInput]:
+    text, images = inputs["words"], inputs["patches"]
+    assert isinstance(text, TextInput)
+    assert isinstance(images, ImageInput)
+    return text, images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +276,7 @@ def _rank(rank: int, folder: str) -> None:
     store = dist.FileStore(f"{folder}/store", 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     for number, case in enumerate(CASES):
-        inputs, keys = tiny.rows_of(*case.batch(), 4 * rank, 4 * rank + 4)
+        inputs, keys = case.of_rank(rank)
         numbers, gradients = _gradients(
             case.make, inputs, keys, chunk=case.chunk, ranks=Ranks.current(), twin=case.twin
         )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.config import within
+from training.data.decode import BROKEN
 from training.data.draws import generator
 from training.data.images import ImageSpec
 from training.data.order import Order, Slot, StreamState
@@ -121,6 +122,6 @@ def _patches(maker: SampleMaker, slot: Slot, spec: ImageSpec) -> int:
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             width, height = spec.fitted(*image.size)
-    except OSError:
+    except (*BROKEN, OSError):
         width = height = spec.size
     return width * height // spec.patch**2

@@ -17,7 +17,8 @@ from training.config import within
 from training.corrupt import Pieces
 from training.inputs import TextInput
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+CLS, SEP = "[CLS]", "[SEP]"
+SPECIAL = ("[PAD]", "[UNK]", CLS, SEP, "[MASK]")
 CAPTIONS = "captions"
 BEGIN, END = "begin", "end"  # whatever a tokenizer of transformers puts there
 PADDING = ("[PAD]", "<pad>")
@@ -36,8 +37,9 @@ class TextSpec:
     a vocab.txt (BERT's, lower case unless `cased`) or a tokenizer.json, or a tokenizer of
     transformers by its name or folder. `clean` "blip" and "albef": lower case, some signs dropped,
     as in their code. `words` cuts a text to so many (0: not); `length` counts pieces, with `first`
-    and `last`, which stand around them; BEGIN and END ask a tokenizer of transformers for its own.
-    `extra` pieces are put behind the vocabulary ([ENC], [DEC]).
+    and `last`, which stand around them; BEGIN and END ask a tokenizer of transformers for its own,
+    and so do BERT's [CLS] and [SEP] where it has none of that name (RoBERTa, CLIP). `extra` pieces
+    are put behind the vocabulary ([ENC], [DEC]).
     """
 
     vocabulary: str = CAPTIONS
@@ -46,8 +48,8 @@ class TextSpec:
     cased: bool = False
     clean: Literal["", "blip", "albef"] = ""
     words: int = 0
-    first: str = "[CLS]"
-    last: str = "[SEP]"
+    first: str = CLS
+    last: str = SEP
     extra: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -256,7 +258,11 @@ def _of_transformers(spec: TextSpec) -> Tokenizer:
     if backend is None:
         raise ValueError(f"the tokenizer {name!r} has no fast form: it cannot be used here")
 
-    own = {BEGIN: tokenizer.bos_token or tokenizer.eos_token, END: tokenizer.eos_token}
+    begin = tokenizer.bos_token or tokenizer.eos_token
+    own = {BEGIN: begin, END: tokenizer.eos_token}
+    if backend.token_to_id(CLS) is None:
+        own[CLS] = tokenizer.cls_token or begin
+        own[SEP] = tokenizer.sep_token or tokenizer.eos_token
     first = own.get(spec.first, spec.first)
     last = own.get(spec.last, spec.last)
     if first is None or last is None:

@@ -19,7 +19,15 @@ from training.folder import read_json, write_whole
 from training.hub import local_folder
 
 FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer.json", "vocab.txt")
-BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "merges.txt", "vocab.json")
+BESIDE = (
+    "*.index.json",  # which file has which weights
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "vocab.json",
+    "*.model",  # of SentencePiece
+)
 INPUTS = {"vision": ("pixel_values", "images"), "text": ("input_ids", "texts")}
 
 Forward = Callable[..., Tensor]

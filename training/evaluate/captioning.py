@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -18,10 +18,10 @@ from training.data.tokenizer import Tokenizer
 from training.evaluate.caption_scores import JAVA, caption_scores, java_scores
 from training.evaluate.encoded import (
     AnyModel,
+    NoneUsable,
     Tell,
     data_uri,
     left_out,
-    none_usable,
     scorer_of,
     silent,
 )
@@ -151,22 +151,26 @@ def evaluate(
     METEOR and SPICE stand beside them where `java` asks for them and Java is there; else `skipped`
     says what is missing. `shuffled_images` is the blind baseline: each caption scored as that of
     another image. An image that cannot be decoded has an empty caption, which scores 0, and is
-    counted in `unreadable`; ValueError when none can. `examples` are some images, as the model saw
-    them, with their captions.
+    counted in `unreadable`; so is one that nobody has described, which is left out. ValueError when
+    none can be scored. `examples` are some images, as the model saw them, with their captions.
     """
     scorer = scorer_of(model)
     samples = opened(asked)
     captioner = Captioner(scorer=scorer, decoding=decoding or Decoding(), prompt=prompt, seed=seed)
     written = captioner.write(samples, workers=workers, tell=tell)
     bad = {}
+    rows: list[int] = []  # with captions of people
     for row, caption in enumerate(written):
-        if caption.bad:
-            bad[samples.image_id(row)] = caption.bad
-    if all(caption.bad for caption in written):
-        raise none_usable(samples, bad)
+        told = bool(samples.texts(row)[0])
+        if told:
+            rows.append(row)
+        if caption.bad or not told:
+            bad[samples.image_id(row)] = caption.bad or "it has no text"
+    if all(written[row].bad for row in rows):
+        raise NoneUsable(samples, bad)
 
-    texts = [caption.text for caption in written]
-    references = [samples.texts(row)[0] for row in range(len(samples))]
+    texts = [written[row].text for row in rows]
+    references = [samples.texts(row)[0] for row in rows]
     more: dict[str, float] = {}
     skipped = dict.fromkeys(JAVA, "not asked for")
     if java:
@@ -182,15 +186,15 @@ def evaluate(
         "blind": {"shuffled_images": caption_scores(of_others, references)},
         **left_out(bad),
         "skipped": skipped,
-        "examples": _examples(scorer, samples, texts, workers),
+        "examples": _examples(scorer, samples, dict(zip(rows, texts, strict=True)), workers),
     }
 
 
 def _examples(
-    scorer: Scorer, samples: Release, texts: Sequence[str], workers: int
+    scorer: Scorer, samples: Release, texts: Mapping[int, str], workers: int
 ) -> list[dict[str, Any]]:
     """Some images, spread evenly, with their captions: for a report."""
-    captioned = [row for row, text in enumerate(texts) if text]
+    captioned = [row for row, text in texts.items() if text]
     step = math.ceil(len(captioned) / SHOWN)
     rows = captioned[:: max(1, step)]
     name, spec = next(iter(scorer.image_specs.items()))

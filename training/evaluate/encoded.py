@@ -158,7 +158,7 @@ def encode(
             vectors.append(numbers(scorer.image_vectors()))
         tell("encode images", stop, len(samples))
     if not reader.rows:
-        raise none_usable(samples, reader.bad)
+        raise NoneUsable(samples, reader.bad)
 
     encoded = _encoded(reader, size, room)
     if size >= len(samples):
@@ -169,10 +169,13 @@ def encode(
     return encoded
 
 
-def none_usable(samples: Release, bad: Mapping[str, str]) -> ValueError:
-    """The error for samples of which no image can be decoded."""
-    reason = next(iter(bad.values()))
-    return ValueError(f"{samples.name}: none of {len(samples)} images can be used ({reason})")
+class NoneUsable(ValueError):
+    """None of the images of some samples can be used; `bad` says why, by image_id."""
+
+    def __init__(self, samples: Release, bad: Mapping[str, str]) -> None:
+        reason = next(iter(bad.values()))
+        super().__init__(f"{samples.name}: none of {len(samples)} images can be used ({reason})")
+        self.bad = bad
 
 
 def _encoded(reader: _Reader, size: int, room: int) -> Encoded:

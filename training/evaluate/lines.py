@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from training.data.shards import Release, Sample, Shard
 CAPTIONED = "{'image': path, 'captions': [text, ...]}"
 QUESTION = "{'image': path, 'question': text, 'answers': [text, ...]}"
 PAIR = "{'images': [path, path], 'sentence': text, 'label': true or false}"
+MOST_BYTES = 1 << 28  # of an image's file: as many pixels as are decoded, with three bytes each
 SUFFIX = ".jsonl"  # of a file that is trained on as a release is
 
 
@@ -49,7 +51,7 @@ def lines_of(path: Path, form: str) -> Iterator[tuple[str, dict[str, Any]]]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give lines of {form}")
     try:
-        texts = path.read_text(encoding="utf-8").split("\n")
+        texts = path.read_text(encoding="utf-8-sig").split("\n")  # a mark of Windows' editors
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error}): write it again as such") from error
 
@@ -66,15 +68,16 @@ def _naming_an_image(text: str, where: str) -> dict[str, Any]:
     """A line as JSON, with an image; ValueError when it is none."""
     try:
         decoded = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of numbers of thousands of digits, of nesting
         raise ValueError(f"{where}: not JSON ({error})") from error
 
     value: dict[str, Any] = decoded if isinstance(decoded, dict) else {}
     if _is_pair(value.get("images")):
-        return {**value, "image": value["images"][0]}
+        images = list(map(_encodable, value["images"]))
+        return {**value, "images": images, "image": images[0]}
     if not isinstance(value.get("image"), str):
         raise ValueError(f'{where}: needs "image", the path of an image')
-    return value
+    return {**value, "image": _encodable(value["image"])}
 
 
 class CaptionsFile(Release):
@@ -127,12 +130,12 @@ class CaptionsFile(Release):
             yield from line.captions
 
     def digest(self) -> str:
-        """Of the lines, wherever they stand; images are known by their names."""
+        """Of the lines, wherever they stand; images are known by their names and sizes."""
         digest = hashlib.blake2b(digest_size=16)
         for line in self.lines:
-            images = [line.image.name]
+            images = [(line.image.name, _bytes_in(line.image))]
             if line.second is not None:
-                images.append(line.second.name)
+                images.append((line.second.name, _bytes_in(line.second)))
             text = json.dumps([images, line.captions, line.answers])
             digest.update(text.encode())
         return digest.hexdigest()
@@ -176,13 +179,22 @@ def opened(asked: Asked) -> Release:
 
 
 def _bytes_of(image: Path | None) -> bytes:
-    """Nothing of a file that cannot be read: it costs itself, as one that cannot be decoded."""
-    if image is None:
+    """Nothing of what cannot be read, is no file or larger than an image: it costs itself alone."""
+    if image is None or not 0 < _bytes_in(image) <= MOST_BYTES:
         return b""
     try:
         return image.read_bytes()
     except OSError:
         return b""
+
+
+def _bytes_in(image: Path) -> int:
+    """The size of a file; -1 where there is none."""
+    try:
+        status = image.stat()
+    except (OSError, ValueError):  # a name that no system can have
+        return -1
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1
 
 
 def _line(value: dict[str, Any], folder: Path, where: str) -> Line:

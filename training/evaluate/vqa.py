@@ -14,10 +14,10 @@ from training.data.reading import read_in_order
 from training.data.shards import Release
 from training.evaluate.encoded import (
     AnyModel,
+    NoneUsable,
     Tell,
     grey,
     left_out,
-    none_usable,
     numbers,
     scorer_of,
     silent,
@@ -141,8 +141,12 @@ def answers_to(scorer: Scorer, samples: Release, workers: int, tell: Tell) -> An
     """
     classes = _classes(scorer)
     count = len(samples)
-    if not any(samples.answers(row) for row in range(count)):
-        raise ValueError(f"{samples.name} has no answers; give lines of {QUESTION} or {PAIR}")
+    silent_rows = [row for row in range(count) if not samples.answers(row)]
+    if silent_rows:
+        raise ValueError(
+            f"{samples.name}: {len(silent_rows)} of {count} samples have no answers to compare, "
+            f"number {silent_rows[0]} first; give lines of {QUESTION} or {PAIR}"
+        )
 
     bad: dict[str, str] = {}
 
@@ -166,7 +170,7 @@ def answers_to(scorer: Scorer, samples: Release, workers: int, tell: Tell) -> An
     seen = about(range(count))
     rows = [row for row, answer in enumerate(seen) if answer is not None]
     if not rows:
-        raise none_usable(samples, bad)
+        raise NoneUsable(samples, bad)
     partner = shuffled(torch.arange(count), count)
     return Answered(
         rows=rows,

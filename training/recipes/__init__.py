@@ -292,7 +292,8 @@ def _merge(plain: Any, changed: Mapping[str, Any], path: str) -> None:
             table_with(name, plain, key)[name] = value
             continue
         existing = plain.get(name)
-        if isinstance(value, Mapping) and isinstance(existing, dict):
+        # what a stage reads is told as a whole, its releases are no changes of the recipe's
+        if isinstance(value, Mapping) and isinstance(existing, dict) and name != "data":
             _merge(existing, value, key)
         elif _are_tables(value) and _are_tables(existing):
             for index, (old, new) in enumerate(zip(existing, value, strict=False)):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 from training.data.augment import RandAugment
 from training.data.images import CLIP_MEAN, CLIP_STD, ImageSpec
 from training.data.tokenizer import TextSpec
 from training.embed import PatchesSpec, WordsSpec
 from training.heads import ClassifySpec, ProjectSpec, ScaleSpec, VocabularySpec
-from training.model import ModelSpec, Pass, PrepareSpec
+from training.model import ModelSpec, Pass
 from training.objectives.itc import Contrast
 from training.objectives.itm import Matching
 from training.objectives.lm import Captions
@@ -22,10 +23,13 @@ from training.recipes.parts import (
     bert,
     frozen_image,
     frozen_text,
+    given_image,
+    given_text,
     vit,
 )
 from training.stack import Cross, StackSpec
 
+Size = Literal["tiny", "small", "base"]
 # layers, width and heads of the image tower and of the text stack, patch, pixels, shared space
 SIZES = {
     "tiny": ((3, 128, 4), (2, 128, 4), 8, PIXELS, 128),
@@ -36,7 +40,7 @@ SIZES = {
 
 def plan(
     *,
-    size: Literal["tiny", "small", "base"] = "base",
+    size: Size = "base",
     init: Mapping[str, str] | None = None,
     data: Mapping[str, float] | None = None,
     seed: int = 0,
@@ -57,58 +61,72 @@ def plan(
     given = init or {}
     if size == "tiny" and given.get("image"):
         return _on_features(given, data or {"train": 1.0}, seed)
-    (layers, width, heads), text, patch, pixels, shared = SIZES[size]
-    text_layers, text_width, text_heads = text
-    tiny = size == "tiny"
-    length = 24 if tiny else 32
-
-    stack = bert(
-        layers=text_layers,
-        width=text_width,
-        heads=text_heads,
-        cross=Cross(width=width),
-        attentions=("both", "causal"),
-    )
+    image = _image(size, given.get("image", ""))
+    text = _text(size, given.get("text", ""))
+    widths = {"image": image.stack.width, "text": text.stack.width}
+    stack = replace(text.stack, cross=Cross(width=widths["image"]), attentions=("both", "causal"))
     model = ModelSpec(
-        embeds={
-            "words": WordsSpec(vocab=0, width=text_width, length=length, types=0, dropout=0.1),
-            "patches": PatchesSpec(patch=patch, width=width, grid=pixels // patch),
-        },
-        stacks={"image": vit(layers=layers, width=width, heads=heads), "text": stack},
+        embeds={"words": text.embed, "patches": image.embed},
+        stacks={"image": image.stack, "text": stack},
         passes=_passes(),
-        heads=albef_heads(image=width, text=text_width, shared=shared),
-        prepare=_prepare(length=length, patch=patch, pixels=pixels, tiny=tiny),
+        heads=albef_heads(**widths, shared=SIZES[size][-1]),
+        prepare={"words": text.prepare, "patches": image.prepare},
     )
     return TrainingPlan(
         name=f"blip-{size}",
         model=model,
-        stages=(_pretrain(data or {"train": 1.0}, tiny=tiny),),
+        stages=(_pretrain(data or {"train": 1.0}, tiny=size == "tiny"),),
         init=given,
         seed=seed,
     )
 
 
-def _prepare(*, length: int, patch: int, pixels: int, tiny: bool) -> dict[str, PrepareSpec]:
-    """The paper's: a crop and RandAugment in training, the image whole in evaluation."""
-    return {
-        "words": TextSpec(
-            length=length,
-            size=2000 if tiny else 30522,
-            clean="blip",
-            words=30,
-            extra=("[DEC]", "[ENC]"),
-        ),
-        "patches": ImageSpec(
-            size=pixels,
-            how="square" if tiny else "crop",
-            patch=patch,
-            mean=CLIP_MEAN,
-            std=CLIP_STD,
-            evaluate="square",
-            flip=not tiny,
-            augment=None if tiny else RandAugment(operations="blip", strength=5, probability=0.5),
-        ),
+def _image(size: Size, source: str) -> Tower:
+    """The paper's, or a given one in its own shape; images are cropped in training alone."""
+    (layers, width, heads), _, patch, pixels, _ = SIZES[size]
+    tiny = size == "tiny"
+    how: dict[str, Any] = {
+        "how": "square" if tiny else "crop",
+        "evaluate": "square",
+        "flip": not tiny,
+        "augment": None if tiny else RandAugment(operations="blip", strength=5, probability=0.5),
     }
+    if source:
+        return given_image(source, **how)
+    return Tower(
+        name="patches",
+        embed=PatchesSpec(patch=patch, width=width, grid=pixels // patch),
+        stack=vit(layers=layers, width=width, heads=heads),
+        prepare=ImageSpec(size=pixels, patch=patch, mean=CLIP_MEAN, std=CLIP_STD, **how),
+    )
+
+
+def _text(size: Size, source: str) -> Tower:
+    """The paper's BERT, or a given one in its own shape, its vocabulary and two pieces more."""
+    _, (layers, width, heads), *_ = SIZES[size]
+    tiny = size == "tiny"
+    length = 24 if tiny else 32
+    texts = TextSpec(
+        length=length,
+        size=2000 if tiny else 30522,
+        clean="blip",
+        words=30,
+        extra=("[DEC]", "[ENC]"),
+    )
+    if not source:
+        return Tower(
+            name="words",
+            embed=WordsSpec(vocab=0, width=width, length=length, types=0, dropout=0.1),
+            stack=bert(layers=layers, width=width, heads=heads),
+            prepare=texts,
+        )
+    given = given_text(source, length=length)
+    assert isinstance(given.embed, WordsSpec), "a text tower embeds words"
+    return replace(
+        given,
+        embed=replace(given.embed, vocab=0),
+        prepare=replace(texts, vocabulary=source, length=given.embed.length),
+    )
 
 
 def _passes() -> dict[str, Pass]:

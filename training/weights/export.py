@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from training.embed import PatchesSpec, WordsSpec
-from training.heads import ClassifySpec, ProjectSpec, VocabularySpec
+from training.heads import ClassifySpec, ProjectSpec, ScaleSpec, VocabularySpec
 from training.model import Model, ModelSpec
 from training.stack import StackSpec
 from training.weights.files import KINDS, understand
@@ -107,6 +108,10 @@ def _standard(model: Model, parts: Mapping[str, str]) -> tuple[ModelSpec, StateD
     for path, tensor in model.state_dict().items():
         kind, name, rest = path.split(".", 2)
         state[f"{kind}.{standard.get(name, name)}.{rest}"] = tensor
+    for name, head in heads.items():
+        if isinstance(head, ScaleSpec):  # theirs knows no bounds
+            log = f"heads.{name}.log"
+            state[log] = state[log].clamp(math.log(head.lowest), math.log(head.highest))
     return renamed, state
 
 

@@ -38,7 +38,10 @@ BERT_SPELLINGS = (
     (r"^cls\.predictions\.decoder\.bias$", "cls.predictions.bias"),
     (r"^lm_head\.decoder\.bias$", "lm_head.bias"),
 )
-VILT_SPELLINGS = ((r"^(embeddings|encoder|layernorm|pooler)\.", r"vilt.\1."),)
+VILT_SPELLINGS = (
+    (r"^(embeddings|encoder|layernorm|pooler)\.", r"vilt.\1."),
+    (r"^mlm_score\.bias$", "mlm_score.decoder.bias"),
+)
 BLIP_SPELLINGS = (
     (r"^text_decoder\.cls\.predictions\.decoder\.bias$", "text_decoder.cls.predictions.bias"),
 )

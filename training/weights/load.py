@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from training.data.features import FeatureSpec
+from training.heads import Scale, ScaleSpec
 from training.model import Model, ModelSpec
 from training.stack import StackSpec
 from training.weights.files import Checkpoint, read
@@ -22,6 +23,7 @@ from training.weights.rules import Rule
 
 Renames = dict[str, str]  # a prefix of the table's paths -> the prefix of ours
 
+ROOM = 1e-3  # beside a bound, for rounding
 MUST_AGREE = ("width", "heads", "head_width", "norm", "activation", "layer_scale", "bias")
 
 
@@ -197,7 +199,22 @@ def from_pretrained(source: str | Path | Checkpoint) -> tuple[Model, Report]:
     report = load(model, checkpoint)
     if report.missing:
         raise ValueError(f"the file is not whole\n{report}")
+    _widen_bounds(model)
     return model, report
+
+
+def _widen_bounds(model: Model) -> None:
+    """The factor of cosines is what the file says, also beyond the bounds of training."""
+    heads = dict(model.spec.heads)
+    for name, head in heads.items():
+        module = model.heads[name]
+        if isinstance(head, ScaleSpec) and isinstance(module, Scale):
+            factor = float(module.log.exp())
+            if not head.lowest <= factor <= head.highest:
+                low = min(head.lowest, factor * (1 - ROOM))
+                high = max(head.highest, factor * (1 + ROOM))
+                module.spec = heads[name] = replace(head, lowest=low, highest=high)
+    model.spec = replace(model.spec, heads=heads)
 
 
 def cross_from_self(model: Model, stack: str, attention: str) -> None:
