@@ -127,6 +127,7 @@ TABLE: dict[str, Run | Not] = {
     "winnow curate --recipe winnow --collection web --release web-1 --heldout 0.02": Run(
         instead=(("web-1", "web-2"),)
     ),
+    "winnow curate --recipe everything --collection coco --release coco-1": AS_IT_STANDS,
     "winnow dashboard": AS_IT_STANDS,
     "winnow curate --recipe FILE": Run(
         instead=(("FILE", "mine.toml"),), more="--collection first --release mine"
@@ -178,6 +179,15 @@ TABLE: dict[str, Run | Not] = {
     ".venv/bin/python -m tests.quality table base/truth.jsonl data base": PEER,
     ".venv/bin/python -m tests.quality site hard --limit 2000 --seed 3": PEER,
     # docs/training.md
+    "winnow collect --import captions.jsonl --id mine": AS_IT_STANDS,
+    "winnow curate --recipe everything --collection mine --release mine-1 --heldout 0.1": Run(
+        instead=(("0.1", "0.5"),)
+    ),
+    "winnow train clip --size tiny --release mine-1 --out data/models/mine --init image=towers/efficientnet-lite0 text=towers/minilm": Run(  # noqa: E501
+        instead=((" --init image=towers/efficientnet-lite0 text=towers/minilm", ""),),
+        more="--smoke",
+    ),
+    "winnow evaluate data/models/mine/model --release mine-1": AS_IT_STANDS,
     "winnow train clip --size tiny --release web-1 --out models/clip": Run(more="--smoke"),
     "winnow evaluate models/clip/model --captions captions.jsonl": AS_IT_STANDS,
     "winnow evaluate models/clip/model --captions captions.jsonl --task matching --json": (

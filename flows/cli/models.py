@@ -116,6 +116,7 @@ def train(
     if dry_run:
         from flows.training import cost, cost_table
 
+        lines.say("timing a few steps of each stage; nothing of them is kept")
         found = cost(folder_of(root), plan, match_releases(plan, release))
         print_json(found) if json else say(cost_table(found))
         return

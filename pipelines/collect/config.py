@@ -110,7 +110,7 @@ class CollectConfig(BaseModel):
         alias="import",
         description=(
             "A data set that is there: webdataset tars, img2dataset output, Hugging Face, COCO"
-            " captions, a folder of images."
+            " captions, a captions.jsonl, a folder of images."
         ),
     )
     import_images: str | None = Field(

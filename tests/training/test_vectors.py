@@ -62,7 +62,7 @@ def test_numbers_that_are_none_leave_no_file(scorer: Scorer, shapes: Path, tmp_p
         embed(scorer, shapes, out)
     assert not list(tmp_path.glob("*vectors.parquet*"))
     scorer.contrast = None
-    with pytest.raises(ValueError, match="no contrast"):
+    with pytest.raises(ValueError, match="compares nothing"):
         embed(scorer, shapes, out)
 
 

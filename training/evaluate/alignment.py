@@ -73,7 +73,8 @@ def joined_matching(scorer: Scorer) -> Matching:
         if len(step.inputs) > 1 and not step.reads:
             return matching
     raise ValueError(
-        "this model does not join words and patches in one stack: there is nothing to align"
+        "this model does not join words and patches in one stack, as `vilt` does: there is "
+        "nothing to align"
     )
 
 

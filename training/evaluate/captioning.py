@@ -129,7 +129,9 @@ class Captioner:
 
     def _objective(self) -> Captions:
         if self.scorer.captions is None:
-            raise ValueError("this model writes no captions: it has no such objective")
+            raise ValueError(
+                "this model writes no captions: the recipes `blip` and `llava` train some that do"
+            )
         return self.scorer.captions
 
 

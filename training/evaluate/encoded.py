@@ -143,7 +143,10 @@ def encode(
     again when they are asked for. `workers` are processes that decode.
     """
     if scorer.contrast is None and scorer.matching is None:
-        raise ValueError("this model neither compares nor matches: it was trained for other things")
+        raise ValueError(
+            "this model neither compares nor matches texts with images; those of the recipes "
+            "`clip`, `vilt`, `albef` and `blip` do"
+        )
 
     scorer.forget()
     reader = _Reader(scorer=scorer, samples=samples, workers=workers)

@@ -144,7 +144,10 @@ class Scorer:
 
     def _contrast(self) -> Contrast:
         if self.contrast is None:
-            raise ValueError("this model has no contrast: it can only judge pairs")
+            raise ValueError(
+                "this model compares nothing, and so has no vectors of images and texts; those of "
+                "the recipes `clip`, `albef` and `blip` have"
+            )
         return self.contrast
 
     def held_bytes(self, roots: Collection[str]) -> int:
@@ -181,7 +184,9 @@ class Scorer:
 
     def _matching(self) -> Matching:
         if self.matching is None:
-            raise ValueError("this model judges no pairs: it has no matching objective")
+            raise ValueError(
+                "this model judges no pairs; those of the recipes `vilt`, `albef` and `blip` do"
+            )
         return self.matching
 
     @torch.inference_mode()

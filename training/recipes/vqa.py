@@ -59,7 +59,9 @@ def judging(finetune: str, size: Size) -> tuple[ModelSpec, Matching]:
         spec, objectives = base.model, base.stages[0].objectives
     matching = first_of(Matching, objectives)
     if matching is None:
-        raise ValueError(f"finetune: {finetune} judges no pairs: take a model of vilt or blip")
+        raise ValueError(
+            f"finetune: {finetune} judges no pairs: take a model of vilt, albef or blip"
+        )
 
     embeds, prepare = dict(spec.embeds), dict(spec.prepare)
     patches, images = embeds[matching.image], prepare[matching.image]

@@ -40,7 +40,10 @@ def vit(config: Any, keys: Set[str]) -> Family:
     with torch.device("meta"):
         model: Any = timm.create_model(name, pretrained=False, **config.get("model_args", {}))
     if type(model) is not timm.models.VisionTransformer:
-        raise ValueError(f"{name} is no vision transformer: use its grid of features (GridSpec)")
+        raise ValueError(
+            f"{name} is no vision transformer, and cannot be trained here: give a ViT, or take "
+            "--size tiny of `clip` or `blip`, which computes its features once"
+        )
     _supported(name, model, keys)
 
     first: Any = model.blocks[0]
