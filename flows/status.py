@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.engine.stage import MANIFEST
-from pipelines.permission.takedown_list import Forgotten
+from pipelines.permission.takedown_list import TakedownList
 from pipelines.releases import SUPERSEDED
 from pipelines.store import Folder
 
@@ -24,7 +24,7 @@ def status(root: Folder) -> dict[str, Any]:
     """
     if root.is_local and os.path.isfile(root.path()):
         raise ValueError(f"{root.path()} is a file: --root names the folder where all data lies")
-    listed = len(Forgotten.read(root))
+    listed = len(TakedownList.read(root))
     found: dict[str, Any] = {"root": root.path(), "collections": {}, "releases": {}, "models": []}
     found |= {"unfinished": [], "damaged": [], "forgotten": listed}
     for kind in _KEYS:

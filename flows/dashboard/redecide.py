@@ -38,7 +38,7 @@ Changes = Mapping[int, float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Again:
+class Redecided:
     """Rows decided again: the outcome of each, and whether rules among candidates were estimated
     from a sample.
     """
@@ -99,7 +99,7 @@ def threshold_of(rule: RowRule | GroupRule) -> str | None:
     return "value" if number and rule.op not in ("==", "!=") else None
 
 
-def again(decided: Decided, recipe: Recipe) -> Again:
+def again(decided: Decided, recipe: Recipe) -> Redecided:
     """The rows of a decision under another recipe that reads the same measurements, in the order of
     outcomes; nothing is measured.
 
@@ -121,7 +121,7 @@ def again(decided: Decided, recipe: Recipe) -> Again:
             )
         )
     estimate = decided.modulus > 1 and any(isinstance(rule, GroupRule) for rule in recipe.rule)
-    return Again(
+    return Redecided(
         recipe=recipe, outcome=pa.array(laid.names).take(pa.array(laid.outcome)), estimate=estimate
     )
 
@@ -175,9 +175,9 @@ def _row(decided: Decided, rule: RowRule) -> Codes:
     return _coded(found)
 
 
-def stored(decided: Decided) -> Again:
+def stored(decided: Decided) -> Redecided:
     """The rows as they were decided."""
-    return Again(
+    return Redecided(
         recipe=decided.recipe,
         outcome=_flat(rows(decided, ["outcome"])["outcome"].combine_chunks()),
         estimate=False,

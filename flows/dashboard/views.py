@@ -28,8 +28,8 @@ from flows.dashboard.decision_store import (
 )
 from flows.dashboard.redecide import (
     NOT_MEASURED,
-    Again,
     Changes,
+    Redecided,
     again,
     moved,
     stored,
@@ -297,7 +297,7 @@ def _sides(
     rule: Rule | None,
     near: float | None,
     recipe: Recipe,
-    found: Again,
+    found: Redecided,
 ) -> View:
     """Some who enter, some who leave, and some at the border, all asked for at once."""
     border = _border(decided, rule, recipe, found) if rule is not None else {}
@@ -324,7 +324,7 @@ def _sides(
     return {**shown, "border": edge}
 
 
-def _counted(found: Again) -> Counter[str]:
+def _counted(found: Redecided) -> Counter[str]:
     counted = pc.value_counts(found.outcome)
     return Counter(
         dict(
@@ -337,7 +337,7 @@ def _counted(found: Again) -> Counter[str]:
     )
 
 
-def _scaled(decided: Decided, before: Again, after: Again) -> dict[str, int]:
+def _scaled(decided: Decided, before: Redecided, after: Redecided) -> dict[str, int]:
     """Outcomes of all candidates: the exact ones before, and what changed among the rows that are
     looked at, times what they stand for.
     """
@@ -401,7 +401,7 @@ def _values(decided: Decided, measure: str) -> np.ndarray:
     )
 
 
-def _border(decided: Decided, rule: Rule, recipe: Recipe, found: Again) -> View:
+def _border(decided: Decided, rule: Rule, recipe: Recipe, found: Redecided) -> View:
     """Of those that reach the rule, the last that it lets pass and the first that it stops."""
     current = next(
         (one for one in recipe.rule if one.reason == rule.reason and one.reads == rule.reads), None

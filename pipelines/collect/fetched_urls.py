@@ -1,8 +1,8 @@
 """What earlier collections hold, by bucket of hosts, so that a later one refers to it instead of
 asking the web again.
 
-The fetches of a collection say it already; `Remember` only brings those of a bucket together, so it
-can be built again at any time.
+The fetches of a collection say it already; `IndexFetchedUrls` only brings those of a bucket
+together, so it can be built again at any time.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ def host_buckets(candidates: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Remember(Stage):
+class IndexFetchedUrls(Stage):
     """The images that a collection fetched itself, a file for each bucket of hosts."""
 
     name: ClassVar[str] = "remember"
@@ -52,7 +52,7 @@ class Remember(Stage):
     collection: Folder
 
     @classmethod
-    def of(cls, root: Folder, id: str) -> "Remember":
+    def of(cls, root: Folder, id: str) -> "IndexFetchedUrls":
         return cls(out=root / "memory" / id, collection=root / "collections" / id)
 
     def inputs(self) -> dict[str, str]:

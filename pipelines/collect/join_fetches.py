@@ -38,7 +38,7 @@ LOST = "fetch.lost"  # no row tells what became of the address: the part that he
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scatter(Stage):
+class PartitionByHost(Stage):
     """Sends the image addresses that may be fetched to the bucket of their host.
 
     With a recipe, only those of candidates that its rules on candidates alone let pass; `measured`
@@ -55,7 +55,7 @@ class Scatter(Stage):
     measured: tuple[Folder, ...] = ()
 
     @classmethod
-    def of(cls, collection: Folder) -> "Scatter":
+    def of(cls, collection: Folder) -> "PartitionByHost":
         return cls(out=collection / "urls" / "by-host", collection=collection)
 
     def _candidates(self) -> Manifest:
@@ -126,7 +126,7 @@ class Scatter(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distinct(Stage):
+class DistinctUrls(Stage):
     """The distinct image addresses of each bucket, sorted by host and address: what is to be
     fetched, and what is held already.
 
@@ -139,13 +139,13 @@ class Distinct(Stage):
     accounts: ClassVar[tuple[Account, ...]] = (
         Account(of="addresses", into=("distinct", "repeated")),
     )
-    scatter: Scatter
+    scatter: PartitionByHost
     remembered: tuple[Folder, ...] = ()
     since: str = ""
 
     @classmethod
-    def of(cls, collection: Folder) -> "Distinct":
-        return cls(out=collection / "urls", scatter=Scatter.of(collection))
+    def of(cls, collection: Folder) -> "DistinctUrls":
+        return cls(out=collection / "urls", scatter=PartitionByHost.of(collection))
 
     def config(self) -> dict[str, Any]:
         return {"since": self.since} if self.remembered else {}
@@ -191,7 +191,7 @@ class Distinct(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures:
+class FetchedImages:
     """The images of one collection with the folders of what was measured on them, and the digests
     of those measurements.
     """
@@ -202,7 +202,7 @@ class Pictures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resolve(Stage):
+class JoinFetches(Stage):
     """Joins the addresses of a bucket with their fetches and with what was measured on the images,
     and sends them home.
 
@@ -212,9 +212,9 @@ class Resolve(Stage):
 
     name: ClassVar[str] = "resolve"
     version: ClassVar[int] = 3
-    scatter: Scatter
+    scatter: PartitionByHost
     fetched: Manifest
-    pictures: tuple[Pictures, ...]
+    pictures: tuple[FetchedImages, ...]
     schema: pa.Schema  # of the result
 
     def config(self) -> dict[str, Any]:
@@ -305,7 +305,7 @@ def _prefixes(collection: Folder, bucket: int, buckets: int) -> list[str]:
     return [f"part-{one:05d}-" for one in chosen]
 
 
-def _placed(pictures: Pictures, name: str, schema: pa.Schema) -> pa.Table:
+def _placed(pictures: FetchedImages, name: str, schema: pa.Schema) -> pa.Table:
     """The ids of a file of images, where each lies, and its measurements; null where that part was
     not measured.
     """
@@ -330,8 +330,8 @@ def _placed(pictures: Pictures, name: str, schema: pa.Schema) -> pa.Table:
 
 
 def resolved_schema(measurements: dict[str, pa.DataType]) -> pa.Schema:
-    """The columns that `Resolve` writes: the place of the candidate, what became of its image, and
-    its measurements.
+    """The columns that `JoinFetches` writes: the place of the candidate, what became of its image,
+    and its measurements.
     """
     return pa.schema([*list(WANTED)[:2], *FOUND, *measurements.items()])
 

@@ -10,7 +10,12 @@ import pyarrow.compute as pc
 
 from pipelines.accounts import Account
 from pipelines.collect.collection import Collection, stage_manifest
-from pipelines.collect.join_fetches import Pictures, Resolve, Scatter, resolved_schema
+from pipelines.collect.join_fetches import (
+    FetchedImages,
+    JoinFetches,
+    PartitionByHost,
+    resolved_schema,
+)
 from pipelines.engine.shuffle import read_group
 from pipelines.engine.stage import Manifest, Output, Part, Stage
 from pipelines.schema import CANDIDATES
@@ -18,15 +23,15 @@ from pipelines.store import Folder
 from pipelines.tables import read_table, write_parquet
 
 
-def fates(folder: Folder, collection: Collection) -> Resolve:
+def fates(folder: Folder, collection: Collection) -> JoinFetches:
     """The stage that takes the fetch outcomes of an earlier collection back to its parts of
     candidates.
     """
-    return Resolve(
+    return JoinFetches(
         out=folder / "fates" / collection.id,
-        scatter=Scatter.of(collection.folder),
+        scatter=PartitionByHost.of(collection.folder),
         fetched=stage_manifest(collection.folder, "fetches"),
-        pictures=(Pictures(collection=collection.folder),),
+        pictures=(FetchedImages(collection=collection.folder),),
         schema=resolved_schema({}),
     )
 
@@ -51,7 +56,7 @@ class Retry(Stage):
         Account(of="candidates_before", into=("candidates", "retry.ended_otherwise")),
     )
     outcomes: tuple[str, ...]
-    fates: tuple[Resolve, ...]  # complete
+    fates: tuple[JoinFetches, ...]  # complete
 
     def config(self) -> dict[str, Any]:
         return {"outcomes": list(self.outcomes)}

@@ -25,8 +25,8 @@ from pipelines.collect.collection import (
     stage_manifest,
 )
 from pipelines.collect.config import CollectConfig
-from pipelines.collect.fetched_urls import Remember
-from pipelines.collect.join_fetches import Distinct, Scatter
+from pipelines.collect.fetched_urls import IndexFetchedUrls
+from pipelines.collect.join_fetches import DistinctUrls, PartitionByHost
 from pipelines.collect.retry import Retry, fates
 from pipelines.engine.runner import run_stage
 from pipelines.engine.shares import right_to_write
@@ -42,7 +42,7 @@ from pipelines.engine.stage import (
 )
 from pipelines.lease import lease
 from pipelines.measure import Measure
-from pipelines.permission.takedown_list import Forgotten
+from pipelines.permission.takedown_list import TakedownList
 from pipelines.sources.archives.extract import Extract, ExtractWat
 from pipelines.sources.archives.extract_chosen import ExtractChosen
 from pipelines.sources.archives.extract_saved_pages import ExtractHtml
@@ -98,7 +98,7 @@ def collect(
     )
     folder = root / "collections" / name
     new = not folder.exists() and (engine is None or engine.share is None)
-    forgotten = Forgotten.read(root)
+    forgotten = TakedownList.read(root)
     begun = _begin(root, folder, config, previous)
     if folder.exists(MANIFEST) and not folder.read_json(MANIFEST)["failed"]:
         return open_collection(root, name)
@@ -123,7 +123,7 @@ def collect(
         scattered = run(_scatter(folder, config, run))
         distinct = run(_distinct(root, folder, config, begun, run))
         fetched = run(_fetch(folder, config, started))
-        run(Remember.of(root, name))
+        run(IndexFetchedUrls.of(root, name))
         _seal(folder, [found, scattered, distinct, fetched], _report(folder), _accounts(ran))
         Path(spent_file(folder.path())).unlink(missing_ok=True)
     return open_collection(root, name)
@@ -357,7 +357,7 @@ def _crawled(
             order,
             pages,
             progress=_pages_read(progress),
-            forgotten=Forgotten.read(root),
+            forgotten=TakedownList.read(root),
             spent_in=spent_file(folder.path()),
         )
     progress(
@@ -418,7 +418,7 @@ def _scatter(folder: Folder, config: CollectConfig, run: Run) -> Stage:
     """The stage that sends addresses to their hosts' buckets; before it, what the rules of
     `before_fetch` read is measured.
     """
-    stage = Scatter.of(folder)
+    stage = PartitionByHost.of(folder)
     if config.before_fetch is None:
         return stage
     recipe = _known_beforehand(load(config.before_fetch))
@@ -455,12 +455,12 @@ def _known_beforehand(recipe: Recipe) -> Recipe:
 
 def _distinct(root: Folder, folder: Folder, config: CollectConfig, begun: Begun, run: Run) -> Stage:
     """The stage that finds what is to be fetched, and refers to what earlier collections hold."""
-    memories = [Remember.of(root, id) for id in begun.remembered]
+    memories = [IndexFetchedUrls.of(root, id) for id in begun.remembered]
     for memory in memories:
         run(memory)
     since = datetime.fromisoformat(begun.began) - timedelta(days=config.fresh_days)
     return replace(
-        Distinct.of(folder),
+        DistinctUrls.of(folder),
         remembered=tuple(memory.out for memory in memories),
         since=written(since),
     )

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from filters.recipe.recipe import GroupRule, Recipe, RowRule, decide_row
 from filters.recipe.rules import CLUSTERED
 from filters.registry import MEASUREMENTS
-from pipelines.decide.candidate_view import Known
+from pipelines.decide.candidate_view import CandidateView
 from pipelines.decide.group_rules import PLACE, group_rows
 from pipelines.decide.on_demand import ASKED
 from pipelines.decide.segments import Segment, needs_of
@@ -25,7 +25,7 @@ from pipelines.decide.statistics import write_statistics
 from pipelines.engine.shuffle import bucket_of, read_group, write_groups
 from pipelines.engine.stage import Output, Part, Stage
 from pipelines.permission.outcomes import address_outcome
-from pipelines.permission.takedown_list import FORGOTTEN, Forgotten, erased
+from pipelines.permission.takedown_list import FORGOTTEN, TakedownList, erased
 from pipelines.schema import FETCHED, KEPT
 from pipelines.store import Folder
 from pipelines.tables import read_table, write_parquet
@@ -52,7 +52,7 @@ class Decide(Stage):
 
     name: ClassVar[str] = "decide"
     version: ClassVar[int] = 4
-    known: Known
+    known: CandidateView
     recipe: Recipe
     segment: Segment
     decision: str  # covers what was taken down
@@ -62,7 +62,7 @@ class Decide(Stage):
     pictures: tuple[tuple[str, str], ...]
     also: tuple[str, ...]  # asked for beside what the recipe reads
     modulus: int  # of how many rows one is drawn for the sample
-    forgotten: Forgotten
+    forgotten: TakedownList
     previous: Folder | None = None  # outcomes of the segment before
     judged: GroupRule | None = None  # which ended the segment before
     verdicts: Folder | None = None

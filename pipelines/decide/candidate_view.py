@@ -98,7 +98,7 @@ class Delivered:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class CandidateView:
     """All parts of the candidates of a decision, and what has come to be known of them so far."""
 
     sources: tuple[Source, ...]

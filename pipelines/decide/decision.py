@@ -10,7 +10,7 @@ from filters.recipe.funnel import Funnel
 from filters.recipe.recipe import Recipe, load
 from filters.registry import NOTHING_GIVEN
 from pipelines.collect.collection import Collection, open_all
-from pipelines.decide.decision_run import Course, Runner
+from pipelines.decide.decision_run import DecisionRun, Runner
 from pipelines.engine.stage import Engine, Progress, silent
 from pipelines.store import Folder
 
@@ -59,7 +59,7 @@ def decide(
     loaded = loaded.without(without) if without else loaded
     run = Runner(engine=engine, progress=progress, failed=[])
     opened = open_all(root, collections)
-    course = Course(
+    course = DecisionRun(
         root=root,
         recipe=loaded,
         collections=opened,

@@ -15,15 +15,20 @@ from filters.recipe.recipe import GroupRule, Recipe
 from filters.recipe.rules import CLUSTERED
 from filters.registry import MEASUREMENTS, filters_for, writer
 from pipelines.collect.collection import Collection, open_collection, stage_manifest
-from pipelines.collect.join_fetches import Pictures, Resolve, Scatter, resolved_schema
+from pipelines.collect.join_fetches import (
+    FetchedImages,
+    JoinFetches,
+    PartitionByHost,
+    resolved_schema,
+)
 from pipelines.decide.apply_rules import Decide
-from pipelines.decide.candidate_view import Asked, Delivered, Known, Source
-from pipelines.decide.group_rules import Judge, judge
+from pipelines.decide.candidate_view import Asked, CandidateView, Delivered, Source
+from pipelines.decide.group_rules import ApplyGroupRule, judge
 from pipelines.decide.on_demand import (
-    AskCandidates,
-    AskImages,
-    Deliver,
-    Question,
+    JoinMeasurements,
+    MeasureCandidatesOnDemand,
+    MeasureImagesOnDemand,
+    MeasureRequest,
     Survivors,
     bucket_name,
 )
@@ -33,7 +38,7 @@ from pipelines.dedup.clusters import cluster
 from pipelines.engine.runner import run_stage
 from pipelines.engine.stage import Engine, Manifest, Progress, Stage, StageFailed
 from pipelines.measure import Measure, filter_digest, increments
-from pipelines.permission.takedown_list import Forgotten
+from pipelines.permission.takedown_list import TakedownList
 from pipelines.store import Folder, digest
 
 DECISION = "decision.json"  # what the outcomes beside it are of
@@ -57,7 +62,7 @@ Measured = list[tuple[Measure, Manifest]]
 
 
 @dataclass(frozen=True)
-class Course:
+class DecisionRun:
     """One decision on its way: what is measured beforehand, then segment after segment."""
 
     root: Folder
@@ -69,8 +74,8 @@ class Course:
     run: Runner
 
     @cached_property
-    def forgotten(self) -> Forgotten:
-        return Forgotten.read(self.root)
+    def forgotten(self) -> TakedownList:
+        return TakedownList.read(self.root)
 
     @cached_property
     def filters(self) -> tuple[Filter, ...]:
@@ -201,7 +206,7 @@ class Course:
     def _out(self, index: int, cut: Sequence[Segment]) -> Folder:
         return self.folder if index + 1 == len(cut) else self.work / f"segment-{index}"
 
-    def _first(self, known: Known, segment: Segment) -> Decide:
+    def _first(self, known: CandidateView, segment: Segment) -> Decide:
         last = segment.group is None and not segment.asks
         return Decide(
             out=self.folder if last else self.work / "segment-0",
@@ -227,7 +232,7 @@ class Course:
                 (id, bucket) for bucket in dict.fromkeys(bucket_name(name) for name in names)
             )
 
-    def _known(self) -> Known:
+    def _known(self) -> CandidateView:
         eager = [stage.filter for stage, _ in self.measured[self.collections[0].id]]
         types = {
             name: kind
@@ -246,7 +251,7 @@ class Course:
             for collection in self.collections
             for source in self._sources(collection, schema)
         )
-        return Known(sources=sources, resolved_schema=schema, text=self.recipe.text)
+        return CandidateView(sources=sources, resolved_schema=schema, text=self.recipe.text)
 
     def _sources(self, collection: Collection, schema: pa.Schema) -> list[Source]:
         fetched, candidates = (
@@ -258,9 +263,9 @@ class Course:
         )
         # it depends on the columns that are read, not on thresholds: other decisions share it
         place = self.root / "aggregates"
-        stage = Resolve(
+        stage = JoinFetches(
             out=place,
-            scatter=Scatter.of(collection.folder),
+            scatter=PartitionByHost.of(collection.folder),
             fetched=fetched,
             pictures=pictures,
             schema=schema,
@@ -286,9 +291,9 @@ class Course:
             for index, name in enumerate(candidates.names(".parquet", "part-"))
         ]
 
-    def _judge(self, rule: GroupRule, stage: Decide, decided: Manifest) -> Judge:
+    def _judge(self, rule: GroupRule, stage: Decide, decided: Manifest) -> ApplyGroupRule:
         names = _parts(decided)
-        return Judge(
+        return ApplyGroupRule(
             out=self.work / f"verdicts-{stage.index}",
             rule=rule,
             decision=stage.decision,
@@ -299,7 +304,7 @@ class Course:
             schema=read_schema(stage.out / "rows", names[0]),
         )
 
-    def _ask(self, known: Known, stage: Decide, decided: Manifest) -> Known:
+    def _ask(self, known: CandidateView, stage: Decide, decided: Manifest) -> CandidateView:
         """What is known once all that a segment asks has been measured on its survivors."""
         for ask in stage.segment.asks:
             if isinstance(ask, str):
@@ -314,13 +319,13 @@ class Course:
                 )
         return known
 
-    def _ask_candidates(self, filter_: Filter, known: Known, stage: Decide) -> Asked:
+    def _ask_candidates(self, filter_: Filter, known: CandidateView, stage: Decide) -> Asked:
         question = self._question(filter_, stage)
         found = []
         for home in (collection.folder for collection in self.collections):
             earlier = increments(question.base(home))
             out = question.increment(home)
-            ask = AskCandidates(
+            ask = MeasureCandidatesOnDemand(
                 out=out,
                 question=question,
                 known=known,
@@ -342,7 +347,7 @@ class Course:
             )
             earlier = increments(question.base(home))
             out = question.increment(home)
-            ask = AskImages(
+            ask = MeasureImagesOnDemand(
                 out=out,
                 question=question,
                 collection=home,
@@ -354,7 +359,9 @@ class Course:
             asked = self._asked(ask)
             groups += [(group, bucket, asked) for group, bucket in own]
         out = self.work / f"delivered-{stage.index}-{filter_.name}"
-        deliver = Deliver(out=out, question=question, rows=rows, names=names, groups=tuple(groups))
+        deliver = JoinMeasurements(
+            out=out, question=question, rows=rows, names=names, groups=tuple(groups)
+        )
         delivered = self._whole(deliver)
         return Delivered(
             folder=out,
@@ -363,8 +370,8 @@ class Course:
             columns=tuple(filter_.writes),
         )
 
-    def _question(self, filter_: Filter, stage: Decide) -> Question:
-        return Question(
+    def _question(self, filter_: Filter, stage: Decide) -> MeasureRequest:
+        return MeasureRequest(
             filter=filter_,
             rewriter=self.rewriter,
             among=self.filters,
@@ -372,7 +379,7 @@ class Course:
             index=stage.index,
         )
 
-    def _asked(self, ask: AskCandidates | AskImages) -> tuple[Folder, ...]:
+    def _asked(self, ask: MeasureCandidatesOnDemand | MeasureImagesOnDemand) -> tuple[Folder, ...]:
         """The increments that hold the answers: an empty one, where all had been asked before, is
         not kept.
         """
@@ -383,7 +390,7 @@ class Course:
             ask.out.remove()
         return increments(ask.question.base(ask.collection))
 
-    def _cluster(self, name: str, known: Known, stage: Decide) -> Delivered:
+    def _cluster(self, name: str, known: CandidateView, stage: Decide) -> Delivered:
         rows = Survivors(
             out=self.work / f"survivors-{stage.index}-{name}",
             known=known,
@@ -411,9 +418,9 @@ def _parts(manifest: Manifest) -> tuple[str, ...]:
     return tuple(sorted({f"{file['part']}.arrow" for file in manifest.files}))
 
 
-def _pictures(collection: Folder, measured: Measured) -> Pictures:
+def _pictures(collection: Folder, measured: Measured) -> FetchedImages:
     on_images = [(stage, manifest) for stage, manifest in measured if stage.filter.level == "image"]
-    return Pictures(
+    return FetchedImages(
         collection=collection,
         measured=tuple(stage.out for stage, _ in on_images),
         digests=tuple(manifest.digest for _, manifest in on_images),

@@ -36,7 +36,7 @@ def group_rows(rule: GroupRule, table: pa.Table) -> pa.Table:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judge(Stage):
+class ApplyGroupRule(Stage):
     """A group rule over the buckets of its key: who is stopped (or who stays, as the rule says), by
     part.
     """
@@ -95,14 +95,14 @@ class Judge(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weigh(Stage):
+class GroupTotals(Stage):
     """What a rule among all candidates must know of all of them: one part, which reads bucket after
     bucket.
     """
 
     name: ClassVar[str] = "weigh"
     version: ClassVar[int] = 1
-    judge: Judge
+    judge: ApplyGroupRule
 
     def config(self) -> dict[str, Any]:
         return self.judge.config()
@@ -121,12 +121,12 @@ class Weigh(Stage):
         return Output(files=(written,), counts={})
 
 
-def judge(stage: Judge, run: Callable[[Stage], Manifest]) -> Manifest:
+def judge(stage: ApplyGroupRule, run: Callable[[Stage], Manifest]) -> Manifest:
     """Run a judge, with what it must know of all rows found first; `run` raises where parts
     failed.
     """
     if stage.rule.group in ("top_fraction", "balance"):
-        weights = Weigh(out=stage.out / "weights", judge=stage)
+        weights = GroupTotals(out=stage.out / "weights", judge=stage)
         run(weights)
         stage = dataclasses.replace(stage, weights=weights.out)
     return run(stage)

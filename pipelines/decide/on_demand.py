@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.base import Filter
-from pipelines.decide.candidate_view import Known
+from pipelines.decide.candidate_view import CandidateView
 from pipelines.decide.group_rules import PLACE
 from pipelines.engine.shuffle import read_group, write_groups
 from pipelines.engine.stage import Output, Part, Stage
@@ -38,7 +38,7 @@ ASKED = pa.schema(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class MeasureRequest:
     """One filter, asked by one segment of one decision."""
 
     filter: Filter
@@ -62,10 +62,10 @@ class Question:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask(Stage):
+class MeasureOnDemand(Stage):
     """What the stages that answer a question share."""
 
-    question: Question
+    question: MeasureRequest
 
     @property
     def filter(self) -> Filter:
@@ -83,14 +83,14 @@ class Ask(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskCandidates(Ask):
+class MeasureCandidatesOnDemand(MeasureOnDemand):
     """Measures the survivors among the candidates (or pairs) of one collection that no increment
     holds yet.
     """
 
     name: ClassVar[str] = "ask candidates"
     version: ClassVar[int] = 1
-    known: Known
+    known: CandidateView
     previous: Folder  # outcomes so far: null for a survivor
     collection: Folder
     earlier: tuple[Folder, ...]
@@ -123,7 +123,7 @@ class AskCandidates(Ask):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskImages(Ask):
+class MeasureImagesOnDemand(MeasureOnDemand):
     """Measures the images of survivors that no increment holds yet, bucket by bucket of one
     collection's images.
     """
@@ -184,7 +184,7 @@ class AskImages(Ask):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deliver(Ask):
+class JoinMeasurements(MeasureOnDemand):
     """Brings what was measured on images to the candidates that asked, part by part."""
 
     name: ClassVar[str] = "deliver"
@@ -237,7 +237,7 @@ class Survivors(Stage):
 
     name: ClassVar[str] = "survivors"
     version: ClassVar[int] = 1
-    known: Known
+    known: CandidateView
     previous: Folder
     measurement: str
     decision: str

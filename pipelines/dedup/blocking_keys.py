@@ -30,7 +30,7 @@ VECTORS_OF_CELLS = pa.schema([("cell", pa.int32()), ("node", pa.int64()), ("vect
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ClusterPlan:
     """One clustering: its rows, and how they are cut."""
 
     kind: Kind
@@ -84,7 +84,7 @@ class Plan:
 class Step(Stage):
     """A stage of a clustering; its parts are the buckets of nodes unless it says otherwise."""
 
-    plan: Plan
+    plan: ClusterPlan
 
     def config(self) -> dict[str, Any]:
         return self.plan.settings
@@ -100,7 +100,7 @@ class Step(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread(Step):
+class SpreadKeys(Step):
     """Some files of rows: each hash or image once, to the bucket of its node; and the pivots, in a
     group behind the last bucket.
     """
@@ -135,7 +135,7 @@ class Spread(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Meet(Step):
+class GroupByBlockingKey(Step):
     """A bucket of nodes: their names, and each node to all keys or cells under which it may meet
     those near it.
     """
@@ -199,7 +199,7 @@ class Meet(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deliver(Step):
+class DeliverClusters(Step):
     """Some files of rows with the clusters of their nodes, by part."""
 
     name: ClassVar[str] = "clusters"
@@ -226,13 +226,13 @@ class Deliver(Step):
         return Output(files=(written,), counts={"rows": result.num_rows})
 
 
-def read_rows(plan: Plan, number: int, columns: list[str]) -> pa.Table:
+def read_rows(plan: ClusterPlan, number: int, columns: list[str]) -> pa.Table:
     """The rows of a group of files that have a value."""
     table = pa.concat_tables([read_table(plan.rows, name, columns) for name in plan.files[number]])
     return table.filter(pc.is_valid(table["value"]))
 
 
-def distinct(plan: Plan, table: pa.Table) -> pa.Table:
+def distinct(plan: ClusterPlan, table: pa.Table) -> pa.Table:
     """Each hash with the least image that has it, flat ones left out; or each image with its
     vector.
     """
@@ -248,7 +248,7 @@ def distinct(plan: Plan, table: pa.Table) -> pa.Table:
     return table.append_column("vector", pa.nulls(table.num_rows, pa.binary()))
 
 
-def nodes_of(plan: Plan, bucket: int, *, vectors: bool) -> pa.Table:
+def nodes_of(plan: ClusterPlan, bucket: int, *, vectors: bool) -> pa.Table:
     """The nodes of a bucket by key: rank after rank."""
     names = [name for name in plan.spread.names if name != "file" and (vectors or name != "vector")]
     schema = pa.schema([plan.spread.field(name) for name in names])

@@ -13,9 +13,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.dedup.blocking_keys import CLUSTERS, Deliver, Kind, Meet, Plan, Spread
+from pipelines.dedup.blocking_keys import (
+    CLUSTERS,
+    ClusterPlan,
+    DeliverClusters,
+    GroupByBlockingKey,
+    Kind,
+    SpreadKeys,
+)
 from pipelines.dedup.compare import CELL, KEYS, NEAREST
-from pipelines.dedup.connected_components import Contract, Elect, Label, Match, Name
+from pipelines.dedup.connected_components import (
+    CompareNearDuplicates,
+    ConnectComponents,
+    KeepBest,
+    LabelRows,
+    NameClusters,
+)
 from pipelines.engine.stage import Manifest, Stage, StageFailed
 from pipelines.store import Folder
 
@@ -68,7 +81,7 @@ def cluster(
     plan = _plan(
         out, rows, names, kind, identity, similarity, gathered or GATHERED[kind], met or MET[kind]
     )
-    done = Deliver(out=out, plan=plan)
+    done = DeliverClusters(out=out, plan=plan)
     standing = Manifest.read(out)
     if standing is None or standing.digest != done.identity():
         _label(plan, run)
@@ -77,24 +90,26 @@ def cluster(
     return Clustered(folder=out, names=tuple(delivered.names()), schema=CLUSTERS)
 
 
-def _label(plan: Plan, run: Callable[[Stage], Manifest]) -> None:
+def _label(plan: ClusterPlan, run: Callable[[Stage], Manifest]) -> None:
     """Rows to nodes, nodes to links, links to stars, and names back to the nodes."""
     work = plan.work
-    _whole(run(Spread(out=work / "spread", plan=plan)))
-    _whole(run(Meet(out=work / "met", plan=plan)))
-    found = Match(out=work / "match", plan=plan)
+    _whole(run(SpreadKeys(out=work / "spread", plan=plan)))
+    _whole(run(GroupByBlockingKey(out=work / "met", plan=plan)))
+    found = CompareNearDuplicates(out=work / "match", plan=plan)
     links, matched = found.out, tuple(_whole(run(found)).names())
     for number in range(ROUNDS):
-        contract = Contract(out=work / f"contract-{number}", plan=plan, links=links, names=matched)
+        contract = ConnectComponents(
+            out=work / f"contract-{number}", plan=plan, links=links, names=matched
+        )
         manifest = _whole(run(contract))
         links, matched = contract.out, plan.bucketed
         if plan.buckets == 1 or not manifest.counts.get("unsettled", 0):
             break
     else:
         raise AssertionError(f"links are not stars after {ROUNDS} rounds")
-    _whole(run(Name(out=work / "named", plan=plan, links=links)))
-    _whole(run(Elect(out=work / "elected", plan=plan)))
-    _whole(run(Label(out=work / "labelled", plan=plan)))
+    _whole(run(NameClusters(out=work / "named", plan=plan, links=links)))
+    _whole(run(KeepBest(out=work / "elected", plan=plan)))
+    _whole(run(LabelRows(out=work / "labelled", plan=plan)))
 
 
 def _plan(
@@ -106,7 +121,7 @@ def _plan(
     similarity: float,
     gathered: int,
     met: int,
-) -> Plan:
+) -> ClusterPlan:
     files: list[tuple[str, ...]] = []
     total = held = 0
     for name in names:
@@ -129,7 +144,7 @@ def _plan(
     cells = min(MOST_CELLS, total // CELL) if kind == "embedding" and total > met else 1
     copies = total * (len(KEYS) if kind == "hash" else min(NEAREST, cells))
     meetings = max(1, min(-(-copies // met), cells if kind == "embedding" else copies))
-    return Plan(
+    return ClusterPlan(
         **about,
         work=out / "work",
         buckets=max(1, -(-total // gathered)),

@@ -24,7 +24,7 @@ Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Match(Step):
+class CompareNearDuplicates(Step):
     """Where keys or cells meet: links between near nodes, no more than there are nodes."""
 
     name: ClassVar[str] = "match"
@@ -60,7 +60,7 @@ class Match(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contract(Step):
+class ConnectComponents(Step):
     """A bucket of nodes with all links of theirs: each node that hangs together through them is
     linked to the least instead.
 
@@ -87,7 +87,7 @@ class Contract(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Name(Step):
+class NameClusters(Step):
     """A bucket of nodes: the names of those that have a root, to the bucket of the root."""
 
     name: ClassVar[str] = "name"
@@ -111,7 +111,7 @@ class Name(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Elect(Step):
+class KeepBest(Step):
     """A bucket of roots: the least name of each, to the buckets of all nodes that lead to it."""
 
     name: ClassVar[str] = "elect"
@@ -133,7 +133,7 @@ class Elect(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Label(Step):
+class LabelRows(Step):
     """A bucket of nodes: the cluster of each key, to each group of files that has it."""
 
     name: ClassVar[str] = "label"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pipelines.accounts import Account
 from pipelines.engine.shares import WAIT_SECONDS, Share
-from pipelines.permission.takedown_list import NOTHING, Forgotten
+from pipelines.permission.takedown_list import NOTHING, TakedownList
 from pipelines.store import Folder, Written, digest
 
 IDENTITY = "stage.json"  # among its receipts: which run of which stage they are of
@@ -80,7 +80,7 @@ class Stage(ABC):
     out: Folder
     # what was taken down by now; not of its identity, since a take-down erases what is written
     # already
-    forgotten: Forgotten = NOTHING
+    forgotten: TakedownList = NOTHING
 
     def config(self) -> dict[str, Any]:
         """What the digest covers beside the inputs; plain JSON values."""

@@ -38,7 +38,7 @@ _AUTHORITY = r"^\s*[A-Za-z][A-Za-z0-9+.-]*:[/\\]{2,}(?P<authority>[^/?#\\]*)"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forgotten:
+class TakedownList:
     """The list of what was taken down, in the spelling in which it is compared; picklable, so that
     stages carry it.
     """
@@ -50,7 +50,7 @@ class Forgotten:
     @classmethod
     def of(
         cls, *, urls: Iterable[str] = (), domains: Iterable[str] = (), sha256: Iterable[str] = ()
-    ) -> "Forgotten":
+    ) -> "TakedownList":
         """A list of what people wrote; ValueError for what is no address, no domain, or no hash."""
         return cls(
             urls=frozenset(_checked_url(url) for url in urls),
@@ -59,7 +59,7 @@ class Forgotten:
         )
 
     @classmethod
-    def read(cls, root: "Folder") -> "Forgotten":
+    def read(cls, root: "Folder") -> "TakedownList":
         """All that was ever taken down in a root."""
         folder = root / FOLDER
         records = [
@@ -75,7 +75,7 @@ class Forgotten:
         """Write what is not on the root's list yet as one record of it, for ever; False if all of
         it was there.
         """
-        known = Forgotten.read(root)
+        known = TakedownList.read(root)
         fresh = {kind: sorted(getattr(self, kind) - getattr(known, kind)) for kind in KINDS}
         if not any(fresh.values()):
             return False
@@ -93,8 +93,8 @@ class Forgotten:
         )
         return True
 
-    def __or__(self, other: "Forgotten") -> "Forgotten":
-        return Forgotten(
+    def __or__(self, other: "TakedownList") -> "TakedownList":
+        return TakedownList(
             urls=self.urls | other.urls,
             domains=self.domains | other.domains,
             sha256=self.sha256 | other.sha256,
@@ -116,7 +116,7 @@ class Forgotten:
         return {kind: sorted(getattr(self, kind)) for kind in KINDS}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Iterable[str]]) -> "Forgotten":
+    def from_json(cls, value: Mapping[str, Iterable[str]]) -> "TakedownList":
         """What `to_json` gave, or an earlier version of it that spelled addresses otherwise."""
         urls = frozenset(_spelled(url) for url in value["urls"])
         return cls(
@@ -195,7 +195,7 @@ class Forgotten:
         return erased(candidates, self.candidates(candidates)) if self else candidates
 
 
-NOTHING = Forgotten()
+NOTHING = TakedownList()
 
 
 def among(values: "pa.Array | pa.ChunkedArray", listed: "pa.Array") -> "np.ndarray":

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pipelines.images.decode import Decoded, Undecodable
-from pipelines.permission.takedown_list import FORGOTTEN, NOTHING, Forgotten
+from pipelines.permission.takedown_list import FORGOTTEN, NOTHING, TakedownList
 from pipelines.schema import FETCHED
 from pipelines.sources.fetch_result import FetchResult
 
@@ -23,7 +23,7 @@ class Spool:
     else on disk.
     """
 
-    def __init__(self, forgotten: Forgotten = NOTHING) -> None:
+    def __init__(self, forgotten: TakedownList = NOTHING) -> None:
         self._forgotten = forgotten
         self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - closed with the spool
         self._places: dict[str, tuple[int, int]] = {}

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.permission.takedown_list import FORGOTTEN, Forgotten, among
+from pipelines.permission.takedown_list import FORGOTTEN, TakedownList, among
 from pipelines.store import Folder
 from pipelines.tables import read_table
-from pipelines.takedown.redact_files import Doomed
+from pipelines.takedown.redact_files import Affected
 
 _CANDIDATE = (
     "candidate_id",
@@ -49,8 +49,8 @@ class Found:
 class Survey:
     """What was taken down, by collection, and which texts of which images went with it."""
 
-    forgotten: Forgotten
-    collections: dict[str, Doomed]
+    forgotten: TakedownList
+    collections: dict[str, Affected]
     texts: dict[str, frozenset[str]]  # image_id -> texts
     outside: tuple[str, ...]  # archives that were given and hold pages of it
 
@@ -102,7 +102,7 @@ def _of_texts(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array | pa.Chunke
     return pc.list_parent_indices(lists).to_numpy(zero_copy_only=False), pc.list_flatten(lists)
 
 
-def survey(root: Folder, forgotten: Forgotten) -> Survey:
+def survey(root: Folder, forgotten: TakedownList) -> Survey:
     """Everything in the collections of a root, finished or not, that a list means; what was erased
     before is known by its mark.
     """
@@ -123,7 +123,7 @@ def survey(root: Folder, forgotten: Forgotten) -> Survey:
     return Survey(
         forgotten=forgotten,
         collections={
-            name: Doomed(
+            name: Affected(
                 forgotten=forgotten,
                 candidates=_strings(each.candidates),
                 images=_strings({id for home, id in doomed_ids - alive if home == name} | listed),
@@ -145,7 +145,7 @@ def survey(root: Folder, forgotten: Forgotten) -> Survey:
     )
 
 
-def _gather(folder: Folder, forgotten: Forgotten) -> Found:
+def _gather(folder: Folder, forgotten: TakedownList) -> Found:
     """The candidates of a collection that were taken down, then what only they lead to."""
     found = Found(folder=folder)
     taken = _taken_addresses(folder, forgotten)
@@ -169,7 +169,7 @@ def _gather(folder: Folder, forgotten: Forgotten) -> Found:
     return found
 
 
-def _taken_addresses(folder: Folder, forgotten: Forgotten) -> set[str]:
+def _taken_addresses(folder: Folder, forgotten: TakedownList) -> set[str]:
     """Addresses whose images were taken down: by themselves, by where they led to, or by the hash
     of what came.
     """
@@ -184,7 +184,7 @@ def _taken_addresses(folder: Folder, forgotten: Forgotten) -> set[str]:
     return taken
 
 
-def _gone(table: pa.Table, taken: set[str], forgotten: Forgotten) -> np.ndarray:
+def _gone(table: pa.Table, taken: set[str], forgotten: TakedownList) -> np.ndarray:
     marked = pc.fill_null(pc.equal(table["permission"], FORGOTTEN), False).to_numpy()
     return np.asarray(
         forgotten.candidates(table) | among(table["image_url"], _strings(taken)) | marked

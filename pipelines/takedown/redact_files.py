@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.permission.takedown_list import Forgotten, among, emptied, erased
+from pipelines.permission.takedown_list import TakedownList, among, emptied, erased
 from pipelines.store import TEMPORARY, Folder, Written, digest
 
 REDACTIONS = "redactions"
@@ -31,10 +31,10 @@ Mask = Callable[[pa.Table, set[str]], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doomed:
+class Affected:
     """What of one collection was taken down, by id and by address."""
 
-    forgotten: Forgotten
+    forgotten: TakedownList
     candidates: pa.Array  # candidate_id
     images: pa.Array  # image_id, of images that nothing else in the root refers to
     addresses: pa.Array  # image_url, of images that no other candidate names
@@ -81,7 +81,7 @@ def sha256_of(folder: Folder, name: str) -> str:
 
 
 @contextmanager
-def replaced(place: Place, forgotten: Forgotten, rows: int | None = None) -> Iterator[IO[bytes]]:
+def replaced(place: Place, forgotten: TakedownList, rows: int | None = None) -> Iterator[IO[bytes]]:
     """A file to write instead of one that stands; when the block ends well, its redaction is
     recorded, then it takes the name.
     """
@@ -109,7 +109,7 @@ def replaced(place: Place, forgotten: Forgotten, rows: int | None = None) -> Ite
                 os.unlink(file.name)
 
 
-def _record(place: Place, new: Written, forgotten: Forgotten) -> None:
+def _record(place: Place, new: Written, forgotten: TakedownList) -> None:
     value = {
         "file": new.name,
         "before": sha256_of(place.folder, place.name),
@@ -144,7 +144,7 @@ def last_digests(written: str, chain: dict[str, set[str]]) -> set[str]:
     return {one for one in seen if one not in chain}
 
 
-def rows_of(doomed: Doomed) -> Mask:
+def rows_of(doomed: Affected) -> Mask:
     """Which rows of a table of a collection are to be erased, by what the table is keyed by."""
 
     def mask(table: pa.Table, names: set[str]) -> np.ndarray:
@@ -159,7 +159,7 @@ def rows_of(doomed: Doomed) -> Mask:
     return mask
 
 
-def _of_doomed_addresses(table: pa.Table, doomed: Doomed) -> np.ndarray:
+def _of_doomed_addresses(table: pa.Table, doomed: Affected) -> np.ndarray:
     return np.asarray(
         among(table["image_url"], doomed.addresses) | doomed.forgotten.addresses(table["image_url"])
     )
@@ -192,7 +192,7 @@ def _kept(names: set[str]) -> tuple[str, ...]:
     return ("image_id",) if _of_images(names) else ("part", "row")
 
 
-def _only_address(table: pa.Table, names: set[str], doomed: Doomed | None) -> np.ndarray:
+def _only_address(table: pa.Table, names: set[str], doomed: Affected | None) -> np.ndarray:
     """Which images stay although the address that they were fetched from goes: another one leads to
     them too.
     """
@@ -213,7 +213,7 @@ def _clean(table: pa.Table, gone: np.ndarray, only_address: np.ndarray) -> pa.Ta
     return table
 
 
-def dirty_rows(place: Place, mask: Mask, doomed: Doomed | None = None) -> int:
+def dirty_rows(place: Place, mask: Mask, doomed: Affected | None = None) -> int:
     """How many rows of a table still hold what is to be erased."""
     with _opened(place) as (schema, groups, _):
         return sum(
@@ -224,7 +224,7 @@ def dirty_rows(place: Place, mask: Mask, doomed: Doomed | None = None) -> int:
 
 
 def erase_table(
-    place: Place, mask: Mask, forgotten: Forgotten, doomed: Doomed | None = None
+    place: Place, mask: Mask, forgotten: TakedownList, doomed: Affected | None = None
 ) -> int:
     """Erase rows of a Parquet or Arrow file, its row groups and record batches as they were;
     returns how many, 0 if it stays as it is.
@@ -242,7 +242,9 @@ def erase_table(
     return rows
 
 
-def _cleaned(read: "Read", schema: pa.Schema, mask: Mask, doomed: Doomed | None) -> pa.Table | None:
+def _cleaned(
+    read: "Read", schema: pa.Schema, mask: Mask, doomed: Affected | None
+) -> pa.Table | None:
     """A group of rows as it should be; None where nothing of it is to be erased, of which only the
     keys are read.
     """
@@ -322,7 +324,7 @@ def _writer(name: str, file: IO[bytes], schema: pa.Schema) -> Iterator[Callable[
         yield write
 
 
-def scrub(folder: Folder, doomed: Doomed) -> None:
+def scrub(folder: Folder, doomed: Affected) -> None:
     """Take doomed addresses out of what reports and errors say; what its user configured stays,
     being its user's own words.
     """
@@ -340,7 +342,7 @@ def scrub(folder: Folder, doomed: Doomed) -> None:
                 folder.write_json(name, left)
 
 
-def _scrubbed(value: Any, doomed: Doomed) -> Any:
+def _scrubbed(value: Any, doomed: Affected) -> Any:
     if isinstance(value, str):
         return re.sub(
             r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>\\]+", lambda found: _said(found[0], doomed), value
@@ -354,7 +356,7 @@ def _scrubbed(value: Any, doomed: Doomed) -> Any:
     )
 
 
-def _said(url: str, doomed: Doomed) -> str:
+def _said(url: str, doomed: Affected) -> str:
     """An address in a sentence, without what punctuation may follow it; empty if it is doomed."""
     bare = url.rstrip(".,:;)]}")
     return url[len(bare) :] if doomed.address(bare) else url

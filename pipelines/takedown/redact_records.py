@@ -9,18 +9,18 @@ from typing import IO
 import fsspec
 
 from pipelines.sources.archives.warc import records
-from pipelines.takedown.redact_files import Doomed, Place, copied, replaced
+from pipelines.takedown.redact_files import Affected, Place, copied, replaced
 
 STORED = 65_535  # bytes of a stored block of deflate, RFC 1951 3.2.4
 
 
-def doomed_records(place: Place, doomed: Doomed) -> int:
+def doomed_records(place: Place, doomed: Affected) -> int:
     """How many records of an archive still hold what is to be erased."""
     with fsspec.open(place.folder.path(place.name), "rb") as source:
         return len(_doomed_spans(source, doomed))
 
 
-def erase_records(place: Place, doomed: Doomed) -> int:
+def erase_records(place: Place, doomed: Affected) -> int:
     """Erase the records of an archive (gzip members) that are of doomed addresses; one of the same
     length stands in for each.
     """
@@ -40,7 +40,7 @@ def erase_records(place: Place, doomed: Doomed) -> int:
     return len(spans)
 
 
-def _doomed_spans(source: IO[bytes], doomed: Doomed) -> list[tuple[int, int]]:
+def _doomed_spans(source: IO[bytes], doomed: Affected) -> list[tuple[int, int]]:
     """(first byte, byte after the last) of the records to erase, in order."""
     starts = [
         (record.offset, bool(record.target) and doomed.address(record.target))

@@ -9,7 +9,7 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 
-from pipelines.permission.takedown_list import Forgotten
+from pipelines.permission.takedown_list import TakedownList
 from pipelines.releases.webdataset import Packed, packed
 from pipelines.takedown.redact_files import Mask, Place, copied, dirty_rows, erase_table, replaced
 
@@ -25,7 +25,7 @@ def dirty_samples(place: Place, mask: Mask) -> int:
         return len(_doomed(source, place, mask))
 
 
-def erase_samples(place: Place, mask: Mask, forgotten: Forgotten) -> int:
+def erase_samples(place: Place, mask: Mask, forgotten: TakedownList) -> int:
     """Erase samples from a shard; returns how many, 0 if it stays as it is."""
     if not place.name.endswith(".tar"):
         return erase_table(place, mask, forgotten)

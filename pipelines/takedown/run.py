@@ -15,11 +15,11 @@ from typing import Any
 from pipelines.decide.decision_run import DECISION
 from pipelines.engine.stage import MANIFEST, RECEIPTS, Engine, Progress, silent
 from pipelines.lease import lease
-from pipelines.permission.takedown_list import FOLDER, Forgotten
+from pipelines.permission.takedown_list import FOLDER, TakedownList
 from pipelines.releases import SUPERSEDED
 from pipelines.store import Folder
 from pipelines.takedown.affected import Survey, survey
-from pipelines.takedown.redact_files import Doomed, Place, dirty_rows, erase_table, rows_of, scrub
+from pipelines.takedown.redact_files import Affected, Place, dirty_rows, erase_table, rows_of, scrub
 from pipelines.takedown.redact_records import doomed_records, erase_records
 from pipelines.takedown.redact_shards import dirty_samples, erase_samples
 from pipelines.takedown.reissue import next_name, reissue_all
@@ -109,19 +109,19 @@ def forget(
     Raises ValueError for what is no address, domain or hash, LeaseHeld while another process writes
     what is to be erased.
     """
-    asked = Forgotten.of(urls=urls, domains=domains, sha256=sha256)
-    if not asked and not Forgotten.read(root):
+    asked = TakedownList.of(urls=urls, domains=domains, sha256=sha256)
+    if not asked and not TakedownList.read(root):
         raise ValueError(
             "say what is to be taken down (--url, --domain or --sha256): nothing was begun in"
             f" {root.path()}"
         )
     if dry_run:
         return _Takedown(
-            root=root, found=survey(root, Forgotten.read(root) | asked), progress=silent
+            root=root, found=survey(root, TakedownList.read(root) | asked), progress=silent
         ).look()
     asked.remember(root, note)
     with lease(root / FOLDER):
-        work = _Takedown(root=root, found=survey(root, Forgotten.read(root)), progress=progress)
+        work = _Takedown(root=root, found=survey(root, TakedownList.read(root)), progress=progress)
         work.erase()
         reissued, causes = reissue_all(root, engine, progress)
         return work.report(dry_run=False, reissued=reissued, causes=causes)
@@ -212,7 +212,7 @@ class _Takedown:
                 )
                 self._tell(home.name, self.releases[home.name])
 
-    def _erase_collection(self, home: Folder, doomed: Doomed, *, late: bool) -> None:
+    def _erase_collection(self, home: Folder, doomed: Affected, *, late: bool) -> None:
         with lease(home):
             for folder in [
                 home / inside
@@ -234,7 +234,7 @@ class _Takedown:
                 if count:
                     self._tell(home.name, self.collections[home.name].total())
 
-    def _erase_memory(self, home: Folder, doomed: Doomed) -> None:
+    def _erase_memory(self, home: Folder, doomed: Affected) -> None:
         places = [
             Place(home=home, inside="", name=name)
             for name in home.names()
@@ -265,7 +265,7 @@ def remains(root: Folder) -> list[str]:
     """What was taken down and is still there, because its take-down was stopped or the collection
     came from elsewhere; in words.
     """
-    forgotten = Forgotten.read(root)
+    forgotten = TakedownList.read(root)
     if not forgotten:
         return []
     found = _Takedown(root=root, found=survey(root, forgotten), progress=silent).look()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pipelines.accounts import Account
-from pipelines.permission.takedown_list import NOTHING, Forgotten
+from pipelines.permission.takedown_list import NOTHING, TakedownList
 from pipelines.store import Folder
 from pipelines.web.budget import spent_file
 from pipelines.web.crawl_config import Crawl
@@ -35,7 +35,7 @@ def crawl(
     pages: Folder,
     *,
     progress: Callable[[int], None] = lambda done: None,
-    forgotten: Forgotten = NOTHING,
+    forgotten: TakedownList = NOTHING,
     spent_in: str | None = None,
 ) -> Report:
     """Crawl into `pages` (part-*.warc.gz, crawl.json) and return the report.

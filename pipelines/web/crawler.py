@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines.html.relative_urls import absolute
 from pipelines.permission.outcomes import headers_outcome, origin, user_agent
-from pipelines.permission.takedown_list import NOTHING, Forgotten
+from pipelines.permission.takedown_list import NOTHING, TakedownList
 from pipelines.sources.archives.earlier_crawls import Stored
 from pipelines.sources.archives.responses import decoded, is_html, media_type
 from pipelines.sources.fetch_result import FetchError, Headers, Reply, has_content, status_outcome
@@ -37,7 +37,7 @@ class Where:
     folder: Path
     pages: str
     earlier: tuple[str, ...] = ()
-    forgotten: Forgotten = NOTHING
+    forgotten: TakedownList = NOTHING
     spent_in: str | None = None  # the file where the bytes of the run are counted
 
 

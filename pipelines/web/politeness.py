@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-from pipelines.permission.takedown_list import NOTHING, Forgotten
+from pipelines.permission.takedown_list import NOTHING, TakedownList
 from pipelines.sources.fetch_result import FetchError, Reply, status_outcome
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -45,7 +45,7 @@ class Politeness:
     page_bytes: int = 16 * 1024 * 1024
     max_bytes: int | None = None  # of all bodies of a whole run
     spent_in: str | None = None  # the file where the processes of a run count them
-    forgotten: Forgotten = NOTHING  # what was taken down, and is not asked for
+    forgotten: TakedownList = NOTHING  # what was taken down, and is not asked for
 
 
 def retry_after(reply: Reply) -> float | None:

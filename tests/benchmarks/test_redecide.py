@@ -18,7 +18,7 @@ from PIL import Image
 
 from filters.image.is_photo import NaturalFilter
 from filters.recipe.recipe import load, parse
-from pipelines.collect.join_fetches import Distinct, Scatter
+from pipelines.collect.join_fetches import DistinctUrls, PartitionByHost
 from pipelines.decide.decision import decide
 from pipelines.engine.runner import run_stage
 from pipelines.engine.stage import Output, Part, Stage
@@ -95,7 +95,7 @@ class Brought(Stage):
 
     name: ClassVar[str] = "brought"
     version: ClassVar[int] = 1
-    urls: Distinct
+    urls: DistinctUrls
     picture: bytes
 
     def inputs(self) -> dict[str, str]:
@@ -139,10 +139,10 @@ def made(root: Folder, name: str, candidates: int, picture: bytes) -> None:
     folder = root / "collections" / name
     stages: list[Stage] = [
         Found(out=folder / "candidates", candidates=candidates),
-        Scatter.of(folder),
-        Distinct.of(folder),
+        PartitionByHost.of(folder),
+        DistinctUrls.of(folder),
     ]
-    stages.append(Brought(out=folder / "fetches", urls=Distinct.of(folder), picture=picture))
+    stages.append(Brought(out=folder / "fetches", urls=DistinctUrls.of(folder), picture=picture))
     manifests = [run_stage(stage) for stage in stages]
     value = {
         "digest": digest([one.digest for one in manifests]),

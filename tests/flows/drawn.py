@@ -12,7 +12,7 @@ import pyarrow as pa
 from PIL import Image
 
 from flows.demo.scenes import chart, scene
-from pipelines.collect.join_fetches import Distinct, Scatter
+from pipelines.collect.join_fetches import DistinctUrls, PartitionByHost
 from pipelines.engine.runner import run_stage
 from pipelines.engine.stage import Output, Part, Stage
 from pipelines.schema import CANDIDATES, FETCHES, IMAGES, identify
@@ -162,7 +162,7 @@ class Fetched(Stage):
     name: ClassVar[str] = "fetched"
     version: ClassVar[int] = 1
     night: Night
-    urls: Distinct
+    urls: DistinctUrls
 
     def inputs(self) -> dict[str, str]:
         return {"urls": self.urls.identity()}
@@ -223,10 +223,10 @@ def collect(root: Folder, name: str, night: Night) -> None:
     folder = root / "collections" / name
     stages = [
         Found(out=folder / "candidates", night=night),
-        Scatter.of(folder),
-        Distinct.of(folder),
+        PartitionByHost.of(folder),
+        DistinctUrls.of(folder),
     ]
-    stages.append(Fetched(out=folder / "fetches", night=night, urls=Distinct.of(folder)))
+    stages.append(Fetched(out=folder / "fetches", night=night, urls=DistinctUrls.of(folder)))
     manifests = [run_stage(stage) for stage in stages]
     counts = {"candidates": manifests[0].counts["candidates"]}
     folder.write_json(

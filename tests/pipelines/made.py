@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipelines.collect.join_fetches import Distinct, Scatter
+from pipelines.collect.join_fetches import DistinctUrls, PartitionByHost
 from pipelines.engine.runner import run_stage
 from pipelines.engine.stage import Output, Part, Stage
 from pipelines.schema import CANDIDATES, FETCHES, IMAGES, identify
@@ -81,7 +81,7 @@ class Fetched(Stage):
 
     name: ClassVar[str] = "fetched"
     version: ClassVar[int] = 1
-    urls: Distinct
+    urls: DistinctUrls
     pictures: Mapping[str, bytes]
 
     def inputs(self) -> dict[str, str]:
@@ -155,10 +155,10 @@ def make(
     folder = root / "collections" / name
     stages: list[Stage] = [
         Found(out=folder / "candidates", rows=tuple(map(tuple, rows))),
-        Scatter.of(folder),
-        Distinct.of(folder),
+        PartitionByHost.of(folder),
+        DistinctUrls.of(folder),
     ]
-    stages.append(Fetched(out=folder / "fetches", urls=Distinct.of(folder), pictures=pictures))
+    stages.append(Fetched(out=folder / "fetches", urls=DistinctUrls.of(folder), pictures=pictures))
     manifests = [run_stage(stage) for stage in stages]
     counts = {"candidates": manifests[0].counts["candidates"]}
     folder.write_json(

@@ -16,7 +16,7 @@ from pipelines.collect.collection import Collection
 from pipelines.collect.run import CollectConfig, collect
 from pipelines.curate import curate
 from pipelines.decide.decision import decide
-from pipelines.permission.takedown_list import Forgotten
+from pipelines.permission.takedown_list import TakedownList
 from pipelines.releases.publish import CurateConfig
 from pipelines.store import Folder
 from pipelines.tables import read_table
@@ -220,7 +220,7 @@ def test_what_was_taken_down_is_not_collected_again(tmp_path: Path) -> None:
     root = Folder(str(tmp_path / "data"))
     with photos({**PHOTOS, "/": PAGE, "/two.html": OTHER}) as web:
         crawled(root, web, "first")
-        Forgotten.of(urls=[f"{web.url}/two.html", f"{web.url}/red.jpg"]).remember(root)
+        TakedownList.of(urls=[f"{web.url}/two.html", f"{web.url}/red.jpg"]).remember(root)
         web.asked.clear()
         second = crawled(root, web, "second")
         assert [path for path in web.asked if path.endswith((".html", ".jpg"))] == []

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipelines import measure as measuring
-from pipelines.collect.join_fetches import Distinct, Scatter
+from pipelines.collect.join_fetches import DistinctUrls, PartitionByHost
 from pipelines.curate import curate
 from pipelines.decide.decision import decide
 from pipelines.engine.runner import run_stage
@@ -125,7 +125,7 @@ class Fetched(Stage):
 
     name: ClassVar[str] = "fetched"
     version: ClassVar[int] = 1
-    urls: Distinct
+    urls: DistinctUrls
 
     def inputs(self) -> dict[str, str]:
         return {"urls": self.urls.identity()}
@@ -184,8 +184,12 @@ class Fetched(Stage):
 def make(root: Folder, name: str, rows: tuple[tuple[Row, ...], ...]) -> None:
     """A collection that holds these candidates."""
     folder = root / "collections" / name
-    stages = [Found(out=folder / "candidates", rows=rows), Scatter.of(folder), Distinct.of(folder)]
-    stages.append(Fetched(out=folder / "fetches", urls=Distinct.of(folder)))
+    stages = [
+        Found(out=folder / "candidates", rows=rows),
+        PartitionByHost.of(folder),
+        DistinctUrls.of(folder),
+    ]
+    stages.append(Fetched(out=folder / "fetches", urls=DistinctUrls.of(folder)))
     manifests = [run_stage(stage) for stage in stages]
     counts = {"candidates": manifests[0].counts["candidates"]}
     folder.write_json(

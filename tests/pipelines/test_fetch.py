@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.permission.outcomes import WELL_KNOWN
-from pipelines.permission.takedown_list import Forgotten
+from pipelines.permission.takedown_list import TakedownList
 from pipelines.schema import FETCHES, IMAGES
 from pipelines.store import Folder
 from pipelines.tables import read_table, write_parquet
@@ -285,7 +285,7 @@ def test_what_was_taken_down_is_not_asked_for_and_not_stored(tmp_path: Path) -> 
         }
     ) as web:
         urls = [f"{web.url}{path}" for path in ("/b.jpg", "/hop.jpg", "/same.jpg", "/taken.jpg")]
-        forgotten = Forgotten.of(urls=[urls[3]], sha256=[hashlib.sha256(PHOTO).hexdigest()])
+        forgotten = TakedownList.of(urls=[urls[3]], sha256=[hashlib.sha256(PHOTO).hexdigest()])
         fetch = replace(stage(tmp_path, urls), forgotten=forgotten)
         assert fetch.process(fetch.parts()[0]).counts == {
             "fetched": 1,

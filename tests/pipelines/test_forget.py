@@ -34,7 +34,7 @@ from pipelines.collect.run import collect
 from pipelines.curate import curate
 from pipelines.decide.decision import decide
 from pipelines.lease import LeaseHeld, lease
-from pipelines.permission.takedown_list import FORGOTTEN, Forgotten, address
+from pipelines.permission.takedown_list import FORGOTTEN, TakedownList, address
 from pipelines.releases.publish import CurateConfig, Release
 from pipelines.sources.archives.responses import response_at
 from pipelines.store import Folder
@@ -55,7 +55,7 @@ except ImportError:  # where the configuration lies beside the function
 
 
 def test_addresses_are_one_however_they_are_spelled() -> None:
-    listed = Forgotten.of(
+    listed = TakedownList.of(
         urls=["http://Example.org:80/a/../b%7e.jpg#top", "https://Bücher.example/ü?q=1"]
     )
     assert listed.urls == {"//example.org/b~.jpg", "//xn--bcher-kva.example/%C3%BC?q=1"}
@@ -77,7 +77,7 @@ def test_addresses_are_one_however_they_are_spelled() -> None:
 
 
 def test_a_domain_covers_its_subdomains_by_label() -> None:
-    listed = Forgotten.of(domains=["Evil.example.", "192.0.2.7"])
+    listed = TakedownList.of(domains=["Evil.example.", "192.0.2.7"])
     urls = [
         "http://evil.example/",
         "https://a.b.EVIL.example:99/x",
@@ -108,25 +108,25 @@ def test_a_domain_covers_its_subdomains_by_label() -> None:
 )
 def test_what_cannot_be_taken_down_is_said(given: dict[str, list[str]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Forgotten.of(**given)
+        TakedownList.of(**given)
 
 
 @pytest.mark.parametrize("url", ["file", "memory"])
 def test_the_list_only_grows(url: str, tmp_path: Path) -> None:
     root = Folder(str(tmp_path) if url == "file" else f"memory://forgotten-{tmp_path.name}")
-    assert not Forgotten.read(root)
-    assert Forgotten.of(urls=["https://a.example/1"], domains=["b.example"]).remember(
+    assert not TakedownList.read(root)
+    assert TakedownList.of(urls=["https://a.example/1"], domains=["b.example"]).remember(
         root, note="asked by mail"
     )
-    assert not Forgotten.of(urls=["http://a.example/1"]).remember(root)
-    assert Forgotten.of(urls=["http://a.example/1"], sha256=["AB" * 32]).remember(root)
-    read = Forgotten.read(root)
+    assert not TakedownList.of(urls=["http://a.example/1"]).remember(root)
+    assert TakedownList.of(urls=["http://a.example/1"], sha256=["AB" * 32]).remember(root)
+    read = TakedownList.read(root)
     assert (read.urls, read.domains, read.sha256) == ({"//a.example/1"}, {"b.example"}, {"ab" * 32})
     records = [(root / "forgotten").read_json(name) for name in (root / "forgotten").names()]
     said = sorted((one["note"], one["urls"], one["domains"]) for one in records)
     assert said == [("", [], []), ("asked by mail", ["//a.example/1"], ["b.example"])]
-    assert Forgotten.from_json(read.to_json()) == read == Forgotten.of(**read.to_json())
-    assert read.digest == Forgotten.read(root).digest != Forgotten().digest
+    assert TakedownList.from_json(read.to_json()) == read == TakedownList.of(**read.to_json())
+    assert read.digest == TakedownList.read(root).digest != TakedownList().digest
 
 
 def test_candidates_are_taken_down_by_page_image_and_other_sizes_and_leave_nothing() -> None:
@@ -148,7 +148,7 @@ def test_candidates_are_taken_down_by_page_image_and_other_sizes_and_leave_nothi
         "text": ["a", "b", "c", "d"],
         "permission": pa.array([None, "permission.noai", None, None], pa.string()),
     }
-    listed = Forgotten.of(
+    listed = TakedownList.of(
         urls=["https://p.example", "http://i.example/2", "http://i.example/large"]
     )
     table = pa.table(rows)
@@ -162,7 +162,7 @@ def test_candidates_are_taken_down_by_page_image_and_other_sizes_and_leave_nothi
     }
     assert listed.blank(table).to_pylist()[:3] == [{"candidate_id": name, **left} for name in "123"]
     assert listed.blank(table).slice(3).equals(table.slice(3))
-    assert Forgotten().blank(table) is table
+    assert TakedownList().blank(table) is table
 
 
 @pytest.mark.parametrize("size", [120, 230, 70_000, 65_558, 65_559, 131_099, 3_000_000])
@@ -509,7 +509,7 @@ def test_an_image_is_taken_down_with_all_its_pairs(copy: Made) -> None:
 
 
 def test_before_anything_is_erased_the_list_alone_decides(copy: Made) -> None:
-    Forgotten.of(urls=[f"{copy.url}/bad.html"]).remember(copy.root)
+    TakedownList.of(urls=[f"{copy.url}/bad.html"]).remember(copy.root)
     assert dict(decide(copy.root, "everything", ["web"]).funnel.outcomes) == {
         FORGOTTEN: 3,
         "kept": 3,

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.collect.join_fetches import Distinct, Scatter
+from pipelines.collect.join_fetches import DistinctUrls, PartitionByHost
 from pipelines.engine.runner import run_stage
 from pipelines.schema import CANDIDATES
 from pipelines.sources.datasets.detect_format import recognise
@@ -57,7 +57,7 @@ class Imported:
             == len(self.rows)
             == self.counts["candidates"]
         )
-        for stage in (Scatter.of(folder), Distinct.of(folder)):
+        for stage in (PartitionByHost.of(folder), DistinctUrls.of(folder)):
             run_stage(stage)
         parts = {name: folder / name for name in ("images", "urls")}
         fetch = Fetch(

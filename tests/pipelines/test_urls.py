@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipelines.engine.runner import run_stage
 from pipelines.html.relative_urls import Base, absolute
 from pipelines.permission.outcomes import address_outcome
-from pipelines.permission.takedown_list import Forgotten
+from pipelines.permission.takedown_list import TakedownList
 from pipelines.sources.lists.pairs import Pairs
 from pipelines.store import Folder
 from pipelines.tables import read_table
@@ -200,7 +200,7 @@ def test_octets_of_a_header_are_given_back_as_they_came() -> None:
 
 
 def test_what_was_taken_down_is_found_under_the_host_that_is_asked() -> None:
-    listed = Forgotten.of(domains=["fußball.example"], urls=["http://ΛΌΓΟΣ.example/a"])
+    listed = TakedownList.of(domains=["fußball.example"], urls=["http://ΛΌΓΟΣ.example/a"])
     found = ["https://xn--fuball-cta.example/b.jpg", "https://xn--oxapnq6b.example/a"]
     assert [listed.url(url) for url in found] == [True, True]
     assert not listed.url("https://fussball.example/b.jpg")
@@ -209,10 +209,10 @@ def test_what_was_taken_down_is_found_under_the_host_that_is_asked() -> None:
 
 def test_what_was_taken_down_is_found_however_its_query_is_escaped() -> None:
     spellings = ["http://a.example/b?c='d'|[e]", "http://a.example/b?c=%27d%27%7C%5be%5D"]
-    written = Forgotten.from_json(
+    written = TakedownList.from_json(
         {"urls": ["//a.example/b?c=%27d'|%5Be]"], "domains": [], "sha256": []}
     )
-    for listed in (*(Forgotten.of(urls=[url]) for url in spellings), written):
+    for listed in (*(TakedownList.of(urls=[url]) for url in spellings), written):
         assert [listed.url(absolute("http://x.example/", url)) for url in spellings] == [True, True]
         assert not listed.url("http://a.example/b?c=d")
 

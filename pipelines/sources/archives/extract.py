@@ -11,7 +11,7 @@ from pipelines.accounts import Account
 from pipelines.engine.stage import Output, Part, Stage
 from pipelines.html.images_of_page import TARGET_WIDTH
 from pipelines.permission.outcomes import headers_outcome
-from pipelines.permission.takedown_list import Forgotten
+from pipelines.permission.takedown_list import TakedownList
 from pipelines.sources.archives import wacz
 from pipelines.sources.archives.candidates import Candidates, Rows
 from pipelines.sources.archives.earlier_crawls import unchanged
@@ -249,7 +249,7 @@ class Found:
         else:
             self.counts["skipped.media_type"] += 1
 
-    def output(self, out: Folder, name: str, forgotten: Forgotten) -> Output:
+    def output(self, out: Folder, name: str, forgotten: TakedownList) -> Output:
         """The files of the part, without what was taken down."""
         self.counts["candidates"], self.counts["archive_images"] = self.rows.rows, self.held.rows
         if self.rows.left_out:
