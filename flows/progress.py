@@ -12,6 +12,7 @@ from filters.recipe.funnel import Funnel
 from pipelines.engine.stage import Progress
 from pipelines.terminal import visible
 
+WIDTH = 26  # columns for what a stage does
 PLAIN_SECONDS = 5.0  # between two lines about one stage where nothing can be rewritten
 
 
@@ -49,10 +50,10 @@ class Lines:
                 return
             self._said = (name, text) if last else ("", "")
             if self._terminal:
-                self._out.write(f"\r\x1b[2K  {name:<10} {text}" + ("\n" if last else ""))
+                self._out.write(f"\r\x1b[2K  {name:<{WIDTH}} {text}" + ("\n" if last else ""))
                 self._open = not last
             elif last or now - self._last.get(name, 0.0) >= PLAIN_SECONDS:
-                self._out.write(f"  {name:<10} {text}\n")
+                self._out.write(f"  {name:<{WIDTH}} {text}\n")
                 self._last[name] = now
             self._out.flush()
 

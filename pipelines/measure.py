@@ -124,6 +124,10 @@ class Measure(Stage):
     filter: Filter
     rewriter: Filter | None = None  # its measurements stand already
 
+    @property
+    def doing(self) -> str:
+        return f"measure {self.filter.name}"
+
     @classmethod
     def of(cls, collection: Folder, filter_: Filter, rewriter: Filter | None = None) -> "Measure":
         """Of one filter; it reads what a rewriter made of the text where one is given and the

@@ -51,6 +51,10 @@ class IndexFetchedUrls(Stage):
     version: ClassVar[int] = 1
     collection: Folder
 
+    @property
+    def doing(self) -> str:
+        return "index addresses"
+
     @classmethod
     def of(cls, root: Folder, id: str) -> "IndexFetchedUrls":
         return cls(out=root / "memory" / id, collection=root / "collections" / id)

@@ -54,6 +54,10 @@ class PartitionByHost(Stage):
     recipe: Recipe | None = None
     measured: tuple[Folder, ...] = ()
 
+    @property
+    def doing(self) -> str:
+        return "addresses by host"
+
     @classmethod
     def of(cls, collection: Folder) -> "PartitionByHost":
         return cls(out=collection / "urls" / "by-host", collection=collection)
@@ -143,6 +147,10 @@ class DistinctUrls(Stage):
     remembered: tuple[Folder, ...] = ()
     since: str = ""
 
+    @property
+    def doing(self) -> str:
+        return "distinct addresses"
+
     @classmethod
     def of(cls, collection: Folder) -> "DistinctUrls":
         return cls(out=collection / "urls", scatter=PartitionByHost.of(collection))
@@ -216,6 +224,10 @@ class JoinFetches(Stage):
     fetched: Manifest
     pictures: tuple[FetchedImages, ...]
     schema: pa.Schema  # of the result
+
+    @property
+    def doing(self) -> str:
+        return "join fetches"
 
     def config(self) -> dict[str, Any]:
         return {"columns": self.schema.names}

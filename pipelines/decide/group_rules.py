@@ -52,6 +52,10 @@ class ApplyGroupRule(Stage):
     schema: pa.Schema
     weights: Folder | None = None
 
+    @property
+    def doing(self) -> str:
+        return f"rule {self.rule.reason}"
+
     def config(self) -> dict[str, Any]:
         return {
             "rule": self.rule.model_dump(mode="json", exclude={"source"}),
@@ -103,6 +107,10 @@ class GroupTotals(Stage):
     name: ClassVar[str] = "weigh"
     version: ClassVar[int] = 1
     judge: ApplyGroupRule
+
+    @property
+    def doing(self) -> str:
+        return f"totals for {self.judge.rule.reason}"
 
     def config(self) -> dict[str, Any]:
         return self.judge.config()

@@ -68,6 +68,10 @@ class MeasureOnDemand(Stage):
     question: MeasureRequest
 
     @property
+    def doing(self) -> str:
+        return f"measure {self.question.filter.name}"
+
+    @property
     def filter(self) -> Filter:
         return self.question.filter
 
@@ -195,6 +199,10 @@ class JoinMeasurements(MeasureOnDemand):
     groups: tuple[tuple[int, str, tuple[Folder, ...]], ...]
 
     @property
+    def doing(self) -> str:
+        return f"join {self.question.filter.name}"
+
+    @property
     def schema(self) -> pa.Schema:
         return pa.schema([*PLACE, *self.filter.writes.items()])
 
@@ -242,6 +250,10 @@ class Survivors(Stage):
     measurement: str
     decision: str
     index: int
+
+    @property
+    def doing(self) -> str:
+        return "candidates left"
 
     def config(self) -> dict[str, Any]:
         return {"measurement": self.measurement, "segment": self.index}

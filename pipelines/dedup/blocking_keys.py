@@ -108,6 +108,10 @@ class SpreadKeys(Step):
     name: ClassVar[str] = "nodes"  # "spread" is a step of the engine
     version: ClassVar[int] = 1
 
+    @property
+    def doing(self) -> str:
+        return "duplicates: blocking keys"
+
     def parts(self) -> list[Part]:
         return [
             Part(name=f"rows-{number:05d}", inputs=(str(number),))
@@ -142,6 +146,10 @@ class GroupByBlockingKey(Step):
 
     name: ClassVar[str] = "meet"
     version: ClassVar[int] = 1
+
+    @property
+    def doing(self) -> str:
+        return "duplicates: compare"
 
     def process(self, part: Part) -> Output:
         bucket = int(part.inputs[0])
@@ -204,6 +212,10 @@ class DeliverClusters(Step):
 
     name: ClassVar[str] = "clusters"
     version: ClassVar[int] = 1
+
+    @property
+    def doing(self) -> str:
+        return "duplicates: clusters"
 
     def parts(self) -> list[Part]:
         return [

@@ -30,6 +30,10 @@ class CompareNearDuplicates(Step):
     name: ClassVar[str] = "match"
     version: ClassVar[int] = 1
 
+    @property
+    def doing(self) -> str:
+        return "duplicates: pairs"
+
     def parts(self) -> list[Part]:
         return [
             Part(name=f"meeting-{number:05d}", inputs=(str(number),))
@@ -74,6 +78,10 @@ class ConnectComponents(Step):
     links: Folder
     names: tuple[str, ...]
 
+    @property
+    def doing(self) -> str:
+        return "duplicates: connect"
+
     def process(self, part: Part) -> Output:
         bucket = int(part.inputs[0])
         one, other = read_links(self.links, self.names, bucket)
@@ -93,6 +101,10 @@ class NameClusters(Step):
     name: ClassVar[str] = "name"
     version: ClassVar[int] = 1
     links: Folder
+
+    @property
+    def doing(self) -> str:
+        return "duplicates: name clusters"
 
     def process(self, part: Part) -> Output:
         bucket = int(part.inputs[0])
@@ -117,6 +129,10 @@ class KeepBest(Step):
     name: ClassVar[str] = "elect"
     version: ClassVar[int] = 1
 
+    @property
+    def doing(self) -> str:
+        return "duplicates: keep the best"
+
     def process(self, part: Part) -> Output:
         table = read_group(self.plan.work / "named", self.plan.bucketed, int(part.inputs[0]), NAMED)
         least = table.group_by("root", use_threads=False).aggregate([("image_id", "min")])
@@ -138,6 +154,10 @@ class LabelRows(Step):
 
     name: ClassVar[str] = "label"
     version: ClassVar[int] = 1
+
+    @property
+    def doing(self) -> str:
+        return "duplicates: label rows"
 
     def process(self, part: Part) -> Output:
         bucket = int(part.inputs[0])

@@ -65,7 +65,7 @@ def run_stage(
                 )
         progress(
             Progress(
-                stage=stage.name, done=len(run.parts), parts=len(run.parts), counts=done.counts
+                stage=stage.doing, done=len(run.parts), parts=len(run.parts), counts=done.counts
             )
         )
     return done
@@ -312,7 +312,7 @@ def _watch(run: _Run, progress: Callable[[Progress], None], stop: threading.Even
             if new:
                 progress(
                     Progress(
-                        stage=run.stage.name,
+                        stage=run.stage.doing,
                         done=len(seen),
                         parts=len(run.parts),
                         counts=dict(counts),

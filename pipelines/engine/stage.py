@@ -82,6 +82,11 @@ class Stage(ABC):
     # already
     forgotten: TakedownList = NOTHING
 
+    @property
+    def doing(self) -> str:
+        """What it does, in words for those who watch; of its identity is `name`."""
+        return self.name
+
     def config(self) -> dict[str, Any]:
         """What the digest covers beside the inputs; plain JSON values."""
         return {}

@@ -50,6 +50,10 @@ class Gather(Stage):
     shards: int
     seed: int = 0
 
+    @property
+    def doing(self) -> str:
+        return "gather samples"
+
     def config(self) -> dict[str, Any]:
         return {"shards": self.shards, "seed": self.seed}
 
@@ -86,6 +90,10 @@ class Shard(Stage):
     shards: int
     heldout: float = 0.0
     format: Format = "arrow"
+
+    @property
+    def doing(self) -> str:
+        return "write shards"
 
     @property
     def layout(self) -> Layout:
