@@ -3,6 +3,7 @@ the manifest's or the funnel's.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ _READ = {
     "arrow": (
         """    import datasets, pyarrow as pa
     samples = datasets.load_dataset("arrow", data_files={files})
+    images = datasets.load_dataset(".")  # in the folder of this file: they decode, streamed too
     mapped = pa.ipc.open_file(pa.memory_map("{first}")).read_all()  # any sample in about a millisecond
 """  # noqa: E501
     ),
@@ -24,6 +26,7 @@ _READ = {
 """  # noqa: E501
     ),
 }
+_DTYPES = {"float": "float32", "double": "float64"}  # where Arrow and `datasets` differ
 _CROISSANT = {
     "arrow": (
         "`croissant.json` describes files and columns; it has no records of samples, as mlcroissant"
@@ -64,7 +67,22 @@ def _header(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield from ("---", "configs:", "- config_name: default", "  data_files:")
     for split in (split for split, count in manifest["splits"].items() if count):
         yield from (f"  - split: {split}", f"    path: {split}-*{ENDINGS[manifest['format']]}")
+    if manifest["format"] == "arrow":
+        yield from _features(manifest["columns"])
     yield "---"
+
+
+def _features(columns: Mapping[str, str]) -> Iterator[str]:
+    """The columns as `datasets` calls them. A shard holds the bytes of an image, as ViLT's reader
+    wants them; said to be an image here, they decode and are displayed.
+    """
+    yield from ("dataset_info:", "  features:")
+    first = ("image", "caption", "image_id", "split")
+    for name in [*first, *(name for name in columns if name not in first)]:
+        listed = re.fullmatch(r"list<item: (.*)>", columns[name])
+        kind = "image" if name == "image" else listed.group(1) if listed else columns[name]
+        yield f"  - name: {name}"
+        yield f"    {'list' if listed else 'dtype'}: {_DTYPES.get(kind, kind)}"
 
 
 def _summary(manifest: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ Slow for a test file: it curates a small collection a dozen times, seconds each.
 """
 
 import errno
+import io
 import json
 import logging
 import os
@@ -302,6 +303,35 @@ def test_the_line_of_the_card_reads_what_is_there_where_a_split_is_empty(
     )
     assert {split: len(rows) for split, rows in found.items()} == {whole: 3}
     assert validate(root) == []
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_images_of_a_release_decode(root: Folder, tmp_path: Path, streaming: bool) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    rule = (
+        '[[rule]]\nmeasure = "{}"\nop = ">="\nvalue = {}\nreason = "text.none"\nsource = "test"\n'
+    )
+    rules = [("text.words", 0), ("text.english", 0.0), ("image.area", 1), ("image.aspect", 0.0)]
+    recipe = tmp_path / "shown.toml"
+    recipe.write_text(
+        'name = "shown"\ndescription = "All, with what was measured."\n'
+        + "".join(rule.format(*one) for one in rules)
+    )
+    config = CurateConfig(recipe=str(recipe), collections=("a",), release="shown", shard_samples=2)
+    folder = curate(root, config).folder
+    loaded = datasets.load_dataset(
+        folder.path(), split="train", streaming=streaming, cache_dir=str(tmp_path)
+    )
+    shards = sorted(name for name in folder.names() if name.endswith(".arrow"))
+    tables = [read_table(folder, name) for name in shards]
+    expected = pa.concat_tables(tables).to_pylist()
+    rows = list(loaded)
+    assert [row["image"].size for row in rows] == [
+        Image.open(io.BytesIO(row["image"])).size for row in expected
+    ]
+    for row, bare in zip(rows, expected, strict=True):
+        assert {**row, "image": None} == {**bare, "image": None}
 
 
 def test_the_card_says_what_was_done(made: Folder) -> None:
