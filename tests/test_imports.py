@@ -39,9 +39,6 @@ WHERE_USED = {"timm", "open_clip", "fsspec", "pycocoevalcap"}
 TO_BE_SPLIT = {
     "filters/recipe/statistics.py",
     "flows/dashboard/app.py",
-    "flows/dashboard/charts.py",
-    "flows/dashboard/views.py",
-    "pipelines/collect/run.py",
     "pipelines/decide/decision_run.py",
     "pipelines/engine/children.py",
     "pipelines/html/addresses_of_image.py",

@@ -112,7 +112,7 @@ def _view(
     """
     from flows.dashboard import candidate_history as story
     from flows.dashboard import decision_store as shelf
-    from flows.dashboard import views
+    from flows.dashboard import group_views, rule_views, views
     from flows.report.training import training_view
 
     def decided(place: int = 0) -> "Decided":
@@ -123,11 +123,11 @@ def _view(
         "decisions": lambda: views.shelf_view(root),
         "funnel": lambda: views.funnel_view(decided()),
         "measurements": lambda: views.measurements_view(decided()),
-        "rules": lambda: views.knobs(decided()),
-        "moved": lambda: views.moved_view(decided(), views.changes_of(of)),
+        "rules": lambda: rule_views.knobs(decided()),
+        "moved": lambda: rule_views.moved_view(decided(), views.changes_of(of)),
         "compare": lambda: views.compare_view(decided(0), decided(1)),
         "time": lambda: views.time_view(root, recipes[0] if recipes else "winnow"),
-        "groups": lambda: views.groups_view(decided(), of.get("by", "host"), of.get("of")),
+        "groups": lambda: group_views.groups_view(decided(), of.get("by", "host"), of.get("of")),
         "outcomes": lambda: views.outcome_view(decided(), of.get("outcome", "kept")),
         "story": lambda: story.story_view(root, of.get("query", "")),
         "training": lambda: training_view(root),

@@ -11,8 +11,8 @@ from typing import Any
 import streamlit as st
 
 from filters.recipe.rules import RowRule
+from flows.dashboard import candidate_charts, group_charts, group_views, rule_views, views
 from flows.dashboard import charts as pictures
-from flows.dashboard import views
 from flows.dashboard.candidate_history import story_view
 from flows.dashboard.decision_store import Decided, decisions
 from flows.dashboard.redecide import Changes, moved
@@ -196,7 +196,9 @@ def rules() -> None:
         changes = sliders(decided)
     with right:
         movable = [
-            knob for knob in views.knobs(decided) if knob["measure"] and knob["least"] is not None
+            knob
+            for knob in rule_views.knobs(decided)
+            if knob["measure"] and knob["least"] is not None
         ]
         strictest = max(
             movable,
@@ -204,7 +206,7 @@ def rules() -> None:
             default={"rule": None},
         )
         focus = st.session_state.get(f"focus {decided.id}", strictest["rule"])
-        view = views.moved_view(decided, changes, focus)
+        view = rule_views.moved_view(decided, changes, focus)
         show(pictures.moved_head(view), "moved")
         border(decided, changes, view, focus)
         save(decided, changes)
@@ -215,7 +217,7 @@ def sliders(decided: Decided) -> Changes:
     changes: dict[int, float | None] = {}
     if st.button("Back to the recipe", type="tertiary", icon=":material/undo:"):
         st.session_state["turn"] = st.session_state.get("turn", 0) + 1
-    for knob in views.knobs(decided):
+    for knob in rule_views.knobs(decided):
         place, value = knob["rule"], knob["value"]
         key = f"{decided.id} {place} {st.session_state.get('turn', 0)}"
         said, args = _plain(f"{knob['asked']}. {knob['source']}"), (decided.id, place)
@@ -344,9 +346,9 @@ def time() -> None:
         " names."
     )
     parts = (
-        pictures.time_picture(view),
+        group_charts.time_picture(view),
         node("h2", "Share of each outcome"),
-        pictures.shares_picture(view),
+        group_charts.shares_picture(view),
     )
     show(node("div", node("p", text, class_="lead"), *parts), "time")
 
@@ -363,8 +365,8 @@ def groups() -> None:
         or start
     )
     of = st.query_params.get("of") if by == asked else None
-    view = views.groups_view(decided, by, of)
-    parts = [pictures.groups_picture(view)]
+    view = group_views.groups_view(decided, by, of)
+    parts = [group_charts.groups_picture(view)]
     if of is not None:
         parts = [
             node("h2", of),
@@ -372,7 +374,7 @@ def groups() -> None:
             node("h2", "Some of them"),
             pictures.cards_picture(root(), view["shown"], decided.id),
         ]
-        parts += [node("h2", "What was measured on them"), pictures.means_picture(view)]
+        parts += [node("h2", "What was measured on them"), group_charts.means_picture(view)]
     show(node("div", *parts), "groups")
 
 
@@ -412,7 +414,10 @@ def story() -> None:
     view = story_view(root(), query)
     if view["story"] is None:
         none = node("p", "There is no such candidate.", class_="absent")
-        show(pictures.found_picture(view["candidates"]) if view["candidates"] else none, "found")
+        show(
+            candidate_charts.found_picture(view["candidates"]) if view["candidates"] else none,
+            "found",
+        )
         return
     show(story_picture(view["story"]), "story")
 
@@ -453,7 +458,7 @@ def story_picture(found: Any) -> Node:
         ("Measurements", found["measurements"]),
     )
     facts = [
-        node("div", node("h2", title), pictures.facts_picture(_given(values)))
+        node("div", node("h2", title), candidate_charts.facts_picture(_given(values)))
         for title, values in said
     ]
     top = node(
@@ -462,7 +467,7 @@ def story_picture(found: Any) -> Node:
         facts[0],
         class_="story",
     )
-    verdicts = (pictures.verdicts_picture(decided) for decided in found["decisions"])
+    verdicts = (candidate_charts.verdicts_picture(decided) for decided in found["decisions"])
     return node("div", top, *verdicts, node("div", *facts[1:], class_="halves"))
 
 

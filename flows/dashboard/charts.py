@@ -13,7 +13,7 @@ from flows.report.funnel import NOTHING, count, funnel_table, share
 from flows.report.gallery import card, thumbnail
 from flows.report.page import histogram_figure
 from flows.report.plots import number
-from flows.report.tree import Node, clean, link, node, shorten
+from flows.report.tree import Node, clean, node, shorten
 from pipelines.store import Folder
 from pipelines.tables import read_table
 
@@ -28,7 +28,6 @@ GROUP_NAMES = {
     "pair": 3,
     "group": 4,
 }
-LATEST = 12  # collections that stand beside each other
 GROUP_WORDS = ("permission", "text", "fetch", "image", "among candidates")
 
 
@@ -136,7 +135,7 @@ def cards_picture(root: Folder, cards: Sequence[View], decision: str) -> Node:
 
 
 def _card(root: Folder, one: View, decision: str) -> Node:
-    note = "" if one.get("value") is None else f"{one['measure']} {_value(one['value'])}"
+    note = "" if one.get("value") is None else f"{one['measure']} {value_text(one['value'])}"
     sample = Sample(
         outcome=one["outcome"],
         text=one["text"] or "",
@@ -145,22 +144,22 @@ def _card(root: Folder, one: View, decision: str) -> Node:
     )
     figure = card(sample, picture_of(root, one))
     now = str(one.get("now", one["outcome"]))
-    was = node("code", one["outcome"], class_=_style(one["outcome"]))
+    was = node("code", one["outcome"], class_=style_of(one["outcome"]))
     told = node("p", was, class_="told")
     if now != one["outcome"]:
         was.tail = " → "
-        told.append(node("code", now, class_=_style(now)))
+        told.append(node("code", now, class_=style_of(now)))
     figure[1].insert(1, told)
     if decision:
         figure[1].append(node("p", go("story", "its story", q=one["candidate_id"]), class_="page"))
     return figure
 
 
-def _style(outcome: str) -> str:
+def style_of(outcome: str) -> str:
     return KEPT if outcome == KEPT else "stopped"
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
     return (
         number(value)
         if isinstance(value, int | float) and not isinstance(value, bool)
@@ -256,7 +255,7 @@ def moved_table(view: View) -> Node:
         body.append(
             node(
                 "tr",
-                node("th", node("code", outcome, class_=_style(outcome)), scope="row"),
+                node("th", node("code", outcome, class_=style_of(outcome)), scope="row"),
                 *cells,
                 class_=_changed(change),
             )
@@ -287,10 +286,14 @@ def compare_picture(view: View) -> Node:
                 node("td", count(part) if part else "", class_="number"),
                 node("td", said, class_="number soft"),
             ]
-            cells += [node("td", strip(part, side["candidates"], _style(outcome)), class_="strip")]
+            cells += [
+                node("td", strip(part, side["candidates"], style_of(outcome)), class_="strip")
+            ]
         body.append(
             node(
-                "tr", node("th", node("code", outcome, class_=_style(outcome)), scope="row"), *cells
+                "tr",
+                node("th", node("code", outcome, class_=style_of(outcome)), scope="row"),
+                *cells,
             )
         )
     return node("table", node("thead", head), body, class_="plain compare")
@@ -334,170 +337,10 @@ def pairs_picture(view: View) -> Node:
 
 def _pair(pair: View) -> Node:
     cells = (
-        node("td", node("code", str(pair[side]), class_=_style(str(pair[side]))))
+        node("td", node("code", str(pair[side]), class_=style_of(str(pair[side]))))
         for side in ("one", "other")
     )
     return node("tr", *cells, node("td", count(pair["candidates"]), class_="number"))
-
-
-def time_picture(view: View) -> Node:
-    """A bar for each collection: what was kept, and what stopped the others, by kind."""
-    legend = node("p", node("span", node("i", class_="kind kept"), "kept"), class_="legend")
-    for place, word in enumerate(GROUP_WORDS):
-        legend.append(node("span", node("i", class_=f"kind kind{place}"), word))
-    head = node(
-        "tr",
-        node("th", "collection"),
-        *(node("th", word, class_="number") for word in ("candidates", "kept", "")),
-        node("th", ""),
-    )
-    body = node("tbody", *(_collection(one) for one in view["collections"]))
-    return node("div", legend, node("table", node("thead", head), body, class_="plain time"))
-
-
-def _collection(one: View) -> Node:
-    kinds = [0] * len(GROUP_WORDS)
-    for outcome, candidates in one["outcomes"].items():
-        if outcome != KEPT:
-            kinds[GROUP_NAMES.get(outcome.partition(".")[0], 3)] += candidates
-    picture = node(
-        "svg",
-        viewBox="0 0 100 10",
-        preserveAspectRatio="none",
-        role="img",
-        aria_label=f"outcomes of {one['collection']}",
-    )
-    start = 0.0
-    slices = [
-        ("kept", "kept", one["kept"]),
-        *((GROUP_WORDS[place], f"kind{place}", part) for place, part in enumerate(kinds)),
-    ]
-    for name, style, part in slices:
-        width = 100 * part / max(1, one["candidates"])
-        title = node("title", f"{name}: {count(part)}, {share(part, one['candidates'])}")
-        picture.append(
-            node("rect", title, x=start, y=0, width=max(0.0, width - 0.15), height=10, class_=style)
-        )
-        start += width
-    cells = (count(one["candidates"]), count(one["kept"]), share(one["kept"], one["candidates"]))
-    named = node("th", go("funnel", one["collection"], decision=one["decision"]), scope="row")
-    return node(
-        "tr",
-        named,
-        *(node("td", cell, class_="number") for cell in cells),
-        node("td", picture, class_="strip wide"),
-    )
-
-
-def shares_picture(view: View) -> Node:
-    """Outcome by outcome, its share of the candidates of each of the latest collections."""
-    latest = view["collections"][-LATEST:]
-    order = dict.fromkeys(name for one in latest for name in one["outcomes"] if name != KEPT)
-    head = node(
-        "tr",
-        node("th", "outcome"),
-        *(node("th", one["collection"], class_="number") for one in latest),
-        node("th", ""),
-    )
-    body = node("tbody")
-    for outcome in [*order, KEPT]:
-        parts = [one["outcomes"].get(outcome, 0) / max(1, one["candidates"]) for one in latest]
-        cells = (
-            node("td", f"{100 * part:.1f} %" if part else NOTHING, class_="number")
-            for part in parts
-        )
-        name = node("th", node("code", outcome, class_=_style(outcome)), scope="row")
-        body.append(
-            node("tr", name, *cells, node("td", _columns(parts, _style(outcome)), class_="columns"))
-        )
-    return node("table", node("thead", head), body, class_="plain")
-
-
-def _columns(parts: Sequence[float], style: str) -> Node:
-    """A small column for each share, the greatest as high as the picture."""
-    most, width = max(parts, default=0) or 1, 100 / max(LATEST, len(parts))
-    picture = node(
-        "svg", viewBox="0 0 100 20", preserveAspectRatio="none", role="img", aria_label="over time"
-    )
-    for place, part in enumerate(parts):
-        height = 20 * part / most
-        bar = node(
-            "rect",
-            x=place * width,
-            y=20 - height,
-            width=width * 0.8,
-            height=height,
-            class_=style if style == KEPT else "dropped",
-        )
-        picture.append(bar)
-    return picture
-
-
-def groups_picture(view: View) -> Node:
-    """Hosts, languages or sources: how many candidates each has, which share of them is kept, and
-    what stops most of the others.
-    """
-    head = node(
-        "tr",
-        node("th", view["by"]),
-        *(node("th", word, class_="number") for word in ("candidates", "kept", "")),
-        node("th", ""),
-        node("th", "mostly stopped by"),
-    )
-    body = node("tbody")
-    for one in view["groups"]:
-        stopped = sorted(
-            ((count_, name) for name, count_ in one["outcomes"].items() if name != KEPT),
-            reverse=True,
-        )[:3]
-        reasons = [
-            node("span", node("code", name), f" {count(amount)}", class_="reason")
-            for amount, name in stopped
-        ]
-        named = go(
-            "groups", shorten(one["of"], 60), decision=view["decision"], by=view["by"], of=one["of"]
-        )
-        label = node("span", f"{count(one['groups'])} others") if "groups" in one else named
-        cells = (
-            count(one["candidates"]),
-            count(one["kept"]),
-            share(one["kept"], one["candidates"]),
-        )
-        body.append(
-            node(
-                "tr",
-                node("th", label, scope="row"),
-                *(node("td", cell, class_="number") for cell in cells),
-                node("td", strip(one["kept"], one["candidates"], KEPT), class_="strip"),
-                node("td", *reasons, class_="reasons"),
-            )
-        )
-    return node("table", node("thead", head), body, class_="plain")
-
-
-def means_picture(view: View) -> Node:
-    """The means of a group's measurements beside those of all."""
-    head = node(
-        "tr",
-        node("th", "mean of"),
-        *(node("th", word, class_="number") for word in ("here", "everywhere")),
-    )
-    rows = [(name, mean) for name, mean in view["means"].items() if mean["here"] is not None]
-    body = node(
-        "tbody",
-        *(
-            node(
-                "tr",
-                node("th", node("code", name), scope="row"),
-                *(
-                    node("td", number(mean[side]), class_="number")
-                    for side in ("here", "everywhere")
-                ),
-            )
-            for name, mean in rows
-        ),
-    )
-    return node("table", node("thead", head), body, class_="plain")
 
 
 def tally_picture(names: Mapping[str, int], by: str, decision: str) -> Node:
@@ -517,58 +360,3 @@ def tally_picture(names: Mapping[str, int], by: str, decision: str) -> Node:
         for name, amount in list(names.items())[:12]
     )
     return node("table", node("tbody", *rows), class_="plain")
-
-
-def facts_picture(facts: Mapping[str, Any]) -> Node:
-    """Names and values; an address of the web is a link."""
-    rows = []
-    for name, value in facts.items():
-        shown: str | Node = link(str(value)) if name.endswith("url") and value else _value(value)
-        rows += [node("dt", name), node("dd", shown)]
-    return node("dl", *rows)
-
-
-def verdicts_picture(decided: View) -> Node:
-    """Step by step: what a rule asked, what it saw, what it said."""
-    head = node("tr", *(node("th", word) for word in ("step", "asks for", "saw", "")))
-    body = node("tbody")
-    for step in decided["rules"]:
-        said = step["verdict"]
-        if said == "not reached" and step["would"] is not None:
-            said = f"not reached; would {'pass' if step['would'] else 'stop it'}"
-        saw = "" if step["value"] is None else _value(step["value"])
-        cells = (
-            node("td", step["asked"], title=step["source"] or None),
-            node("td", saw, class_="saw"),
-            node("td", said, class_="verdict"),
-        )
-        body.append(
-            node(
-                "tr",
-                node("th", node("code", step["step"]), scope="row"),
-                *cells,
-                class_=step["verdict"].replace(" ", "-"),
-            )
-        )
-    title = node(
-        "h3",
-        f"Recipe {decided['recipe']}: ",
-        node("code", decided["outcome"], class_=_style(decided["outcome"])),
-    )
-    return node("section", title, node("table", node("thead", head), body, class_="plain verdicts"))
-
-
-def found_picture(candidates: Sequence[View]) -> Node:
-    """The candidates that an address brings up, each leading to its story."""
-    rows = (
-        node(
-            "tr",
-            node("td", go("story", node("code", one["candidate_id"][:12]), q=one["candidate_id"])),
-            node("td", one["collection"]),
-            node("td", one["text_source"]),
-            node("td", shorten(one["text"] or "", 160), dir="auto"),
-        )
-        for one in candidates
-    )
-    head = node("tr", *(node("th", word) for word in ("candidate", "collection", "source", "text")))
-    return node("table", node("thead", head), node("tbody", *rows), class_="plain")

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pytest
 
 from filters.recipe.recipe import decide_rows, load
-from flows.dashboard import views
+from flows.dashboard import group_views, rule_views, views
 from flows.dashboard.decision_store import Decided, find
 from pipelines.decide.statistics import modulus_for, write_statistics
 from pipelines.engine.stage import Manifest
@@ -137,11 +137,11 @@ def test_each_view_of_ten_million_candidates_answers_soon(decided: Decided) -> N
     ways: dict[str, Callable[[], object]] = {
         "funnel": lambda: views.funnel_view(decided),
         "measurements": lambda: views.measurements_view(decided),
-        "sliders": lambda: views.knobs(decided),
-        "moved": lambda: views.moved_view(decided, {places["text.too_short"]: 5.0}),
-        "hosts": lambda: views.groups_view(decided, "host"),
-        "one host": lambda: views.groups_view(decided, "host", "host1.example"),
-        "one language": lambda: views.groups_view(decided, "language", "de"),
+        "sliders": lambda: rule_views.knobs(decided),
+        "moved": lambda: rule_views.moved_view(decided, {places["text.too_short"]: 5.0}),
+        "hosts": lambda: group_views.groups_view(decided, "host"),
+        "one host": lambda: group_views.groups_view(decided, "host", "host1.example"),
+        "one language": lambda: group_views.groups_view(decided, "language", "de"),
         "outcome": lambda: views.outcome_view(decided, "text.language"),
         "compare": lambda: views.compare_view(decided, decided),
     }

@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from filters.recipe.recipe import load, parse
-from flows.dashboard import views
+from flows.dashboard import group_views, rule_views, views
 from flows.dashboard.candidate_history import story_view
 from flows.dashboard.decision_store import Decided, decisions, find, rows
 from flows.dashboard.redecide import again, moved
@@ -108,7 +108,7 @@ def test_moved_sliders_decide_as_the_recipe_would(
     path.write_text(recipe_file(moved(decided.recipe, placed), "moved"), encoding="utf-8")
     (tmp_path / "collections").symlink_to(root.path("collections"))
     real = decide(Folder(str(tmp_path)), str(path), NAMES).funnel.outcomes
-    view = views.moved_view(decided, placed)
+    view = rule_views.moved_view(decided, placed)
     assert {name: count for name, count in view["after"].items() if count} == {
         name: count for name, count in real.items() if count
     }
@@ -118,7 +118,7 @@ def test_moved_sliders_decide_as_the_recipe_would(
 
 def test_the_border_is_what_stands_nearest_to_the_threshold(decided: Decided) -> None:
     place = place_of(decided, "text.too_short")
-    border = views.moved_view(decided, {place: 9.0}, place)["border"]
+    border = rule_views.moved_view(decided, {place: 9.0}, place)["border"]
     assert border["rule"] == "text.words >= 9"
     assert {card["value"] for card in border["outside"][:3]} == {8}
     assert min(card["value"] for card in border["inside"]) == 9
@@ -146,10 +146,10 @@ def test_a_saved_recipe_says_what_was_changed_by_hand(decided: Decided) -> None:
 
 def test_groups_add_up_to_the_funnel(decided: Decided) -> None:
     for by in ("host", "language", "source"):
-        view = views.groups_view(decided, by)
+        view = group_views.groups_view(decided, by)
         summed: Counter[str] = sum((Counter(one["outcomes"]) for one in view["groups"]), Counter())
         assert summed == Counter({name: count for name, count in decided.outcomes.items() if count})
-    hosts = {one["of"]: one for one in views.groups_view(decided, "host")["groups"]}
+    hosts = {one["of"]: one for one in group_views.groups_view(decided, "host")["groups"]}
     assert set(hosts) == {
         "gardens.example",
         "museum.example",
@@ -161,10 +161,12 @@ def test_groups_add_up_to_the_funnel(decided: Decided) -> None:
         pc.match_substring(rows(decided, ["page_url"])["page_url"], "shop.example")
     )
     assert hosts["shop.example"]["outcomes"] == dict(Counter(table["outcome"].to_pylist()))
-    one = views.groups_view(decided, "host", "shop.example")
+    one = group_views.groups_view(decided, "host", "shop.example")
     assert one["shown"]
     assert all("www.shop.example/" in card["page_url"] for card in one["shown"])
-    assert {card["page_url"] for card in views.groups_view(decided, "language", "de")["shown"]}
+    assert {
+        card["page_url"] for card in group_views.groups_view(decided, "language", "de")["shown"]
+    }
 
 
 def test_two_decisions_side_by_side(root: Folder, decided: Decided) -> None:
@@ -225,9 +227,9 @@ def test_every_view_is_json(root: Folder, decided: Decided) -> None:
         views.shelf_view(root),
         views.funnel_view(decided),
         views.measurements_view(decided),
-        views.knobs(decided),
-        views.moved_view(decided, {4: 3.0}),
-        views.groups_view(decided, "host"),
+        rule_views.knobs(decided),
+        rule_views.moved_view(decided, {4: 3.0}),
+        group_views.groups_view(decided, "host"),
         views.outcome_view(decided, "kept"),
         views.compare_view(decided, decided),
         views.time_view(root, "demo"),
@@ -374,7 +376,7 @@ def test_a_slider_decides_at_once(page: Any, address: str, decided: Decided) -> 
     slider.focus()
     for _ in range(7):
         page.keyboard.press("ArrowRight")
-    expected = views.moved_view(decided, {place: 9.0}, place)
+    expected = rule_views.moved_view(decided, {place: 9.0}, place)
     page.locator(
         ".figure.kept b", has_text=re.compile(f"^{expected['after']['kept']:,}$")
     ).wait_for(timeout=60_000)
@@ -421,13 +423,14 @@ def test_over_time_and_by_group_in_the_browser(page: Any, address: str, decided:
         for row in page.locator(".plain tbody tr").all()
     }
     assert shown == {
-        one["of"]: f"{one['candidates']:,}" for one in views.groups_view(decided, "host")["groups"]
+        one["of"]: f"{one['candidates']:,}"
+        for one in group_views.groups_view(decided, "host")["groups"]
     }
     picture(page, "groups")
     page.locator(".plain a", has_text="shop.example").click()
     page.get_by_role("heading", name="shop.example").wait_for(timeout=60_000)
     assert page.locator("figure").count() == len(
-        views.groups_view(decided, "host", "shop.example")["shown"]
+        group_views.groups_view(decided, "host", "shop.example")["shown"]
     )
 
 

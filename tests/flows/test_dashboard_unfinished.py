@@ -25,7 +25,7 @@ from filters.text.char_ratios import SignsFilter
 from flows.cli.look import _view
 from flows.cli.options import print_json
 from flows.dashboard import charts as pictures
-from flows.dashboard import views
+from flows.dashboard import rule_views, views
 from flows.dashboard.candidate_history import story_view
 from flows.dashboard.decision_store import decisions, find, unfinished
 from flows.dashboard.redecide import moved
@@ -164,7 +164,7 @@ def test_a_decision_that_failed_on_the_way_says_why(
 def test_thresholds_without_end_have_sliders_with_ends(root: Folder) -> None:
     decide(root, stored(*WITHOUT_END), ["a"])
     decided = find(root, "old")
-    knobs = views.knobs(decided)
+    knobs = rule_views.knobs(decided)
     as_json(knobs)
     # `!=` has nothing to move
     assert [knob["least"] is None for knob in knobs] == [False, False, True, False, False]
@@ -243,7 +243,7 @@ def test_values_without_end_are_shown(root: Folder, monkeypatch: pytest.MonkeyPa
         "text.capitals.unmeasured": 2,
     }
     every_view(root, "old")
-    for knob in views.knobs(find(root, "old")):
+    for knob in rule_views.knobs(find(root, "old")):
         assert knob["least"] < knob["most"]
 
 

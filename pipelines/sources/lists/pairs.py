@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 from pipelines.accounts import Account
 from pipelines.engine.stage import Output, Part, Stage
 from pipelines.schema import CANDIDATES, identify
-from pipelines.sources.datasets.detect_format import File, listing
 from pipelines.sources.datasets.samples import (
     TEXT_KEYS,
     Keys,
@@ -29,6 +28,7 @@ from pipelines.sources.datasets.samples import (
 from pipelines.sources.datasets.tables import is_binary, is_string, is_text
 from pipelines.sources.lists.charset import UTF8, WESTERN, Charset
 from pipelines.sources.lists.delimited import BLANK, DELIMITERS, Layout, Record
+from pipelines.sources.lists.find import COMPRESSIONS, kind_of, lists_at
 from pipelines.sources.lists.json_records import Elements, is_array, line_records
 from pipelines.sources.lists.lines import LINE_BYTES, ListBytes
 from pipelines.sources.lists.parquet import Slice, holds_text, list_rows, parquet_list, slices
@@ -45,15 +45,6 @@ BLANK_BYTES = 1 << 20
 TEXTS = 1000  # of one line; more is no image with its captions
 # any case: lists of img2dataset, LAION, COYO and CC12M
 URL_NAMES = ("url", "image_url", "img_url", "image_link", "image", "img", "src")
-FORMATS = {
-    "parquet": "parquet",
-    "csv": "csv",
-    "tsv": "tsv",
-    "jsonl": "jsonl",
-    "ndjson": "jsonl",
-    "json": "json",
-}
-COMPRESSIONS = {"gz": "gzip", "bz2": "bzip2", "xz": "xz", "zst": "zstd"}
 Row = tuple[int, str, str, int]  # line, URL, text, which of the texts of its line
 
 log = logging.getLogger("winnow.pairs")
@@ -185,51 +176,6 @@ class Pairs(Stage):
             counts["pairs.taken"] += 1
             for which, text in enumerate(words or [""]):
                 yield number, address, text, which
-
-
-def lists_at(path: str) -> tuple[list[tuple[str, str]], int]:
-    """(address, label) of each list at a file, a pattern or a folder, and how many files beside
-    them are none.
-
-    A single file needs no label to tell its lines from others'.
-    """
-    try:
-        files, _ = listing(path)
-    except ValueError as error:
-        raise ValueError(f"there is no list of pairs at {path}") from error
-    kept = [file for file in files if _is_list(file, alone=len(files) == 1)]
-    if not kept:
-        raise ValueError(
-            f"{path} is no list of pairs: its name must end in .parquet, .csv, .tsv or .jsonl (or"
-            " .json, for an array)"
-        )
-    return [(file.url, file.name if len(kept) > 1 else "") for file in kept], len(files) - len(kept)
-
-
-def _is_list(file: File, *, alone: bool) -> bool:
-    """Whether a file is a list by its name; a JSON file among others, by its content: many a folder
-    has notes in JSON.
-    """
-    kind = _format(file.name)
-    return kind is not None and (
-        alone or kind != "json" or is_array(next(ListBytes(file.url).chunks(), b""))
-    )
-
-
-def _format(name: str) -> str | None:
-    endings = [
-        ending
-        for ending in name.rsplit("/", 1)[-1].lower().split(".")[1:]
-        if ending not in COMPRESSIONS
-    ]
-    return FORMATS.get(endings[-1]) if endings else None
-
-
-def kind_of(path: str) -> str:
-    """The format of a list by its name, a compression left aside."""
-    found = _format(path)
-    assert found is not None, "only lists are taken"
-    return found
 
 
 def columns_of(path: str, names: Sequence[str], keys: Keys) -> tuple[str, str]:
