@@ -1,6 +1,7 @@
 """Imports point one way, and the packages that must run alone import nothing heavy."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -152,3 +153,9 @@ def test_files_and_functions_stay_readable() -> None:
             lengths += [(node.end_lineno or 0) - node.lineno + 1 for node in nodes]
     assert not long, f"over 400 lines: {long}"
     assert sum(length <= 50 for length in lengths) >= 0.9 * len(lengths)
+
+
+def test_every_file_that_is_asked_for_is_there() -> None:
+    answers = re.findall(r"\| `([\w/.-]+)` \|$", (ROOT / "docs/where.md").read_text(), re.MULTILINE)
+    assert len(answers) >= 20
+    assert [path for path in answers if not (ROOT / path).exists()] == []
