@@ -17,7 +17,7 @@ def test_the_help_has_the_headings() -> None:
     from rich.console import Console
 
     import flows.cli.data  # noqa: F401 - which gives the command to the application
-    from flows.cli.options import app
+    from flows.cli.commands import app
 
     out = io.StringIO()
     app.help_print("collect", console=Console(file=out, width=100))

@@ -157,7 +157,7 @@ def test_killed_while_it_asks_it_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.decide.on_demand.Deliver.process", stop)
+        patched.setattr("pipelines.decide.on_demand.JoinMeasurements.process", stop)
         with pytest.raises((KeyboardInterrupt, RuntimeError)):
             decide(root, recipe(14), ["one"])
     decision = decide(root, recipe(14), ["one"])

@@ -153,7 +153,7 @@ def test_an_aggregation_by_the_command_line_writes_the_same_bytes(
 def test_a_job_that_gets_no_worker_ends(
     root: Path, cluster: flink.Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.engine.stage.SUBMISSIONS", 1)
+    monkeypatch.setattr("pipelines.engine.runner.SUBMISSIONS", 1)
     measure = Measure.of(Folder(str(root)) / "collections/a", PatientFilter())
     stage = dataclasses.replace(measure, out=Folder(str(tmp_path / "out")))
     jobs = len(cluster.jobs())

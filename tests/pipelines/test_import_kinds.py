@@ -263,6 +263,16 @@ def test_lines_in_other_charsets_blank_and_without_end(tmp_path: Path) -> None:
     assert read(tmp_path / "b.jsonl") == ([("a.jpg", "é")], {"candidates": 1, "archive_images": 1})
 
 
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_a_first_line_whose_image_has_no_name_costs_itself(tmp_path: Path, name: str) -> None:
+    lines = [{"image": name, "caption": "none"}, {"image": "4.jpg", "caption": "a cat"}]
+    path = tmp_path / "captions.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found, counts = read(path)
+    assert [text for _, text in found if text != "none"] == ["a cat"]
+    assert counts.get("import.bad_line", 0) + len(found) == 2
+
+
 def test_coco_with_entries_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "coco").mkdir()
     (tmp_path / "coco/1.jpg").write_bytes(JPEG)

@@ -316,11 +316,9 @@ def _names_images(file: File) -> bool:
         value = json_value(first)
     except ValueError:
         return False
-    return (
-        isinstance(value, dict)
-        and found_key(value, NAME_KEYS) is not None
-        and bool(of_line(first, "").key)
-    )
+    key = found_key(value, NAME_KEYS) if isinstance(value, dict) else None
+    # an empty name is a broken line, counted when it is read; what is no text is another format
+    return key is not None and isinstance(value[key], str)
 
 
 def _version(file: File) -> str:
