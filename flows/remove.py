@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from filters.recipe.catalogue import texts_in
 from pipelines.decide.decision_run import DECISION
 from pipelines.engine.shares import right_to_write
 from pipelines.engine.stage import MANIFEST
 from pipelines.store import Folder
-from training.folder import alone
+from training.folder import RESULT, alone
 
 Kind = Literal["collection", "release", "model"]
-FINISHED = "result.json"  # of a training run, which has no manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ def removal(
 def _remove(root: Folder, planned: Removal) -> None:
     home = root / f"{planned.kind}s" / planned.name
     with _nobody_writes(home, planned.kind):
-        home.remove(FINISHED if planned.kind == "model" else MANIFEST)
+        home.remove(RESULT if planned.kind == "model" else MANIFEST)
         for folder in reversed(planned.folders):
             folder.remove()
 
@@ -127,7 +127,7 @@ def _standing_on(root: Folder, kind: Kind, name: str) -> Iterator[tuple[Kind, st
     else:
         home = (root / "models" / name).path()
         for other, plan in _manifests(root / "models", "plan.json"):
-            if other != name and any(_within(text, home) for text in _texts(plan)):
+            if other != name and any(_within(text, home) for text in texts_in(plan)):
                 yield "model", other
 
 
@@ -153,12 +153,3 @@ def _decisions(root: Folder, collection: str) -> list[Folder]:
 
 def _within(text: str, home: str) -> bool:
     return text == home or text.startswith(f"{home}/")
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in a JSON value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)

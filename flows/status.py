@@ -8,6 +8,7 @@ from pipelines.engine.stage import MANIFEST
 from pipelines.permission.takedown_list import TakedownList
 from pipelines.releases import SUPERSEDED
 from pipelines.store import Folder
+from training.folder import RESULT
 
 # of a manifest
 _KEYS = {
@@ -31,7 +32,7 @@ def status(root: Folder) -> dict[str, Any]:
         for name in _folders(root / kind):
             _look(found, kind, root / kind / name)
     for name in _folders(root / "models"):
-        finished = (root / "models" / name).exists("result.json")
+        finished = (root / "models" / name).exists(RESULT)
         found["models" if finished else "unfinished"].append(name if finished else f"models/{name}")
     return found
 

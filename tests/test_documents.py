@@ -24,7 +24,7 @@ from fastwarc.warc import ArchiveIterator, WarcRecordType
 from img2dataset import download
 from PIL import Image
 
-from flows.cli.commands import app
+from flows.cli.commands import application
 from flows.deployments.project_file import read_configuration
 from pipelines.img2dataset.config import Img2datasetConfig
 from pipelines.store import Folder
@@ -32,6 +32,7 @@ from pipelines.tables import read_table
 from tests.pipelines.wats import envelope, image, wat
 from tests.pipelines.web import Page, served
 
+app = application()
 HOME = Path(__file__).parents[1]
 DOCUMENTS = (
     "README.md",

@@ -59,16 +59,16 @@ def curation_recipes() -> dict[str, dict[str, Any]]:
 def _recipe(path: Path) -> dict[str, Any]:
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     needs: set[str] = set()
-    for name in _texts(table):
+    for name in texts_in(table):
         if name in catalogue():
             needs.update(catalogue()[name].needs)
     return {"says": table["description"], "needs": sorted(needs)}
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
     """Every text that stands in a table, however deep."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
+            yield from texts_in(inner)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
+from filters.recipe.catalogue import RECIPES
 from filters.recipe.contradictions import contradictions
 from filters.recipe.funnel import KEPT
 from filters.recipe.group_rules import decide_group, group_key
@@ -40,7 +41,6 @@ REWRITTEN = ("text.clean", "text.anonymous")  # texts that a filter makes of tho
 ON_CANDIDATES = frozenset(
     name for filter_ in FILTERS if filter_.level == "candidate" for name in filter_.writes
 )
-FOLDER = Path(__file__).parents[1] / "recipes"
 LARGEST_FILE = 1_000_000  # bytes; the longest recipe that ships has 7,000
 MOST_RULES = 1_000  # each group rule takes a stage or two
 # What to write where pydantic says only what is wrong.
@@ -177,7 +177,7 @@ class Recipe(BaseModel):
 
 def available() -> tuple[str, ...]:
     """The names of the recipes that ship with Winnow."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+    return tuple(sorted(path.stem for path in RECIPES.glob("*.toml")))
 
 
 def load(name_or_path: str | Path) -> Recipe:
@@ -197,7 +197,7 @@ def load(name_or_path: str | Path) -> Recipe:
                 f"there is no recipe {str(name_or_path)!r}; there are {', '.join(available())}, or"
                 f" give a .toml file{near}"
             )
-        path = FOLDER / f"{name_or_path}.toml"
+        path = RECIPES / f"{name_or_path}.toml"
     if not path.is_file():
         raise ValueError(
             f"{path} is not a file; give the path of a recipe, or one of {', '.join(available())}"

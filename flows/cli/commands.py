@@ -118,9 +118,6 @@ def application(*, brief: bool = False) -> App:
     return app
 
 
-app = application()
-
-
 def run() -> None:
     """Run the command line; exit status 0 only when all went well."""
     os.environ.setdefault("DO_NOT_TRACK", "1")

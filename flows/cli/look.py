@@ -110,14 +110,12 @@ def _view(
     """What a page of the dashboard shows, as plain data; ValueError for a page that there is
     not.
     """
-    from flows.dashboard import candidate_history as story
-    from flows.dashboard import decision_store as shelf
-    from flows.dashboard import group_views, rule_views, views
+    from flows.dashboard import candidate_history, decision_store, group_views, rule_views, views
     from flows.report.training import training_view
 
     def decided(place: int = 0) -> "Decided":
         recipe = recipes[min(place, len(recipes) - 1)] if recipes else None
-        return shelf.find(root, recipe, collections)
+        return decision_store.find(root, recipe, collections)
 
     calls: dict[str, Callable[[], Any]] = {
         "decisions": lambda: views.shelf_view(root),
@@ -129,7 +127,7 @@ def _view(
         "time": lambda: views.time_view(root, recipes[0] if recipes else "winnow"),
         "groups": lambda: group_views.groups_view(decided(), of.get("by", "host"), of.get("of")),
         "outcomes": lambda: views.outcome_view(decided(), of.get("outcome", "kept")),
-        "story": lambda: story.story_view(root, of.get("query", "")),
+        "story": lambda: candidate_history.story_view(root, of.get("query", "")),
         "training": lambda: training_view(root),
     }
     if name not in calls:

@@ -11,8 +11,7 @@ from typing import Any
 import streamlit as st
 
 from filters.recipe.rules import RowRule
-from flows.dashboard import candidate_charts, group_charts, group_views, rule_views, views
-from flows.dashboard import charts as pictures
+from flows.dashboard import candidate_charts, charts, group_charts, group_views, rule_views, views
 from flows.dashboard.candidate_history import story_view
 from flows.dashboard.decision_store import Decided, decisions
 from flows.dashboard.redecide import Changes, moved
@@ -125,7 +124,7 @@ def show(tree: Node, key: str) -> None:
     view = st.components.v2.component(
         "winnow.view", html='<div class="view"></div>', css=css, js=SCRIPT
     )
-    found = view(data={"tree": pictures.spec(tree)}, key=key, on_go_change=lambda: None)
+    found = view(data={"tree": charts.spec(tree)}, key=key, on_go_change=lambda: None)
     if target := getattr(found, "go", None):
         open_page(str(target))
 
@@ -165,13 +164,13 @@ def overview() -> None:
         "What was decided, a recipe applied to collections in each line. Its name leads to its"
         " funnel."
     )
-    show(node("div", node("p", text, class_="lead"), pictures.shelf_picture(view)), "decisions")
+    show(node("div", node("p", text, class_="lead"), charts.shelf_picture(view)), "decisions")
 
 
 def funnel() -> None:
     decided = choose()
     view = views.funnel_view(decided)
-    show(node("div", pictures.lead(view), pictures.funnel_picture(view)), "funnel")
+    show(node("div", charts.lead(view), charts.funnel_picture(view)), "funnel")
 
 
 def measurements() -> None:
@@ -186,7 +185,7 @@ def measurements() -> None:
         " below it, to the same scale. A dotted line is what the recipe asks for. Bins are drawn"
         " equally wide."
     )
-    show(node("div", key, pictures.histograms_picture(views.histograms(decided))), "measurements")
+    show(node("div", key, charts.histograms_picture(views.histograms(decided))), "measurements")
 
 
 def rules() -> None:
@@ -207,7 +206,7 @@ def rules() -> None:
         )
         focus = st.session_state.get(f"focus {decided.id}", strictest["rule"])
         view = rule_views.moved_view(decided, changes, focus)
-        show(pictures.moved_head(view), "moved")
+        show(charts.moved_head(view), "moved")
         border(decided, changes, view, focus)
         save(decided, changes)
 
@@ -260,13 +259,13 @@ def border(decided: Decided, changes: Changes, view: views.View, focus: int | No
     ]
     edge, enter, leave, outcomes = st.tabs(names)
     with enter:
-        show(pictures.cards_picture(root(), view["entering"], decided.id), "entering")
+        show(charts.cards_picture(root(), view["entering"], decided.id), "entering")
     with leave:
-        show(pictures.cards_picture(root(), view["leaving"], decided.id), "leaving")
+        show(charts.cards_picture(root(), view["leaving"], decided.id), "leaving")
     with edge:
         show(_edge(decided, changes, view, focus), "edge")
     with outcomes:
-        show(pictures.moved_table(view), "outcomes")
+        show(charts.moved_table(view), "outcomes")
 
 
 def _edge(decided: Decided, changes: Changes, view: views.View, focus: int | None) -> Node:
@@ -279,12 +278,12 @@ def _edge(decided: Decided, changes: Changes, view: views.View, focus: int | Non
     rule = decided.recipe.rule[focus if focus is not None else next(iter(changes))]
     assert isinstance(rule, RowRule), "only thresholds have a border"
     marked = moved(decided.recipe, changes)
-    distribution = pictures.histograms_picture(views.histograms(decided, marked, rule.measure))
+    distribution = charts.histograms_picture(views.histograms(decided, marked, rule.measure))
     halves = [
         node(
             "div",
             node("h2", title),
-            pictures.cards_picture(root(), view["border"][side], decided.id),
+            charts.cards_picture(root(), view["border"][side], decided.id),
         )
         for title, side in (
             ("The last that it lets pass", "inside"),
@@ -322,18 +321,18 @@ def compare() -> None:
     with columns[1]:
         other = choose("Other", "other", 1)
     view = views.compare_view(one, other)
-    parts = [pictures.compare_picture(view)]
+    parts = [charts.compare_picture(view)]
     if view["same"]:
         names = [side["recipe"] for side in (view["one"], view["other"])]
         parts += [
             node("h2", "What becomes of the same candidates otherwise"),
-            pictures.pairs_picture(view),
+            charts.pairs_picture(view),
         ]
         for name, side, decided in ((names[0], "only_one", one), (names[1], "only_other", other)):
             title = f"Kept by {name} alone: {view[side]['candidates']:,}"
             parts += [
                 node("h2", title),
-                pictures.cards_picture(root(), view[side]["shown"], decided.id),
+                charts.cards_picture(root(), view[side]["shown"], decided.id),
             ]
     show(node("div", *parts), "compare")
 
@@ -372,7 +371,7 @@ def groups() -> None:
             node("h2", of),
             *parts,
             node("h2", "Some of them"),
-            pictures.cards_picture(root(), view["shown"], decided.id),
+            charts.cards_picture(root(), view["shown"], decided.id),
         ]
         parts += [node("h2", "What was measured on them"), group_charts.means_picture(view)]
     show(node("div", *parts), "groups")
@@ -393,9 +392,9 @@ def outcomes() -> None:
     title = node(
         "h2", node("code", outcome), f" {view['count']:,} of {view['candidates']:,} candidates"
     )
-    parts: list[Node] = [title, pictures.cards_picture(root(), view["shown"], decided.id)]
+    parts: list[Node] = [title, charts.cards_picture(root(), view["shown"], decided.id)]
     for by in ("host", "language", "source"):
-        parts += [node("h2", f"By {by}"), pictures.tally_picture(view[by], by, decided.id)]
+        parts += [node("h2", f"By {by}"), charts.tally_picture(view[by], by, decided.id)]
     show(node("div", *parts), "outcome")
 
 
@@ -463,7 +462,7 @@ def story_picture(found: Any) -> Node:
     ]
     top = node(
         "div",
-        node("div", pictures.cards_picture(root(), [one], ""), class_="large"),
+        node("div", charts.cards_picture(root(), [one], ""), class_="large"),
         facts[0],
         class_="story",
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from captioning.captioner import caption, read_images
-from flows.cli.commands import app
+from flows.cli.commands import application
 from tests.training.worlds import captions_plan, picture, release
 from training.evaluate.captioning import Captioner
 from training.evaluate.lines import CaptionsFile, Line
@@ -46,7 +46,7 @@ def test_each_line_has_a_caption_or_a_reason(
     ]
     assert found == expected
 
-    app(
+    application()(
         ["caption", "--images", str(images), "--captioner", str(model), "--json"],
         result_action="return_value",
     )

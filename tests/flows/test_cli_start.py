@@ -13,7 +13,7 @@ from filters.given_models import Given
 from filters.recipe.catalogue import catalogue, curation_recipes
 from filters.recipe.recipe import load
 from filters.registry import MEASUREMENTS, check_given
-from flows.cli.commands import COMMANDS, app
+from flows.cli.commands import COMMANDS, application
 from training.recipes import names, sentences
 
 HEAVY = {"numpy", "pyarrow", "torch", "apache_beam", "streamlit", "prefect", "PIL", "transformers"}
@@ -62,6 +62,7 @@ def test_status_reads_manifests_alone(tmp_path: Path) -> None:
 
 
 def test_every_command_is_there_and_says_what_it_does() -> None:
+    app = application()
     for command in COMMANDS:
         assert app[command.name].default_command.__name__ == command.name
         assert len(f"{command.name} {command.sentence}") < 90

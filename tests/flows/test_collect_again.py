@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from flows.cli.commands import app
+from flows.cli.commands import application
 from pipelines.collect.config import CollectConfig
 
 
 def run(*words: str) -> object:
     """What a command gives back; its errors are raised."""
-    return app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    return application()(
+        words, exit_on_error=False, print_error=False, result_action="return_value"
+    )
 
 
 def test_without_a_source_the_options_that_name_one_are_shown(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ def test_the_help_has_the_headings() -> None:
     from rich.console import Console
 
     import flows.cli.data  # noqa: F401 - which gives the command to the application
-    from flows.cli.commands import app
+    from flows.cli.commands import application
 
     out = io.StringIO()
-    app.help_print("collect", console=Console(file=out, width=100))
+    application().help_print("collect", console=Console(file=out, width=100))
     places = [out.getvalue().index(f"─ {title} ─") for title in GROUPS]
     assert places == sorted(places)
     assert out.getvalue().index("--max-bytes") > places[list(GROUPS).index("Budgets")]

@@ -24,8 +24,7 @@ from filters.recipe.recipe import Recipe, parse
 from filters.text.char_ratios import SignsFilter
 from flows.cli.look import _view
 from flows.cli.options import print_json
-from flows.dashboard import charts as pictures
-from flows.dashboard import rule_views, views
+from flows.dashboard import charts, rule_views, views
 from flows.dashboard.candidate_history import story_view
 from flows.dashboard.decision_store import decisions, find, unfinished
 from flows.dashboard.redecide import moved
@@ -135,7 +134,7 @@ def test_a_decision_that_failed_is_unfinished_and_says_why(
     shelf = views.shelf_view(root)
     assert [one["cause"] for one in shelf["unfinished"]] == [failed.cause]
     as_json(shelf)
-    shown = "".join(pictures.shelf_picture(shelf).itertext())
+    shown = "".join(charts.shelf_picture(shelf).itertext())
     assert "Unfinished" in shown
     assert failed.cause in shown
     every_view(root, "everything")
